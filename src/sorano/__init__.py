@@ -1,0 +1,3 @@
+"""Sorano: text and images in, video out."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,6 @@
+"""`python -m sorano` is the `sorano` command."""
+
+from sorano.cli import main
+
+if __name__ == "__main__":
+    main()

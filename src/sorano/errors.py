@@ -1,0 +1,67 @@
+"""Every error a user can meet, as one tree, each with the next step to take.
+
+    SoranoError          1  anything that went wrong and was understood
+      RequestError       2  the request cannot be made as written
+      CheckpointError    3  the weights are missing, or not the ones described
+      CapacityError      4  it does not fit in this machine's memory
+      PolicyError        5  it is refused
+      VideoError         1  a video or an image file cannot be read or written
+      NumericsError      1  the numbers went wrong on the way (NaN, a black picture)
+
+The number is the exit code of the command (`EXIT_INTERRUPTED` for Ctrl-C). Library code raises; only `cli.py`
+prints and exits.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_UNEXPECTED = 1
+EXIT_INTERRUPTED = 130
+
+
+class SoranoError(Exception):
+    """What went wrong in `message`, what to do about it in `hint` (one line, may be None)."""
+
+    exit_code: ClassVar[int] = EXIT_UNEXPECTED
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+
+
+class RequestError(SoranoError):
+    """The request cannot be made as written."""
+
+    exit_code = 2
+
+
+class CheckpointError(SoranoError):
+    """The weights are missing, corrupt, or not the ones described."""
+
+    exit_code = 3
+
+
+class CapacityError(SoranoError):
+    """The request does not fit in the memory that is free; the hint says what would."""
+
+    exit_code = 4
+
+
+class PolicyError(SoranoError):
+    """The request is refused."""
+
+    exit_code = 5
+
+
+class VideoError(SoranoError):
+    """A video or image file cannot be read or written."""
+
+
+class NumericsError(SoranoError):
+    """The run produced NaN, infinity or an empty picture; the message names the step."""
