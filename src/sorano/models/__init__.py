@@ -1,0 +1,1 @@
+"""The networks: one architecture family, weight-compatible with diffusers' Wan."""

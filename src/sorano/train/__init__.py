@@ -1,0 +1,1 @@
+"""Training from scratch: one loop for the autoencoder and the flow model."""

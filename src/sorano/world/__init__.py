@@ -1,0 +1,1 @@
+"""The procedural world: scenes with known truth, rendered, captioned and judged."""
