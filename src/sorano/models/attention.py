@@ -1,0 +1,123 @@
+"""Attention: one function, one backend, and what surrounds it (norm and rotation of queries and keys).
+
+Axes: B batch, L video tokens, S text tokens, N heads, D width (N*K), K width per head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Rotation = Tensor
+"""Cosines and sines of the positions: float32 [L, 1, K/2, 2], or [B, L, 1, K/2, 2] when items differ."""
+
+
+def attention(
+    q_BLNK: Tensor, k_BSNK: Tensor, v_BSNK: Tensor, bias: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """softmax(q k^T * scale + bias) v, as [B, L, N, K].
+
+    `bias` broadcasts to [B, N, L, S] and may hold -inf. `scale` is K**-0.5 unless told.
+    """
+    q, k, v = (x.transpose(1, 2) for x in (q_BLNK, k_BSNK, v_BSNK))
+    return _BACKENDS[_backend](q, k, v, bias, scale).transpose(1, 2)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
+    if bias is not None and bias.dtype != q.dtype and q.device.type != "cpu":
+        bias = bias.to(q.dtype)  # the CPU kernel takes a float32 bias beside bfloat16; the others do not
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
+    scores = (q @ k.transpose(-2, -1)).float() * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias
+    return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
+_BACKENDS: dict[str, Callable[..., Tensor]] = {"fused": _fused, "plain": _plain}
+_backend = "fused"
+
+
+def choose_backend(name: str) -> None:
+    """Use `name` ("fused": torch's scaled_dot_product_attention; "plain": two matrix products) from now on."""
+    global _backend
+    if name not in _BACKENDS:
+        raise ValueError(f"attention backend {name!r} is not one of {', '.join(_BACKENDS)}")
+    _backend = name
+
+
+def backend() -> str:
+    """The backend in use."""
+    return _backend
+
+
+def rotation(position_grids: tuple[Tensor, Tensor, Tensor], head_dim: int, theta: float = 10000.0) -> Rotation:
+    """Three-axis rotary embedding (RoPE, arXiv:2104.09864, split over time, rows and columns as Wan does).
+
+    `position_grids` holds the positions [..., L] of every token along time, rows and columns; they may be fractional.
+    Angles are float64 and the result float32: at whole numbers, the same as diffusers' table.
+    """
+    side = 2 * (head_dim // 6)
+    angles = []
+    for positions, dim in zip(position_grids, (head_dim - 2 * side, side, side), strict=True):
+        frequencies = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        angles.append(positions.double()[..., None] * frequencies)
+    angle = torch.cat(angles, dim=-1)
+    return torch.stack([angle.cos(), angle.sin()], dim=-1).float().unsqueeze(-3)
+
+
+def norm_heads(x_BLD: Tensor, weight_D: Tensor, num_heads: int, eps: float, turns: Rotation | None = None) -> Tensor:
+    """RMS-normalise over all heads together, scale by `weight_D`, rotate by `turns`; [B, L, N, K] in x's dtype.
+
+    Computed in float32 in one pass, with its own gradient: left to autograd, the round trips through float32 cost a
+    CPU more than the matrix products around them.
+    """
+    result: Tensor = _NormRotate.apply(x_BLD, weight_D, turns, num_heads, eps)  # type: ignore[no-untyped-call]
+    return result
+
+
+def rotate(x_BLNK: Tensor, turns: Rotation, backwards: bool = False) -> Tensor:
+    """Turn neighbouring pairs (x0, x1) of float32 `x_BLNK` by the angles of `turns`; may overwrite its argument."""
+    pairs = x_BLNK.unflatten(-1, (-1, 2))
+    if x_BLNK.device.type in ("cpu", "cuda", "xpu"):
+        factor = torch.view_as_complex(turns)
+        turned = torch.view_as_complex(pairs).mul_(factor.conj() if backwards else factor)
+        return torch.view_as_real(turned).flatten(-2)
+    cos, sin = turns.unbind(-1)  # without complex numbers, the same in real ones
+    sin = -sin if backwards else sin
+    x0, x1 = pairs.unbind(-1)
+    return torch.stack([x0 * cos - x1 * sin, x0 * sin + x1 * cos], dim=-1).flatten(-2)
+
+
+class _NormRotate(torch.autograd.Function):
+    """y = rotate(x / rms(x) * weight), saving only the normalised x and 1 / rms."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_BLD: Tensor, weight_D: Tensor, turns: Rotation | None, num_heads: int, eps: float
+    ) -> Tensor:
+        x = x_BLD.to(torch.float32, copy=True)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        x.mul_(inverse)
+        ctx.save_for_backward(x, inverse, weight_D, turns)
+        ctx.dtype = x_BLD.dtype
+        heads = (x * weight_D.float()).unflatten(-1, (num_heads, -1))
+        return (heads if turns is None else rotate(heads, turns)).to(x_BLD.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BLNK: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, inverse, weight, turns = ctx.saved_tensors
+        grad = grad_BLNK.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        grad = (grad if turns is None else rotate(grad, turns, backwards=True)).flatten(-2)
+        along = grad * x
+        grad_weight = along.sum(dim=(0, 1)).to(weight.dtype)
+        mean = along.mul_(weight.float()).mean(dim=-1, keepdim=True)
+        grad_x = grad.mul_(weight.float()).addcmul_(x, mean, value=-1).mul_(inverse)
+        return grad_x.to(ctx.dtype), grad_weight, None, None, None

@@ -1,0 +1,224 @@
+"""What the networks are made of, and what they cost, without importing torch.
+
+Each dataclass is the `config.json` of one part of a diffusers folder: `from_dict` reads one (keys that it does not know
+are ignored when they cannot change the network, refused when they can), `to_dict` writes one that diffusers or
+transformers loads. Counts are exact: `parameters()` equals the sum over the network's tensors, and `flops(...)` counts
+two operations per multiply-add of every matrix product and convolution, as `torch.utils.flop_counter` does.
+
+Axes: B batch, C channels, T latent frames, H latent rows, W latent columns, L video tokens (after patching),
+S text tokens, N heads, D width, K width per head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from sorano.shapes import LatentShape
+
+DIFFUSERS_VERSION = "0.35.0"  # the oldest release whose pipelines know `expand_timesteps`
+MAX_TEXT_TOKENS = 512  # Wan's text length: real tokens, then zeros
+
+
+def _require(config: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> None:
+    if name in config and config[name] not in allowed:
+        wanted = " or ".join(repr(value) for value in allowed)
+        raise ValueError(f"{name} is {config[name]!r}, and only {wanted} is supported")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """The Wan transformer (diffusers `WanTransformer3DModel`), from a few million to 14 billion parameters."""
+
+    patch_size: tuple[int, int, int] = (1, 2, 2)  # latent frames, rows, columns per token
+    num_attention_heads: int = 40
+    attention_head_dim: int = 128
+    in_channels: int = 16
+    out_channels: int = 16
+    text_dim: int = 4096
+    freq_dim: int = 256  # sines and cosines of the timestep
+    ffn_dim: int = 13824
+    num_layers: int = 40
+    cross_attn_norm: bool = True
+    eps: float = 1e-6
+    rope_max_seq_len: int = 1024  # kept for diffusers' table; our positions have no bound
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token."""
+        return self.num_attention_heads * self.attention_head_dim
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> TransformerConfig:
+        """Read a diffusers `transformer/config.json`; ValueError for a kind of Wan that this network is not."""
+        _require(config, "qk_norm", ("rms_norm_across_heads",))
+        for name in ("image_dim", "added_kv_proj_dim", "pos_embed_seq_len", "vace_layers"):
+            _require(config, name, (None,))
+        known = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
+        known["patch_size"] = tuple(known.get("patch_size", cls.patch_size))
+        known["out_channels"] = known.get("out_channels") or known.get("in_channels", cls.in_channels)
+        return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `config.json` that diffusers' `WanTransformer3DModel.from_pretrained` reads."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            "_class_name": "WanTransformer3DModel",
+            "_diffusers_version": DIFFUSERS_VERSION,
+            **fields,
+            "patch_size": list(self.patch_size),
+            "qk_norm": "rms_norm_across_heads",
+            "image_dim": None,
+            "added_kv_proj_dim": None,
+            "pos_embed_seq_len": None,
+        }
+
+    def parameters(self) -> int:
+        """The number of weights: embeddings, `num_layers` blocks, and the head."""
+        width, patch = self.width, prod(self.patch_size)
+        embeddings = (
+            _linear(self.in_channels * patch, width)
+            + _linear(self.freq_dim, width)
+            + _linear(width, width)
+            + _linear(width, 6 * width)
+            + _linear(self.text_dim, width)
+            + _linear(width, width)
+        )
+        attention = 4 * _linear(width, width) + 2 * width  # q, k, v, out and the two RMS norms
+        cross_norm = 2 * width if self.cross_attn_norm else 0
+        feed_forward = _linear(width, self.ffn_dim) + _linear(self.ffn_dim, width)
+        block = 2 * attention + cross_norm + feed_forward + 6 * width
+        head = _linear(width, self.out_channels * patch) + 2 * width
+        return embeddings + self.num_layers * block + head
+
+    def flops(
+        self,
+        latent: LatentShape,
+        *,
+        batch: int = 1,
+        text_tokens: int = MAX_TEXT_TOKENS,
+        timesteps: int = 1,
+    ) -> int:
+        """Floating-point operations of one forward pass.
+
+        `text_tokens` is S as attended to (real tokens and the one
+        pad key), `timesteps` is U, the distinct timesteps of an item. Per token: q, k, v and out of two attentions
+        (but keys and values of the text are per text token), two matrices of the feed-forward; per pair of tokens: one
+        product for the scores and one for the values.
+        """
+        d, patch = self.width, prod(self.patch_size)
+        video = latent.tokens(self.patch_size)
+        embeddings = (
+            video * self.in_channels * patch * d
+            + timesteps * (self.freq_dim * d + d * d + 6 * d * d)
+            + text_tokens * (self.text_dim * d + d * d)
+        )
+        self_attention = 4 * video * d * d + 2 * video * video * d
+        cross_attention = 2 * video * d * d + 2 * text_tokens * d * d + 2 * video * text_tokens * d
+        feed_forward = 2 * video * d * self.ffn_dim
+        head = video * d * self.out_channels * patch
+        blocks = self.num_layers * (self_attention + cross_attention + feed_forward)
+        return 2 * batch * (embeddings + blocks + head)
+
+    def weight_bytes(self, bytes_per_weight: int = 4) -> int:
+        """Bytes of the weights, all in one precision."""
+        return self.parameters() * bytes_per_weight
+
+    def peak_bytes(
+        self,
+        latent: LatentShape,
+        *,
+        batch: int = 1,
+        text_tokens: int = MAX_TEXT_TOKENS,
+        bytes_per_value: int = 4,
+    ) -> int:
+        """Bytes of a forward pass without gradients, beyond the weights: an upper estimate.
+
+        The widest moment of a block is the feed-forward: the float32 tokens, their normalised copy, and the hidden
+        layer before and after its activation. Attention holds q, k, v and the output, with float32 copies of q or k
+        while they are rotated. The keys and values of the text are held for all layers.
+        """
+        d = self.width
+        tokens = batch * latent.tokens(self.patch_size)
+        stream = 2 * tokens * d * 4  # the tokens and one float32 work copy
+        attention = tokens * d * (4 * bytes_per_value + 8)
+        feed_forward = tokens * bytes_per_value * (d + 2 * self.ffn_dim)
+        text = 2 * self.num_layers * batch * text_tokens * d * bytes_per_value
+        return stream + max(attention, feed_forward) + text
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderConfig:
+    """The UMT5 encoder (transformers `UMT5EncoderModel`): relative position bias in every layer, gated GELU."""
+
+    vocab_size: int = 256384
+    d_model: int = 4096
+    d_kv: int = 64
+    d_ff: int = 10240
+    num_layers: int = 24
+    num_heads: int = 64
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    pad_token_id: int = 0
+    eos_token_id: int = 1
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> TextEncoderConfig:
+        """Read a transformers `text_encoder/config.json`; ValueError for another kind of encoder."""
+        _require(config, "model_type", ("umt5",))
+        _require(config, "feed_forward_proj", ("gated-gelu",))
+        return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `config.json` that transformers' `UMT5EncoderModel.from_pretrained` reads."""
+        return {
+            "architectures": ["UMT5EncoderModel"],
+            "model_type": "umt5",
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "num_decoder_layers": self.num_layers,
+            "feed_forward_proj": "gated-gelu",
+            "dense_act_fn": "gelu_new",
+            "is_gated_act": True,
+            "is_encoder_decoder": True,
+            "tie_word_embeddings": True,
+            "decoder_start_token_id": 0,
+            "dropout_rate": 0.0,
+            "classifier_dropout": 0.0,
+            "initializer_factor": 1.0,
+            "use_cache": False,
+        }
+
+    def parameters(self) -> int:
+        """The number of weights: the embedding and `num_layers` blocks."""
+        inner = self.num_heads * self.d_kv
+        attention = 4 * self.d_model * inner + self.relative_attention_num_buckets * self.num_heads
+        feed_forward = 3 * self.d_model * self.d_ff
+        block = attention + feed_forward + 2 * self.d_model
+        return self.vocab_size * self.d_model + self.num_layers * block + self.d_model
+
+    def flops(self, text_tokens: int, *, batch: int = 1) -> int:
+        """Floating-point operations of encoding `batch` prompts of `text_tokens` tokens."""
+        inner = self.num_heads * self.d_kv
+        linear = text_tokens * (4 * self.d_model * inner + 3 * self.d_model * self.d_ff)
+        attention = 2 * text_tokens * text_tokens * inner
+        return 2 * batch * self.num_layers * (linear + attention)
+
+    def weight_bytes(self, bytes_per_weight: int = 4) -> int:
+        """Bytes of the weights, all in one precision."""
+        return self.parameters() * bytes_per_weight
+
+    def peak_bytes(self, text_tokens: int, *, batch: int = 1, bytes_per_value: int = 4) -> int:
+        """Bytes of encoding beyond the weights: the widest of a layer's attention and its gated feed-forward."""
+        inner = self.num_heads * self.d_kv
+        tokens = batch * text_tokens
+        scores = (batch + 1) * self.num_heads * text_tokens * text_tokens * 4
+        attention = tokens * 4 * inner * bytes_per_value + 2 * scores
+        feed_forward = tokens * 3 * self.d_ff * bytes_per_value
+        return 2 * tokens * self.d_model * 4 + max(attention, feed_forward)
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
