@@ -11,12 +11,12 @@ S text tokens, N heads, D width, K width per head.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from sorano.shapes import LatentShape
+from sorano.shapes import LatentShape, VideoShape
 
 DIFFUSERS_VERSION = "0.35.0"  # the oldest release whose pipelines know `expand_timesteps`
 MAX_TEXT_TOKENS = 512  # Wan's text length: real tokens, then zeros
@@ -222,3 +222,144 @@ class TextEncoderConfig:
 
 def _linear(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeConfig:
+    """Wan's causal video autoencoder (diffusers `AutoencoderKLWan`): the plain kind of 2.1, the residual one of 2.2."""
+
+    base_dim: int = 96
+    decoder_base_dim: int | None = None  # None: as the encoder
+    z_dim: int = 16
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    temperal_downsample: tuple[bool, ...] = (False, True, True)  # spelt so in every published config
+    latents_mean: tuple[float, ...] = (0.0,) * 16
+    latents_std: tuple[float, ...] = (1.0,) * 16
+    is_residual: bool = False
+    in_channels: int = 3
+    out_channels: int = 3
+    patch_size: int | None = None
+    scale_factor_temporal: int = 4
+    scale_factor_spatial: int = 8
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> VaeConfig:
+        """Read a diffusers `vae/config.json`; ValueError for a kind that this network is not."""
+        _require(config, "attn_scales", ([], ()))
+        known = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """A `vae/config.json` that diffusers loads."""
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
+        fixed = {"attn_scales": [], "dropout": 0.0}
+        return {"_class_name": "AutoencoderKLWan", "_diffusers_version": DIFFUSERS_VERSION, **lists, **fixed}
+
+    def with_statistics(self, mean: Sequence[float], std: Sequence[float]) -> VaeConfig:
+        """The same network with other latent statistics."""
+        return replace(self, latents_mean=tuple(mean), latents_std=tuple(std))
+
+    def parameters(self) -> int:
+        """Weights of both halves, exactly."""
+        shape = VideoShape(1, self.scale_factor_spatial, self.scale_factor_spatial)
+        return self._encoder_cost(shape).parameters + self._decoder_cost(shape).parameters
+
+    def encode_flops(self, shape: VideoShape, *, batch: int = 1) -> int:
+        """FLOPs of encoding `batch` videos of a shape, whole."""
+        return batch * self._encoder_cost(shape).flops
+
+    def decode_flops(self, shape: VideoShape, *, batch: int = 1) -> int:
+        """FLOPs of decoding `batch` videos of a shape, whole."""
+        return batch * self._decoder_cost(shape).flops
+
+    def weight_bytes(self, bytes_per_weight: int = 4) -> int:
+        """Memory of the weights."""
+        return self.parameters() * bytes_per_weight
+
+    def peak_bytes(self, shape: VideoShape, *, batch: int = 1, bytes_per_value: int = 4) -> int:
+        """Memory of decoding a whole video beside the weights: the widest level's input, its padded copy, the
+        convolution's output, the residual and the shortcut live at once, and one more for workspace."""
+        base, patch = self.decoder_base_dim or self.base_dim, self.patch_size or 1
+        pixels = shape.num_frames * (shape.height // patch) * (shape.width // patch)
+        widest = pixels * base * (self.dim_mult[1] if len(self.dim_mult) > 1 else self.dim_mult[0])
+        return batch * (6 * widest * bytes_per_value + 4 * 3 * shape.num_frames * shape.height * shape.width)
+
+    def _encoder_cost(self, shape: VideoShape) -> _ConvCost:
+        cost, patch, last = _ConvCost(), self.patch_size or 1, len(self.dim_mult) - 1
+        t, h, w = shape.num_frames, shape.height // patch, shape.width // patch
+        widths = [self.base_dim * m for m in (1, *self.dim_mult)]
+        cost.causal(self.in_channels, widths[0], t, h * w)
+        for i, (width, width_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            for j in range(self.num_res_blocks):
+                cost.residual_block(width if j == 0 else width_out, width_out, t, h * w)
+            if i < last:
+                h, w = h // 2, w // 2
+                cost.conv(width_out, width_out, 9, t * h * w)
+                if self.temperal_downsample[i]:
+                    t = (t + 1) // 2
+                    cost.conv(width_out, width_out, 3, (t - 1) * h * w)
+        cost.mid_block(widths[-1], t, h * w)
+        cost.norm(widths[-1])
+        cost.causal(widths[-1], 2 * self.z_dim, t, h * w)
+        cost.conv(2 * self.z_dim, 2 * self.z_dim, 1, t * h * w)
+        return cost
+
+    def _decoder_cost(self, shape: VideoShape) -> _ConvCost:
+        cost, base, last = _ConvCost(), self.decoder_base_dim or self.base_dim, len(self.dim_mult) - 1
+        latent = shape.latent(spatial=self.scale_factor_spatial, temporal=self.scale_factor_temporal)
+        t, h, w = latent.num_frames, latent.rows, latent.columns
+        widths = [base * m for m in (self.dim_mult[-1], *reversed(self.dim_mult))]
+        in_time = tuple(reversed(self.temperal_downsample))
+        cost.conv(self.z_dim, self.z_dim, 1, t * h * w)
+        cost.causal(self.z_dim, widths[0], t, h * w)
+        cost.mid_block(widths[0], t, h * w)
+        for i, (width, width_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            width = width if self.is_residual or i == 0 else width // 2
+            for j in range(self.num_res_blocks + 1):
+                cost.residual_block(width if j == 0 else width_out, width_out, t, h * w)
+            if i < last:
+                if in_time[i]:
+                    cost.causal(width_out, 2 * width_out, t - 1, h * w, space=1)
+                    t = 2 * t - 1
+                h, w = 2 * h, 2 * w
+                cost.conv(width_out, width_out if self.is_residual else width_out // 2, 9, t * h * w)
+        cost.norm(widths[-1])
+        cost.causal(widths[-1], self.out_channels, t, h * w)
+        return cost
+
+
+@dataclass
+class _ConvCost:
+    """Adds up what convolutions hold and do. Positions are output pixels, over all frames."""
+
+    parameters: int = 0
+    flops: int = 0
+
+    def conv(self, inputs: int, outputs: int, taps: int, positions: int, computed_taps: int | None = None) -> None:
+        self.parameters += inputs * outputs * taps + outputs
+        self.flops += 2 * inputs * outputs * (taps if computed_taps is None else computed_taps) * positions
+
+    def causal(self, inputs: int, outputs: int, frames: int, pixels: int, space: int = 9) -> None:
+        """A causal convolution of three frames; a lone frame needs only the last tap."""
+        self.conv(inputs, outputs, 3 * space, frames * pixels, space if frames == 1 else None)
+
+    def norm(self, channels: int) -> None:
+        self.parameters += channels
+
+    def residual_block(self, width: int, width_out: int, frames: int, pixels: int) -> None:
+        self.norm(width)
+        self.causal(width, width_out, frames, pixels)
+        self.norm(width_out)
+        self.causal(width_out, width_out, frames, pixels)
+        if width != width_out:
+            self.conv(width, width_out, 1, frames * pixels)
+
+    def mid_block(self, width: int, frames: int, pixels: int) -> None:
+        for _ in range(2):
+            self.residual_block(width, width, frames, pixels)
+        self.norm(width)
+        self.conv(width, 3 * width, 1, frames * pixels)
+        self.conv(width, width, 1, frames * pixels)
+        self.flops += 4 * frames * pixels * pixels * width
