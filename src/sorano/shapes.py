@@ -1,8 +1,8 @@
 """The arithmetic between seconds, frames, pixels, latents and tokens. Every `// 8` and `4k + 1` lives here.
 
-The causal autoencoder codes the first frame alone and every later latent frame from `temporal` (4) frames, so a video
-has `4k + 1` frames for `k + 1` latent frames. Rows and columns shrink by `spatial` (8), and the transformer groups
-2 x 2 latents into one token, so heights and widths lie on a grid of 16 pixels.
+The causal autoencoder codes the first frame alone and every later latent frame from `temporal` (4) frames, so
+a video has `4k + 1` frames for `k + 1` latent frames. Rows and columns shrink by `spatial` (8), and the
+transformer groups 2 x 2 latents into one token, so heights and widths lie on a grid of 16 pixels.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def video_frames(num_latent_frames: int, temporal: int = TEMPORAL) -> int:
 
 
 def nearest_num_frames(seconds: float, fps: float, temporal: int = TEMPORAL) -> int:
-    """The number of frames 4k + 1 (k at least 0) that lasts nearest to `seconds` at `fps` frames per second."""
+    """The number of frames 4k + 1 (k at least 0) that lasts nearest to `seconds`."""
     return 1 + temporal * max(0, math.floor((seconds * fps - 1) / temporal + 0.5))
 
 
@@ -95,7 +95,8 @@ def parse_size(text: str) -> tuple[int, int]:
     width, height = (int(match[1]), int(match[2])) if match else (0, 0)
     if min(width, height) < 1:
         raise RequestError(
-            f"size must be WIDTHxHEIGHT in pixels: got {text!r}", 'write it like size="64x64" or --size 832x480'
+            f"size must be WIDTHxHEIGHT in pixels: got {text!r}",
+            'write it like size="64x64" or --size 832x480',
         )
     return width, height
 

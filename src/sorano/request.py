@@ -1,0 +1,257 @@
+"""What a user can ask for, checked before any work begins.
+
+`Request` is frozen data: the command's flags, the words of `sorano.generate` and the record inside each file
+are its fields. `None` means "as the preset does best"; `resolve` fills every `None` from the preset, draws
+the seed, and returns with it the exact shape and everything that was adjusted, as sentences for the user.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import unicodedata
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sorano.errors import RequestError
+from sorano.presets import DEFAULT_PRESET, Preset
+from sorano.shapes import VideoShape, format_size, nearest_num_frames, nearest_size, parse_size, pixel_grid
+
+MAX_PROMPT_CHARACTERS = 4000  # far beyond the 512 tokens that a model reads; the exact limit is checked there
+MAX_SECONDS = 3600.0
+MAX_FPS = 120.0
+MAX_STEPS = 1000
+MAX_GUIDANCE = 100.0
+MAX_SEED = 2**63 - 1
+MAX_UPSCALE = 16
+MIN_OUTPUT_HEIGHT = 256  # pixels; what upscale="auto" reaches, so that a chat shows more than a stamp
+MAX_OUTPUT_SIDE = 4096  # pixels; what players and phones decode
+DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A video to make. Raises RequestError, with the next step, for a value that cannot be made."""
+
+    prompt: str
+    negative_prompt: str = ""
+    image: str | Path | None = None  # the first frame
+    # what to make
+    seconds: float | None = None
+    fps: float | None = None
+    size: str | None = None  # "width x height" in pixels: "64x64"
+    # how to sample
+    preset: str = DEFAULT_PRESET  # a name, or the path of a diffusers folder
+    seed: int | None = None  # None: drawn once, then recorded
+    num_steps: int | None = None
+    guidance: float | None = None
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps", "xpu"
+    # the file
+    output: str | Path | None = None  # None: named after the prompt and the seed
+    sheet: str | Path | None = None  # also write a picture of evenly spaced frames
+    upscale: int | str = "auto"  # "auto": at least 256 pixels high; "none" or 1: as made; 2 to 16: times
+    overwrite: bool = False
+    private: bool = False  # leave the words and the image's name out of the file
+
+    def __post_init__(self) -> None:
+        _check_text("prompt", self.prompt)
+        _check_text("negative_prompt", self.negative_prompt)
+        if not self.prompt.strip():
+            raise RequestError(
+                "the prompt is empty", 'say what to see: "a red ball bounces on the grass at sunset"'
+            )
+        _check_number("seconds", self.seconds, above=0, most=MAX_SECONDS)
+        _check_number("fps", self.fps, above=0, most=MAX_FPS)
+        _check_number("guidance", self.guidance, least=0, most=MAX_GUIDANCE)
+        _check_whole("num_steps", self.num_steps, 1, MAX_STEPS)
+        _check_whole("seed", self.seed, 0, MAX_SEED)
+        if self.size is not None:
+            parse_size(self.size)
+        if not re.fullmatch(DEVICES, self.device):
+            raise RequestError(f"unknown device {self.device!r}", "use auto, cpu, cuda, cuda:1, mps or xpu")
+        object.__setattr__(self, "upscale", _parse_upscale(self.upscale))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The request as JSON: what to make and how, without where it was written on this machine."""
+        words = asdict(self)
+        for name in ("output", "sheet", "overwrite"):
+            del words[name]
+        words["preset"] = Path(self.preset).name
+        words["image"] = Path(self.image).name if self.image is not None else None
+        if self.private:
+            del words["prompt"], words["negative_prompt"], words["image"]
+        return words
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request with nothing left open: each `None` filled, the shape exact, adjustments said in `notes`."""
+
+    request: Request
+    preset: Preset
+    shape: VideoShape
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the file."""
+        assert self.request.fps is not None
+        return self.request.fps
+
+    @property
+    def upscale(self) -> int:
+        """How many times larger than the model's frames the file is, each way."""
+        assert isinstance(self.request.upscale, int)
+        return self.request.upscale
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """(width, height) of the file in pixels."""
+        return self.shape.width * self.upscale, self.shape.height * self.upscale
+
+
+def resolve(request: Request, preset: Preset, *, grid: int | None = None) -> Resolved:
+    """Fills in what the request leaves open, from the preset.
+
+    `grid` is the model's grid in pixels (16 for 8x compression and 2 x 2 patches). Raises RequestError, with
+    the nearest value that works, where the preset cannot make the size or the length.
+    """
+    notes: list[str] = []
+    width, height = _resolve_size(request, preset, grid or pixel_grid(), notes)
+    fps, num_frames = _resolve_length(request, preset, notes)
+    request = replace(
+        request,
+        seconds=round(num_frames / fps, 6),
+        fps=fps,
+        size=format_size(width, height),
+        seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
+        num_steps=request.num_steps or preset.num_steps,
+        guidance=preset.guidance if request.guidance is None else float(request.guidance),
+        upscale=_resolve_upscale(request.upscale, width, height, notes),
+    )
+    return Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes))
+
+
+def slug(prompt: str, limit: int = 48) -> str:
+    """The prompt as the beginning of a file name: "A red ball, bouncing!" -> "a-red-ball-bouncing"."""
+    words = re.findall(r"\w+", unicodedata.normalize("NFKC", prompt).lower())
+    name = ""
+    for word in words:
+        if len(name) + 1 + len(word) > limit:
+            return name or word[:limit]
+        name = f"{name}-{word}" if name else word
+    return name or "video"
+
+
+def _resolve_size(request: Request, preset: Preset, grid: int, notes: list[str]) -> tuple[int, int]:
+    native = parse_size(preset.size)
+    width, height = parse_size(request.size) if request.size else native
+    near_width, near_height = nearest_size(width, height, grid)
+    if preset.max_side:
+        most = preset.max_side // grid * grid
+        near_width, near_height = min(near_width, most), min(near_height, most)
+    if (near_width, near_height) != (width, height):
+        limits = f" and at most {preset.max_side} pixels a side" if preset.max_side else ""
+        raise RequestError(
+            f"preset {preset.name} makes sizes in steps of {grid} pixels{limits}: got {width}x{height}",
+            f"the nearest is --size {format_size(near_width, near_height)}",
+        )
+    if preset.max_side and (width, height) != native:
+        notes.append(f"{preset.name} was trained at {preset.size}; at {width}x{height} its quality is lower")
+    return width, height
+
+
+def _resolve_length(request: Request, preset: Preset, notes: list[str]) -> tuple[float, int]:
+    fps = float(request.fps or preset.fps)
+    if request.seconds is None:
+        if fps != preset.fps:
+            notes.append(
+                f"{preset.name} moves at {preset.fps:g} fps; at {fps:g} fps it plays faster or slower"
+            )
+        return fps, preset.num_frames
+    if request.seconds * fps < 0.5:
+        raise RequestError(
+            f"{request.seconds:g} s at {fps:g} fps is less than one frame",
+            f"the shortest is --seconds {1 / fps:.3g}",
+        )
+    num_frames = nearest_num_frames(request.seconds, fps)
+    most = preset.max_num_frames
+    if most is not None and num_frames > most:
+        longest = math.floor(most / fps * 100) / 100
+        raise RequestError(
+            f"preset {preset.name} makes at most {most} frames, {longest:g} s at {fps:g} fps: "
+            f"got {request.seconds:g} s",
+            f"use --seconds {longest:g}; longer films need a preset that was trained on them",
+        )
+    if abs(num_frames - request.seconds * fps) > 0.5:
+        notes.append(
+            f"{request.seconds:g} s at {fps:g} fps becomes {num_frames} frames (4k + 1), "
+            f"{num_frames / fps:.2f} s"
+        )
+    return fps, num_frames
+
+
+def _resolve_upscale(upscale: int | str, width: int, height: int, notes: list[str]) -> int:
+    most = max(1, min(MAX_UPSCALE, MAX_OUTPUT_SIDE // max(width, height)))
+    if upscale == "auto":
+        factor = min(most, max(1, math.ceil(MIN_OUTPUT_HEIGHT / height)))
+    else:
+        factor = int(upscale)
+    if factor > most:
+        raise RequestError(
+            f"{width}x{height} upscaled {factor} times is beyond {MAX_OUTPUT_SIDE} pixels",
+            f"the most is --upscale {most}",
+        )
+    if factor > 1:
+        larger = format_size(width * factor, height * factor)
+        notes.append(
+            f"made at {width}x{height}, upscaled {factor}x to {larger} (Lanczos); --upscale 1 keeps it"
+        )
+    return factor
+
+
+def _parse_upscale(value: int | str) -> int | str:
+    text = str(value).strip().lower()
+    if text == "auto":
+        return text
+    factor = 1 if text == "none" else int(text) if re.fullmatch(r"\d{1,3}", text) else 0
+    if not 1 <= factor <= MAX_UPSCALE:
+        raise RequestError(
+            f"upscale must be auto, none, or a whole number from 1 to {MAX_UPSCALE}: got {value!r}",
+            "--upscale 1 keeps the size that the model made",
+        )
+    return factor
+
+
+def _check_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise RequestError(f"{name} must be text: got {type(text).__name__}")
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise RequestError(
+            f"{name} is {len(text)} characters long; the most is {MAX_PROMPT_CHARACTERS}",
+            "say it in a few sentences",
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{name} is not valid Unicode text: {error.reason}") from error
+
+
+def _check_number(
+    name: str, value: object, *, above: float = -math.inf, least: float = -math.inf, most: float
+) -> None:
+    if value is None:
+        return
+    right = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not right or not (value > above and least <= value <= most):  # type: ignore[operator]
+        lowest = f"above {above:g}" if above > -math.inf else f"at least {least:g}"
+        raise RequestError(f"{name} must be a number {lowest} and at most {most:g}: got {value!r}")
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise RequestError(f"{name} must be a whole number from {least} to {most}: got {value!r}")
