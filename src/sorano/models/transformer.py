@@ -14,7 +14,7 @@ S text tokens, N heads, D width, K width per head, U distinct timesteps.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,15 +73,14 @@ class VideoTransformer(nn.Module):
         text = self.prepare_text(text, latent_BCTHW.dtype) if isinstance(text, TextTokens) else text
         turns = self._rotation(grid, positions_T, latent_BCTHW.device)
         time_BUD, rows_BU6D = self.condition_embedder.time(timestep_BU)
-        select = TokenTimes.of(timestep_index_BL, rows_BU6D.shape[1])
-
         x_BLD = self._patch(latent_BCTHW)
+        times = TokenTimes(timestep_index_BL, rows_BU6D.shape[1], x_BLD.shape[1])
         for index, block in enumerate(self.blocks):
             kv = text.keys_BSNK[index], text.values_BSNK[index]
-            x_BLD = block(x_BLD, rows_BU6D, select, turns, kv, text.bias_B11S, latent_BCTHW.dtype)
+            x_BLD = block(x_BLD, rows_BU6D, times, turns, kv, text.bias_B11S, latent_BCTHW.dtype)
         shift, scale = (self.scale_shift_table.float() + time_BUD[:, :, None]).unbind(2)
-        x_BLD = modulated_norm(x_BLD, select(shift), select(scale), self.config.eps).to(latent_BCTHW.dtype)
-        return self._unpatch(self.proj_out(x_BLD), grid)
+        y_BLD = modulated_norm(x_BLD, shift, scale, times, self.config.eps, latent_BCTHW.dtype)
+        return self._unpatch(self.proj_out(y_BLD), grid)
 
     def prepare_text(self, text: TextTokens, dtype: torch.dtype | None = None) -> PreparedText:
         """What every block needs of a text; pass it as `text` to skip this at each step of a sampling loop."""
@@ -174,23 +173,23 @@ class Block(nn.Module):
         self,
         x_BLD: Tensor,
         rows_BU6D: Tensor,
-        select: TokenTimes,
+        times: TokenTimes,
         turns: Rotation,
         text_kv: tuple[Tensor, Tensor],
         text_bias: Tensor,
         dtype: torch.dtype,
     ) -> Tensor:
         rows = (rows_BU6D + self.scale_shift_table.float()).unbind(2)
-        shift, scale, gate = (select(row) for row in rows[:3])
-        y = modulated_norm(x_BLD, shift, scale, self.eps).to(dtype)
-        x_BLD = gated_sum(x_BLD, self.attn1.to_video(y, turns), gate)
+        shift, scale, gate = rows[:3]
+        y = modulated_norm(x_BLD, shift, scale, times, self.eps, dtype)
+        x_BLD = gated_sum(x_BLD, self.attn1.to_video(y, turns), gate, times)
 
         y = self.norm2(x_BLD).to(dtype)
         x_BLD = x_BLD + self.attn2.to_text(y, *text_kv, text_bias)
 
-        shift, scale, gate = (select(row) for row in rows[3:])
-        y = modulated_norm(x_BLD, shift, scale, self.eps).to(dtype)
-        return gated_sum(x_BLD, self.ffn(y), gate)
+        shift, scale, gate = rows[3:]
+        y = modulated_norm(x_BLD, shift, scale, times, self.eps, dtype)
+        return gated_sum(x_BLD, self.ffn(y), gate, times)
 
 
 class Attention(nn.Module):
@@ -309,33 +308,116 @@ class AffineNorm(nn.LayerNorm):
         return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
 
 
-@dataclass(frozen=True)
 class TokenTimes:
-    """Which of an item's U timesteps each of its tokens has; called with rows [B, U, D], gives the tokens' rows.
+    """Which of an item's U timesteps each of its tokens has.
 
-    With one timestep the rows broadcast. With more, a product with the one-hot index picks them: exact, and its
-    gradient is another product, where indexing would scatter.
+    `runs` lists (start, stop, timestep) when the tokens of all items agree and lie in runs, as they do when frames are
+    known or not; rows then apply by slices, and nothing as wide as the tokens is made of them. Otherwise `one_hot_BLU`
+    spreads rows over tokens by a product: exact, and its gradient is another product where indexing would scatter.
     """
 
-    one_hot_BLU: Tensor | None
-
-    @classmethod
-    def of(cls, index_BL: Tensor | None, num_timesteps: int) -> TokenTimes:
+    def __init__(self, index_BL: Tensor | None, num_timesteps: int, num_tokens: int) -> None:
+        self.num_timesteps = num_timesteps
+        self.runs = [(0, num_tokens, 0)]
+        self.one_hot_BLU: Tensor | None = None
         if num_timesteps == 1:
-            return cls(None)
+            return
         if index_BL is None:
             raise ValueError(f"with {num_timesteps} timesteps per item, timestep_index_BL must say which is whose")
-        return cls(F.one_hot(index_BL, num_timesteps).float())
+        self.runs = _runs(index_BL)
+        if not self.runs:
+            self.one_hot_BLU = F.one_hot(index_BL, num_timesteps).float()
 
-    def __call__(self, rows_BUD: Tensor) -> Tensor:
-        return rows_BUD if self.one_hot_BLU is None else self.one_hot_BLU @ rows_BUD
+    def parts(self, *tokens_BLD: Tensor, rows: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """Views of the tokens, part by part, each followed by the rows [B, U, D] that broadcast against it."""
+        if self.one_hot_BLU is not None:
+            yield *tokens_BLD, *(self.one_hot_BLU @ row for row in rows)
+            return
+        for start, stop, index in self.runs:
+            yield *(x[:, start:stop] for x in tokens_BLD), *(row[:, index : index + 1] for row in rows)
+
+    def sum(self, x_BLD: Tensor) -> Tensor:
+        """The sum [B, U, D] over the tokens of each timestep: the gradient of rows."""
+        if self.one_hot_BLU is not None:
+            return self.one_hot_BLU.transpose(1, 2) @ x_BLD
+        sums = x_BLD.new_zeros(x_BLD.shape[0], self.num_timesteps, x_BLD.shape[2])
+        for start, stop, index in self.runs:
+            sums[:, index] += x_BLD[:, start:stop].sum(dim=1)
+        return sums
 
 
-def modulated_norm(x_BLD: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """LayerNorm(x) * (1 + scale) + shift in float32; `shift` and `scale` are [B, L, D] or broadcast over L."""
-    return torch.addcmul(shift, F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=eps), 1 + scale)
+class _ModulatedNorm(torch.autograd.Function):
+    """y = LayerNorm(x) * (1 + scale) + shift, saving only the normalised x and 1 / std."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, shift: Tensor, scale: Tensor, times: TokenTimes, eps: float, dtype: torch.dtype
+    ) -> Tensor:
+        x = x - x.mean(dim=-1, keepdim=True)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        x.mul_(inverse)
+        ctx.save_for_backward(x, inverse, scale)
+        ctx.times = times
+        y = torch.empty_like(x)
+        for x_part, y_part, shift_part, scale_part in times.parts(x, y, rows=(shift, 1 + scale)):
+            torch.addcmul(shift_part, x_part, scale_part, out=y_part)
+        return y.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, inverse, scale = ctx.saved_tensors
+        grad = grad_y.to(torch.float32, copy=True)
+        grad_shift, grad_scale = ctx.times.sum(grad), ctx.times.sum(grad * x)
+        for grad_part, scale_part in ctx.times.parts(grad, rows=(1 + scale,)):
+            grad_part.mul_(scale_part)
+        mean, along = grad.mean(dim=-1, keepdim=True), (grad * x).mean(dim=-1, keepdim=True)
+        grad.sub_(mean).addcmul_(x, along, value=-1).mul_(inverse)
+        return grad, grad_shift, grad_scale, None, None, None
 
 
-def gated_sum(x_BLD: Tensor, y_BLD: Tensor, gate: Tensor) -> Tensor:
-    """x + y * gate in float32."""
-    return torch.addcmul(x_BLD, y_BLD.float(), gate)
+class _GatedSum(torch.autograd.Function):
+    """x + y * gate."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, gate: Tensor, times: TokenTimes) -> Tensor:
+        ctx.save_for_backward(y, gate)
+        ctx.times = times
+        out = torch.empty_like(x)
+        for x_part, y_part, out_part, gate_part in times.parts(x, y, out, rows=(gate,)):
+            torch.addcmul(x_part, y_part, gate_part, out=out_part)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        y, gate = ctx.saved_tensors
+        grad_gate = ctx.times.sum(grad * y)
+        grad_y = torch.empty_like(grad)
+        for grad_part, out_part, gate_part in ctx.times.parts(grad, grad_y, rows=(gate,)):
+            torch.mul(grad_part, gate_part, out=out_part)
+        return grad, grad_y.to(y.dtype), grad_gate, None
+
+
+def modulated_norm(
+    x_BLD: Tensor, shift_BUD: Tensor, scale_BUD: Tensor, times: TokenTimes, eps: float, dtype: torch.dtype
+) -> Tensor:
+    """LayerNorm(x) * (1 + scale) + shift, each token with its timestep's rows; float32 inside, `dtype` out."""
+    y: Tensor = _ModulatedNorm.apply(x_BLD, shift_BUD, scale_BUD, times, eps, dtype)  # type: ignore[no-untyped-call]
+    return y
+
+
+def gated_sum(x_BLD: Tensor, y_BLD: Tensor, gate_BUD: Tensor, times: TokenTimes) -> Tensor:
+    """x + y * gate in float32, each token with its timestep's row."""
+    out: Tensor = _GatedSum.apply(x_BLD, y_BLD, gate_BUD, times)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _runs(index_BL: Tensor, most: int = 16) -> list[tuple[int, int, int]]:
+    """The runs of equal timesteps if all items agree and there are at most `most`, else none."""
+    if not bool((index_BL == index_BL[:1]).all()):
+        return []
+    values, counts = torch.unique_consecutive(index_BL[0], return_counts=True)
+    if len(values) > most:
+        return []
+    stops = counts.cumsum(0).tolist()
+    return list(zip([0, *stops[:-1]], stops, values.tolist(), strict=True))
