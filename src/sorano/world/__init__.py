@@ -1,1 +1,1 @@
-"""The procedural world: scenes with known truth, rendered, captioned and judged."""
+"""The procedural world: scenes with known truth, rendered and captioned by us."""
