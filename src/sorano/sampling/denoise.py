@@ -1,0 +1,141 @@
+"""From noise to a latent, one `Step` at a time; what is known of the video is given to the network, never solved for.
+
+Axes: B batch, C channels, T latent frames, H latent rows, W latent columns, L video tokens, U distinct timesteps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sorano.errors import NumericsError
+from sorano.models.text_encoder import TextTokens
+from sorano.models.transformer import VideoTransformer
+from sorano.sampling.guidance import classifier_free
+from sorano.sampling.schedule import Schedule
+from sorano.sampling.solver import Solver, Velocity, unipc
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of `denoise` is done: `index` counts from 1 to `num_steps`, `sigma` is the noise that is left."""
+
+    index: int
+    num_steps: int
+    sigma: float
+    latent: Tensor  # [B, C, T, H, W] float32, the known parts in place
+
+
+@dataclass(frozen=True)
+class Known:
+    """The known part of a latent: where `mask_BTHW` is true the network sees `latent_BCTHW`, with timestep 0.
+
+    The mask is constant over each token's patch. A batch that guidance has doubled is served twice.
+    """
+
+    latent_BCTHW: Tensor
+    mask_BTHW: Tensor
+
+    def put_into(self, x_BCTHW: Tensor) -> Tensor:
+        """`x` with the known parts in place."""
+        known = _repeat(self.latent_BCTHW, x_BCTHW).to(x_BCTHW.dtype)
+        return torch.where(_repeat(self.mask_BTHW, x_BCTHW)[:, None], known, x_BCTHW)
+
+    def timestep_index(self, x_BCTHW: Tensor, patch_size: tuple[int, int, int]) -> Tensor:
+        """For every token [B, L], 0 if it is to be made and 1 if it is known."""
+        t, h, w = patch_size
+        mask_BTHW = _repeat(self.mask_BTHW, x_BCTHW)
+        tokens = mask_BTHW[:, ::t, ::h, ::w]
+        if not torch.equal(
+            tokens.repeat_interleave(t, 1).repeat_interleave(h, 2).repeat_interleave(w, 3), mask_BTHW
+        ):
+            raise ValueError(f"the mask of what is known must be constant over patches of {patch_size}")
+        return tokens.flatten(1).long()
+
+
+def _repeat(tensor: Tensor, x: Tensor) -> Tensor:
+    repeats = x.shape[0] // tensor.shape[0]
+    return tensor.to(x.device).repeat(repeats, *[1] * (tensor.ndim - 1))
+
+
+def transformer_velocity(
+    transformer: VideoTransformer,
+    text: TextTokens,
+    schedule: Schedule,
+    *,
+    known: Known | None = None,
+    positions_T: Tensor | Sequence[float] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Velocity:
+    """The network as a velocity(x, sigma) in float32, computing in `dtype`, with the text prepared once."""
+    prepared = transformer.prepare_text(text, dtype)
+
+    def velocity(x_BCTHW: Tensor, sigma: float) -> Tensor:
+        timesteps, index_BL = [schedule.timestep(sigma)], None
+        if known is not None:
+            timesteps.append(0.0)
+            index_BL = known.timestep_index(x_BCTHW, transformer.config.patch_size)
+            x_BCTHW = known.put_into(x_BCTHW)
+        timestep_BU = torch.tensor([timesteps], device=x_BCTHW.device).expand(x_BCTHW.shape[0], -1)
+        return transformer(
+            x_BCTHW.to(dtype), timestep_BU, prepared, timestep_index_BL=index_BL, positions_T=positions_T
+        ).float()
+
+    return velocity
+
+
+@torch.no_grad()
+def denoise(
+    transformer: VideoTransformer,
+    noise_BCTHW: Tensor,
+    text: TextTokens,
+    schedule: Schedule,
+    *,
+    negative_text: TextTokens | None = None,
+    guidance: float = 1.0,
+    known_BCTHW: Tensor | None = None,
+    known_mask_BTHW: Tensor | None = None,
+    positions_T: Tensor | Sequence[float] | None = None,
+    solver: Solver = unipc,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Step]:
+    """Solve from `noise_BCTHW` (float32) to a latent; yields a `Step` after each step.
+
+    With `guidance` above 1, `negative_text` (the encoding of "" or of a negative prompt, one for each item or one for
+    all) is needed. Where `known_mask_BTHW` is true, `known_BCTHW` is given to the network and stands in every step's
+    latent; the solver's own numbers there are never looked at. `positions_T` are the temporal positions of the latent
+    frames (0, 1, 2 ... unless told). The state stays in float32 whatever `dtype` the network computes in. Raises NumericsError as soon
+    as a step is not finite.
+    """
+    batch = noise_BCTHW.shape[0]
+    known = None
+    if known_BCTHW is not None and known_mask_BTHW is not None and bool(known_mask_BTHW.any()):
+        known = Known(known_BCTHW, known_mask_BTHW)
+    guided = guidance > 1
+    if guided and negative_text is None:
+        raise ValueError("guidance above 1 needs negative_text: the encoding of an empty prompt will do")
+    if guided and negative_text is not None:
+        text = TextTokens.cat([_for_each(text, batch), _for_each(negative_text, batch)])
+    else:
+        text = _for_each(text, batch)
+    velocity = transformer_velocity(
+        transformer, text, schedule, known=known, positions_T=positions_T, dtype=dtype
+    )
+    if guided:
+        velocity = classifier_free(velocity, guidance)
+    steps = solver(velocity, noise_BCTHW.float(), schedule.sigmas)
+    for index, (sigma, x) in enumerate(steps, start=1):
+        if not bool(torch.isfinite(x).all()):
+            raise NumericsError(
+                f"step {index} of {schedule.num_steps} (sigma {sigma:.3f}) gave numbers that are not finite in {dtype}",
+                hint="compute in float32, and check the digests of the weights",
+            )
+        latent = x if known is None else known.put_into(x)
+        yield Step(index, schedule.num_steps, sigma, latent)
+
+
+def _for_each(text: TextTokens, batch: int) -> TextTokens:
+    return text[[0] * batch] if len(text.lengths_B) == 1 and batch > 1 else text
