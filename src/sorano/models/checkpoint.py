@@ -1,0 +1,325 @@
+"""Models as plain diffusers folders: what Sorano saves, stock pipelines load, and the other way round.
+
+    model_index.json        which class each part is
+    scheduler/              scheduler_config.json
+    text_encoder/           config.json, model.safetensors            (or shards and their index)
+    tokenizer/              tokenizer.json, tokenizer_config.json, special_tokens_map.json
+    transformer/            config.json, diffusion_pytorch_model.safetensors
+    vae/                    config.json, diffusion_pytorch_model.safetensors
+
+Weights are safetensors only (a pickle can run code and is refused) and load strictly: every name must match. Networks
+are built without memory and given the tensors that are mapped from the file, so loading needs one copy of the weights,
+or none where the file has the wanted dtype already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sorano.errors import CheckpointError
+from sorano.models.config import DIFFUSERS_VERSION, TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.text_encoder import TextEncoder, Tokenizer
+from sorano.models.transformer import VideoTransformer
+from sorano.models.vae import VideoAutoencoder
+
+PARTS = {
+    "scheduler": ("diffusers", "UniPCMultistepScheduler"),
+    "text_encoder": ("transformers", "UMT5EncoderModel"),
+    "tokenizer": ("transformers", "PreTrainedTokenizerFast"),
+    "transformer": ("diffusers", "WanTransformer3DModel"),
+    "vae": ("diffusers", "AutoencoderKLWan"),
+}
+PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
+NETWORK_CLASSES = {"text_encoder": "UMT5EncoderModel", "transformer": "WanTransformer3DModel", "vae": "AutoencoderKLWan"}
+WEIGHTS = {"text_encoder": "model", "transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+FLOAT32 = ("scale_shift_table", "time_embedder", "time_proj", "norm", "relative_attention_bias")
+"""Parts of names whose weights stay float32 in any compute dtype: they are small, and their errors are not."""
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model folder in memory."""
+
+    transformer: VideoTransformer
+    vae: VideoAutoencoder
+    text_encoder: TextEncoder
+    tokenizer: Tokenizer
+    scheduler_config: dict[str, Any]
+    expand_timesteps: bool  # a timestep for each token: known latents are tokens at timestep 0 (Wan 2.2 TI2V)
+    folder: Path | None = None
+    digests: dict[str, str] = field(default_factory=dict)  # those that were checked: file to SHA-256
+
+
+def load(
+    folder: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    digests: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Load a diffusers folder for use (no gradients), with `digests` checked first: file in the folder to SHA-256.
+
+    Raises CheckpointError that names the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    index = _read_index(folder)
+    check_digests(folder, digests or {})
+    transformer = _load_network(folder, "transformer", TransformerConfig.from_dict, VideoTransformer, dtype, device)
+    vae = _load_network(folder, "vae", VaeConfig.from_dict, VideoAutoencoder, dtype, device)
+    text_encoder = _load_network(folder, "text_encoder", TextEncoderConfig.from_dict, TextEncoder, dtype, device)
+    return Bundle(
+        transformer=transformer,
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=_load_tokenizer(folder / "tokenizer" / "tokenizer.json"),
+        scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),
+        expand_timesteps=bool(index.get("expand_timesteps", False)),
+        folder=folder,
+        digests=dict(digests or {}),
+    )
+
+
+def save(
+    folder: str | Path,
+    *,
+    transformer: VideoTransformer,
+    vae: VideoAutoencoder,
+    text_encoder: TextEncoder,
+    tokenizer: Tokenizer,
+    scheduler_config: Mapping[str, Any],
+    expand_timesteps: bool = True,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a diffusers folder, its weights in `dtype` (as they are unless told). An old folder is replaced at the end.
+
+    Files that are not part of the layout (a model card, say) are kept.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    networks: dict[str, VideoTransformer | VideoAutoencoder | TextEncoder] = {
+        "transformer": transformer,
+        "vae": vae,
+        "text_encoder": text_encoder,
+    }
+    for name, network in networks.items():
+        _write_json(partial / name / "config.json", network.config.to_dict())
+        tensors = {key: _for_file(tensor, dtype) for key, tensor in network.state_dict().items()}
+        save_file(tensors, partial / name / f"{WEIGHTS[name]}.safetensors", metadata={"format": "pt"})
+    tokenizer.save(partial / "tokenizer")
+    _write_json(partial / "scheduler" / "scheduler_config.json", dict(scheduler_config))
+    parts = {name: list(classes) for name, classes in PARTS.items()}
+    parts["scheduler"][1] = scheduler_config["_class_name"]
+    _write_json(
+        partial / "model_index.json",
+        {
+            "_class_name": "WanPipeline",
+            "_diffusers_version": DIFFUSERS_VERSION,
+            "boundary_ratio": None,
+            "expand_timesteps": expand_timesteps,
+            **parts,
+            "transformer_2": [None, None],
+        },
+    )
+    _replace_folder(partial, folder)
+
+
+def digests_of(folder: str | Path) -> dict[str, str]:
+    """The SHA-256 of every file in the folder, by its path in the folder."""
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def write_digests(folder: str | Path) -> Path:
+    """Write `digests_of` the folder beside it, as `sha256sum` does: FOLDER.sha256, which it returns."""
+    folder = Path(folder)
+    path = folder.with_name(f"{folder.name}.sha256")
+    path.write_text("".join(f"{digest}  {name}\n" for name, digest in digests_of(folder).items()))
+    return path
+
+
+def check_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    """Raise CheckpointError for the first file whose SHA-256 is not the one in `digests`."""
+    for name, wanted in digests.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing", hint=_FETCH_AGAIN)
+        found = sha256(path)
+        if found != wanted.lower():
+            raise CheckpointError(f"{path} is corrupt: its SHA-256 is {found}, not {wanted}", hint=_FETCH_AGAIN)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_FETCH_AGAIN = "fetch the model again"
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no model folder at {folder}")
+    index = _read_json(folder / "model_index.json")
+    if index.get("_class_name") not in PIPELINES:
+        raise CheckpointError(
+            f"{folder / 'model_index.json'} is of {index.get('_class_name')}, not one of {', '.join(PIPELINES)}"
+        )
+    if any(index.get("transformer_2") or []):  # [null, null] in folders of one transformer
+        raise CheckpointError(f"{folder} has two transformers (Wan 2.2 A14B), which are not supported yet")
+    return index
+
+
+def _load_network(
+    folder: Path,
+    name: str,
+    read_config: Callable[[Mapping[str, Any]], Any],
+    build: Callable[[Any], Network],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Network:
+    """One network of the folder, built without memory and given the file's tensors."""
+    config = _read_network_config(folder, name, read_config)
+    with torch.device("meta"):
+        network = build(config)
+    wanted = network.state_dict()
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in _read_tensors(folder / name, WEIGHTS[name]):
+        key = "shared.weight" if key == "encoder.embed_tokens.weight" else key  # UMT5 ties them; files hold either
+        if key in wanted and tensor.shape != wanted[key].shape:
+            raise CheckpointError(
+                f"{folder / name}: {key} is {list(tensor.shape)} in the file and {list(wanted[key].shape)} by config.json"
+            )
+        tensors[key] = _for_use(key, tensor, dtype, device)
+    _require_same_names(folder / name, set(wanted), set(tensors))
+    network.load_state_dict(tensors, strict=True, assign=True)
+    if isinstance(network, VideoAutoencoder):  # its statistics are in the config, not in the file
+        network.latents_mean, network.latents_std = (
+            torch.tensor(values, device=device).view(1, -1, 1, 1, 1)
+            for values in (config.latents_mean, config.latents_std)
+        )
+    return network.requires_grad_(False).eval()
+
+
+def _read_network_config(folder: Path, name: str, read_config: Callable[[Mapping[str, Any]], Any]) -> Any:
+    path = folder / name / "config.json"
+    config = _read_json(path)
+    named = config.get("_class_name") or (config.get("architectures") or [None])[0]
+    if named not in (None, NETWORK_CLASSES[name]):
+        raise CheckpointError(f"{path} is of {named}, not {NETWORK_CLASSES[name]}")
+    try:
+        return read_config(config)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_tensors(folder: Path, stem: str) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of everything in `stem`.safetensors, or in the shards that its index lists."""
+    index_file = folder / f"{stem}.safetensors.index.json"
+    if index_file.is_file():
+        names = sorted({str(name) for name in dict(_read_json(index_file).get("weight_map", {})).values()})
+        outside = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
+        if outside or not names:
+            raise CheckpointError(f"{index_file} lists {outside[0] if outside else 'nothing'}, not safetensors beside it")
+        files = [folder / name for name in names]
+    else:
+        files = [folder / f"{stem}.safetensors"]
+    for path in files:
+        if not path.is_file():
+            _refuse_pickles(folder)
+            raise CheckpointError(f"{path} is missing", hint=_FETCH_AGAIN)
+        try:
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118 (not a dict)
+                    yield key, file.get_tensor(key)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is corrupt: {error}", hint=_FETCH_AGAIN) from error
+
+
+def _refuse_pickles(folder: Path) -> None:
+    pickles = sorted(path for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise CheckpointError(
+            f"{pickles[0]} is a pickle, which can run code when it is loaded, and is refused",
+            hint="convert it to safetensors where you trust it: save_pretrained(..., safe_serialization=True)",
+        )
+
+
+def _require_same_names(folder: Path, wanted: set[str], found: set[str]) -> None:
+    missing, unexpected = sorted(wanted - found), sorted(found - wanted)
+    if missing or unexpected:
+        parts = [
+            f"{len(names)} {word} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            for word, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        raise CheckpointError(f"{folder}: the weights are not those of config.json: {' and '.join(parts)}")
+
+
+def _for_use(key: str, tensor: Tensor, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"{key} holds {tensor.dtype}, not floating-point weights")
+    return tensor.to(device, torch.float32 if any(part in key for part in FLOAT32) else dtype)
+
+
+def _for_file(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing", hint=_FETCH_AGAIN)
+    try:
+        return Tokenizer.from_file(path)
+    except Exception as error:  # the library raises a bare Exception
+        raise CheckpointError(f"{path} is corrupt: {error}", hint=_FETCH_AGAIN) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing", hint=_FETCH_AGAIN) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", hint=_FETCH_AGAIN) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is not a JSON object", hint=_FETCH_AGAIN)
+    return value
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _replace_folder(partial: Path, folder: Path) -> None:
+    """Put `partial` in the place of `folder`, keeping files of the old one that the new one does not have."""
+    if folder.exists():
+        for path in folder.rglob("*"):
+            into = partial / path.relative_to(folder)
+            if path.is_file() and path.relative_to(folder).parts[0] not in PARTS and not into.exists():
+                into.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, into)
+        old = folder.with_name(f"{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old)
+    else:
+        partial.rename(folder)
