@@ -1,3 +1,40 @@
-"""Sorano: text and images in, video out."""
+"""Sorano: text and images in, video out.
+
+    import sorano
+
+    sorano.generate("a red ball bounces on the grass at sunset").save("ball.mp4")
+
+Importing it is cheap: torch and PyAV come in with the first video.
+"""
 
 __version__ = "0.1.0"
+
+from sorano.errors import (
+    CapacityError,
+    CheckpointError,
+    NumericsError,
+    PolicyError,
+    RequestError,
+    SoranoError,
+    VideoError,
+)
+from sorano.generate import Listener, Model, Video, generate, load
+from sorano.request import Request
+from sorano.video import read_metadata
+
+__all__ = [
+    "CapacityError",
+    "CheckpointError",
+    "Listener",
+    "Model",
+    "NumericsError",
+    "PolicyError",
+    "Request",
+    "RequestError",
+    "SoranoError",
+    "Video",
+    "VideoError",
+    "generate",
+    "load",
+    "read_metadata",
+]

@@ -47,9 +47,7 @@ class Preset:
         """SHA-256 of each file by its path in the folder; empty for a folder of the user's own."""
         if not self.digests_file.is_file():
             return {}
-        pairs = (
-            line.split(maxsplit=1) for line in self.digests_file.read_text().splitlines() if line.strip()
-        )
+        pairs = (line.split(maxsplit=1) for line in self.digests_file.read_text().splitlines() if line.strip())
         return {name.removeprefix("*").removeprefix("./"): digest for digest, name in pairs}
 
 
@@ -79,9 +77,7 @@ def find_preset(name: str | Path) -> Preset:
     if folder.is_dir():
         return _preset_of_folder(folder)
     if folder.name != text or folder.suffix:
-        raise CheckpointError(
-            f"{text} is not a folder", "give a preset's name, or the path of a diffusers folder"
-        )
+        raise CheckpointError(f"{text} is not a folder", "give a preset's name, or the path of a diffusers folder")
     known = ", ".join(PRESETS)
     near = get_close_matches(text.lower(), PRESETS, n=1, cutoff=0.0)
     raise RequestError(

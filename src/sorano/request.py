@@ -59,9 +59,7 @@ class Request:
         _check_text("prompt", self.prompt)
         _check_text("negative_prompt", self.negative_prompt)
         if not self.prompt.strip():
-            raise RequestError(
-                "the prompt is empty", 'say what to see: "a red ball bounces on the grass at sunset"'
-            )
+            raise RequestError("the prompt is empty", 'say what to see: "a red ball bounces on the grass at sunset"')
         _check_number("seconds", self.seconds, above=0, most=MAX_SECONDS)
         _check_number("fps", self.fps, above=0, most=MAX_FPS)
         _check_number("guidance", self.guidance, least=0, most=MAX_GUIDANCE)
@@ -167,9 +165,7 @@ def _resolve_length(request: Request, preset: Preset, notes: list[str]) -> tuple
     fps = float(request.fps or preset.fps)
     if request.seconds is None:
         if fps != preset.fps:
-            notes.append(
-                f"{preset.name} moves at {preset.fps:g} fps; at {fps:g} fps it plays faster or slower"
-            )
+            notes.append(f"{preset.name} moves at {preset.fps:g} fps; at {fps:g} fps it plays faster or slower")
         return fps, preset.num_frames
     if request.seconds * fps < 0.5:
         raise RequestError(
@@ -187,8 +183,7 @@ def _resolve_length(request: Request, preset: Preset, notes: list[str]) -> tuple
         )
     if abs(num_frames - request.seconds * fps) > 0.5:
         notes.append(
-            f"{request.seconds:g} s at {fps:g} fps becomes {num_frames} frames (4k + 1), "
-            f"{num_frames / fps:.2f} s"
+            f"{request.seconds:g} s at {fps:g} fps becomes {num_frames} frames (4k + 1), {num_frames / fps:.2f} s"
         )
     return fps, num_frames
 
@@ -206,9 +201,7 @@ def _resolve_upscale(upscale: int | str, width: int, height: int, notes: list[st
         )
     if factor > 1:
         larger = format_size(width * factor, height * factor)
-        notes.append(
-            f"made at {width}x{height}, upscaled {factor}x to {larger} (Lanczos); --upscale 1 keeps it"
-        )
+        notes.append(f"made at {width}x{height}, upscaled {factor}x to {larger} (Lanczos); --upscale 1 keeps it")
     return factor
 
 
@@ -239,9 +232,7 @@ def _check_text(name: str, text: object) -> None:
         raise RequestError(f"{name} is not valid Unicode text: {error.reason}") from error
 
 
-def _check_number(
-    name: str, value: object, *, above: float = -math.inf, least: float = -math.inf, most: float
-) -> None:
+def _check_number(name: str, value: object, *, above: float = -math.inf, least: float = -math.inf, most: float) -> None:
     if value is None:
         return
     right = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -30,9 +30,7 @@ class VideoShape:
         """The shape of this video's latents. Raises ValueError where the video is off the grid."""
         if self.height % spatial or self.width % spatial:
             raise ValueError(f"{self.width}x{self.height} is not a multiple of {spatial} pixels")
-        return LatentShape(
-            latent_frames(self.num_frames, temporal), self.height // spatial, self.width // spatial
-        )
+        return LatentShape(latent_frames(self.num_frames, temporal), self.height // spatial, self.width // spatial)
 
     @property
     def size(self) -> str:
@@ -57,9 +55,7 @@ class LatentShape:
 
     def video(self, *, spatial: int = SPATIAL, temporal: int = TEMPORAL) -> VideoShape:
         """The shape of the video that these latents decode to."""
-        return VideoShape(
-            video_frames(self.num_frames, temporal), self.rows * spatial, self.columns * spatial
-        )
+        return VideoShape(video_frames(self.num_frames, temporal), self.rows * spatial, self.columns * spatial)
 
 
 def latent_frames(num_frames: int, temporal: int = TEMPORAL) -> int:

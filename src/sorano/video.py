@@ -53,9 +53,7 @@ class Clip:
 def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...] = (".mp4",)) -> None:
     """Raises RequestError where a file cannot be written here, or would replace one. Called before work."""
     if path.suffix.lower() not in suffixes:
-        raise RequestError(
-            f"{path} must end in {' or '.join(suffixes)}", f"use {path.with_suffix(suffixes[0])}"
-        )
+        raise RequestError(f"{path} must end in {' or '.join(suffixes)}", f"use {path.with_suffix(suffixes[0])}")
     if path.is_dir():
         raise RequestError(f"{path} is a folder", f"name a file in it: {path / ('video' + suffixes[0])}")
     if path.exists() and not overwrite:
@@ -86,12 +84,7 @@ def write_video(
     where the file exists and `overwrite` is false, VideoError where it cannot be written.
     """
     path = Path(path)
-    if (
-        frames_THWC.ndim != 4
-        or frames_THWC.shape[-1] != 3
-        or frames_THWC.dtype != "uint8"
-        or not len(frames_THWC)
-    ):
+    if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3 or frames_THWC.dtype != "uint8" or not len(frames_THWC):
         raise ValueError(f"frames must be [T, H, W, 3] uint8: got {frames_THWC.shape} {frames_THWC.dtype}")
     check_target(path, overwrite=overwrite)
     with _whole_or_nothing(path, overwrite=overwrite) as temporary:
@@ -290,14 +283,10 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)  # fails where `path` exists, and in one step
     except FileExistsError as error:
-        raise RequestError(
-            f"{path} exists and is kept", "use --overwrite, or another name with -o"
-        ) from error
+        raise RequestError(f"{path} exists and is kept", "use --overwrite, or another name with -o") from error
     except OSError:  # a file system without hard links
         if path.exists():
-            raise RequestError(
-                f"{path} exists and is kept", "use --overwrite, or another name with -o"
-            ) from None
+            raise RequestError(f"{path} exists and is kept", "use --overwrite, or another name with -o") from None
         os.replace(temporary, path)
 
 

@@ -1,0 +1,318 @@
+"""The `sorano` command: one thin function per verb.
+
+stdout is data: the path of the video, or one JSON document with `--json`. stderr is conversation: the plan, notes,
+progress, errors. Exit codes are those of `sorano.errors`. Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sorano.errors import EXIT_INTERRUPTED, SoranoError
+from sorano.generate import Listener, default_path
+from sorano.generate import generate as make_video
+from sorano.presets import DEFAULT_PRESET, PRESETS
+from sorano.request import Request
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from sorano.generate import Video
+    from sorano.plan import Estimate, Machine
+    from sorano.request import Resolved
+
+app = typer.Typer(
+    name="sorano",
+    help="Text and images in, video out.",
+    epilog='Start with:  sorano generate "a red ball bounces on the grass at sunset"',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+train_app = typer.Typer(help="Train a model from nothing.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+
+WHAT, HOW, FILE, TALK = "What to make", "How to sample", "The file", "What is said"
+
+
+def main() -> None:
+    """Runs the command line; the way out for every exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+@app.callback()
+def about(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from sorano import __version__
+
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help='What to see, in quotes: "a blue cube spins on the snow at night".')],
+    # what to make
+    image: Annotated[
+        Path | None,
+        typer.Option(help="Begin with this picture (PNG, JPEG, WebP); it is scaled to fill.", rich_help_panel=WHAT),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Length; the nearest 4k + 1 frames are made. Default: the preset's.", rich_help_panel=WHAT),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second. Default: the preset's.", rich_help_panel=WHAT)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Width x height in pixels, like 64x64. Default: the preset's.", metavar="WxH", rich_help_panel=WHAT
+        ),
+    ] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What to steer away from.", rich_help_panel=WHAT)] = "",
+    # how to sample
+    preset: Annotated[
+        str,
+        typer.Option(help=f"A model: {', '.join(PRESETS)}, or the path of a diffusers folder.", rich_help_panel=HOW),
+    ] = DEFAULT_PRESET,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The same seed gives the same video. Default: drawn, and printed.", rich_help_panel=HOW),
+    ] = None,
+    num_steps: Annotated[
+        int | None,
+        typer.Option(help="More steps: finer and slower. Default: the preset's.", rich_help_panel=HOW),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="How strictly to follow the prompt; 1 is plain. Default: the preset's.", rich_help_panel=HOW),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.", rich_help_panel=HOW)] = "auto",
+    # the file
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write the MP4. Default: named after the prompt, here.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also write a picture of evenly spaced frames.", rich_help_panel=FILE)
+    ] = None,
+    upscale: Annotated[
+        str,
+        typer.Option(
+            help="auto: to at least 256 pixels high; none or 1: as made; 2 to 16: times (Lanczos).",
+            rich_help_panel=FILE,
+        ),
+    ] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=FILE)
+    ] = False,
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="Keep the prompt and the image's name out of the file.", rich_help_panel=FILE),
+    ] = False,
+    # what is said
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of the path.", rich_help_panel=TALK)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.", rich_help_panel=TALK)
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also say what was chosen and why.", rich_help_panel=TALK)
+    ] = False,
+) -> None:
+    """Make a video of a sentence.
+
+    The plan comes first, then progress, both on stderr; stdout gets the path of the finished file and nothing else.
+    """
+    with errors_said():
+        request = Request(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            image=image,
+            seconds=seconds,
+            fps=fps,
+            size=size,
+            preset=preset,
+            seed=seed,
+            num_steps=num_steps,
+            guidance=guidance,
+            device=device,
+            output=output,
+            sheet=sheet,
+            upscale=upscale,
+            overwrite=overwrite,
+            private=private,
+        )
+        if request.seed is None:
+            request = replace(request, seed=_drawn_seed())
+        if request.output is None:
+            request = replace(request, output=default_path(request))
+        with Talk(quiet=quiet, verbose=verbose) as talk:
+            video = make_video(request, listener=talk)
+        print(_as_json(video, talk) if as_json else _absolute(video.path))
+
+
+@train_app.command("world")
+def train_world(
+    recipe: Annotated[str, typer.Option(help="cpu: two hours on two cores; gpu: 25 minutes of a large GPU.")] = "cpu",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; an interrupted one goes on.")] = Path(
+        "runs/world"
+    ),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every derived value and exit.")] = False,
+) -> None:
+    """Train the world model: render, train the autoencoder, train the flow model, write a diffusers folder."""
+    with errors_said():
+        from sorano.train import recipes
+
+        recipes.run(recipe, out, dry_run=dry_run)
+
+
+@app.command()
+def score(
+    preset: Annotated[str, typer.Option(help="A preset's name, or the path of a diffusers folder.")] = DEFAULT_PRESET,
+    num_clips: Annotated[int, typer.Option(help="Held-out clips to judge.", min=1)] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")] = False,
+) -> None:
+    """Score a world model: does each video show what its caption says?"""
+    with errors_said():
+        from sorano.presets import find_preset
+        from sorano.world import score as judge
+
+        judge.run(find_preset(preset).folder, num_clips=num_clips, as_json=as_json)
+
+
+class Talk(Listener):
+    """Says on stderr what a run is doing: the plan, notes, and a bar with the time left."""
+
+    def __init__(self, *, quiet: bool, verbose: bool) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self.notes: list[str] = []
+        self.plan: dict[str, Any] = {}
+        self._bars: dict[str, Any] = {}
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def planned(self, job: Resolved, machine: Machine, estimate: Estimate) -> None:
+        from sorano.plan.generate import format_bytes
+
+        request, shape = job.request, job.shape
+        self.plan = estimate.to_dict()
+        self.say(
+            f"{job.preset.name}: {shape.size}, {shape.num_frames} frames ({request.seconds:.2f} s at {job.fps:g} fps), "
+            f"{request.num_steps} steps, seed {request.seed}; about {format_bytes(estimate.peak_bytes)} of memory "
+            f"and {_duration(estimate.seconds)} on {machine.device}"
+        )
+        if self.verbose:
+            from sorano.models.attention import backend
+
+            self.say(f"  {machine.reason}; {machine.flops_per_second / 1e9:.0f} GFLOP/s in matrix products")
+            self.say(f"  attention: {backend()}")
+            self.say(f"  free memory: {format_bytes(machine.free_bytes) if machine.free_bytes else 'not known'}")
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self.say(f"note: {text}")
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if self.quiet:
+            return
+        if self._progress is None:
+            self._progress = _progress_bar()
+            self._progress.start()
+        if stage not in self._bars:
+            self._bars[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._bars[stage], completed=done)
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def errors_said() -> Iterator[None]:
+    """Errors become a line or two on stderr and their exit code; a request to stop becomes 130."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    except SoranoError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    """A polite request to end is an interruption too: no partial file stays behind."""
+    raise KeyboardInterrupt
+
+
+def _progress_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _as_json(video: Video, talk: Talk) -> str:
+    document = {
+        "path": _absolute(video.path),
+        "sheet": _absolute(video.sheet),
+        "size": f"{video.frames_THWC.shape[2]}x{video.frames_THWC.shape[1]}",
+        "num_frames": len(video.frames_THWC),
+        "fps": video.fps,
+        "notes": talk.notes,
+        **video.record,
+    }
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _absolute(path: Path | None) -> str | None:
+    return os.path.abspath(path) if path is not None else None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _drawn_seed() -> int:
+    import secrets
+
+    return secrets.randbelow(2**32)

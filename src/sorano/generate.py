@@ -1,0 +1,433 @@
+"""The main path: a sentence becomes a file.
+
+    request -> plan -> load -> text -> latent state -> denoise -> decode -> upscale -> file -> confirm
+
+`generate` is that line, in that order; each step is one call. Everything that a user can ask for is data on it.
+Importing this module is cheap: torch comes in with the first request.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sorano.errors import CapacityError, CheckpointError, NumericsError, RequestError, VideoError
+from sorano.plan import Estimate, Machine, ModelConfigs, estimate_generate
+from sorano.presets import DEFAULT_PRESET, Preset, find_preset
+from sorano.request import Request, Resolved, resolve, slug
+from sorano.video import check_target, contact_sheet, read_video, resize, write_image, write_video
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sorano.conditions import LatentState
+    from sorano.models.checkpoint import Bundle
+    from sorano.models.text_encoder import TextTokens
+    from sorano.video import Frames
+
+BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
+MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+class Listener:
+    """Hears what a run is doing. The command prints it; this one says nothing."""
+
+    def planned(self, job: Resolved, machine: Machine, estimate: Estimate) -> None:
+        """Before any work: what will be made, where, and what it should cost."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know: a value that was adjusted, a word that the model does not know."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` parts of "denoise" or "decode"."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Loaded networks, where they run, and the preset they belong to."""
+
+    preset: Preset
+    machine: Machine
+    bundle: Bundle
+
+
+@dataclass
+class Video:
+    """A finished video: its frames, the request that made it with nothing left open, and the record of the run."""
+
+    frames_THWC: Frames
+    fps: float
+    request: Request
+    record: dict[str, Any]
+    path: Path | None = None
+    sheet: Path | None = None
+
+    def save(self, path: str | Path | None = None, *, overwrite: bool | None = None) -> Path:
+        """Writes the MP4, reads it back, and returns its path; without a path, one named after the prompt.
+
+        Raises RequestError where the file exists and `overwrite` is not set, VideoError where it cannot be written.
+        """
+        target = Path(path) if path is not None else default_path(self.request)
+        overwrite = self.request.overwrite if overwrite is None else overwrite
+        title = None if self.request.private else self.request.prompt[:200]
+        write_video(target, self.frames_THWC, self.fps, metadata=self.record, title=title, overwrite=overwrite)
+        confirm(target, self.frames_THWC, self.record)
+        self.path = target
+        return target
+
+    def save_sheet(self, path: str | Path, *, overwrite: bool | None = None) -> Path:
+        """Writes a picture of evenly spaced frames and returns its path."""
+        overwrite = self.request.overwrite if overwrite is None else overwrite
+        self.sheet = write_image(path, contact_sheet(self.frames_THWC), overwrite=overwrite)
+        return self.sheet
+
+
+def generate(request: Request | str, *, listener: Listener | None = None, **options: Any) -> Video:
+    """Makes a video of a sentence, or of a whole `Request`; `options` are the fields of `Request`.
+
+    The file is written where `output` or `sheet` says so; `Video.save` writes it later. Raises the errors of
+    `sorano.errors`; whatever can be known before the work raises before it.
+    """
+    request = Request(prompt=request, **options) if isinstance(request, str) else replace(request, **options)
+    listener = listener or Listener()
+    check_outputs(request)
+    preset = find_preset(request.preset)
+    configs = ModelConfigs.of_folder(preset.folder)
+    job = resolve(request, preset, grid=configs.pixel_grid)
+    clock = Clock()
+    with clock("probe"):
+        machine = choose_machine(request.device)
+    estimate = plan(job, configs, machine)
+    listener.planned(job, machine, estimate)
+    for note in job.notes:
+        listener.note(note)
+    estimate.require()
+    with out_of_memory_is_said(estimate), peak_memory(machine) as memory:
+        with clock("load"):
+            model = load(preset, machine)
+        with clock("text"):
+            text = encode_text(model, job, listener)
+        with clock("state"):
+            state = start(model, job, listener)
+        with clock("denoise"):
+            latent = denoise(model, job, text, state, listener)
+        with clock("decode"):
+            frames = decode(model, latent, listener)
+    with clock("upscale"):
+        frames = resize(frames, *job.output_size)
+    record = write_record(job, model, estimate, clock.seconds, memory[0])
+    video = Video(frames, job.fps, job.request, record)
+    if request.output is not None:
+        video.save(request.output)
+    if request.sheet is not None:
+        video.save_sheet(request.sheet)
+    return video
+
+
+# The steps, in the order of the path.
+
+
+def check_outputs(request: Request) -> None:
+    """Raises RequestError where what should be written cannot be, before any work."""
+    if request.output is not None:
+        check_target(Path(request.output), overwrite=request.overwrite)
+    if request.sheet is not None:
+        check_target(Path(request.sheet), overwrite=request.overwrite, suffixes=IMAGE_SUFFIXES)
+
+
+def choose_machine(device: str) -> Machine:
+    """The device, the dtype and their measured rate (`sorano.device`)."""
+    from sorano import device as devices
+
+    return devices.choose_machine(device)
+
+
+def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> Estimate:
+    """Memory and seconds of the job."""
+    request = job.request
+    assert request.num_steps is not None and request.guidance is not None
+    return estimate_generate(
+        configs,
+        machine,
+        job.shape,
+        num_steps=request.num_steps,
+        guided=request.guidance > 1,
+        fps=job.fps,
+        upscale=job.upscale,
+    )
+
+
+def load(preset: Preset | str = DEFAULT_PRESET, machine: Machine | str = "auto") -> Model:
+    """The networks of a preset on a device, their files checked against the pinned digests. Loaded once.
+
+    Raises CheckpointError naming the file that is missing, corrupt, or not the pinned one.
+    """
+    preset = find_preset(preset) if isinstance(preset, str) else preset
+    machine = choose_machine(machine) if isinstance(machine, str) else machine
+    return Model(preset, machine, _load(preset, machine.device, machine.dtype))
+
+
+def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
+    """The prompt and the negative prompt as text tokens, a batch of two.
+
+    Raises RequestError for a prompt longer than the model reads, or of which it knows no word; words that it does
+    not know are named to the listener.
+    """
+    import torch
+
+    request = job.request
+    for name, prompt in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
+        check_length(model, name, prompt)
+        if model.preset.small_vocabulary:
+            check_words(model, name, prompt, listener)
+    with torch.inference_mode():
+        ids = model.bundle.tokenizer.encode([request.prompt, request.negative_prompt])
+        return model.bundle.text_encoder.encode(ids, dtype=getattr(torch, model.machine.dtype))
+
+
+def check_length(model: Model, name: str, prompt: str) -> None:
+    """Raises RequestError for a prompt longer than the model reads, which would be cut silently."""
+    from sorano.models.text_encoder import clean_prompt
+
+    tokenizer = model.bundle.tokenizer
+    count = len(tokenizer.fast.encode(clean_prompt(prompt)).ids)
+    if count > tokenizer.max_length:
+        raise RequestError(
+            f"the {name} is {count} tokens long; the model reads {tokenizer.max_length}", "say it in fewer words"
+        )
+
+
+def check_words(model: Model, name: str, prompt: str, listener: Listener) -> None:
+    """Names the words that a small vocabulary does not have; RequestError where it has none of them."""
+    tokenizer = model.bundle.tokenizer
+    unknown = [word for word in tokenizer.unknown_words(prompt) if any(char.isalnum() for char in word)]
+    if not unknown:
+        return
+    advice = "for a free choice of words, use an open preset: --preset with a Wan model's diffusers folder"
+    words = ", ".join(repr(word) for word in unknown[:12]) + (" ..." if len(unknown) > 12 else "")
+    if not tokenizer.num_known_words(prompt):
+        raise RequestError(f"preset {model.preset.name} knows no word of the {name} ({words})", advice)
+    listener.note(f"preset {model.preset.name} does not know {words} and leaves it out; {advice}")
+
+
+def start(model: Model, job: Resolved, listener: Listener) -> LatentState:
+    """The noise of the seed, and what the user gave as known latents."""
+    import torch
+
+    from sorano.conditions import FirstFrame, start_state
+
+    vae = model.bundle.vae
+    assert job.request.seed is not None
+    latent = job.shape.latent(spatial=vae.config.scale_factor_spatial, temporal=vae.config.scale_factor_temporal)
+    state = start_state([job.request.seed], vae.config.z_dim, latent)
+    if job.request.image is None:
+        return state
+    with torch.inference_mode():
+        given = FirstFrame.of_file(job.request.image)
+        state, said = given.apply(state, job.shape, lambda video: encode_video(model, video))
+    listener.note(said)
+    return state
+
+
+def encode_video(model: Model, video_BCTHW: Tensor) -> Tensor:
+    """Pixels to normalised latents on the CPU in float32."""
+    import torch
+
+    video_BCTHW = video_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
+    return model.bundle.vae.encode_latent(video_BCTHW).float().cpu()
+
+
+def denoise(model: Model, job: Resolved, text: TextTokens, state: LatentState, listener: Listener) -> Tensor:
+    """Noise to latent_BCTHW, step by step. Raises NumericsError at the first step that is not finite."""
+    import torch
+
+    from sorano.sampling.denoise import denoise as steps_of
+    from sorano.sampling.schedule import SCHEDULES, read_scheduler_config
+    from sorano.sampling.solver import SOLVERS
+
+    num_steps, guidance = job.request.num_steps, job.request.guidance
+    assert num_steps is not None and guidance is not None
+    solver, shift = read_scheduler_config(model.bundle.scheduler_config)
+    device = model.machine.device
+    steps = steps_of(
+        model.bundle.transformer,
+        state.noise_BCTHW.to(device),
+        text[:1],
+        SCHEDULES[solver](num_steps, shift),
+        negative_text=text[1:],
+        guidance=guidance,
+        known_BCTHW=state.known_BCTHW.to(device),
+        known_mask_BTHW=state.known_mask_BTHW.to(device),
+        positions_T=state.positions_T,
+        solver=SOLVERS[solver],
+        dtype=getattr(torch, model.machine.dtype),
+    )
+    listener.progress("denoise", 0, num_steps)
+    for step in steps:
+        listener.progress("denoise", step.index, step.num_steps)
+    return step.latent
+
+
+def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
+    """Latents to frames_THWC, chunk by chunk. Raises NumericsError for frames that are not finite or are black."""
+    import numpy as np
+    import torch
+
+    from sorano.conditions import video_to_frames
+
+    total = latent_BCTHW.shape[2]
+    latent_BCTHW = latent_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
+    chunks = []
+    listener.progress("decode", 0, total)
+    with torch.inference_mode():
+        for index, video_BCTHW in enumerate(model.bundle.vae.decode_stream(latent_BCTHW)):
+            if not bool(torch.isfinite(video_BCTHW).all()):
+                raise NumericsError(
+                    f"the decoder gave NaN or infinity in latent frame {index} of {total} ({model.machine.dtype})",
+                    "the weights or this dtype are at fault: try --device cpu",
+                )
+            chunks.append(video_to_frames(video_BCTHW))
+            listener.progress("decode", index + 1, total)
+    frames_THWC: Frames = np.concatenate(chunks)
+    require_picture(frames_THWC)
+    return frames_THWC
+
+
+def require_picture(frames_THWC: Frames) -> None:
+    """Raises NumericsError where every frame is black."""
+    brightest = int(frames_THWC.max())
+    if brightest <= BLACK:
+        raise NumericsError(
+            f"every frame is black: no value above {brightest} of 255",
+            "another --seed may help; if it does not, the weights are not what this version expects",
+        )
+
+
+def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any]) -> None:
+    """Reads the finished file back and compares it with what was meant. Raises VideoError where they differ."""
+    clip = read_video(path)
+    wanted = tuple(side + side % 2 for side in frames_THWC.shape[1:3])
+    problems = []
+    if clip.frames_THWC.shape[:3] != (len(frames_THWC), *wanted):
+        problems.append(f"{clip.frames_THWC.shape[:3]} frames, rows, columns instead of {(len(frames_THWC), *wanted)}")
+    if (clip.codec, clip.pixel_format) != ("h264", "yuv420p"):
+        problems.append(f"{clip.codec} {clip.pixel_format} instead of h264 yuv420p")
+    if clip.metadata != record:
+        problems.append("another record than was written")
+    if int(clip.frames_THWC.max()) <= BLACK:
+        problems.append("black frames")
+    if problems:
+        raise VideoError(f"{path} was written, but reading it back gave {'; '.join(problems)}")
+
+
+# What the steps share.
+
+
+def default_path(request: Request, folder: Path | None = None) -> Path:
+    """A name from the prompt and the seed that is not taken: ball.mp4, ball-2.mp4, ball-3.mp4 ..."""
+    folder = Path.cwd() if folder is None else folder
+    stem = f"{'video' if request.private else slug(request.prompt)}-{request.seed}"
+    path, number = folder / f"{stem}.mp4", 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}.mp4", number + 1
+    return path
+
+
+def write_record(
+    job: Resolved, model: Model, estimate: Estimate, seconds: dict[str, float], peak_bytes: int
+) -> dict[str, Any]:
+    """What is stored in the file: the request, the preset's digests, the plan and the measurement."""
+    import torch
+
+    from sorano import __version__
+
+    return {
+        "sorano": __version__,
+        "request": job.request.to_dict(),
+        "preset": {"name": model.preset.name, "sha256": model.bundle.digests},
+        "machine": {"device": model.machine.device, "dtype": model.machine.dtype, "torch": torch.__version__},
+        "planned": {"seconds": round(estimate.seconds, 3), "peak_bytes": estimate.peak_bytes},
+        "measured": {
+            "seconds": round(sum(seconds.values()), 3),
+            "peak_bytes": peak_bytes,
+            "stages": {stage: round(value, 3) for stage, value in seconds.items()},
+        },
+    }
+
+
+@dataclass
+class Clock:
+    """Seconds of each stage, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - began
+
+
+@contextmanager
+def peak_memory(machine: Machine) -> Iterator[list[int]]:
+    """A list whose only element becomes the peak: of this process on a CPU, of the allocator on a GPU."""
+    import torch
+
+    peak = [0]
+    on_cuda = machine.device.startswith("cuda")
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(machine.device)
+    yield peak
+    peak[0] = torch.cuda.max_memory_allocated(machine.device) if on_cuda else _process_peak_bytes()
+
+
+@contextmanager
+def out_of_memory_is_said(estimate: Estimate) -> Iterator[None]:
+    """Turns the allocators' errors into CapacityError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+            raise CapacityError(
+                f"the memory ran out, although {estimate.peak_bytes / 1e9:.1f} GB were planned: {error}",
+                "other programs may hold memory; or use fewer --seconds or a smaller --size",
+            ) from error
+        raise
+
+
+@lru_cache(maxsize=1)
+def _load(preset: Preset, device: str, dtype: str) -> Bundle:
+    import torch
+
+    from sorano.models import checkpoint
+
+    pinned = preset.digests()
+    bundle = checkpoint.load(preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned)
+    if pinned or _folder_bytes(preset.folder) > MOST_BYTES_HASHED:
+        return bundle
+    return replace(bundle, digests=checkpoint.digests_of(preset.folder))  # not pinned, but recorded
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _process_peak_bytes() -> int:
+    import sys
+
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+__all__ = ["CheckpointError", "Listener", "Model", "Video", "default_path", "generate", "load"]
