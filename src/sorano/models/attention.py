@@ -126,10 +126,13 @@ def norm_heads(x_BLD: Tensor, weight_D: Tensor, num_heads: int, eps: float, turn
     return result
 
 
+COMPLEX_DEVICES = ("cpu", "cuda", "xpu")
+
+
 def rotate(x_BLNK: Tensor, turns: Rotation, backwards: bool = False) -> Tensor:
     """Turn neighbouring pairs (x0, x1) of float32 `x_BLNK` by the angles of `turns`; may overwrite its argument."""
     pairs = x_BLNK.unflatten(-1, (-1, 2))
-    if x_BLNK.device.type in ("cpu", "cuda", "xpu"):
+    if x_BLNK.device.type in COMPLEX_DEVICES:
         factor = torch.view_as_complex(turns)
         turned = torch.view_as_complex(pairs).mul_(factor.conj() if backwards else factor)
         return torch.view_as_real(turned).flatten(-2)

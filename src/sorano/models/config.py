@@ -136,14 +136,15 @@ class TransformerConfig:
     ) -> int:
         """Bytes of a forward pass without gradients, beyond the weights: an upper estimate.
 
-        The widest moment of a block is the feed-forward: the float32 tokens, their normalised copy, and the hidden
-        layer before and after its activation. Attention holds q, k, v and the output, with float32 copies of q or k
-        while they are rotated. The keys and values of the text are held for all layers.
+        A block holds the float32 tokens before and after it, and its float32 normalised input. Attention adds the input,
+        q, k, v, its output before and after the projection, and float32 copies of q or k while they are rotated; the
+        feed-forward adds its input and the hidden layer before and after the activation. The keys and values of the
+        text are held for all layers.
         """
         d = self.width
         tokens = batch * latent.tokens(self.patch_size)
-        stream = 2 * tokens * d * 4  # the tokens and one float32 work copy
-        attention = tokens * d * (4 * bytes_per_value + 8)
+        stream = 3 * tokens * d * 4
+        attention = tokens * d * (6 * bytes_per_value + 8)
         feed_forward = tokens * bytes_per_value * (d + 2 * self.ffn_dim)
         text = 2 * self.num_layers * batch * text_tokens * d * bytes_per_value
         return stream + max(attention, feed_forward) + text
