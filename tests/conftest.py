@@ -9,8 +9,8 @@ import pytest
 FULL = os.environ.get("SORANO_FULL") == "1"
 
 TINY_WORDS = (
-    "a an the red blue green ball cube cylinder small large bounces rolls spins on at in grass sand snow stone dawn noon "
-    "sunset night left right of , . 一 个 红 蓝 色 的 球 在 草 地 上"
+    "a an the red blue green ball cube cylinder small large bounces rolls spins on at in grass sand snow stone dawn "
+    "noon sunset night left right of , . 一 个 红 蓝 色 的 球 在 草 地 上"
 ).split()
 
 

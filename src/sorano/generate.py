@@ -207,13 +207,12 @@ def check_words(model: Model, name: str, prompt: str, listener: Listener) -> Non
     """Names the words that a small vocabulary does not have; RequestError where it has none of them."""
     tokenizer = model.bundle.tokenizer
     unknown = [word for word in tokenizer.unknown_words(prompt) if any(char.isalnum() for char in word)]
-    if not unknown:
-        return
-    advice = "for a free choice of words, use an open preset: --preset with a Wan model's diffusers folder"
     words = ", ".join(repr(word) for word in unknown[:12]) + (" ..." if len(unknown) > 12 else "")
-    if not tokenizer.num_known_words(prompt):
-        raise RequestError(f"preset {model.preset.name} knows no word of the {name} ({words})", advice)
-    listener.note(f"preset {model.preset.name} does not know {words} and leaves it out; {advice}")
+    advice = "for a free choice of words, use an open preset: --preset with a Wan model's diffusers folder"
+    if prompt.strip() and not tokenizer.num_known_words(prompt):
+        raise RequestError(f"preset {model.preset.name} knows no word of the {name} ({words or prompt!r})", advice)
+    if unknown:
+        listener.note(f"preset {model.preset.name} does not know {words} and leaves it out; {advice}")
 
 
 def start(model: Model, job: Resolved, listener: Listener) -> LatentState:

@@ -1,0 +1,77 @@
+"""What the documents promise: files that exist, every file on the map, every flag and public name explained."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+import sorano
+from sorano.request import Request
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "sorano"
+DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/how-it-works.md", "docs/LOG.md"]
+MODEL_CARD = "MODEL_CARD.md"
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, MODEL_CARD])
+def test_the_document_is_there(name):
+    assert len((ROOT / name).read_text(encoding="utf-8")) > 200
+
+
+def written():
+    return [path for path in ROOT.glob("*.md")] + [path for path in ROOT.glob("docs/**/*.md")]
+
+
+def test_links_lead_to_files():
+    broken = []
+    for document in written():
+        for link in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", document.read_text(encoding="utf-8")):
+            target = (link[0] or link[1]).split("#")[0]
+            if target and "://" not in target and not target.startswith("mailto:"):
+                if not (document.parent / target).exists():
+                    broken.append(f"{document.relative_to(ROOT)}: {target}")
+    assert not broken
+
+
+def test_paths_that_the_documents_name_exist():
+    missing = []
+    for document in written():
+        text = document.read_text(encoding="utf-8")
+        for name in re.findall(r"(?<![\w/.-])((?:src/sorano|tests|benchmarks|scripts|docs|\.ci)/[\w./-]*\w)", text):
+            if not (ROOT / name).exists() and not list(ROOT.glob(name + ".*")):
+                missing.append(f"{document.relative_to(ROOT)}: {name}")
+    assert not missing
+
+
+def test_the_map_names_every_module():
+    """docs/how-it-works.md: each module by its path in the package, as `models/vae.py`."""
+    text = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
+    absent = [str(path) for path in modules if path.name != "__init__.py" and not named(path, text)]
+    assert not absent
+
+
+def named(path, text):
+    """Whether a map names a module: by its path, or in the line of its folder ("models/   config, vae ...")."""
+    if path.as_posix() in text or (len(path.parts) == 1 and path.name in text):
+        return True
+    return any(
+        line.strip().startswith(f"{path.parts[0]}/") and re.search(rf"\b{path.stem}\b", line)
+        for line in text.splitlines()
+    )
+
+
+def test_every_flag_and_every_word_is_documented():
+    text = "\n".join(document.read_text(encoding="utf-8") for document in written())
+    flags = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(Request) if field.name != "prompt"]
+    assert not [flag for flag in [*flags, "--json", "--quiet", "--verbose"] if flag not in text]
+    assert not [name for name in sorano.__all__ if name not in text]
+
+
+def test_the_readme_gives_a_first_result_soon():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert any("scripts/demo" in line for line in lines[:30])
+    assert any("sorano generate" in line for line in lines[:40])
+    assert any("scripts/test" in line for line in lines)

@@ -1,0 +1,121 @@
+"""Who may import whom, and what an import may cost."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import sorano
+
+PACKAGE = Path(sorano.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+# Each part, and the parts that it may import (docs/how-it-works.md draws this). Nothing imports the command.
+FOUNDATION = {"errors", "shapes"}
+CONFIG = {"models/config"}  # torch-free, so that plans need no torch
+MAY_IMPORT = {
+    "errors": set(),
+    "shapes": {"errors"},
+    "presets": FOUNDATION,
+    "request": FOUNDATION | {"presets"},
+    "video": FOUNDATION,
+    "models/config": FOUNDATION,
+    "models": FOUNDATION | {"models"},
+    "sampling": FOUNDATION | {"models", "sampling"},
+    "plan": FOUNDATION | CONFIG | {"plan"},
+    "device": FOUNDATION | {"plan"},
+    "conditions": FOUNDATION | {"models", "sampling", "video"},
+    "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
+    "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions"},
+    "generate": FOUNDATION
+    | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "__init__"},
+    "__init__": FOUNDATION | {"generate", "request", "video", "presets"},
+    "cli": None,  # anything
+    "__main__": {"cli"},
+}
+
+
+def part_of(name):
+    """The row of MAY_IMPORT of a module given as "models/vae"."""
+    return name if name in MAY_IMPORT else name.split("/")[0]
+
+
+def imported_parts(path):
+    """Every part of sorano that a file imports, at the top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{path} imports relatively")
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sorano":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "sorano"]
+        found |= {module_of(name) for name in names}
+    return found
+
+
+def module_of(dotted):
+    """The module "models/vae" that "sorano.models.vae.VideoAutoencoder" lives in."""
+    parts = dotted.split(".")[1:]
+    while parts:
+        name = "/".join(parts)
+        if (PACKAGE / f"{name}.py").is_file() or (PACKAGE / name).is_dir():
+            return name
+        parts.pop()
+    return "__init__"
+
+
+def test_imports_go_one_way():
+    wrong = []
+    for path in MODULES:
+        name = path.with_suffix("").as_posix().removesuffix("/__init__")
+        allowed = MAY_IMPORT[part_of(name)]
+        if allowed is None:
+            continue
+        for imported in imported_parts(path):
+            if not {imported, part_of(imported), imported.split("/")[0]} & (allowed | {name}):
+                wrong.append(f"{name} imports {imported}")
+    assert not wrong
+
+
+def test_every_module_has_a_row():
+    for path in MODULES:
+        name = path.with_suffix("").as_posix().removesuffix("/__init__")
+        assert part_of(name) in MAY_IMPORT, f"{name} has no row in the import directions"
+
+
+def test_the_training_code_imports_only_what_a_bare_gpu_machine_has():
+    allowed = {"torch", "numpy", "numba", "safetensors", "tokenizers", "sorano"} | set(sys.stdlib_module_names)
+    for path in MODULES:
+        if path.parts[0] not in ("train", "models", "sampling"):
+            continue
+        for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            extra = {name.split(".")[0] for name in names} - allowed - {"ftfy"}  # ftfy is used where it is installed
+            assert not extra, f"{path} imports {extra}"
+
+
+def modules_after(code):
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_sorano_is_light():
+    for name in ("sorano", "sorano.cli", "sorano.plan", "sorano.models.config", "sorano.request"):
+        heavy = {"torch", "numpy", "av", "PIL", "numba", "tokenizers", "safetensors", "huggingface_hub"}
+        assert not heavy & modules_after(f"import {name}"), name
+
+
+def test_the_path_needs_no_reference_implementation():
+    code = "import sorano.generate, sorano.conditions, sorano.models.checkpoint, sorano.sampling.denoise, sorano.device"
+    assert not {"diffusers", "transformers", "numba", "scipy"} & modules_after(code)
+
+
+def test_every_public_name_is_there():
+    for name in sorano.__all__:
+        assert callable(getattr(sorano, name))
+    assert "generate" in sorano.__all__ and "load" in sorano.__all__
