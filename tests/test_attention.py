@@ -82,7 +82,7 @@ def test_auto_takes_the_fused_kernel_for_long_sequences(monkeypatch: pytest.Monk
         monkeypatch.setitem(
             module._BACKENDS, name, lambda *args, name=name, original=original: taken.append(name) or original(*args)
         )
-    monkeypatch.setattr(module, "SHORT", 12 * 7)
+    monkeypatch.setattr(module, "SHORT_ATTENTION", 12 * 7)
     attention(*_qkv(4))
     attention(*_qkv(4, length=13))
     assert taken == ["short", "fused"]

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sorano.models.config import SHORT_ATTENTION
+
 Rotation = Tensor
 """Cosines and sines of the positions: float32 [L, 1, K/2, 2], or [B, L, 1, K/2, 2] when items differ."""
 
@@ -27,12 +29,8 @@ def attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     name = _backend
     if name == "auto":
-        name = "short" if q.device.type == "cpu" and q.shape[2] * k.shape[2] <= SHORT else "fused"
+        name = "short" if q.device.type == "cpu" and q.shape[2] * k.shape[2] <= SHORT_ATTENTION else "fused"
     return _BACKENDS[name](q, k, v, bias, scale).transpose(1, 2)
-
-
-SHORT = 512 * 512
-"""Scores per head up to which a CPU is faster with two matrix products than with torch's flash kernel."""
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:

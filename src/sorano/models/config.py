@@ -20,6 +20,7 @@ from sorano.shapes import LatentShape, VideoShape
 
 DIFFUSERS_VERSION = "0.35.0"  # the oldest release whose pipelines know `expand_timesteps`
 MAX_TEXT_TOKENS = 512  # Wan's text length: real tokens, then zeros
+SHORT_ATTENTION = 512 * 512  # scores per head up to which a CPU holds them all: faster there than the flash kernel
 
 
 def _require(config: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> None:
@@ -145,6 +146,9 @@ class TransformerConfig:
         tokens = batch * latent.tokens(self.patch_size)
         stream = 3 * tokens * d * 4
         attention = tokens * d * (6 * bytes_per_value + 8)
+        scores = latent.tokens(self.patch_size) ** 2
+        if scores <= SHORT_ATTENTION:
+            attention += batch * self.num_attention_heads * scores * (8 + bytes_per_value)
         feed_forward = tokens * bytes_per_value * (d + 2 * self.ffn_dim)
         text = 2 * self.num_layers * batch * text_tokens * d * bytes_per_value
         return stream + max(attention, feed_forward) + text
