@@ -6,6 +6,8 @@ module trains with float32 weights and bfloat16 activations, without autocast, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,3 +86,39 @@ class ChannelRMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scale = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).clamp_min(1e-12).reciprocal()
         return x * (scale * x.shape[1] ** 0.5).to(x.dtype) * self.gamma.to(x.dtype)
+
+
+def norm_silu(norm: ChannelRMSNorm, x_BCTHW: Tensor) -> Tensor:
+    """SiLU of the norm. Two thirds of an autoencoder's training step on a CPU is this, unless it is fused."""
+    if _fused_norm_silu is not None and x_BCTHW.shape[2] > 0:
+        return _fused_norm_silu(x_BCTHW, norm.gamma)
+    return F.silu(norm(x_BCTHW))
+
+
+_fused_norm_silu: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+def fuse_norms(enable: bool = True) -> str:
+    """Compiles `norm_silu` for training (seconds, once; needs a C++ compiler on a CPU); says what was done and why.
+
+    The rest of the network runs as it is: convolutions gain nothing, and the whole takes minutes to compile.
+    """
+    global _fused_norm_silu
+    _fused_norm_silu = None
+    if not enable:
+        return "norms: as separate operations"
+    import shutil
+
+    if not torch.cuda.is_available() and not any(shutil.which(name) for name in ("g++", "clang++")):
+        return "norms: as separate operations (no C++ compiler to fuse them with)"
+    from torch import _dynamo
+
+    _dynamo.config.recompile_limit = 64  # one per shape of feature map
+    _fused_norm_silu = torch.compile(_norm_silu, dynamic=False)
+    return "norms: fused by torch.compile"
+
+
+def _norm_silu(x_BCTHW: Tensor, gamma: Tensor) -> Tensor:
+    x = x_BCTHW.permute(0, 2, 3, 4, 1).float()
+    scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-24)
+    return F.silu(x * scale * gamma.flatten()).to(x_BCTHW.dtype).permute(0, 4, 1, 2, 3)

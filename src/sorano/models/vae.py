@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.config import VaeConfig
-from sorano.models.layers import CausalConv3d, ChannelRMSNorm, Conv2d, State
+from sorano.models.layers import CausalConv3d, ChannelRMSNorm, Conv2d, State, norm_silu
 
 
 class VideoAutoencoder(nn.Module):
@@ -61,9 +61,12 @@ class VideoAutoencoder(nn.Module):
         for video_BCTHW in chunks:
             yield self.normalise(self._encode(video_BCTHW, state)[0])
 
-    def decode(self, latent_BCTHW: Tensor) -> Tensor:
-        """Video (-1..1) of a normalised latent, all at once: fastest, memory grows with length."""
-        return self._decode(latent_BCTHW, None)
+    def decode(self, latent_BCTHW: Tensor, *, clamp: bool = True) -> Tensor:
+        """Video (-1..1) of a normalised latent, all at once: fastest, memory grows with length.
+
+        Training looks at the video before it is clamped to -1..1, where gradients still flow.
+        """
+        return self._decode(latent_BCTHW, None, clamp=clamp)
 
     def decode_stream(self, latents: Tensor | Iterable[Tensor], state: State | None = None) -> Iterator[Tensor]:
         """Video chunks of a latent, one latent frame at a time (1 frame, then 4 each), in constant memory.
@@ -82,14 +85,16 @@ class VideoAutoencoder(nn.Module):
         return latent_BCTHW * self.latents_std.to(latent_BCTHW) + self.latents_mean.to(latent_BCTHW)
 
     def _encode(self, video: Tensor, state: State | None) -> tuple[Tensor, Tensor]:
-        h = self.quant_conv(self.encoder(_patchify(video, self.config.patch_size or 1), state))
+        patches = _patchify(video, self.config.patch_size or 1).contiguous(memory_format=torch.channels_last_3d)
+        h = self.quant_conv(self.encoder(patches, state))
         mean, logvar = h.chunk(2, dim=1)
         return mean, logvar
 
-    def _decode(self, latent: Tensor, state: State | None) -> Tensor:
-        h = self.post_quant_conv(self.denormalise(latent))
+    def _decode(self, latent: Tensor, state: State | None, *, clamp: bool = True) -> Tensor:
+        latent = self.denormalise(latent).contiguous(memory_format=torch.channels_last_3d)  # fastest for convolutions
+        h = self.post_quant_conv(latent)
         video = _unpatchify(self.decoder(h, state), self.config.patch_size or 1)
-        return video.clamp(-1, 1)
+        return video.clamp(-1, 1) if clamp else video
 
 
 class Encoder(nn.Module):
@@ -119,7 +124,7 @@ class Encoder(nn.Module):
         for block in self.down_blocks:
             x = block(x, state)
         x = self.mid_block(x, state)
-        return self.conv_out(F.silu(self.norm_out(x)), state)
+        return self.conv_out(norm_silu(self.norm_out, x), state)
 
 
 class Decoder(nn.Module):
@@ -146,7 +151,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(x, state), state)
         for block in self.up_blocks:
             x = block(x, state)
-        return self.conv_out(F.silu(self.norm_out(x)), state)
+        return self.conv_out(norm_silu(self.norm_out, x), state)
 
 
 class ResidualBlock(nn.Module):
@@ -159,8 +164,8 @@ class ResidualBlock(nn.Module):
         self.conv_shortcut = CausalConv3d(width, width_out, 1) if width != width_out else nn.Identity()
 
     def forward(self, x: Tensor, state: State | None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)), state)
-        h = self.conv2(F.silu(self.norm2(h)), state)
+        h = self.conv1(norm_silu(self.norm1, x), state)
+        h = self.conv2(norm_silu(self.norm2, h), state)
         return self.conv_shortcut(x) + h
 
 

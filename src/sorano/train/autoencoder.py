@@ -1,0 +1,118 @@
+"""Learning to code video: reconstruction, weighted where the things are.
+
+Things cover a small part of a picture, and plain losses give them up for the sky; the world knows where they are, so
+their pixels count `thing_weight` times. A run begins with single frames, which the causal autoencoder codes alone and
+which are cheap, and goes on with clips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sorano.models.vae import VideoAutoencoder
+from sorano.train.clips import ClipStore
+from sorano.train.loop import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderLoss:
+    """Weights of the terms, each a mean over pixels or latents."""
+
+    thing_weight: float = 8.0  # of a pixel of a thing, against 1 for the rest
+    gradient_weight: float = 1.0  # of the difference between neighbouring pixels: keeps edges
+    kl_weight: float = 2e-4  # of the divergence from a standard normal
+
+
+class AutoencoderTask:
+    """Frames (`num_frames` 1) or clips, at random offsets of random clips."""
+
+    def __init__(
+        self,
+        name: str,
+        model: VideoAutoencoder,
+        store: ClipStore,
+        *,
+        batch_size: int,
+        num_frames: int,
+        dtype: torch.dtype,
+        loss: AutoencoderLoss | None = None,
+        compile: bool = False,
+    ) -> None:
+        self.name, self.model, self.store = name, model, store
+        self.batch_size, self.num_frames, self.dtype = batch_size, num_frames, dtype
+        self.weights = loss or AutoencoderLoss()
+        self.device = next(model.parameters()).device
+        self.reconstruct = torch.compile(self._reconstruct) if compile else self._reconstruct
+
+    def batch(self, generator: torch.Generator) -> Batch:
+        clips = torch.randint(len(self.store), (self.batch_size,), generator=generator).tolist()
+        last = self.store.spec.num_frames - self.num_frames
+        starts = torch.randint(last + 1, (self.batch_size,), generator=generator).tolist()
+        frames = [self.store.frames_NTHWC[n, t : t + self.num_frames] for n, t in zip(clips, starts, strict=True)]
+        masks = [self.store.masks_NTHW[n, t : t + self.num_frames] for n, t in zip(clips, starts, strict=True)]
+        return {
+            "frames_BTHWC": torch.from_numpy(np.stack(frames)).to(self.device, non_blocking=True),
+            "masks_BTHW": torch.from_numpy(np.stack(masks)).to(self.device, non_blocking=True),
+        }
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        video = to_video(batch["frames_BTHWC"])
+        thing = (batch["masks_BTHW"] > 0)[:, None].float()
+        b, _, t, h, w = video.shape
+        config = self.model.config
+        shape = (b, config.z_dim, 1 + (t - 1) // config.scale_factor_temporal, h // 8, w // 8)
+        noise = torch.randn(shape, generator=generator).to(self.device)
+        made, mean, logvar = self.reconstruct(video.to(self.dtype), noise)
+        made, mean, logvar = made.float(), mean.float(), logvar.float().clamp(-30, 20)
+
+        difference = made - video
+        pixel = ((1 + (self.weights.thing_weight - 1) * thing) * difference.abs()).mean()
+        edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        total = pixel + self.weights.gradient_weight * edges + self.weights.kl_weight * kl
+        with torch.no_grad():
+            squares = difference.square()
+            thing_error = (squares * thing).sum() / (3 * thing.sum()).clamp_min(1)
+            numbers = {"psnr": psnr(squares.mean()), "thing_psnr": psnr(thing_error), "kl": kl}
+        return total, numbers
+
+    def _reconstruct(self, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, logvar = self.model.encode(video)
+        sampled = mean.float() + noise * (0.5 * logvar.float().clamp(-30, 20)).exp()
+        return self.model.decode(self.model.normalise(sampled).to(video.dtype), clamp=False), mean, logvar
+
+    def sheet(self, model: nn.Module) -> np.ndarray:
+        """Held frames above, what the autoencoder makes of them below."""
+        assert isinstance(model, VideoAutoencoder)
+        clips = self.store.frames_NTHWC[-4:, : self.num_frames]
+        with torch.no_grad():
+            video = to_video(torch.from_numpy(np.ascontiguousarray(clips)).to(self.device)).to(self.dtype)
+            made = to_frames(model.decode(model.encode_latent(video)))
+        columns = np.linspace(0, self.num_frames - 1, min(5, self.num_frames)).round().astype(int)
+        pairs = [np.concatenate([_row(clip, columns), _row(copy, columns)]) for clip, copy in zip(clips, made, strict=True)]
+        return np.concatenate([np.concatenate(pairs[:2], 1), np.concatenate(pairs[2:], 1)])
+
+
+def to_video(frames_BTHWC: Tensor) -> Tensor:
+    """8-bit frames to video_BCTHW, -1..1, float32."""
+    return frames_BTHWC.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def to_frames(video_BCTHW: Tensor) -> np.ndarray:
+    """video_BCTHW, -1..1, to 8-bit frames_BTHWC."""
+    frames = ((video_BCTHW.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return frames.permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def psnr(mean_square: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of an error on the -1..1 scale."""
+    return 10 * torch.log10(4 / mean_square.clamp_min(1e-10))
+
+
+def _row(frames_THWC: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return np.concatenate([frames_THWC[c] for c in columns], axis=1)

@@ -1,0 +1,291 @@
+"""Learning the velocity field: flow matching on latents, for every way in which a user may give part of the video.
+
+A step draws a kind of *known* latents. Known tokens enter clean (or with a little noise), with their own timestep, and
+carry no loss; the rest is noised, and the network predicts noise - data (Lipman et al., arXiv:2210.02747, the straight
+path). Temporal positions are relative to the window. The kinds, for a window of T latent frames:
+
+| kind     | window                 | known                                                                        |
+|----------|------------------------|------------------------------------------------------------------------------|
+| none     | starts the clip        | nothing (text to video; T = 1 is an image)                                   |
+| first    | starts the clip        | latent 0, which codes the first frame alone                                  |
+| prefix   | starts the clip        | latents 0 .. k-1                                                             |
+| middle   | cut out of a longer one| latents 0 .. k-1, all of them coding four frames that depend on an unseen past|
+| suffix   | either                 | the last k latents                                                           |
+| keyframe | starts the clip        | one or two frames encoded alone, appended as latent frames of their own at   |
+|          |                        | position frame / 4 (fractional between latents); in half of them latent 0 too|
+| region   | starts the clip        | a box of tokens, or all but a box, through all T                             |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sorano.models.text_encoder import TextEncoder, Tokenizer
+from sorano.models.transformer import VideoTransformer
+from sorano.models.vae import VideoAutoencoder
+from sorano.train.autoencoder import to_frames, to_video
+from sorano.train.clips import ClipStore
+from sorano.train.loop import Batch, Log
+
+KINDS = {  # how often each kind of known latents is drawn
+    "none": 0.58,
+    "first": 0.10,
+    "prefix": 0.06,
+    "middle": 0.09,
+    "suffix": 0.04,
+    "keyframe": 0.08,
+    "region": 0.05,
+}
+
+
+class FlowModel(nn.Module):
+    """The two networks that learn together."""
+
+    def __init__(self, transformer: VideoTransformer, text_encoder: TextEncoder) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.text_encoder = text_encoder
+
+
+@dataclass(frozen=True)
+class LatentStore:
+    """Every clip as normalised latents, and some of its frames encoded alone."""
+
+    latents_NCTHW: Tensor  # float16
+    alone_NKCHW: Tensor  # float16
+    alone_frames_NK: Tensor  # which frames those are
+
+    def __len__(self) -> int:
+        return self.latents_NCTHW.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What a step trains on, beside its noise."""
+
+    kind: str
+    latents_BCTHW: Tensor  # keyframes appended to the window
+    known_BTHW: Tensor  # bool, on the grid of tokens
+    positions_BT: Tensor | None
+
+
+class FlowTask:
+    """Batches of windows with captions."""
+
+    name = "flow"
+
+    def __init__(
+        self,
+        model: FlowModel,
+        tokenizer: Tokenizer,
+        store: LatentStore,
+        captions: list[list[str]],
+        vae: VideoAutoencoder,
+        *,
+        batch_size: int,
+        dtype: torch.dtype,
+        num_latents: int = 5,
+        caption_dropout: float = 0.1,
+        sigma_mean: float = 0.5,
+        known_noise: float = 0.1,
+        prompts: tuple[str, ...] = (),
+        shift: float = 1.5,
+        guidance: float = 3.0,
+    ) -> None:
+        self.model, self.tokenizer, self.store, self.captions, self.vae = model, tokenizer, store, captions, vae
+        self.batch_size, self.dtype, self.num_latents = batch_size, dtype, num_latents
+        self.caption_dropout, self.sigma_mean, self.known_noise = caption_dropout, sigma_mean, known_noise
+        self.prompts, self.shift, self.guidance = prompts, shift, guidance
+        self.device = next(model.parameters()).device
+        self.ids = [tokenizer.encode(texts) for texts in captions]
+        self.empty = tokenizer.encode([""])[0]
+
+    def batch(self, generator: torch.Generator) -> Batch:
+        clips = torch.randint(len(self.store), (self.batch_size,), generator=generator)
+        window = draw_window(self.store, clips, self.num_latents, generator)
+        dropped = (torch.rand(len(clips), generator=generator) < self.caption_dropout).tolist()
+        picks = torch.randint(1 << 30, (len(clips),), generator=generator).tolist()
+        ids = [
+            self.empty if drop else self.ids[clip][pick % len(self.ids[clip])]
+            for clip, drop, pick in zip(clips.tolist(), dropped, picks, strict=True)
+        ]
+        return {"window": window, "ids": ids}
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        window: Window = batch["window"]
+        data = window.latents_BCTHW.to(self.device).float()
+        b, _, t, h, w = data.shape
+        sigma = torch.sigmoid(torch.randn(b, generator=generator) + self.sigma_mean).to(self.device)
+        noise = torch.randn(data.shape, generator=generator).to(self.device)
+        known = window.known_BTHW.to(self.device)
+        unknown_BCTHW = ~to_latent_grid(known, h, w)
+        # one batch in four gives its known latents a little noise, and says how much, so that drift can be forgiven
+        slight = torch.rand(b, generator=generator) * self.known_noise * (torch.rand((), generator=generator) < 0.25)
+        slight = slight.to(self.device)
+        per_latent = torch.where(unknown_BCTHW, _column(sigma), _column(slight))
+        noisy = (1 - per_latent) * data + per_latent * noise
+        timesteps_BU = 1000 * torch.stack([sigma, slight], 1)
+        index_BL: Tensor | None = known.flatten(1).long()
+        if window.kind == "none":
+            timesteps_BU, index_BL = timesteps_BU[:, :1], None
+
+        text = self.model.text_encoder.encode(batch["ids"], dtype=self.dtype)
+        velocity = self.model.transformer(
+            noisy.to(self.dtype), timesteps_BU, text, timestep_index_BL=index_BL, positions_T=window.positions_BT
+        )
+        squares = (velocity.float() - (noise - data)).square() * unknown_BCTHW
+        loss = squares.sum() / (unknown_BCTHW.sum() * data.shape[1]).clamp_min(1)
+        return loss, {}
+
+    def sheet(self, model: nn.Module) -> np.ndarray | None:
+        """One row of frames for each of the prompts, the same seeds every time."""
+        if not self.prompts:
+            return None
+        assert isinstance(model, FlowModel)
+        frames = self._sample(model)
+        columns = np.linspace(0, frames.shape[1] - 1, 5).round().astype(int)
+        rows = [np.concatenate([clip[c] for c in columns], axis=1) for clip in frames]
+        half = (len(rows) + 1) // 2
+        rows += [np.zeros_like(rows[0])] * (2 * half - len(rows))
+        return np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], axis=1)
+
+    def _sample(self, model: FlowModel) -> np.ndarray:
+        """frames_BTHWC of the prompts, quickly."""
+        from sorano.sampling.denoise import denoise
+        from sorano.sampling.schedule import unipc_schedule
+
+        _, channels, _, rows, columns = self.store.latents_NCTHW.shape
+        shape = (len(self.prompts), channels, self.num_latents, rows, columns)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        text = model.text_encoder.encode(self.tokenizer.encode(list(self.prompts)), dtype=self.dtype)
+        empty = model.text_encoder.encode([self.empty], dtype=self.dtype)
+        steps = denoise(
+            model.transformer, noise, text, unipc_schedule(16, self.shift), negative_text=empty,
+            guidance=self.guidance, dtype=self.dtype,
+        )  # fmt: skip
+        latent = [step.latent for step in steps][-1]
+        return to_frames(self.vae.decode(latent.to(self.dtype)))
+
+
+def draw_window(store: LatentStore, clips: Tensor, num_latents: int, generator: torch.Generator) -> Window:
+    """A window of each clip, with a kind of known latents drawn for the whole batch."""
+    kinds, weights = list(KINDS), torch.tensor(list(KINDS.values()))
+    kind = kinds[int(torch.multinomial(weights, 1, generator=generator))]
+    longest = store.latents_NCTHW.shape[2]
+
+    def draw(low: int, high: int) -> int:
+        """A whole number from low to high, both included."""
+        return low + int(torch.randint(high - low + 1, (), generator=generator))
+
+    t = min(num_latents, longest)
+    chance = float(torch.rand((), generator=generator))
+    if kind == "none":  # mostly the default length, sometimes all there is, sometimes short, sometimes one image
+        t = longest if chance < 0.12 else draw(2, t) if chance < 0.17 else 1 if chance < 0.22 else t
+    elif chance < 0.15:
+        t = longest - 1 if kind == "middle" else longest
+    start = draw(1, longest - t) if kind == "middle" else draw(0, longest - t) if kind == "suffix" else 0
+    latents = store.latents_NCTHW[clips, :, start : start + t]
+    b, _, _, h, w = latents.shape
+    known = torch.zeros(b, t, h // 2, w // 2, dtype=torch.bool)
+    positions = None
+    if kind == "first":
+        known[:, 0] = True
+    elif kind == "prefix":
+        known[:, : draw(2, t - 1)] = True
+    elif kind == "middle":
+        known[:, : draw(1, t - 2)] = True
+    elif kind == "suffix":
+        known[:, t - draw(1, t - 2) :] = True
+    elif kind == "region":
+        top, left = draw(0, h // 2 - 1), draw(0, w // 2 - 1)
+        bottom, right = draw(top + 1, h // 2), draw(left + 1, w // 2)
+        known[:, :, top:bottom, left:right] = True
+        if chance > 0.6:
+            known = ~known
+        if bool(known.all()):
+            known = ~known
+    elif kind == "keyframe":
+        latents, known, positions = _append_keyframes(store, clips, latents, known, draw, generator)
+    return Window(kind=kind, latents_BCTHW=latents, known_BTHW=known, positions_BT=positions)
+
+
+def _append_keyframes(
+    store: LatentStore,
+    clips: Tensor,
+    latents: Tensor,
+    known: Tensor,
+    draw: Callable[[int, int], int],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One or two frames of the window, encoded alone, as known latent frames after the window's own."""
+    b, _, t, _, _ = latents.shape
+    frames_BK = store.alone_frames_NK[clips]
+    inside = frames_BK <= 4 * (t - 1)
+    # the window's last frame is what users give most often, so half of the batches get it (it is always encoded)
+    wants_last = draw(0, 1) == 1
+    scores = torch.rand(frames_BK.shape, generator=generator) + 10 * (inside & (frames_BK == 4 * (t - 1)) & wants_last)
+    order = (scores - 100 * ~inside).argsort(1, descending=True)[:, : draw(1, 2)]
+    rows = torch.arange(b)[:, None]
+    alone = store.alone_NKCHW[clips[:, None], order].transpose(1, 2)  # [B, C, n, H, W]
+    if draw(0, 1):
+        known[:, 0] = True
+    extra = torch.ones(b, order.shape[1], *known.shape[2:], dtype=torch.bool)
+    positions = torch.cat([torch.arange(t).expand(b, t).double(), frames_BK[rows, order].double() / 4], dim=1)
+    return torch.cat([latents, alone], dim=2), torch.cat([known, extra], dim=1), positions
+
+
+def to_latent_grid(known_BThw: Tensor, rows: int, columns: int) -> Tensor:
+    """A mask on the grid of tokens, [B, T, h, w], as one on the grid of latents, [B, 1, T, H, W]."""
+    by_rows = known_BThw.repeat_interleave(rows // known_BThw.shape[2], dim=2)
+    return by_rows.repeat_interleave(columns // known_BThw.shape[3], dim=3)[:, None]
+
+
+def encode_clips(
+    vae: VideoAutoencoder, store: ClipStore, path: Path, *, dtype: torch.dtype, log: Log, batch: int = 16
+) -> LatentStore:
+    """Latents of every clip, written to `path` (safetensors); sets the autoencoder's latent statistics from them."""
+    from safetensors.torch import load_file, save_file
+
+    if not path.exists():
+        device = next(vae.parameters()).device
+        means, alone, frames_NK = [], [], alone_frames(store)
+        with torch.no_grad():
+            for start in range(0, len(store), batch):
+                clips = torch.from_numpy(np.ascontiguousarray(store.frames_NTHWC[start : start + batch])).to(device)
+                means.append(vae.encode(to_video(clips).to(dtype))[0].half().cpu())
+                picked = clips[torch.arange(len(clips))[:, None], frames_NK[start : start + batch]]  # [B, K, H, W, 3]
+                singles = to_video(picked.flatten(0, 1)[:, None]).to(dtype)
+                alone.append(vae.encode(singles)[0][:, :, 0].unflatten(0, (len(clips), -1)).half().cpu())
+                if start // batch % 100 == 0:
+                    log(f"encoded {start}/{len(store)} clips")
+        tensors = {"latents": torch.cat(means), "alone": torch.cat(alone), "alone_frames": frames_NK}
+        temporary = path.with_name(path.name + ".tmp")
+        save_file(tensors, temporary)
+        temporary.replace(path)
+    tensors = load_file(path)
+    values = tensors["latents"].float().transpose(0, 1).flatten(1)
+    vae.set_latent_statistics(values.mean(1).tolist(), values.std(1).tolist())
+    latents = vae.normalise(tensors["latents"].float()).half()
+    alone_latents = vae.normalise(tensors["alone"].float().transpose(1, 2)).transpose(1, 2).half()
+    return LatentStore(latents, alone_latents, tensors["alone_frames"])
+
+
+def alone_frames(store: ClipStore) -> Tensor:
+    """Which frames of each clip are encoded alone: the last ones of the usual windows, and two at random."""
+    last = store.spec.num_frames - 1
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(1, last + 1, (len(store), 2), generator=generator)
+    drawn[:, 0] = (drawn[:, 0] + 1) // 2  # one of the two in the first half
+    fixed = torch.tensor([min(16, last), last]).expand(len(store), 2)
+    return torch.cat([fixed, drawn], dim=1)
+
+
+def _column(values_B: Tensor) -> Tensor:
+    return values_B.view(-1, 1, 1, 1, 1)
+

@@ -1,0 +1,306 @@
+"""The training loop: one for every network.
+
+A `Task` says what to learn; the loop does the rest, and does it so that a run can be killed at any moment:
+
+- everything random in a step comes from a generator seeded by (seed, step), so a resumed run repeats the straight one;
+- weights, moving averages and optimizer moments are saved as safetensors under a temporary name, then renamed;
+- `metrics.jsonl` gets one line each `log_every` steps; lines after the resumed step are dropped and written again.
+
+Master weights and optimizer state are float32; the task computes in the dtype it was given. Nothing in a step waits for
+the device: numbers are read back once each `log_every` steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+Log = Callable[[str], None]
+
+
+class Task(Protocol):
+    """What a network learns."""
+
+    name: str
+    model: nn.Module
+
+    def batch(self, generator: torch.Generator) -> Batch:
+        """The data of one step, wholly determined by the (CPU) generator."""
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to minimise, and numbers to log, as tensors on the device."""
+
+    def sheet(self, model: nn.Module) -> np.ndarray | None:
+        """A picture (HWC uint8) of what `model` can do now, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How long and how fast."""
+
+    num_steps: int
+    learning_rate: float
+    # schedule
+    warmup_steps: int = 50
+    decay_fraction: float = 1.0  # share of the run, at its end, over which the rate falls (half cosine)
+    final_rate: float = 0.02  # of the peak
+    # optimizer (AdamW)
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999  # of the averaged weights, reached after a warm-up of (1 + n) / (10 + n)
+    # records
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 200
+    sheet_every: int = 500
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, constant, then a half cosine down to `final_rate`."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        start = self.num_steps * (1 - self.decay_fraction)
+        falling = min(1.0, max(0.0, (step - start) / max(1.0, self.num_steps - start)))
+        fall = self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * falling))
+        return self.learning_rate * warm * fall
+
+    def ema(self, step: int) -> float:
+        """Decay of the moving average at a step."""
+        return min(self.ema_decay, (1 + step) / (10 + step))
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """The randomness of one step; streams (data, noise) are independent of each other."""
+    words = np.random.SeedSequence([seed, step, stream]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
+
+
+def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.Module:
+    """Trains `task.model` from nothing or from the folder's checkpoint; returns it with the averaged weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = task.model.train()
+    device = next(model.parameters()).device
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    ema = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(
+        _decay_groups(model, config.weight_decay), lr=config.learning_rate, betas=config.betas, fused=True
+    )
+    checkpoint = folder / "checkpoint.safetensors"
+    start, spent = _resume(checkpoint, config, parameters, ema, optimizer)
+    metrics = Metrics(folder / "metrics.jsonl", keep_below=start)
+    if start:
+        log(f"{task.name}: resumed at step {start} of {config.num_steps}")
+    peak = matmul_flops_per_second(device, torch.bfloat16) if start < config.num_steps else math.nan
+    flops_per_step = math.nan
+    began = last_logged = time.perf_counter()
+    sums: dict[str, Tensor] = {}
+    since = 0
+
+    for step in range(start, config.num_steps):
+        batch = task.batch(step_generator(config.seed, step))
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(step)
+        noise = step_generator(config.seed, step, 1)
+        if math.isnan(flops_per_step):
+            loss, extra, flops_per_step = _counted_step(task, batch, noise)
+        else:
+            loss, extra = task.loss(batch, noise)
+            loss.backward()
+        norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            torch._foreach_lerp_(ema, [p.detach() for p in parameters], 1 - config.ema(step))
+        for key, value in {"loss": loss, "grad_norm": norm, **extra}.items():
+            sums[key] = sums.get(key, 0) + value.detach()
+        since, done = since + 1, step + 1
+
+        if done % config.log_every == 0 or done == config.num_steps:
+            now = time.perf_counter()
+            per_step = (now - last_logged) / since
+            means = {key: float(value) / since for key, value in sums.items()}
+            if not math.isfinite(means["loss"]):
+                raise FloatingPointError(f"{task.name}: the loss is {means['loss']} at step {done}; lower the rate")
+            metrics.write(
+                step=done, **means, learning_rate=config.rate(step), seconds_per_step=per_step,
+                seconds=spent + now - began, flops_per_second=flops_per_step / per_step,
+                share_of_matmul_rate=flops_per_step / per_step / peak,
+            )  # fmt: skip
+            left = (config.num_steps - done) * per_step
+            log(
+                f"{task.name} {done}/{config.num_steps}  "
+                + "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+                + f"  {per_step:.2f} s/step  {flops_per_step / per_step / 1e9:.0f} GFLOP/s"
+                + f" ({100 * flops_per_step / per_step / peak:.0f} % of matmul)  {left / 60:.0f} min left"
+            )
+            sums, since, last_logged = {}, 0, now
+        if done % config.save_every == 0 or done == config.num_steps:
+            _save(checkpoint, config, done, spent + time.perf_counter() - began, parameters, ema, optimizer)
+        if done % config.sheet_every == 0 or done == config.num_steps:
+            _write_sheet(task, parameters, ema, folder / f"sheet-{done:06d}.png")
+            last_logged = time.perf_counter()
+
+    _swap(parameters, ema)
+    return model.eval()
+
+
+class Metrics:
+    """`metrics.jsonl`: one JSON object a line. Lines past a resumed step are dropped."""
+
+    def __init__(self, path: Path, keep_below: int) -> None:
+        self.path = path
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= keep_below]
+            write_text(path, "".join(line + "\n" for line in kept))
+
+    def write(self, **values: float) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def matmul_flops_per_second(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """What a square matrix product reaches here: the yardstick for every FLOP/s printed."""
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = math.inf
+    for _ in range(4):
+        _synchronize(device)
+        start = time.perf_counter()
+        a @ a
+        _synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes under a temporary name, then renames."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):  # a line cut short by a kill
+        return math.inf
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay is for matrices; gains, biases and tables go without."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _counted_step(task: Task, batch: Batch, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor], float]:
+    """One forward and backward pass whose FLOPs torch counts, once per run."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        loss, extra = task.loss(batch, noise)
+        loss.backward()
+    return loss, extra, float(counter.get_total_flops())
+
+
+def _save(
+    path: Path,
+    config: LoopConfig,
+    step: int,
+    seconds: float,
+    parameters: list[Tensor],
+    ema: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for index, (parameter, averaged) in enumerate(zip(parameters, ema, strict=True)):
+        tensors[f"{index}.weight"] = parameter.detach().contiguous()
+        tensors[f"{index}.ema"] = averaged.contiguous()
+        for name in optimizer.state.get(parameter, {}):  # none for what had no part yet, as time in single frames
+            tensors[f"{index}.{name}"] = optimizer.state[parameter][name].contiguous()
+    header = {"step": str(step), "seconds": str(seconds), "config": json.dumps(asdict(config))}
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, metadata=header)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _resume(
+    path: Path, config: LoopConfig, parameters: list[Tensor], ema: list[Tensor], optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    """Puts the checkpoint's tensors in place; returns the steps done and the seconds they took."""
+    if not path.exists():
+        return 0, 0.0
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header, names = file.metadata(), set(file.keys())
+        step = int(header["step"])
+        for index, (parameter, averaged) in enumerate(zip(parameters, ema, strict=True)):
+            with torch.no_grad():
+                parameter.copy_(file.get_tensor(f"{index}.weight"))
+                averaged.copy_(file.get_tensor(f"{index}.ema"))
+            if f"{index}.exp_avg" in names:
+                optimizer.state[parameter] = {
+                    "step": file.get_tensor(f"{index}.step").to(parameter.device),
+                    "exp_avg": torch.empty_like(parameter).copy_(file.get_tensor(f"{index}.exp_avg")),
+                    "exp_avg_sq": torch.empty_like(parameter).copy_(file.get_tensor(f"{index}.exp_avg_sq")),
+                }
+    return min(step, config.num_steps), float(header["seconds"])
+
+
+def _swap(parameters: list[Tensor], ema: list[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, averaged in zip(parameters, ema, strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(averaged)
+            averaged.copy_(kept)
+
+
+def _write_sheet(task: Task, parameters: list[Tensor], ema: list[Tensor], path: Path) -> None:
+    """A sample sheet from the averaged weights; training goes on from the weights as they were."""
+    _swap(parameters, ema)
+    task.model.eval()
+    with torch.no_grad():
+        picture = task.sheet(task.model)
+    task.model.train()
+    _swap(parameters, ema)
+    if picture is not None:
+        write_png(path, picture)
+
+
+def write_png(path: Path, picture_HWC: np.ndarray) -> None:
+    """A PNG of 8-bit RGB, written here because training runs where no imaging library is installed."""
+    import struct
+    import zlib
+
+    height, width, _ = picture_HWC.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in np.ascontiguousarray(picture_HWC, dtype=np.uint8))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

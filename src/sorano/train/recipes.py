@@ -1,0 +1,254 @@
+"""Training the world model from nothing: render, autoencoder on frames, then on clips, encode, flow model, export.
+
+Every stage has its own folder under the run's, keeps checkpoints there, and is skipped once it is done; a run that was
+killed goes on where it was. `describe` prints everything that follows from a recipe without computing any of it.
+
+The run imports torch, numpy, numba, safetensors and tokenizers only, so that it works on a machine with no more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sorano.errors import RequestError
+from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.shapes import VideoShape
+
+if TYPE_CHECKING:
+    import torch
+
+Log = Callable[[str], None]
+
+SHEET_PROMPTS = (
+    "a red ball bounces on the grass at sunset",
+    "a large blue cube spins on the snow at night",
+    "a yellow cone rolls right on the stone at dawn",
+    "a small green cylinder jumps on the sand at noon, the camera zooms in",
+    "a white ball falls on the grass at sunset, the camera pans left",
+    "a purple cube stays still left of an orange ball that bounces on the snow at noon",
+    "a purple capsule rises on the stone at noon",
+    "中午，一个黑色的圆环在沙地上向左滚动",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One run of the training loop."""
+
+    num_steps: int
+    batch_size: int
+    learning_rate: float
+    num_frames: int = 1  # of each sample; the flow model's usual window
+    decay_fraction: float = 1.0
+    ema_decay: float = 0.998
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train, on what, for how long. Sizes of networks follow the machine the recipe is for."""
+
+    name: str
+    world: str
+    num_clips: int
+    clip_frames: int
+    size: int  # pixels, square
+    fps: float
+    num_frames: int  # of a usual sample
+    vae: VaeConfig
+    transformer: TransformerConfig
+    text_encoder: TextEncoderConfig
+    frames: Stage
+    clips: Stage
+    flow: Stage
+    shift: float = 1.5
+    guidance: float = 3.0
+    num_steps: int = 24
+
+
+def _vae(base_dim: int, decoder_base_dim: int) -> VaeConfig:
+    """Wan 2.2's residual kind at 8x8x4: pixels in patches of two, two halvings of space, two of time."""
+    return VaeConfig(
+        base_dim=base_dim, decoder_base_dim=decoder_base_dim, dim_mult=(1, 2, 2), num_res_blocks=1,
+        temperal_downsample=(True, True), is_residual=True, in_channels=12, out_channels=12, patch_size=2,
+    )  # fmt: skip
+
+
+def _transformer(width: int, heads: int, layers: int, ffn_dim: int, text_dim: int) -> TransformerConfig:
+    return TransformerConfig(
+        num_attention_heads=heads, attention_head_dim=width // heads, num_layers=layers, ffn_dim=ffn_dim,
+        text_dim=text_dim, in_channels=16, out_channels=16,
+    )  # fmt: skip
+
+
+def _text_encoder(width: int, heads: int, layers: int) -> TextEncoderConfig:
+    return TextEncoderConfig(
+        vocab_size=512, d_model=width, d_kv=width // heads, d_ff=2 * width, num_layers=layers, num_heads=heads,
+    )  # fmt: skip
+
+
+RECIPES = {
+    # two cores, under two hours; times are in docs/LOG.md
+    "cpu": Recipe(
+        name="cpu", world="core", num_clips=9000, clip_frames=25, size=64, fps=12.0, num_frames=17,
+        vae=_vae(48, 64),
+        transformer=_transformer(192, 4, 8, 768, 192),
+        text_encoder=_text_encoder(192, 4, 2),
+        frames=Stage(num_steps=1200, batch_size=32, learning_rate=2e-3),
+        clips=Stage(num_steps=1900, batch_size=4, learning_rate=1e-3, num_frames=17),
+        flow=Stage(num_steps=4500, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
+    ),
+    # one H100 or H200, 25 minutes in runs of ten
+    "gpu": Recipe(
+        name="gpu", world="full", num_clips=40000, clip_frames=49, size=128, fps=12.0, num_frames=33,
+        vae=_vae(64, 96),
+        transformer=_transformer(384, 6, 12, 1536, 256),
+        text_encoder=_text_encoder(256, 4, 3),
+        frames=Stage(num_steps=3000, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
+        clips=Stage(num_steps=4000, batch_size=32, learning_rate=1e-3, num_frames=33, ema_decay=0.999),
+        flow=Stage(
+            num_steps=12000, batch_size=128, learning_rate=1e-3, num_frames=33, decay_fraction=0.4, ema_decay=0.9995
+        ),
+    ),
+    # seconds: what the tests run
+    "smoke": Recipe(
+        name="smoke", world="core", num_clips=8, clip_frames=25, size=32, fps=12.0, num_frames=17,
+        vae=_vae(8, 8),
+        transformer=_transformer(48, 2, 2, 64, 32),
+        text_encoder=_text_encoder(32, 2, 1),
+        frames=Stage(num_steps=4, batch_size=2, learning_rate=1e-3),
+        clips=Stage(num_steps=4, batch_size=1, learning_rate=1e-3, num_frames=17),
+        flow=Stage(num_steps=6, batch_size=2, learning_rate=1e-3, num_frames=17),
+    ),
+}  # fmt: skip
+
+
+def find(name: str) -> Recipe:
+    """The recipe of a name. Raises RequestError for others."""
+    if name not in RECIPES:
+        raise RequestError(f"unknown recipe {name!r}", f"choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
+    """Every derived value as (name, value, how it follows), without importing torch."""
+    window = VideoShape(recipe.num_frames, recipe.size, recipe.size)
+    frame = VideoShape(1, recipe.size, recipe.size)
+    latent = window.latent()
+    autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in (frame, window)]
+    flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
+    stages = [("frames", recipe.frames, autoencoder[0]), ("clips", recipe.clips, autoencoder[1]), ("flow", recipe.flow, flow)]
+    pixels = recipe.num_clips * recipe.clip_frames * recipe.size**2
+    rows = [
+        ("clips", f"{recipe.num_clips}", f"{recipe.world} world, {recipe.clip_frames} frames at {recipe.fps:g} fps"),
+        ("pixels on disk", f"{4 * pixels / 1e9:.1f} GB", "3 bytes of colour and 1 of mask each"),
+        ("latent", f"16 x {latent.num_frames} x {latent.rows} x {latent.columns}", f"{recipe.num_frames} frames, 8x8x4"),
+        ("tokens", f"{latent.tokens()}", "patches of 1 x 2 x 2 latents"),
+        ("autoencoder", f"{recipe.vae.parameters() / 1e6:.2f} M parameters", ""),
+        ("transformer", f"{recipe.transformer.parameters() / 1e6:.2f} M parameters", f"width {recipe.transformer.width}"),
+        ("text encoder", f"{recipe.text_encoder.parameters() / 1e6:.2f} M parameters", ""),
+    ]
+    total = 0.0
+    for name, stage, forward in stages:
+        step = 3 * forward * stage.batch_size
+        total += step * stage.num_steps
+        rows.append(
+            (
+                f"{name} stage",
+                f"{stage.num_steps} steps of {stage.batch_size}, {step / 1e9:.0f} GFLOP a step",
+                f"forward + 2 x backward; peak rate {stage.learning_rate:g}, {stage.num_steps * stage.batch_size} samples",
+            )
+        )
+    rows.append(("training in all", f"{total / 1e15:.2f} PFLOP", "without rendering and encoding"))
+    return rows
+
+
+def run(recipe: Recipe, folder: Path, *, device: str | None = None, log: Log = print) -> Path:
+    """Runs what of the recipe is not done yet; returns the diffusers folder of the trained model."""
+    import torch
+
+    from sorano.models.layers import fuse_norms
+    from sorano.models.runtime import keep_freed_memory
+    from sorano.models.vae import VideoAutoencoder
+    from sorano.train.autoencoder import AutoencoderTask
+    from sorano.train.clips import ClipSpec, ClipStore
+    from sorano.train.flow import encode_clips
+    from sorano.train.loop import train
+
+    began = time.perf_counter()
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = torch.bfloat16
+    log(keep_freed_memory())
+    if recipe.name != "smoke":
+        log(fuse_norms())
+    store = ClipStore(
+        folder / "clips",
+        ClipSpec(
+            world=recipe.world, num_clips=recipe.num_clips, num_frames=recipe.clip_frames, height=recipe.size,
+            width=recipe.size, fps=recipe.fps,
+        ),
+    )  # fmt: skip
+    store.render(log, device=str(target))
+
+    torch.manual_seed(0)
+    vae = VideoAutoencoder(recipe.vae).to(target)
+    latents_path = folder / "latents.safetensors"
+    for name, stage in (("frames", recipe.frames), ("clips", recipe.clips)):
+        task = AutoencoderTask(
+            f"autoencoder-{name}", vae, store, batch_size=stage.batch_size, num_frames=stage.num_frames, dtype=dtype
+        )
+        train(task, _loop(stage), folder / task.name, log)
+    fuse_norms(False)
+    latents = encode_clips(vae.requires_grad_(False), store, latents_path, dtype=dtype, log=log)
+
+    task_flow = flow_task(recipe, vae, latents, store.captions, dtype)
+    train(task_flow, _loop(recipe.flow), folder / "flow", log)
+    out = export(recipe, task_flow.model, vae, task_flow.tokenizer, folder / "model")
+    log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
+    return out
+
+
+def flow_task(recipe, vae, latents, captions, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+    """The flow stage of a recipe, with freshly initialised networks."""
+    import torch
+
+    from sorano.models.text_encoder import TextEncoder, build_tokenizer
+    from sorano.models.transformer import VideoTransformer
+    from sorano.train.flow import FlowModel, FlowTask
+    from sorano.world.caption import words
+
+    torch.manual_seed(1)
+    device = next(vae.parameters()).device
+    tokenizer = build_tokenizer(words(recipe.world))
+    model = FlowModel(VideoTransformer(recipe.transformer), TextEncoder(recipe.text_encoder)).to(device)
+    return FlowTask(
+        model, tokenizer, latents, captions, vae, batch_size=recipe.flow.batch_size, dtype=dtype,
+        num_latents=VideoShape(recipe.num_frames, recipe.size, recipe.size).latent().num_frames,
+        prompts=SHEET_PROMPTS, shift=recipe.shift, guidance=recipe.guidance,
+    )  # fmt: skip
+
+
+def export(recipe, model, vae, tokenizer, folder: Path) -> Path:  # type: ignore[no-untyped-def]
+    """Writes the trained networks as a diffusers folder, weights in float16."""
+    import torch
+
+    from sorano.models import checkpoint
+    from sorano.sampling.schedule import scheduler_config
+
+    checkpoint.save(
+        folder, transformer=model.transformer, vae=vae, text_encoder=model.text_encoder, tokenizer=tokenizer,
+        scheduler_config=scheduler_config(recipe.shift), dtype=torch.float16,
+    )  # fmt: skip
+    return folder
+
+
+def _loop(stage: Stage):  # type: ignore[no-untyped-def]
+    from sorano.train.loop import LoopConfig
+
+    return LoopConfig(
+        num_steps=stage.num_steps, learning_rate=stage.learning_rate, decay_fraction=stage.decay_fraction,
+        ema_decay=stage.ema_decay,
+    )  # fmt: skip
