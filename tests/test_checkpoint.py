@@ -273,9 +273,7 @@ def test_a_pickle_is_refused(folder: Path, suffix: str) -> None:
         ("vae/config.json", {"attn_scales": [0.5]}, "attn_scales"),
     ],
 )
-def test_another_kind_of_model_is_refused_by_name(
-    folder: Path, name: str, changes: dict[str, Any], said: str
-) -> None:
+def test_another_kind_of_model_is_refused_by_name(folder: Path, name: str, changes: dict[str, Any], said: str) -> None:
     _edit_json(folder / name, **changes)
     with pytest.raises(CheckpointError, match=said):
         checkpoint.load(folder)

@@ -41,7 +41,6 @@ PARTS = {
     "vae": ("diffusers", "AutoencoderKLWan"),
 }
 PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
-NETWORK_CLASSES = {"text_encoder": "UMT5EncoderModel", "transformer": "WanTransformer3DModel", "vae": "AutoencoderKLWan"}
 WEIGHTS = {"text_encoder": "model", "transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 FLOAT32 = ("scale_shift_table", "time_embedder", "time_proj", "norm", "relative_attention_bias")
@@ -204,7 +203,8 @@ def _load_network(
         key = "shared.weight" if key == "encoder.embed_tokens.weight" else key  # UMT5 ties them; files hold either
         if key in wanted and tensor.shape != wanted[key].shape:
             raise CheckpointError(
-                f"{folder / name}: {key} is {list(tensor.shape)} in the file and {list(wanted[key].shape)} by config.json"
+                f"{folder / name}: {key} is {list(tensor.shape)} in the file"
+                f" and {list(wanted[key].shape)} by config.json"
             )
         tensors[key] = _for_use(key, tensor, dtype, device)
     _require_same_names(folder / name, set(wanted), set(tensors))
@@ -221,8 +221,8 @@ def _read_network_config(folder: Path, name: str, read_config: Callable[[Mapping
     path = folder / name / "config.json"
     config = _read_json(path)
     named = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    if named not in (None, NETWORK_CLASSES[name]):
-        raise CheckpointError(f"{path} is of {named}, not {NETWORK_CLASSES[name]}")
+    if named not in (None, PARTS[name][1]):
+        raise CheckpointError(f"{path} is of {named}, not {PARTS[name][1]}")
     try:
         return read_config(config)
     except (ValueError, TypeError) as error:
@@ -236,7 +236,8 @@ def _read_tensors(folder: Path, stem: str) -> Iterator[tuple[str, Tensor]]:
         names = sorted({str(name) for name in dict(_read_json(index_file).get("weight_map", {})).values()})
         outside = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
         if outside or not names:
-            raise CheckpointError(f"{index_file} lists {outside[0] if outside else 'nothing'}, not safetensors beside it")
+            listed = outside[0] if outside else "nothing"
+            raise CheckpointError(f"{index_file} lists {listed}, not safetensors beside it")
         files = [folder / name for name in names]
     else:
         files = [folder / f"{stem}.safetensors"]
@@ -246,7 +247,7 @@ def _read_tensors(folder: Path, stem: str) -> Iterator[tuple[str, Tensor]]:
             raise CheckpointError(f"{path} is missing", hint=_FETCH_AGAIN)
         try:
             with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118 (not a dict)
+                for key in file.keys():
                     yield key, file.get_tensor(key)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is corrupt: {error}", hint=_FETCH_AGAIN) from error

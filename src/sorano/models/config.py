@@ -137,10 +137,10 @@ class TransformerConfig:
     ) -> int:
         """Bytes of a forward pass without gradients, beyond the weights: an upper estimate.
 
-        A block holds the float32 tokens before and after it, and its float32 normalised input. Attention adds the input,
-        q, k, v, its output before and after the projection, and float32 copies of q or k while they are rotated; the
-        feed-forward adds its input and the hidden layer before and after the activation. The keys and values of the
-        text are held for all layers.
+        A block holds the float32 tokens before and after it, and its float32 normalised input. Attention adds the
+        input, q, k, v, its output before and after the projection, float32 copies of q or k while they are rotated,
+        and short attention on a CPU all its scores; the feed-forward adds its input and the hidden layer before and
+        after the activation. The keys and values of the text are held for all layers.
         """
         d = self.width
         tokens = batch * latent.tokens(self.patch_size)

@@ -18,9 +18,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Regex
+from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
 from sorano.models.attention import attention
@@ -121,9 +120,7 @@ class Tokenizer:
         unknown = self.fast.token_to_id(UNKNOWN)
         prompt = clean_prompt(prompt)
         encoding = self.fast.encode(prompt)
-        spans = [
-            span for span, token in zip(encoding.offsets, encoding.ids, strict=True) if token == unknown
-        ]
+        spans = [span for span, token in zip(encoding.offsets, encoding.ids, strict=True) if token == unknown]
         return list(dict.fromkeys(prompt[start:stop] for start, stop in spans))
 
     def num_known_words(self, prompt: str) -> int:
@@ -159,13 +156,9 @@ def build_tokenizer(words: Iterable[str], max_length: int = MAX_TEXT_TOKENS) -> 
             pre_tokenizers.Punctuation("isolated"),
         ]
     )
-    pieces = (
-        piece for word in words for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word))
-    )
+    pieces = (piece for word in words for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word)))
     vocabulary = dict.fromkeys([PAD, END, UNKNOWN, *pieces])
-    fast = FastTokenizer(
-        models.WordLevel({piece: index for index, piece in enumerate(vocabulary)}, unk_token=UNKNOWN)
-    )
+    fast = FastTokenizer(models.WordLevel({piece: index for index, piece in enumerate(vocabulary)}, unk_token=UNKNOWN))
     fast.normalizer = normalizer
     fast.pre_tokenizer = splitter
     fast.post_processor = processors.TemplateProcessing(
@@ -187,9 +180,7 @@ class TextEncoder(nn.Module):
         if not self.shared.weight.is_meta:
             self.reset_parameters()
 
-    def forward(
-        self, ids_BS: Tensor, lengths_B: Tensor | None = None, dtype: torch.dtype | None = None
-    ) -> Tensor:
+    def forward(self, ids_BS: Tensor, lengths_B: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """Encode ids to [B, S, D] in `dtype` (the embedding's unless told), in which products also run.
 
         Tokens from `lengths_B` on are not attended to; their own outputs mean nothing.

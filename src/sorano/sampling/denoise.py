@@ -49,9 +49,7 @@ class Known:
         t, h, w = patch_size
         mask_BTHW = _repeat(self.mask_BTHW, x_BCTHW)
         tokens = mask_BTHW[:, ::t, ::h, ::w]
-        if not torch.equal(
-            tokens.repeat_interleave(t, 1).repeat_interleave(h, 2).repeat_interleave(w, 3), mask_BTHW
-        ):
+        if not torch.equal(tokens.repeat_interleave(t, 1).repeat_interleave(h, 2).repeat_interleave(w, 3), mask_BTHW):
             raise ValueError(f"the mask of what is known must be constant over patches of {patch_size}")
         return tokens.flatten(1).long()
 
@@ -107,8 +105,8 @@ def denoise(
     With `guidance` above 1, `negative_text` (the encoding of "" or of a negative prompt, one for each item or one for
     all) is needed. Where `known_mask_BTHW` is true, `known_BCTHW` is given to the network and stands in every step's
     latent; the solver's own numbers there are never looked at. `positions_T` are the temporal positions of the latent
-    frames (0, 1, 2 ... unless told). The state stays in float32 whatever `dtype` the network computes in. Raises NumericsError as soon
-    as a step is not finite.
+    frames (0, 1, 2 ... unless told). The state stays in float32 whatever `dtype` the network computes in. Raises
+    NumericsError as soon as a step is not finite.
     """
     batch = noise_BCTHW.shape[0]
     known = None
@@ -121,16 +119,15 @@ def denoise(
         text = TextTokens.cat([_for_each(text, batch), _for_each(negative_text, batch)])
     else:
         text = _for_each(text, batch)
-    velocity = transformer_velocity(
-        transformer, text, schedule, known=known, positions_T=positions_T, dtype=dtype
-    )
+    velocity = transformer_velocity(transformer, text, schedule, known=known, positions_T=positions_T, dtype=dtype)
     if guided:
         velocity = classifier_free(velocity, guidance)
     steps = solver(velocity, noise_BCTHW.float(), schedule.sigmas)
     for index, (sigma, x) in enumerate(steps, start=1):
         if not bool(torch.isfinite(x).all()):
             raise NumericsError(
-                f"step {index} of {schedule.num_steps} (sigma {sigma:.3f}) gave numbers that are not finite in {dtype}",
+                f"step {index} of {schedule.num_steps} (sigma {sigma:.3f}) gave numbers that are not finite"
+                f" (computed in {str(dtype).removeprefix('torch.')})",
                 hint="compute in float32, and check the digests of the weights",
             )
         latent = x if known is None else known.put_into(x)

@@ -1,7 +1,8 @@
 """Noise levels to sample at.
 
-The convention, everywhere in Sorano: `sigma` falls from 1 (noise) to 0 (data); `x = (1 - sigma) * data + sigma * noise`;
-`velocity = noise - data`, so `x` follows dx/dsigma = velocity. The network is told `timestep = sigma * 1000`.
+The convention, everywhere in Sorano: `sigma` falls from 1 (noise) to 0 (data);
+`x = (1 - sigma) * data + sigma * noise`; `velocity = noise - data`, so `x` follows dx/dsigma = velocity. The network
+is told `timestep = sigma * 1000`.
 
 A schedule is two plain lists: the sigmas, and the timestep that the network is told at each but the last. They equal
 what diffusers' schedulers of the same name compute, down to their rounding (UniPC's timesteps are whole numbers).

@@ -50,9 +50,7 @@ def _lambda(sigma: float) -> float:
     return math.inf if sigma == 0 else math.log1p(-sigma) - math.log(sigma)
 
 
-def _predicted(
-    x: Tensor, sigma: float, sigma_next: float, seen: list[tuple[float, Tensor]], order: int
-) -> Tensor:
+def _predicted(x: Tensor, sigma: float, sigma_next: float, seen: list[tuple[float, Tensor]], order: int) -> Tensor:
     """UniP-`order`: from `sigma` to `sigma_next` with the data predictions `seen` (the last one at `sigma`)."""
     lambda_0, m0 = seen[-1]
     h = _lambda(sigma_next) - lambda_0

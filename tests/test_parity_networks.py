@@ -1,0 +1,187 @@
+"""Each network alone equals its reference in diffusers or transformers: float32, max|a-b| / max|b| at most 1e-5.
+
+And the tests would notice: perturbing RoPE, a norm, the text mask or a timestep by a little breaks the bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+from sorano.models import attention as attention_module
+from sorano.models import text_encoder as text_module
+from sorano.models import transformer as transformer_module
+from sorano.models.config import TextEncoderConfig, TransformerConfig
+from sorano.models.text_encoder import TextTokens
+
+diffusers = pytest.importorskip("diffusers")
+transformers = pytest.importorskip("transformers")
+
+BOUND = 1e-5
+OTHER = TransformerConfig(num_attention_heads=3, attention_head_dim=20, in_channels=16, out_channels=16, text_dim=32,
+    freq_dim=32, ffn_dim=72, num_layers=3, cross_attn_norm=False, eps=1e-5)  # fmt: skip
+TIMES = torch.tensor([[812.0, 0.0], [333.0, 12.5]])
+
+
+def _stock_transformer(config: TransformerConfig) -> Any:
+    stock = diffusers.WanTransformer3DModel.from_config(config.to_dict()).eval()
+    stock.load_state_dict(tiny.transformer(config).state_dict(), strict=True)
+    return stock
+
+
+def _index() -> Tensor:
+    index = torch.zeros(2, 18, dtype=torch.long)
+    index[:, :6] = 1
+    index[1, 10:13] = 1
+    return index
+
+
+def _padded(text: TextTokens, total: int = 512) -> Tensor:
+    return nn.functional.pad(text.text_BSD, (0, 0, 0, total - text.text_BSD.shape[1]))
+
+
+def _transformer_error(config: TransformerConfig = tiny.TRANSFORMER, per_token: bool = True) -> float:
+    ours, stock, text = tiny.transformer(config), _stock_transformer(config), tiny.text()
+    with torch.no_grad():
+        if per_token:
+            found = ours(tiny.latent(), TIMES, text, timestep_index_BL=_index())
+            timestep = TIMES.gather(1, _index())
+        else:
+            found = ours(tiny.latent(), TIMES[:, 0], text)
+            timestep = TIMES[:, 0]
+        expected = stock(tiny.latent(), timestep, _padded(text)).sample
+    return tiny.error(found, expected)
+
+
+@pytest.mark.parametrize("per_token", [False, True], ids=["one timestep", "a timestep per token"])
+@pytest.mark.parametrize("config", [tiny.TRANSFORMER, OTHER], ids=["usual", "other"])
+def test_the_transformer_equals_diffusers(config: TransformerConfig, per_token: bool) -> None:
+    assert _transformer_error(config, per_token) < BOUND
+
+
+def test_rotations_equal_diffusers_table_to_the_bit() -> None:
+    stock = diffusers.models.transformers.transformer_wan.WanRotaryPosEmbed(24, (1, 2, 2), 64)
+    cos, sin = stock(tiny.latent(frames=5, rows=8, columns=6))
+    turns = tiny.transformer()._make_rotation((5, 4, 3), torch.arange(5.0))
+    assert torch.equal(turns[..., 0], cos[0, ..., 0::2])
+    assert torch.equal(turns[..., 1], sin[0, ..., 1::2])
+
+
+def test_gradients_equal_diffusers() -> None:
+    ours = tiny.transformer().requires_grad_(True)
+    stock, text = _stock_transformer(tiny.TRANSFORMER), tiny.text()
+    ours(tiny.latent(), TIMES, text, timestep_index_BL=_index()).square().mean().backward()
+    stock(tiny.latent(), TIMES.gather(1, _index()), _padded(text)).sample.square().mean().backward()
+    expected = dict(stock.named_parameters())
+    errors = {name: tiny.error(weight.grad, expected[name].grad) for name, weight in ours.named_parameters()}
+    # A key's bias moves all scores of a query alike, so its gradient is nothing but rounding where no norm follows.
+    assert {name: error for name, error in errors.items() if error > 1e-4} == {}
+
+
+def _shift_positions(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda grids, head_dim: original((grids[0] * 1.01, *grids[1:]), head_dim)
+
+
+def _weaken_norm(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda x, weight, heads, eps, turns=None: original(x, weight, heads, eps + 1e-3, turns)
+
+
+def _miscount(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda self, total=512: original(self, total + 5)
+
+
+def _no_pad_key(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda self, total=512: original(self, total).masked_fill(original(self, total) > 0, -math.inf)
+
+
+PERTURBATIONS = {
+    "rope": (transformer_module, "rotation", _shift_positions),
+    "query and key norm": (transformer_module, "norm_heads", _weaken_norm),
+    "count of the padding": (TextTokens, "bias", _miscount),
+    "pad key": (TextTokens, "bias", _no_pad_key),
+    "norm of the tokens": (
+        transformer_module,
+        "modulated_norm",
+        lambda original: lambda x, shift, scale, times, eps, dtype: original(x, shift, scale, times, 1e-3, dtype),
+    ),
+    "feed-forward's GELU": (
+        transformer_module.GeluLinear,
+        "forward",
+        lambda original: lambda self, x: nn.functional.gelu(self.proj(x)),
+    ),
+    "sign of the rotation": (
+        attention_module,
+        "rotate",
+        lambda original: lambda x, turns, backwards=False: original(x, turns * torch.tensor([1.0, -1.0])),
+    ),
+    "timestep of known tokens": (
+        transformer_module,
+        "TokenTimes",
+        lambda original: lambda index, count, length: original(index.roll(1, 1), count, length),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_the_transformers_parity_fails_when_a_part_is_perturbed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _transformer_error() < BOUND
+    owner, attribute, change = PERTURBATIONS[name]
+    monkeypatch.setattr(owner, attribute, change(getattr(owner, attribute)))
+    assert _transformer_error() > 3 * BOUND
+
+
+def _encoder_error(config: TextEncoderConfig = tiny.TEXT_ENCODER) -> float:
+    ours = tiny.text_encoder(config)
+    stock = transformers.UMT5EncoderModel(transformers.UMT5Config(**config.to_dict())).eval()
+    loaded = stock.load_state_dict(ours.state_dict(), strict=False)
+    assert loaded.missing_keys in ([], ["encoder.embed_tokens.weight"]) and not loaded.unexpected_keys  # tied
+    ids = [[3, 9, 4, 30, 22, 8, 1], list(range(2, 38)) + [1], [1]]
+    length = max(map(len, ids))
+    padded = torch.tensor([prompt + [0] * (length - len(prompt)) for prompt in ids])
+    mask = torch.tensor([[1] * len(prompt) + [0] * (length - len(prompt)) for prompt in ids])
+    with torch.no_grad():
+        expected = stock(padded, mask).last_hidden_state * mask[..., None]
+    return tiny.error(ours.encode(ids).text_BSD[:, :-1], expected)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_the_text_encoder_equals_transformers(heads: int) -> None:
+    config = TextEncoderConfig(
+        vocab_size=40, d_model=32, d_kv=12, d_ff=48, num_layers=3, num_heads=heads, relative_attention_max_distance=20
+    )
+    assert _encoder_error(config) < BOUND
+    assert _encoder_error() < BOUND
+
+
+def _scaled(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda q, k, v, bias=None, scale=None: original(q, k, v, bias, 0.999)
+
+
+ENCODER_PERTURBATIONS = {
+    "position buckets": (text_module, "position_buckets", lambda original: lambda n, b, d: original(n, b, d + 40)),
+    "scale of attention": (text_module, "attention", _scaled),
+    "mask": (
+        text_module.BiasedAttention,
+        "forward",
+        lambda original: lambda self, x, buckets, mask: original(self, x, buckets, None),
+    ),
+    "norm": (
+        text_module.RMSNorm,
+        "forward",
+        lambda original: lambda self, x, dtype: original(self, x - 1e-3 * x.mean(-1, keepdim=True), dtype),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENCODER_PERTURBATIONS)
+def test_the_encoders_parity_fails_when_a_part_is_perturbed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _encoder_error() < BOUND
+    owner, attribute, change = ENCODER_PERTURBATIONS[name]
+    monkeypatch.setattr(owner, attribute, change(getattr(owner, attribute)))
+    assert _encoder_error() > 3 * BOUND
