@@ -22,7 +22,7 @@ import typer
 from sorano.errors import EXIT_INTERRUPTED, SoranoError
 from sorano.generate import Listener, default_path
 from sorano.generate import generate as make_video
-from sorano.presets import DEFAULT_PRESET, PRESETS
+from sorano.presets import DEFAULT_PRESET, PRESETS, write_card
 from sorano.request import Request
 
 if TYPE_CHECKING:
@@ -184,31 +184,63 @@ def generate(
 
 @train_app.command("world")
 def train_world(
-    recipe: Annotated[str, typer.Option(help="cpu: two hours on two cores; gpu: 25 minutes of a large GPU.")] = "cpu",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; an interrupted one goes on.")] = Path(
-        "runs/world"
-    ),
+    recipe: Annotated[
+        str, typer.Option(help="cpu: two hours on two cores; gpu: 25 minutes of a large GPU; smoke: seconds.")
+    ] = "cpu",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the run. A run that was stopped goes on where it was.")
+    ] = Path("runs/world"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every derived value and exit.")] = False,
 ) -> None:
-    """Train the world model: render, train the autoencoder, train the flow model, write a diffusers folder."""
+    """Train the world model from nothing: render, autoencoder, flow model, and a diffusers folder at the end.
+
+    stdout gets the path of that folder; `sorano generate --preset PATH` uses it.
+    """
     with errors_said():
         from sorano.train import recipes
 
-        recipes.run(recipe, out, dry_run=dry_run)
+        chosen = recipes.find(recipe)
+        if dry_run:
+            for name, value, why in recipes.describe(chosen):
+                print(f"{name:<18} {value:<44} {why}".rstrip())
+            return
+        folder = recipes.run(chosen, out, log=_say)
+        write_card(
+            folder,
+            size=f"{chosen.size}x{chosen.size}",
+            num_frames=chosen.num_frames,
+            fps=chosen.fps,
+            max_num_frames=chosen.clip_frames,
+            max_side=2 * chosen.size,
+            small_vocabulary=True,
+            num_steps=chosen.num_steps,
+            guidance=chosen.guidance,
+        )
+        print(_absolute(folder))
 
 
 @app.command()
 def score(
     preset: Annotated[str, typer.Option(help="A preset's name, or the path of a diffusers folder.")] = DEFAULT_PRESET,
-    num_clips: Annotated[int, typer.Option(help="Held-out clips to judge.", min=1)] = 200,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")] = False,
+    num_clips: Annotated[int, typer.Option(help="Clips to make and judge, of each split.", min=1)] = 200,
+    recipe: Annotated[str, typer.Option(help="Whose aims to compare with: cpu or gpu.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
 ) -> None:
-    """Score a world model: does each video show what its caption says?"""
+    """Score a world model: does each video show what its caption says? With the judge's own errors beside it."""
     with errors_said():
-        from sorano.presets import find_preset
-        from sorano.world import score as judge
+        from sorano.world.score import load_sampler, score_model
 
-        judge.run(find_preset(preset).folder, num_clips=num_clips, as_json=as_json)
+        sampler = load_sampler(preset, device)
+        report = score_model(
+            sampler.generate,
+            reconstruct=sampler.reconstruct,
+            untrained=sampler.untrained().generate,
+            num_clips=num_clips,
+            recipe=recipe,
+            log=_say,
+        )
+        print(json.dumps(report.to_dict()) if as_json else report.table())
 
 
 class Talk(Listener):
@@ -261,7 +293,7 @@ class Talk(Listener):
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            _say(text)
 
 
 @contextmanager
@@ -280,6 +312,10 @@ def errors_said() -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

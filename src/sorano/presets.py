@@ -86,6 +86,13 @@ def find_preset(name: str | Path) -> Preset:
     )
 
 
+def write_card(folder: Path, **words: Any) -> Path:
+    """Writes what a model was trained on, fields of Preset, beside its weights; returns the card's path."""
+    card = folder / CARD
+    card.write_text(json.dumps(words, indent=2) + "\n", encoding="utf-8")
+    return card
+
+
 def _preset_of_folder(folder: Path) -> Preset:
     """The preset of a user's own folder: its card over the defaults of Wan 2.1."""
     if not (folder / "model_index.json").is_file():
