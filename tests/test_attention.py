@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sorano.models import attention as module
-from sorano.models.attention import attention, choose_backend, norm_heads, rotate, rotation
+from sorano.models.attention import attention, backend, choose_backend, norm_heads, rotate, rotation
 
 BACKENDS = ("fused", "short", "plain")
 
@@ -86,6 +86,13 @@ def test_auto_takes_the_fused_kernel_for_long_sequences(monkeypatch: pytest.Monk
     attention(*_qkv(4))
     attention(*_qkv(4, length=13))
     assert taken == ["short", "fused"]
+
+
+def test_the_backend_is_described_with_its_reason() -> None:
+    assert "faster on a CPU" in backend() and "512" in backend()
+    assert "scaled_dot_product" in backend("cuda")
+    choose_backend("plain")
+    assert backend("cuda") == "plain (asked for)"
 
 
 def test_an_unknown_backend_is_named_with_those_that_exist() -> None:

@@ -94,9 +94,13 @@ def choose_backend(name: str) -> None:
     _backend = name
 
 
-def backend() -> str:
-    """The backend in use."""
-    return _backend
+def backend(device: str = "cpu") -> str:
+    """The backend in use on a device, and why."""
+    if _backend != "auto":
+        return f"{_backend} (asked for)"
+    if device == "cpu":
+        return "two products per head up to 512 x 512 scores, torch's flash kernel beyond (the faster on a CPU)"
+    return "torch's scaled_dot_product_attention (it picks a kernel by device, dtype and length)"
 
 
 def rotation(position_grids: tuple[Tensor, Tensor, Tensor], head_dim: int, theta: float = 10000.0) -> Rotation:
