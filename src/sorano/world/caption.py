@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from sorano.world.scene import Attributes, Stream, Thing
+from sorano.world.scene import OPPOSITES, Attributes, Stream, Thing
 
 LANGUAGES = ("en", "zh")
 
@@ -146,6 +146,86 @@ CHINESE: dict[str, dict[str, tuple[str, ...]]] = {
     "relation": {"left of": ("的左边", "的左侧"), "right of": ("的右边", "的右侧")},
 }
 
+# What the full world adds, apart so that the core world's words stay the same list.
+FULL_ENGLISH: dict[str, dict[str, tuple[str, ...]]] = {
+    "kind": {
+        "tree": ("tree",),
+        "house": ("house", "cottage"),
+        "boat": ("boat", "sailboat"),
+        "balloon": ("balloon", "hot air balloon"),
+        "car": ("car", "automobile"),
+    },
+    "finish": {"shiny": ("shiny", "glossy")},
+    "motion": {
+        "slides left": ("slides left", "slides to the left"),
+        "slides right": ("slides right", "slides to the right"),
+        "swings": ("swings", "swings back and forth"),
+        "floats": ("floats", "bobs up and down", "hovers"),
+        "orbits": ("orbits", "circles around", "moves in a circle"),
+    },
+    "ground": {"water": ("on the water", "on water", "on the lake", "on the sea")},
+    "camera": {
+        "orbits": ("the camera orbits", "the camera circles around the scene"),
+        "rises": ("the camera rises", "the camera moves up"),
+    },
+    "relation": {"in front of": ("in front of",), "behind": ("behind",)},
+    "weather": {
+        "clouds": ("under drifting clouds", "under a cloudy sky"),
+        "fog": ("in the fog", "in thick fog"),
+        "rain": ("in the rain", "while rain falls"),
+        "snowfall": ("in falling snow", "while snow falls"),
+    },
+    "sun": {
+        "rises": ("the sun rises", "the sun comes up"),
+        "sets": ("the sun sets", "the sun goes down"),
+    },
+}
+
+FULL_PROGRESSIVE: dict[str, tuple[str, ...]] = {
+    "slides left": ("sliding left", "sliding to the left"),
+    "slides right": ("sliding right", "sliding to the right"),
+    "swings": ("swinging", "swinging back and forth"),
+    "floats": ("floating", "hovering"),
+    "orbits": ("moving in a circle", "orbiting"),
+}
+
+FULL_CHINESE: dict[str, dict[str, tuple[str, ...]]] = {
+    "kind": {
+        "tree": ("树",),
+        "house": ("房子", "屋子"),
+        "boat": ("船", "帆船"),
+        "balloon": ("热气球", "气球"),
+        "car": ("汽车", "车"),
+    },
+    "finish": {"shiny": ("闪亮的", "光亮的")},
+    "motion": {
+        "slides left": ("向左滑动", "滑向左边"),
+        "slides right": ("向右滑动", "滑向右边"),
+        "swings": ("来回摆动", "摆动"),
+        "floats": ("漂浮", "飘浮"),
+        "orbits": ("做圆周运动", "沿圆圈移动"),
+    },
+    "ground": {"water": ("在水面上", "湖面上")},
+    "camera": {"orbits": ("镜头环绕", "镜头绕行"), "rises": ("镜头上升", "镜头升高")},
+    "relation": {"in front of": ("的前面", "的前方"), "behind": ("的后面", "的后方")},
+    "weather": {
+        "clouds": ("云在飘动", "天上多云"),
+        "fog": ("有雾", "大雾中"),
+        "rain": ("下着雨", "雨中"),
+        "snowfall": ("下着雪", "雪花飘落"),
+    },
+    "sun": {"rises": ("太阳升起",), "sets": ("太阳落下", "太阳下山")},
+}
+
+# Both of two things at once, and three things in a row.
+COLLISIONS = {"collides with": "with", "collide": "both", "相撞": "both"}
+ROWS = {
+    "from left to right": "left of",
+    "from right to left": "right of",
+    "从左到右依次是": "left of",
+    "从右到左依次是": "right of",
+}
+
 # Words that carry no attribute: articles and joints. "side" words say where the next thing is.
 ENGLISH_FILLERS = (
     "a", "an", "the", "and", "while", "is", "that", "which", "it", "there", "video", "of", "clip", "shows", "scene",
@@ -163,8 +243,8 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.lower())
 
 
-def _phrases() -> dict[tuple[str, ...], tuple[str, str]]:
-    """Every phrase, as tokens, to (field, canonical word)."""
+def _phrases(full: bool) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Every phrase of the full world, or of the core world, as tokens, to (field, canonical word)."""
     table: dict[tuple[str, ...], tuple[str, str]] = {}
 
     def add(phrase: str, field: str, word: str) -> None:
@@ -172,28 +252,35 @@ def _phrases() -> dict[tuple[str, ...], tuple[str, str]]:
         if known != (field, word):
             raise ValueError(f"{phrase!r} means both {known} and {(field, word)}")
 
-    for language in (ENGLISH, CHINESE):
+    for language in (ENGLISH, CHINESE, FULL_ENGLISH, FULL_CHINESE)[: 4 if full else 2]:
         for field, words in language.items():
             for word, phrases in words.items():
                 for phrase in phrases:
                     add(phrase, field, word)
-    for word, phrases in ENGLISH_PROGRESSIVE.items():
+    for word, phrases in (ENGLISH_PROGRESSIVE | (FULL_PROGRESSIVE if full else {})).items():
         for phrase in phrases:
             add(phrase, "motion", word)
     for phrase, side in SIDES.items():
         add(phrase, "side", side)
     for phrase in ENGLISH_FILLERS + CHINESE_FILLERS + PUNCTUATION:
         add(phrase, "filler", phrase)
+    if full:
+        for phrase, kind in COLLISIONS.items():
+            add(phrase, "collision", kind)
+        for phrase, order in ROWS.items():
+            add(phrase, "row", order)
+        add("和", "filler", "和")
     return table
 
 
-_TABLE = _phrases()
+_TABLE = _phrases(full=True)
 _LONGEST = max(map(len, _TABLE))
 
 
 def words(world: str = "core") -> list[str]:
     """Every token that a caption of the world can contain, sorted: the vocabulary of a word-level tokenizer."""
-    return sorted({token for phrase in _TABLE for token in phrase})
+    table = _TABLE if world == "full" else _phrases(full=False)
+    return sorted({token for phrase in table for token in phrase})
 
 
 # --- from attributes to words -------------------------------------------------------------------------------------
@@ -225,17 +312,17 @@ def _leave_out(attributes: Attributes, stream: Stream) -> Attributes:
     things = tuple(
         replace(
             thing,
-            finish=None,
+            finish="shiny" if thing.finish == "shiny" else None,
             size=None if stream.chance(0.8 if thing.size == "medium" else 0.3 * terse) else thing.size,
             motion=None if thing.motion == "stays still" and stream.chance(0.2 * terse) else thing.motion,
         )
         for thing in attributes.things
     )
     relation = attributes.relation
-    if len(things) == 2:
+    if len(things) > 1:
         if stream.chance(0.35):  # from the other end
             things = things[::-1]
-            relation = {"left of": "right of", "right of": "left of"}.get(relation or "", relation)
+            relation = OPPOSITES.get(relation or "")
         if stream.chance(0.2 * terse):
             relation = None
     camera = attributes.camera
@@ -247,15 +334,19 @@ def _leave_out(attributes: Attributes, stream: Stream) -> Attributes:
         ground=None if stream.chance(0.12 * terse) else attributes.ground,
         time=None if stream.chance(0.15 * terse) else attributes.time,
         camera=camera,
+        weather=None if attributes.weather in (None, "clear") or stream.chance(0.1 * terse) else attributes.weather,
+        sun=attributes.sun if attributes.sun in ("rises", "sets") else None,
     )
 
 
 def _say(stream: Stream, language: dict[str, dict[str, tuple[str, ...]]], field: str, word: str) -> str:
-    return _pick(stream, language[field][word])
+    core, more = (ENGLISH, FULL_ENGLISH) if language is ENGLISH else (CHINESE, FULL_CHINESE)
+    return _pick(stream, core.get(field, {}).get(word) or more[field][word])
 
 
 def _english_noun(thing: Thing, stream: Stream, article: str = "") -> str:
-    said = [_say(stream, ENGLISH, f, w) for f, w in (("size", thing.size), ("color", thing.color)) if w]
+    parts = (("size", thing.size), ("finish", thing.finish), ("color", thing.color))
+    said = [_say(stream, ENGLISH, f, w) for f, w in parts if w]
     said.append(_say(stream, ENGLISH, "kind", str(thing.kind)))
     return f"{article or ('an' if said[0][0] in 'aeiou' else 'a')} {' '.join(said)}"
 
@@ -271,7 +362,7 @@ def _english_clause(thing: Thing, stream: Stream, finite_verb: bool) -> str:
     if thing.motion is None:
         return noun
     finite = _say(stream, ENGLISH, "motion", thing.motion)
-    progressive = _pick(stream, ENGLISH_PROGRESSIVE[thing.motion])
+    progressive = _pick(stream, (ENGLISH_PROGRESSIVE | FULL_PROGRESSIVE)[thing.motion])
     if not finite_verb:
         return f"{noun} {progressive}"
     return stream.choice((f"{noun} {finite}", f"{noun} {finite}", f"{noun} is {progressive}"))
@@ -279,7 +370,12 @@ def _english_clause(thing: Thing, stream: Stream, finite_verb: bool) -> str:
 
 def _english_things(stated: Attributes, stream: Stream, finite_verb: bool) -> str:
     things = stated.things
+    if [thing.motion for thing in things] == ["collides", "collides"]:
+        return _english_collision(stated, stream)
     clauses = [_english_clause(thing, stream, finite_verb) for thing in things]
+    if len(things) == 3:
+        row = f"from {'left to right' if stated.relation == 'left of' else 'right to left'}, " if stated.relation else ""
+        return f"{row}{clauses[0]}, {clauses[1]} and {clauses[2]}"
     if len(things) == 1:
         return clauses[0]
     first, second = things
@@ -294,7 +390,7 @@ def _english_things(stated: Attributes, stream: Stream, finite_verb: bool) -> st
         joint = " that " if second.motion else ""
         tail = f"{joint}{_say(stream, ENGLISH, 'motion', second.motion)}" if second.motion else ""
         return f"{clauses[0]} {relation} {_english_noun(second, stream)}{tail}".replace(" ,", ",")
-    if style < 0.7:
+    if style < 0.7 and stated.relation in ("left of", "right of"):
         place = ("on the left", "on the right") if stated.relation == "left of" else ("on the right", "on the left")
         joint = stream.choice((" and ", ", "))
         return f"{place[0]}, {clauses[0]}{joint}{place[1]}, {clauses[1]}"
@@ -303,22 +399,36 @@ def _english_things(stated: Attributes, stream: Stream, finite_verb: bool) -> st
     return f"{both}, {next(again)} is {relation} {next(again)}"
 
 
+def _english_collision(stated: Attributes, stream: Stream) -> str:
+    nouns = [_english_noun(thing, stream) for thing in stated.things]
+    if stated.relation is None:
+        return f"{nouns[0]} collides with {nouns[1]}" if stream.chance(0.6) else f"{nouns[0]} and {nouns[1]} collide"
+    again = [_english_noun(_reference(thing), stream, "the") for thing in stated.things]
+    relation = _say(stream, ENGLISH, "relation", stated.relation)
+    return f"{nouns[0]} collides with {nouns[1]}, {again[0]} is {relation} {again[1]}"
+
+
 def _english(stated: Attributes, stream: Stream) -> str:
     place = [_say(stream, ENGLISH, f, w) for f, w in (("ground", stated.ground), ("time", stated.time)) if w]
     opening = stream.random()
-    show = opening > 0.9
+    collision = any(thing.motion == "collides" for thing in stated.things)
+    show = opening > 0.9 and not collision
     things = _english_things(stated, stream, finite_verb=not show)
     if place and opening < 0.2:
         text = f"{place.pop()}, {things}"
     elif len(place) == 2 and opening < 0.3:
         text = f"{' '.join(stream.shuffled(place))}, {things}"
         place = []
-    elif show and not things.startswith("on "):
+    elif show and not things.startswith(("on ", "from ")):
         text = f"{stream.choice(('a video of', 'a clip of', 'there is'))} {things}"
     else:
         text = things
     if place:
         text = " ".join([text, *(place if stream.chance(0.75) else place[::-1])])
+    if stated.weather:
+        text = f"{text} {_say(stream, ENGLISH, 'weather', stated.weather)}"
+    if stated.sun:
+        text = f"{text}, {_say(stream, ENGLISH, 'sun', stated.sun)}"
     if stated.camera:
         camera = _say(stream, ENGLISH, "camera", stated.camera)
         text = f"{camera}, {text}" if stream.chance(0.2) else f"{text}, {camera}"
@@ -329,6 +439,8 @@ def _chinese_noun(thing: Thing, stream: Stream, article: str = "一个") -> str:
     color = _say(stream, CHINESE, "color", thing.color) if thing.color else ""
     size = _say(stream, CHINESE, "size", thing.size) if thing.size else ""
     kind = _say(stream, CHINESE, "kind", str(thing.kind))
+    if thing.finish:
+        article += _say(stream, CHINESE, "finish", thing.finish)
     if size.endswith("的") or stream.chance(0.5):
         return f"{article}{size}{color}{kind}"
     return f"{article}{color}{size}{kind}"
@@ -346,12 +458,21 @@ def _chinese_things(stated: Attributes, stream: Stream, place: str) -> str:
     things = stated.things
     if len(things) == 1:
         return _chinese_clause(things[0], stream, place)
+    if len(things) == 3:
+        row = {"left of": "从左到右依次是", "right of": "从右到左依次是"}.get(stated.relation or "", "")
+        return row + "，".join([_chinese_clause(things[0], stream, place), *(_chinese_clause(t, stream) for t in things[1:])])
     first, second = things
+    if first.motion == second.motion == "collides":
+        text = f"{_chinese_noun(first, stream)}和{_chinese_noun(second, stream)}{place}相撞"
+        if stated.relation is None:
+            return text
+        again = [_chinese_noun(_reference(t), stream, "") for t in (first, second)]
+        return f"{text}，{again[0]}在{again[1]}{_say(stream, CHINESE, 'relation', stated.relation)}"
     if stated.relation is None:
         return f"{_chinese_clause(first, stream, place)}，{_chinese_clause(second, stream)}"
     relation = _say(stream, CHINESE, "relation", stated.relation)
     style = stream.random()
-    if style < 0.4:
+    if style < 0.4 and stated.relation in ("left of", "right of"):
         sides = ("左边是", "右边是") if stated.relation == "left of" else ("右边是", "左边是")
         return f"{place}{sides[0]}{_chinese_clause(first, stream)}，{sides[1]}{_chinese_clause(second, stream)}"
     again = [_chinese_noun(_reference(t), stream, "") for t in (first, second)]
@@ -372,6 +493,9 @@ def _chinese(stated: Attributes, stream: Stream) -> str:
         text = "，".join(part for part in (time + ground, _chinese_things(stated, stream, "")) if part)
     else:
         text = "，".join(part for part in (_chinese_things(stated, stream, ""), ground, time) if part)
+    for field, word in (("weather", stated.weather), ("sun", stated.sun)):
+        if word:
+            text = f"{text}，{_say(stream, CHINESE, field, word)}"
     if stated.camera:
         camera = _say(stream, CHINESE, "camera", stated.camera)
         text = f"{camera}，{text}" if stream.chance(0.2) else f"{text}，{camera}"
@@ -412,6 +536,8 @@ class _Reader:
         self.side: str | None = None
         self.relation: tuple[int, str] | None = None  # (the thing before the word, the word)
         self.ends: tuple[int, int, str] | None = None
+        self.row: str | None = None  # "from left to right"
+        self.previous: int | None = None  # the thing named before the current one
 
     def noun(self, kind: str) -> None:
         thing = replace(self.pending, kind=kind)
@@ -420,6 +546,7 @@ class _Reader:
             for i, known in enumerate(self.things)
             if self.definite and thing.size is None and known.kind == kind and thing.color in (None, known.color)
         ]
+        self.previous = self.current
         if again:
             self.current = again[0]
         else:
@@ -440,15 +567,15 @@ class _Reader:
         elif self.current is not None:
             self.relation = (self.current, word)
 
-    previous: int | None = None
-
     def result(self) -> tuple[tuple[Thing, ...], str | None]:
         """The things in the order of mention, and how the first relates to the second."""
         relation = None
         if self.ends is not None and len(self.things) == 2:
             first, _, relation = self.ends
             if first == 1:
-                relation = {"left of": "right of", "right of": "left of"}[relation]
+                relation = OPPOSITES[relation]
+        elif self.row is not None and len(self.things) > 1:
+            relation = self.row
         elif len(self.things) == 2 and any(self.sides):
             left_first = self.sides[0] == "left" or (self.sides[0] is None and self.sides[1] == "right")
             relation = "left of" if left_first else "right of"
@@ -462,6 +589,7 @@ def parse(text: str) -> Attributes:
     """
     reader = _Reader()
     scene: dict[str, str] = {}
+    collision = False
     for field, word in _read(text):
         if field == "filler":
             if word in ("a", "an", "一个"):
@@ -469,26 +597,30 @@ def parse(text: str) -> Attributes:
             elif word == "the":
                 reader.definite = True
         elif field == "kind":
-            before = reader.current
             reader.noun(word)
-            reader.previous = before
-        elif field in ("size", "color"):
-            reader.pending = (
-                replace(reader.pending, size=word) if field == "size" else replace(reader.pending, color=word)
-            )
+        elif field in ("size", "color", "finish"):
+            reader.pending = replace(reader.pending, **{field: word})
         elif field == "motion":
             reader.motion(word)
         elif field == "relation":
             reader.relate(word, chinese=not text.isascii())
         elif field == "side":
             reader.side = word
+        elif field == "row":
+            reader.row = word
+        elif field == "collision":
+            collision = True
         else:
             scene.setdefault(field, word)
     things, relation = reader.result()
+    if collision:
+        things = tuple(replace(thing, motion="collides") for thing in things)
     return Attributes(
         things=things,
         relation=relation,
         ground=scene.get("ground"),
         time=scene.get("time"),
         camera=scene.get("camera"),
+        weather=scene.get("weather"),
+        sun=scene.get("sun"),
     ).canonical()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.world import caption as captions
-from sorano.world.physics import P_SIZE, Cameras, place
+from sorano.world.physics import Cameras, place
 from sorano.world.render import RenderScene, prepare, render
 from sorano.world.scene import Attributes, Stream, draw_attributes
 
@@ -62,7 +62,7 @@ def lay(
     bodies, tracks, cameras = place(
         attributes, stream, outside=split == "physics", num_frames=num_frames, fps=fps, height=height, width=width
     )
-    scene = prepare(attributes, bodies.params_NP[:, P_SIZE], tracks, cameras, stream)
+    scene = prepare(attributes, bodies, tracks, cameras, stream, fps, full=world == "full")
     return Laid(attributes, scene, tracks.position_TN3, tracks.velocity_TN3, tracks.contact_TN, cameras)
 
 
@@ -100,7 +100,7 @@ def sample(
         laid.tracks_TN3,
         laid.velocities_TN3,
         laid.contacts_TN,
-        laid.scene.size_N,
+        laid.scene.size_N[: len(laid.attributes.things)],
         laid.cameras,
         mask_THW,
         depth_THW,

@@ -26,6 +26,17 @@ MOTIONS = ("stays still", "rolls left", "rolls right", "falls", "bounces", "rise
 CAMERAS = ("still", "pans left", "pans right", "zooms in", "zooms out")
 RELATIONS = ("left of", "right of")
 
+# The full world adds these; the core world's words keep their places.
+FULL_KINDS = (*KINDS, "tree", "house", "boat", "balloon", "car")
+FULL_GROUNDS = (*GROUNDS, "water")
+FULL_MOTIONS = (*MOTIONS, "slides left", "slides right", "swings", "floats", "orbits", "collides")
+FULL_CAMERAS = (*CAMERAS, "orbits", "rises")
+FULL_RELATIONS = (*RELATIONS, "in front of", "behind")
+WEATHERS = ("clear", "clouds", "fog", "rain", "snowfall")
+SUNS = ("steady", "rises", "sets")
+FINISHES = ("matt", "shiny")
+OPPOSITES = {"left of": "right of", "right of": "left of", "in front of": "behind", "behind": "in front of"}
+
 SPLITS = ("train", "heldout", "combinations", "physics")
 WORLDS = ("core", "full")
 
@@ -47,6 +58,7 @@ GROUND_RGB = {
     "sand": (0.85, 0.70, 0.46),
     "snow": (0.88, 0.92, 0.98),
     "stone": (0.50, 0.51, 0.54),
+    "water": (0.10, 0.30, 0.42),
 }
 
 
@@ -65,8 +77,8 @@ class Thing:
 class Attributes:
     """What a clip shows, in the caption's canonical English words; None is "not stated".
 
-    With two things, relation "left of" means that things[0] is left of things[1]; truths of the core world always
-    list things from left to right.
+    With two things, relation "left of" means that things[0] is left of things[1]; with three, that they are listed
+    from left to right. Truths always say "left of" or "in front of" (or None, where one thing circles another).
     """
 
     things: tuple[Thing, ...]
@@ -79,10 +91,9 @@ class Attributes:
 
     def canonical(self) -> Attributes:
         """The same statement with the relation read from the other end where that is the canonical one."""
-        opposite = {"right of": "left of", "behind": "in front of"}.get(self.relation or "")
-        if opposite is None:
+        if self.relation not in ("right of", "behind"):
             return self
-        return replace(self, things=self.things[::-1], relation=opposite)
+        return replace(self, things=self.things[::-1], relation=OPPOSITES[self.relation])
 
 
 class Stream:
@@ -129,7 +140,9 @@ def draw_attributes(split: str, seed: int, world: str = "core") -> Attributes:
     if world not in WORLDS:
         raise ValueError(f"unknown world {world!r}: one of {', '.join(WORLDS)}")
     stream = Stream(world, split, seed, "attributes")
-    return _draw_core(stream, combinations=split == "combinations")
+    if world == "core":
+        return _draw_core(stream, combinations=split == "combinations")
+    return _draw_full(stream, combinations=split == "combinations")
 
 
 def _draw_core(stream: Stream, combinations: bool) -> Attributes:
@@ -152,6 +165,65 @@ def _draw_core(stream: Stream, combinations: bool) -> Attributes:
         weather="clear",
         sun="steady",
     )
+
+
+# What the things of the full world may do: a house neither rolls nor bounces, and water carries nothing that rolls.
+_SOLID = tuple(motion for motion in FULL_MOTIONS if motion not in ("floats", "collides"))
+_MOTIONS_OF = {
+    "tree": ("stays still", "falls", "spins", "jumps"),
+    "house": ("stays still", "falls", "spins", "jumps"),
+    "boat": ("stays still", "slides left", "slides right", "spins", "swings"),
+    "balloon": ("rises", "floats", "falls", "swings", "orbits", "stays still"),
+    "car": ("stays still", "rolls left", "rolls right", "jumps", "spins", "falls"),
+}
+_ON_WATER = {
+    "boat": ("floats", "floats", "slides left", "slides right", "spins"),
+    "balloon": ("rises", "floats", "swings", "orbits"),
+    "": ("floats", "rises", "swings", "orbits", "slides left", "slides right"),
+}
+_COLLIDE = ("ball", "cube", "cylinder", "capsule", "torus", "car")
+
+
+def _draw_full(stream: Stream, combinations: bool) -> Attributes:
+    dice = stream.random()
+    count = 1 if dice < 0.45 else 2 if dice < 0.85 else 3
+    ground = stream.choice(FULL_GROUNDS)
+    collide = count == 2 and ground != "water" and not combinations and stream.chance(0.15)
+    while True:
+        things = tuple(_full_thing(stream, ground, collide) for _ in range(count))
+        if len({(thing.kind, thing.color) for thing in things}) < count:
+            continue
+        if sum(thing.motion == "orbits" for thing in things) > 1 or (count == 3 and "orbits" in {t.motion for t in things}):
+            continue
+        if any(map(held_out, things)) == combinations:
+            break
+    relation: str | None = None
+    if count == 3:
+        relation = "left of"
+    elif count == 2 and not any(thing.motion == "orbits" for thing in things):
+        sideways = collide or any("left" in str(t.motion) or "right" in str(t.motion) for t in things)
+        relation = "in front of" if not sideways and stream.chance(0.35) else "left of"
+    time = stream.choice(TIMES)
+    weather = "clear" if stream.chance(0.4) else stream.choice(WEATHERS[1:])
+    sun = "steady"
+    if weather in ("clear", "clouds") and time in ("dawn", "sunset") and stream.chance(0.5):
+        sun = "rises" if time == "dawn" else "sets"
+    camera = "still" if stream.chance(0.3) else stream.choice(FULL_CAMERAS[1:])
+    return Attributes(things, relation, ground, time, camera, weather, sun)
+
+
+def _full_thing(stream: Stream, ground: str, collide: bool) -> Thing:
+    kind = stream.choice(_COLLIDE if collide else FULL_KINDS)
+    if ground == "water" and kind in ("tree", "house", "car"):
+        kind = "boat"
+    if collide:
+        motion = "collides"
+    elif ground == "water":
+        motion = stream.choice(_ON_WATER.get(kind, _ON_WATER[""]))
+    else:
+        motion = stream.choice(_MOTIONS_OF.get(kind, _SOLID))
+    finish = "shiny" if kind in (*KINDS, "car", "balloon") and stream.chance(0.25) else "matt"
+    return Thing(kind, stream.choice(COLORS), stream.choice(SIZES), motion, finish)
 
 
 def unit(x: float, y: float, z: float) -> tuple[float, float, float]:
