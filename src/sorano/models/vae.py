@@ -2,9 +2,10 @@
 
     video [B, 3, 1+4k, 8H, 8W], -1..1   <->   latent [B, 16, 1+k, H, W]
 
-The first frame is coded alone; every later latent codes four frames and sees only the past. Two kinds share the file:
-the plain one of Wan 2.1, and the residual one of Wan 2.2, which patches pixels first and adds a parameter-free shortcut
-around each change of resolution. Parameter names are those of diffusers' `AutoencoderKLWan`, so checkpoints need no map.
+The first frame is coded alone; every later latent codes four frames and sees only the past. Two kinds share the
+file: the plain one of Wan 2.1, and the residual one of Wan 2.2, which patches pixels first and adds a shortcut without
+parameters around each change of resolution. Parameter names are those of diffusers' `AutoencoderKLWan`, so checkpoints
+need no map.
 
 Streaming: `encode_stream` and `decode_stream` keep, for each causal layer, the two last frames it saw; memory does not
 grow with length, and the result equals the whole pass.
@@ -169,6 +170,11 @@ class ResidualBlock(nn.Module):
         return self.conv_shortcut(x) + h
 
 
+def residual_blocks(width: int, width_out: int, count: int) -> nn.ModuleList:
+    """A run of blocks, the first of which changes the width."""
+    return nn.ModuleList(ResidualBlock(width if i == 0 else width_out, width_out) for i in range(count))
+
+
 class SpatialAttention(nn.Module):
     """Single-head attention among the pixels of each frame."""
 
@@ -224,7 +230,8 @@ class Upsample(nn.Module):
 
     def __init__(self, width: int, width_out: int, *, in_time: bool) -> None:
         super().__init__()
-        self.resample = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), Conv2d(width, width_out, 3, padding=1))
+        conv = Conv2d(width, width_out, 3, padding=1)
+        self.resample = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), conv)
         self.time_conv = CausalConv3d(width, 2 * width, (3, 1, 1), padding=(1, 0, 0)) if in_time else None
 
     def forward(self, x: Tensor, state: State | None) -> Tensor:
@@ -251,7 +258,7 @@ class Up(nn.Module):
 
     def __init__(self, width: int, width_out: int, num_blocks: int, *, in_space: bool, in_time: bool) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(ResidualBlock(width if i == 0 else width_out, width_out) for i in range(num_blocks))
+        self.resnets = residual_blocks(width, width_out, num_blocks)
         self.upsamplers = nn.ModuleList([Upsample(width_out, width_out // 2, in_time=in_time)]) if in_space else None
 
     def forward(self, x: Tensor, state: State | None) -> Tensor:
@@ -265,7 +272,7 @@ class ResidualDown(nn.Module):
 
     def __init__(self, width: int, width_out: int, num_blocks: int, *, in_space: bool, in_time: bool) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(ResidualBlock(width if i == 0 else width_out, width_out) for i in range(num_blocks))
+        self.resnets = residual_blocks(width, width_out, num_blocks)
         self.downsampler = Downsample(width_out, in_time=in_time) if in_space else None
         self.width_out, self.factor_s, self.factor_t = width_out, 2 if in_space else 1, 2 if in_time else 1
 
@@ -291,7 +298,7 @@ class ResidualUp(nn.Module):
 
     def __init__(self, width: int, width_out: int, num_blocks: int, *, in_space: bool, in_time: bool) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(ResidualBlock(width if i == 0 else width_out, width_out) for i in range(num_blocks))
+        self.resnets = residual_blocks(width, width_out, num_blocks)
         self.upsampler = Upsample(width_out, width_out, in_time=in_time) if in_space else None
         self.width_out, self.factor_t = width_out, 2 if in_time else 1
 

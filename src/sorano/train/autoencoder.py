@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.vae import VideoAutoencoder
@@ -94,7 +93,9 @@ class AutoencoderTask:
             video = to_video(torch.from_numpy(np.ascontiguousarray(clips)).to(self.device)).to(self.dtype)
             made = to_frames(model.decode(model.encode_latent(video)))
         columns = np.linspace(0, self.num_frames - 1, min(5, self.num_frames)).round().astype(int)
-        pairs = [np.concatenate([_row(clip, columns), _row(copy, columns)]) for clip, copy in zip(clips, made, strict=True)]
+        pairs = [
+            np.concatenate([_row(clip, columns), _row(copy, columns)]) for clip, copy in zip(clips, made, strict=True)
+        ]
         return np.concatenate([np.concatenate(pairs[:2], 1), np.concatenate(pairs[2:], 1)])
 
 

@@ -12,11 +12,16 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from sorano.train.loop import write_text
+
+if TYPE_CHECKING:
+    from sorano.world.dataset import Sample
+    from sorano.world.scene import Attributes
 
 NUM_CAPTIONS = {"en": 6, "zh": 3}  # phrasings kept for each clip
 
@@ -72,7 +77,7 @@ class ClipStore:
         self.frames_NTHWC.flush()
         self.masks_NTHW.flush()
 
-    def _samples(self, start: int, count: int, device: str) -> list:  # type: ignore[type-arg]
+    def _samples(self, start: int, count: int, device: str) -> list[Sample]:
         from sorano.world import dataset
 
         spec = self.spec
@@ -83,7 +88,7 @@ class ClipStore:
         return dataset.sample_batch(spec.split, list(seeds), world=spec.world, device=device, **size)
 
 
-def phrasings(attributes: object, seed: int) -> list[str]:
+def phrasings(attributes: Attributes, seed: int) -> list[str]:
     """The captions kept for a clip: several ways to say the same, in both languages."""
     from sorano.world import caption
 

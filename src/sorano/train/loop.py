@@ -34,6 +34,7 @@ class Task(Protocol):
 
     name: str
     model: nn.Module
+    dtype: torch.dtype  # of the matrix products
 
     def batch(self, generator: torch.Generator) -> Batch:
         """The data of one step, wholly determined by the (CPU) generator."""
@@ -100,7 +101,7 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
     metrics = Metrics(folder / "metrics.jsonl", keep_below=start)
     if start:
         log(f"{task.name}: resumed at step {start} of {config.num_steps}")
-    peak = matmul_flops_per_second(device, torch.bfloat16) if start < config.num_steps else math.nan
+    peak = matmul_flops_per_second(device, task.dtype) if start < config.num_steps else math.nan
     flops_per_step = math.nan
     began = last_logged = time.perf_counter()
     sums: dict[str, Tensor] = {}

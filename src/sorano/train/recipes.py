@@ -21,6 +21,11 @@ from sorano.shapes import VideoShape
 if TYPE_CHECKING:
     import torch
 
+    from sorano.models.text_encoder import Tokenizer
+    from sorano.models.vae import VideoAutoencoder
+    from sorano.train.flow import FlowModel, FlowTask, LatentStore
+    from sorano.train.loop import LoopConfig
+
 Log = Callable[[str], None]
 
 SHEET_PROMPTS = (
@@ -98,7 +103,7 @@ RECIPES = {
         transformer=_transformer(192, 4, 8, 768, 192),
         text_encoder=_text_encoder(192, 4, 2),
         frames=Stage(num_steps=1200, batch_size=32, learning_rate=2e-3),
-        clips=Stage(num_steps=1900, batch_size=4, learning_rate=1e-3, num_frames=17),
+        clips=Stage(num_steps=1500, batch_size=4, learning_rate=1e-3, num_frames=17),
         flow=Stage(num_steps=4500, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
     ),
     # one H100 or H200, 25 minutes in runs of ten
@@ -140,36 +145,38 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     latent = window.latent()
     autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in (frame, window)]
     flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
-    stages = [("frames", recipe.frames, autoencoder[0]), ("clips", recipe.clips, autoencoder[1]), ("flow", recipe.flow, flow)]
+    forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "flow": flow}
     pixels = recipe.num_clips * recipe.clip_frames * recipe.size**2
     rows = [
         ("clips", f"{recipe.num_clips}", f"{recipe.world} world, {recipe.clip_frames} frames at {recipe.fps:g} fps"),
         ("pixels on disk", f"{4 * pixels / 1e9:.1f} GB", "3 bytes of colour and 1 of mask each"),
-        ("latent", f"16 x {latent.num_frames} x {latent.rows} x {latent.columns}", f"{recipe.num_frames} frames, 8x8x4"),
+        ("latent", f"16x{latent.num_frames}x{latent.rows}x{latent.columns}", f"{recipe.num_frames} frames, 8x8x4"),
         ("tokens", f"{latent.tokens()}", "patches of 1 x 2 x 2 latents"),
         ("autoencoder", f"{recipe.vae.parameters() / 1e6:.2f} M parameters", ""),
-        ("transformer", f"{recipe.transformer.parameters() / 1e6:.2f} M parameters", f"width {recipe.transformer.width}"),
+        ("transformer", f"{recipe.transformer.parameters() / 1e6:.2f} M parameters", f"D = {recipe.transformer.width}"),
         ("text encoder", f"{recipe.text_encoder.parameters() / 1e6:.2f} M parameters", ""),
     ]
     total = 0.0
-    for name, stage, forward in stages:
+    for name, forward in forwards.items():
+        stage: Stage = getattr(recipe, name)
         step = 3 * forward * stage.batch_size
         total += step * stage.num_steps
         rows.append(
             (
                 f"{name} stage",
                 f"{stage.num_steps} steps of {stage.batch_size}, {step / 1e9:.0f} GFLOP a step",
-                f"forward + 2 x backward; peak rate {stage.learning_rate:g}, {stage.num_steps * stage.batch_size} samples",
+                f"3 x forward; {stage.num_steps * stage.batch_size} samples; peak rate {stage.learning_rate:g}",
             )
         )
     rows.append(("training in all", f"{total / 1e15:.2f} PFLOP", "without rendering and encoding"))
     return rows
 
 
-def run(recipe: Recipe, folder: Path, *, device: str | None = None, log: Log = print) -> Path:
+def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print) -> Path:
     """Runs what of the recipe is not done yet; returns the diffusers folder of the trained model."""
     import torch
 
+    from sorano.device import choose_machine
     from sorano.models.layers import fuse_norms
     from sorano.models.runtime import keep_freed_memory
     from sorano.models.vae import VideoAutoencoder
@@ -179,8 +186,10 @@ def run(recipe: Recipe, folder: Path, *, device: str | None = None, log: Log = p
     from sorano.train.loop import train
 
     began = time.perf_counter()
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = torch.bfloat16
+    machine = choose_machine(device)
+    target = torch.device(machine.device)
+    dtype = torch.bfloat16 if machine.dtype == "bfloat16" else torch.float32  # float16 would overflow in training
+    log(machine.reason)
     log(keep_freed_memory())
     if recipe.name != "smoke":
         log(fuse_norms())
@@ -211,7 +220,9 @@ def run(recipe: Recipe, folder: Path, *, device: str | None = None, log: Log = p
     return out
 
 
-def flow_task(recipe, vae, latents, captions, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+def flow_task(
+    recipe: Recipe, vae: VideoAutoencoder, latents: LatentStore, captions: list[list[str]], dtype: torch.dtype
+) -> FlowTask:
     """The flow stage of a recipe, with freshly initialised networks."""
     import torch
 
@@ -231,7 +242,7 @@ def flow_task(recipe, vae, latents, captions, dtype: torch.dtype):  # type: igno
     )  # fmt: skip
 
 
-def export(recipe, model, vae, tokenizer, folder: Path) -> Path:  # type: ignore[no-untyped-def]
+def export(recipe: Recipe, model: FlowModel, vae: VideoAutoencoder, tokenizer: Tokenizer, folder: Path) -> Path:
     """Writes the trained networks as a diffusers folder, weights in float16."""
     import torch
 
@@ -245,7 +256,7 @@ def export(recipe, model, vae, tokenizer, folder: Path) -> Path:  # type: ignore
     return folder
 
 
-def _loop(stage: Stage):  # type: ignore[no-untyped-def]
+def _loop(stage: Stage) -> LoopConfig:
     from sorano.train.loop import LoopConfig
 
     return LoopConfig(

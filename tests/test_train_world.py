@@ -1,0 +1,135 @@
+"""Training the world model: the windows it learns from, and the smoke recipe from nothing to a folder."""
+
+import collections
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sorano.errors import RequestError
+from sorano.train import recipes
+from sorano.train.autoencoder import psnr, to_frames, to_video
+from sorano.train.clips import ClipSpec, ClipStore
+from sorano.train.flow import KINDS, LatentStore, draw_window, to_latent_grid
+from sorano.train.loop import step_generator
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def latent_store(num_clips: int = 6, frames: int = 7) -> LatentStore:
+    """Latents whose values say which clip and latent frame they are; alone-encoded frames say their frame, negated."""
+    clip, time = torch.arange(num_clips), torch.arange(frames)
+    latents = (100 * clip[:, None] + time)[:, None, :, None, None].expand(-1, 16, -1, 8, 8)
+    alone_frames = torch.tensor([16, 24, 3, 10]).expand(num_clips, 4)
+    alone = -(alone_frames.float())[:, :, None, None, None].expand(-1, -1, 16, 8, 8)
+    return LatentStore(latents.half(), alone.half(), alone_frames)
+
+
+def windows(count: int = 600):
+    clips = torch.tensor([1, 4])
+    for step in range(count):
+        yield draw_window(latent_store(), clips, 5, step_generator(0, step))
+
+
+def test_every_kind_of_known_latents_is_drawn_as_often_as_said():
+    seen = collections.Counter(window.kind for window in windows())
+    assert set(seen) == set(KINDS) and sum(KINDS.values()) == pytest.approx(1)
+    for kind, share in KINDS.items():
+        assert seen[kind] / 600 == pytest.approx(share, abs=0.05)
+
+
+def test_windows_are_laid_out_as_the_table_says():
+    starts = {"middle": set(), "suffix": set()}
+    for window in windows():
+        data, known = window.latents_BCTHW.float(), window.known_BTHW
+        first = data[:, 0, 0, 0, 0] - torch.tensor([100.0, 400.0])
+        t = data.shape[2]
+        assert known.shape == (2, t, 4, 4)
+        by_time = known.flatten(2).all(2)
+        if window.kind != "region":
+            assert torch.equal(by_time, known.flatten(2).any(2))
+        if window.kind in starts:
+            starts[window.kind] |= set(first.tolist())
+        else:
+            assert (first == 0).all()
+        if window.kind == "none":
+            assert not known.any()
+        elif window.kind == "first":
+            assert by_time.nonzero()[:, 1].eq(0).all() and by_time.sum() == 2
+        elif window.kind in ("prefix", "middle", "suffix"):
+            row = by_time[0].int().tolist()
+            expected = sorted(row, reverse=window.kind != "suffix")
+            assert row == expected and 0 < sum(row) < t
+        elif window.kind == "region":
+            assert 0 < known.float().mean() < 1 and (known == known[:, :1]).all()
+        elif window.kind == "keyframe":
+            assert window.positions_BT is not None
+            keys = data[:, 0, :, 0, 0] < 0
+            assert keys.sum() in (2, 4) and by_time[keys].all()
+            frames = -data[:, 0, :, 0, 0][keys]
+            assert torch.allclose(window.positions_BT[keys].float(), frames / 4)
+            assert (window.positions_BT[~keys].view(2, -1) == torch.arange(int((~keys).sum()) // 2)).all()
+    assert starts["middle"] == {1.0, 2.0} and starts["suffix"] >= {0.0, 1.0, 2.0}
+
+
+def test_a_mask_of_tokens_covers_their_latents():
+    known = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    known[0, 1, 2, 3] = True
+    grid = to_latent_grid(known, 8, 8)
+    assert grid.shape == (1, 1, 2, 8, 8) and grid.sum() == 4 and grid[0, 0, 1, 4:6, 6:8].all()
+
+
+def test_pixels_survive_the_way_into_the_model_and_back():
+    frames = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16, 1).repeat(3, -1)
+    assert np.array_equal(to_frames(to_video(torch.from_numpy(frames))), frames)
+    assert psnr(torch.tensor(0.04)).item() == pytest.approx(20)
+
+
+def test_rendering_goes_on_after_a_kill(tmp_path):
+    spec = ClipSpec(num_clips=3, num_frames=2, height=16, width=16)
+    whole = ClipStore(tmp_path / "whole", spec)
+    whole.render(quiet)
+    killed = ClipStore(tmp_path / "killed", spec)
+    killed.render(quiet, batch=1)
+    text = (tmp_path / "killed" / "captions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "killed" / "captions.jsonl").write_text(text[0] + text[1][:5])
+    killed.frames_NTHWC[1:] = 0
+    resumed = ClipStore(tmp_path / "killed", spec)
+    assert len(resumed) == 1
+    resumed.render(quiet)
+    assert np.array_equal(resumed.frames_NTHWC, whole.frames_NTHWC)
+    assert np.array_equal(resumed.masks_NTHW, whole.masks_NTHW)
+    assert resumed.captions == whole.captions
+
+
+def test_a_folder_of_other_clips_is_refused(tmp_path):
+    ClipStore(tmp_path, ClipSpec(num_clips=1, height=16, width=16))
+    with pytest.raises(ValueError, match="holds other clips"):
+        ClipStore(tmp_path, ClipSpec(num_clips=2, height=16, width=16))
+
+
+def test_the_smoke_recipe_makes_a_folder_that_loads(tmp_path):
+    from sorano.models import checkpoint
+
+    recipe = recipes.find("smoke")
+    folder = recipes.run(recipe, tmp_path, device="cpu", log=quiet)
+    bundle = checkpoint.load(folder)
+    assert bundle.transformer.config == recipe.transformer
+    assert bundle.vae.config.latents_std != recipe.vae.latents_std  # measured, not the default
+    stages = [tmp_path / name / "metrics.jsonl" for name in ("autoencoder-frames", "autoencoder-clips", "flow")]
+    assert [json.loads(path.read_text().splitlines()[-1])["step"] for path in stages] == [4, 4, 6]
+    saved = [path.with_name("checkpoint.safetensors") for path in stages]
+    before = [path.stat().st_mtime_ns for path in saved]
+    recipes.run(recipe, tmp_path, device="cpu", log=quiet)  # again: nothing is trained twice
+    assert [path.stat().st_mtime_ns for path in saved] == before
+
+
+def test_recipes_say_what_they_derive_without_computing():
+    for recipe in recipes.RECIPES.values():
+        names = [row[0] for row in recipes.describe(recipe)]
+        assert {"tokens", "transformer", "flow stage", "training in all"} <= set(names)
+    with pytest.raises(RequestError, match="unknown recipe 'tpu'"):
+        recipes.find("tpu")
