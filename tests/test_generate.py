@@ -311,11 +311,18 @@ def test_a_pickle_is_refused(own_folder):
 
 def spoil(model, value):
     """The tiny VAE decoding to one value everywhere."""
+    model.bundle.vae.decode = lambda latent_BCTHW: torch.full((1, 3, 9, 32, 32), value)
 
-    def decode_stream(latent_BCTHW):
-        yield torch.full((1, 3, 1, 32, 32), value)
 
-    model.bundle.vae.decode_stream = decode_stream
+def test_decoding_in_chunks_gives_the_frames_of_decoding_at_once(tiny_folder, monkeypatch):
+    whole = make(tiny_folder, seconds=3).frames_THWC
+    for chunk in (1, 2, 3):
+        notes = Notes()
+        monkeypatch.setattr(path, "decode_chunk", lambda shape, total, chunk=chunk: chunk)
+        chunked = make(tiny_folder, seconds=3, listener=notes).frames_THWC
+        assert chunked.shape == whole.shape == (25, 32, 32, 3)
+        assert np.abs(chunked.astype(int) - whole).max() <= 2  # of 255, in bfloat16
+        assert notes.progressed[-1] == ("decode", 7, 7)
 
 
 @pytest.mark.parametrize(("value", "said"), [(float("nan"), "NaN"), (float("inf"), "NaN or infinity"), (-1.0, "black")])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import CapacityError, CheckpointError, NumericsError, RequestError, VideoError
-from sorano.plan import Estimate, Machine, ModelConfigs, estimate_generate
+from sorano.plan import Estimate, Machine, ModelConfigs, decode_chunk, estimate_generate
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request, Resolved, resolve, slug
 from sorano.video import check_target, contact_sheet, read_video, resize, write_image, write_video
@@ -279,21 +279,27 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
     import torch
 
     from sorano.conditions import video_to_frames
+    from sorano.shapes import LatentShape
 
+    vae = model.bundle.vae
     total = latent_BCTHW.shape[2]
+    shape = LatentShape(*latent_BCTHW.shape[2:]).video(spatial=vae.config.scale_factor_spatial)
+    chunk = decode_chunk(shape, total)
     latent_BCTHW = latent_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
-    chunks = []
+    frames: list[Frames] = []
     listener.progress("decode", 0, total)
     with torch.inference_mode():
-        for index, video_BCTHW in enumerate(model.bundle.vae.decode_stream(latent_BCTHW)):
+        latents = latent_BCTHW.split(chunk, dim=2)
+        for index, video_BCTHW in enumerate(vae.decode_stream(latents) if chunk < total else [vae.decode(latents[0])]):
             if not bool(torch.isfinite(video_BCTHW).all()):
                 raise NumericsError(
-                    f"the decoder gave NaN or infinity in latent frame {index} of {total} ({model.machine.dtype})",
+                    f"the decoder gave NaN or infinity in latent frame {index * chunk} of {total}, "
+                    f"computing in {model.machine.dtype}",
                     "the weights or this dtype are at fault: try --device cpu",
                 )
-            chunks.append(video_to_frames(video_BCTHW))
-            listener.progress("decode", index + 1, total)
-    frames_THWC: Frames = np.concatenate(chunks)
+            frames.append(video_to_frames(video_BCTHW))
+            listener.progress("decode", min(total, (index + 1) * chunk), total)
+    frames_THWC: Frames = np.concatenate(frames)
     require_picture(frames_THWC)
     return frames_THWC
 

@@ -18,11 +18,12 @@ from sorano.errors import CapacityError
 from sorano.models.config import MAX_TEXT_TOKENS
 from sorano.plan.machine import Machine
 from sorano.plan.model import ModelConfigs
-from sorano.shapes import VideoShape, latent_frames, nearest_size, video_frames
+from sorano.shapes import TEMPORAL, VideoShape, latent_frames, nearest_size, video_frames
 
 DENOISE_SHARE = 0.5  # of the matmul rate that the transformer reaches on long clips
 DECODE_SHARE = 0.25  # that the convolutions of the VAE reach
 SECONDS_PER_LAYER = {True: 0.4e-3, False: 0.1e-3}  # on a CPU, on an accelerator: launching what is in a block
+CHUNK_PIXELS = 2_000_000  # decoded at once: small clips whole, which is faster; large ones in constant memory
 WRITE_PIXELS_PER_SECOND = 25e6  # Lanczos and x264 on two cores
 LOAD_BYTES_PER_SECOND = 1e9
 BASE_BYTES = 450_000_000  # Python, torch and PyAV on a CPU
@@ -91,6 +92,11 @@ def estimate_generate(
     return estimate
 
 
+def decode_chunk(shape: VideoShape, num_latents: int) -> int:
+    """How many latent frames are decoded at once: all of a small clip, one by one of a large one."""
+    return max(1, min(num_latents, CHUNK_PIXELS // (TEMPORAL * shape.height * shape.width)))
+
+
 def format_bytes(count: float) -> str:
     """Bytes as people read them: "450 MB", "1.4 GB"."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
@@ -106,12 +112,14 @@ def _estimate(
     decode_flops = vae.decode_flops(shape)
     layers = num_steps * transformer.num_layers + text.num_layers
     per_layer = SECONDS_PER_LAYER[machine.on_cpu]
-    weights = sum(part.weight_bytes(4) for part in (transformer, vae, text))
+    weights = sum(part.weight_bytes(machine.bytes_per_value) for part in (transformer, vae, text))
     pixels = shape.num_frames * shape.height * shape.width
+    latents_at_once = decode_chunk(shape, latent.num_frames)
+    chunk = VideoShape(video_frames(latents_at_once + 1), shape.height, shape.width)  # and what it remembers
     working = max(
         text.peak_bytes(tokens, batch=branches, bytes_per_value=machine.bytes_per_value),
         transformer.peak_bytes(latent, batch=branches, text_tokens=tokens, bytes_per_value=machine.bytes_per_value),
-        vae.peak_bytes(shape, bytes_per_value=machine.bytes_per_value),
+        vae.peak_bytes(chunk, bytes_per_value=machine.bytes_per_value),
     )
     frames = 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
     base = BASE_BYTES if machine.on_cpu else 0
