@@ -63,14 +63,15 @@ class _ShortAttention(torch.autograd.Function):
         q, k, v = (x.contiguous().flatten(0, 1) for x in (q, k, v))
         scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(scale)
         if bias is not None:
-            scores.unflatten(0, heads).add_(bias)
+            scores.view(*heads, *scores.shape[1:]).add_(bias)
         weights = torch.softmax(scores, dim=-1).to(v.dtype)
         ctx.save_for_backward(q, k, v, weights)
         ctx.heads, ctx.scale = heads, scale
-        return torch.bmm(weights, v).unflatten(0, heads)
+        out = torch.bmm(weights, v)
+        return out.view(*heads, *out.shape[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, weights = ctx.saved_tensors
         grad = grad.contiguous().flatten(0, 1)
         grad_v = torch.bmm(weights.transpose(1, 2), grad)
@@ -79,7 +80,7 @@ class _ShortAttention(torch.autograd.Function):
         along.addcmul_(weights, along.sum(dim=-1, keepdim=True), value=-1)
         grad_scores = along.mul_(ctx.scale).to(q.dtype)
         grad_q, grad_k = torch.bmm(grad_scores, k), torch.bmm(grad_scores.transpose(1, 2), q)
-        return *(x.unflatten(0, ctx.heads) for x in (grad_q, grad_k, grad_v)), None, None
+        return *(x.view(*ctx.heads, *x.shape[1:]) for x in (grad_q, grad_k, grad_v)), None, None
 
 
 _BACKENDS: dict[str, Callable[..., Tensor]] = {"fused": _fused, "short": _short, "plain": _plain}
@@ -133,7 +134,7 @@ COMPLEX_DEVICES = ("cpu", "cuda", "xpu")
 
 def rotate(x_BLNK: Tensor, turns: Rotation, backwards: bool = False) -> Tensor:
     """Turn neighbouring pairs (x0, x1) of float32 `x_BLNK` by the angles of `turns`; may overwrite its argument."""
-    pairs = x_BLNK.unflatten(-1, (-1, 2))
+    pairs = x_BLNK.view(*x_BLNK.shape[:-1], -1, 2)
     if x_BLNK.device.type in COMPLEX_DEVICES:
         factor = torch.view_as_complex(turns)
         turned = torch.view_as_complex(pairs).mul_(factor.conj() if backwards else factor)
@@ -157,11 +158,11 @@ class _NormRotate(torch.autograd.Function):
         x.mul_(inverse)
         ctx.save_for_backward(x, inverse, weight_D, turns)
         ctx.dtype = x_BLD.dtype
-        heads = (x * weight_D.float()).unflatten(-1, (num_heads, -1))
+        heads = (x * weight_D.float()).view(*x.shape[:-1], num_heads, -1)
         return (heads if turns is None else rotate(heads, turns)).to(x_BLD.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad_BLNK: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_BLNK: Tensor) -> tuple[Tensor | None, ...]:
         x, inverse, weight, turns = ctx.saved_tensors
         grad = grad_BLNK.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
         grad = (grad if turns is None else rotate(grad, turns, backwards=True)).flatten(-2)

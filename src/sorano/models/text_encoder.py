@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +51,10 @@ class TextTokens:
         beyond = torch.full_like(at_pad, -math.inf)
         return torch.where(position_S < lengths_B1, 0.0, torch.where(position_S == lengths_B1, at_pad, beyond))
 
-    def to(self, *args: torch.device | torch.dtype | str) -> TextTokens:
-        """A copy on another device or in another dtype."""
-        return TextTokens(self.text_BSD.to(*args), self.lengths_B)  # type: ignore[arg-type]
+    def to(self, where: torch.device | torch.dtype | str) -> TextTokens:
+        """The same on another device or in another dtype."""
+        text_BSD = self.text_BSD.to(where) if isinstance(where, torch.dtype) else self.text_BSD.to(device=where)
+        return TextTokens(text_BSD, self.lengths_B)
 
     @staticmethod
     def cat(parts: Sequence[TextTokens]) -> TextTokens:
@@ -211,8 +213,8 @@ class TextEncoder(nn.Module):
         """Initialise for training, as T5 does: scores start near unit variance without a scale in the softmax."""
         config = self.config
         nn.init.normal_(self.shared.weight)
-        for block in self.encoder.block:
-            attention, feed_forward = block.layer[0].SelfAttention, block.layer[1].DenseReluDense
+        for block in cast("list[EncoderBlock]", list(self.encoder.block)):
+            attention, feed_forward = block.attend.SelfAttention, block.feed.DenseReluDense
             nn.init.normal_(attention.q.weight, std=(config.d_model * config.d_kv) ** -0.5)
             nn.init.normal_(attention.k.weight, std=config.d_model**-0.5)
             nn.init.normal_(attention.v.weight, std=config.d_model**-0.5)
@@ -263,9 +265,18 @@ class EncoderBlock(nn.Module):
         self.layer = nn.ModuleList([AttentionLayer(config), FeedForwardLayer(config)])
 
     def forward(self, x_BSD: Tensor, buckets_SS: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-        attend, feed = self.layer
+        attend, feed = self.attend, self.feed
         x_BSD = x_BSD + attend.SelfAttention(attend.layer_norm(x_BSD, dtype), buckets_SS, mask)
-        return x_BSD + feed.DenseReluDense(feed.layer_norm(x_BSD, dtype))  # type: ignore[no-any-return]
+        y_BSD: Tensor = feed.DenseReluDense(feed.layer_norm(x_BSD, dtype))
+        return x_BSD + y_BSD
+
+    @property
+    def attend(self) -> AttentionLayer:
+        return cast(AttentionLayer, self.layer[0])
+
+    @property
+    def feed(self) -> FeedForwardLayer:
+        return cast(FeedForwardLayer, self.layer[1])
 
 
 class AttentionLayer(nn.Module):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +86,7 @@ class VideoTransformer(nn.Module):
         """What every block needs of a text; pass it as `text` to skip this at each step of a sampling loop."""
         text_BSD = text.text_BSD if dtype is None else text.text_BSD.to(dtype)
         text_BSD = self.condition_embedder.text_embedder(text_BSD)
-        pairs = [block.attn2.keys_values(text_BSD) for block in self.blocks]
+        pairs = [block.attn2.keys_values(text_BSD) for block in self._blocks()]
         bias = text.bias(MAX_TEXT_TOKENS)[:, None, None]
         return PreparedText(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), bias)
 
@@ -108,10 +108,13 @@ class VideoTransformer(nn.Module):
             nn.init.normal_(mlp.linear_2.weight, std=0.02)
         nn.init.zeros_(embedder.time_proj.weight)
         nn.init.normal_(self.scale_shift_table, std=self.config.width**-0.5)
-        for block in self.blocks:
+        for block in self._blocks():
             nn.init.zeros_(block.scale_shift_table)
-            nn.init.zeros_(block.attn2.to_out[0].weight)
+            nn.init.zeros_(cast(Linear, block.attn2.to_out[0]).weight)
         nn.init.zeros_(self.proj_out.weight)
+
+    def _blocks(self) -> list[Block]:
+        return cast("list[Block]", list(self.blocks))
 
     def _grid(self, latent_BCTHW: Tensor) -> tuple[int, int, int]:
         sizes, patch = latent_BCTHW.shape[2:], self.config.patch_size
@@ -203,7 +206,7 @@ class Attention(nn.Module):
         self.to_q = Linear(width, width)
         self.to_k = Linear(width, width)
         self.to_v = Linear(width, width)
-        self.to_out = nn.ModuleList([Linear(width, width)])
+        self.to_out = nn.Sequential(Linear(width, width))  # a list with a dropout in diffusers, hence to_out.0
         self.norm_q = RMSNormWeight(width)
         self.norm_k = RMSNormWeight(width)
 
@@ -222,7 +225,7 @@ class Attention(nn.Module):
         return self._out(attention(q, k_BSNK, v_BSNK, bias_B11S))
 
     def _out(self, y_BLNK: Tensor) -> Tensor:
-        out: Tensor = self.to_out[0](y_BLNK.flatten(-2))
+        out: Tensor = self.to_out(y_BLNK.flatten(-2))
         return out
 
 
@@ -365,7 +368,7 @@ class _ModulatedNorm(torch.autograd.Function):
         return y.to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, inverse, scale = ctx.saved_tensors
         grad = grad_y.to(torch.float32, copy=True)
         grad_shift, grad_scale = ctx.times.sum(grad), ctx.times.sum(grad * x)
@@ -389,7 +392,7 @@ class _GatedSum(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, gate = ctx.saved_tensors
         grad_gate = ctx.times.sum(grad * y)
         grad_y = torch.empty_like(grad)

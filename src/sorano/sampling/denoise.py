@@ -78,9 +78,10 @@ def transformer_velocity(
             index_BL = known.timestep_index(x_BCTHW, transformer.config.patch_size)
             x_BCTHW = known.put_into(x_BCTHW)
         timestep_BU = torch.tensor([timesteps], device=x_BCTHW.device).expand(x_BCTHW.shape[0], -1)
-        return transformer(
+        velocity_BCTHW: Tensor = transformer(
             x_BCTHW.to(dtype), timestep_BU, prepared, timestep_index_BL=index_BL, positions_T=positions_T
-        ).float()
+        )
+        return velocity_BCTHW.float()
 
     return velocity
 
