@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sorano.models import attention as module
-from sorano.models.attention import attention, backend, choose_backend, norm_heads, rotate, rotation
+from sorano.models.attention import attention, backend, choose_backend, norm_heads, rotate, rotation, split_bias
 
 BACKENDS = ("fused", "short", "plain")
 
@@ -93,6 +93,16 @@ def test_the_backend_is_described_with_its_reason() -> None:
     assert "scaled_dot_product" in backend("cuda")
     choose_backend("plain")
     assert backend("cuda") == "plain (asked for)"
+
+
+def test_a_split_bias_weighs_as_the_whole_one() -> None:
+    bias = torch.log(torch.tensor([[1.0, 2.0, 3.0, 226.0, 500.0, 511.0, 0.0]]))
+    for dtype in (torch.bfloat16, torch.float16):
+        high, low = split_bias(bias, dtype)
+        assert high.dtype == low.dtype == dtype
+        torch.testing.assert_close(high.float().exp() + low.float().exp(), bias.exp(), rtol=3e-4, atol=0)
+    rounded = bias.bfloat16().float().exp()
+    assert ((rounded - bias.exp()).abs() / bias.exp()).nan_to_num().max() > 1e-3  # why it is done
 
 
 def test_an_unknown_backend_is_named_with_those_that_exist() -> None:

@@ -60,7 +60,7 @@ def test_words_are_lower_case_and_chinese_is_read_by_character() -> None:
 def test_unknown_words_are_named_once_in_the_users_spelling() -> None:
     tokenizer = tiny.tokenizer()
     unknown = tokenizer.unknown_words("a Purple ball and a purple Zebra, 猫")
-    assert unknown == ["Purple", "and", "purple", "Zebra", ",", "猫"]
+    assert unknown == ["Purple", "and", "purple", "Zebra", "猫"]
     assert tokenizer.unknown_words("a red ball") == []
     assert tokenizer.num_known_words("a red zebra!") == 2
     assert tokenizer.num_known_words("zebra, 猫") == 0

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from sorano.models import transformer as transformer_module
 from sorano.models.attention import choose_backend
 from sorano.models.config import TransformerConfig
 from sorano.models.text_encoder import TextTokens
@@ -100,6 +101,17 @@ def test_one_pad_key_equals_all_the_padding() -> None:
     assert tiny.error(found, model(tiny.latent(), TIMES[:, 0], padded)) < 5e-6
     wrong = model.prepare_text(TextTokens(short.text_BSD, torch.tensor([8, 8])))
     assert tiny.error(model(tiny.latent(), TIMES[:, 0], wrong), found) > 1e-3
+
+
+def test_where_a_bias_must_be_rounded_the_pad_key_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, latent = tiny.transformer(), tiny.latent().bfloat16()
+    expected = model(latent, TIMES[:, 0], tiny.text()).float()
+    monkeypatch.setattr(transformer_module, "keeps_float32_bias", lambda device: False)
+    prepared = model.prepare_text(tiny.text(), torch.bfloat16)
+    assert prepared.bias_B11S.dtype == torch.bfloat16
+    assert prepared.keys_BSNK[0].shape[1] == prepared.bias_B11S.shape[-1] == 16
+    assert tiny.error(model(latent, TIMES[:, 0], prepared).float(), expected) < 0.02
+    assert model.prepare_text(tiny.text()).keys_BSNK[0].shape[1] == 8  # float32 needs no splitting
 
 
 def test_positions_are_relative_and_may_be_fractional() -> None:

@@ -1,4 +1,4 @@
-"""Where and how to compute: device, dtype, attention backend, memory. Each choice comes with its reason."""
+"""How the process uses the machine's memory. (Device and dtype are chosen in `sorano/device.py`.)"""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def keep_freed_memory() -> str:
         return "memory: the allocator's defaults (not glibc)"
     try:
         libc = ctypes.CDLL("libc.so.6")
-    except OSError:
+        libc.mallopt(_M_MMAP_MAX, 0)
+    except (OSError, AttributeError):
         return "memory: the allocator's defaults (not glibc)"
-    libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     libc.mallopt(_M_TOP_PAD, 2**26)
     return "memory: freed memory is kept for the next step (glibc mallopt)"

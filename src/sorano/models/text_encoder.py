@@ -118,12 +118,16 @@ class Tokenizer:
         return [self._cut(self.fast.encode(clean_prompt(prompt)).ids) for prompt in prompts]
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """The words of the prompt that are not in the vocabulary, in order, each once, as the user wrote them."""
+        """The words of the prompt that are not in the vocabulary, in order, each once, as the user wrote them.
+
+        Punctuation is not counted as words.
+        """
         unknown = self.fast.token_to_id(UNKNOWN)
         prompt = clean_prompt(prompt)
         encoding = self.fast.encode(prompt)
-        spans = [span for span, token in zip(encoding.offsets, encoding.ids, strict=True) if token == unknown]
-        return list(dict.fromkeys(prompt[start:stop] for start, stop in spans))
+        pairs = zip(encoding.offsets, encoding.ids, strict=True)
+        words = [prompt[start:stop] for (start, stop), token in pairs if token == unknown]
+        return list(dict.fromkeys(word for word in words if any(char.isalnum() for char in word)))
 
     def num_known_words(self, prompt: str) -> int:
         """How many of the prompt's tokens the vocabulary has, punctuation and the end token aside."""

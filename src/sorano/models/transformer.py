@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sorano.models.attention import Rotation, attention, norm_heads, rotation
+from sorano.models.attention import Rotation, attention, keeps_float32_bias, norm_heads, rotation, split_bias
 from sorano.models.config import MAX_TEXT_TOKENS, TransformerConfig
 from sorano.models.layers import Linear
 from sorano.models.text_encoder import TextTokens
@@ -87,8 +87,11 @@ class VideoTransformer(nn.Module):
         text_BSD = text.text_BSD if dtype is None else text.text_BSD.to(dtype)
         text_BSD = self.condition_embedder.text_embedder(text_BSD)
         pairs = [block.attn2.keys_values(text_BSD) for block in self._blocks()]
-        bias = text.bias(MAX_TEXT_TOKENS)[:, None, None]
-        return PreparedText(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), bias)
+        bias_BS = text.bias(MAX_TEXT_TOKENS)
+        if text_BSD.dtype != torch.float32 and not keeps_float32_bias(text_BSD.device):
+            bias_BS = torch.cat(split_bias(bias_BS, text_BSD.dtype), dim=1)
+            pairs = [(torch.cat([k, k], dim=1), torch.cat([v, v], dim=1)) for k, v in pairs]
+        return PreparedText(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), bias_BS[:, None, None])
 
     def reset_parameters(self) -> None:
         """Initialise for training: Wan's scheme, but every residual branch starts at zero (DiT, arXiv:2212.09748)."""
