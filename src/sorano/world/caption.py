@@ -374,7 +374,7 @@ def _english_things(stated: Attributes, stream: Stream, finite_verb: bool) -> st
         return _english_collision(stated, stream)
     clauses = [_english_clause(thing, stream, finite_verb) for thing in things]
     if len(things) == 3:
-        row = f"from {'left to right' if stated.relation == 'left of' else 'right to left'}, " if stated.relation else ""
+        row = {"left of": "from left to right, ", "right of": "from right to left, "}.get(stated.relation or "", "")
         return f"{row}{clauses[0]}, {clauses[1]} and {clauses[2]}"
     if len(things) == 1:
         return clauses[0]
@@ -460,7 +460,8 @@ def _chinese_things(stated: Attributes, stream: Stream, place: str) -> str:
         return _chinese_clause(things[0], stream, place)
     if len(things) == 3:
         row = {"left of": "从左到右依次是", "right of": "从右到左依次是"}.get(stated.relation or "", "")
-        return row + "，".join([_chinese_clause(things[0], stream, place), *(_chinese_clause(t, stream) for t in things[1:])])
+        places = (place, "", "")
+        return row + "，".join(_chinese_clause(t, stream, p) for t, p in zip(things, places, strict=True))
     first, second = things
     if first.motion == second.motion == "collides":
         text = f"{_chinese_noun(first, stream)}和{_chinese_noun(second, stream)}{place}相撞"

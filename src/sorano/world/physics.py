@@ -475,9 +475,11 @@ def _settle(attributes: Attributes, drawn: list[tuple[int, Floats, Floats]], str
             params[P_CENTER_X], params[P_CENTER_Z] = other[1][X], other[1][Z]
             params[P_LENGTH] = 1.1 * (size + other[2][P_SIZE]) + 0.1
             _enter_orbit(state, params, stream.uniform(0.0, 2.0 * math.pi))
-        if thing.kind in ("car", "boat") and thing.motion in ("rolls left", "slides left", "collides") and state[VX] < 0:
+        drives = motion in (ROLLS_LEFT, SLIDES_LEFT, COLLIDES)
+        if thing.kind in ("car", "boat") and drives and state[VX] < 0:
             state[YAW] += math.pi
-        if attributes.ground == "water" and motion in (FLOATS, SLIDES_LEFT, SLIDES_RIGHT) and thing.kind != "balloon":
+        swims = motion in (FLOATS, SLIDES_LEFT, SLIDES_RIGHT) and thing.kind != "balloon"
+        if attributes.ground == "water" and swims:
             sunk = 0.3 if thing.kind == "boat" else 0.45
             params[P_CENTER_Y] = state[Y] = (BOAT_BASE if thing.kind == "boat" else 0.8) * size - sunk * size
             state[VY] *= 0.6

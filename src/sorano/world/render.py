@@ -68,7 +68,8 @@ LIGHTS = {
 
 # columns of the environment vector
 SUN, LIGHT, AMBIENT, BOUNCE, ZENITH, HORIZON, GLOW, EARTH, RIDGE, GROUND_KIND = 0, 3, 6, 9, 12, 15, 18, 21, 24, 28
-FOG, SKY_SHARE, RIDGE_SHARE, WEATHER, MOMENT, STARS, DISC, DISC_KIND, CLOUDS, SALT = 29, 30, 31, 32, 33, 34, 35, 38, 39, 40
+FOG, SKY_SHARE, RIDGE_SHARE, WEATHER, MOMENT = 29, 30, 31, 32, 33
+STARS, DISC, DISC_KIND, CLOUDS, SALT = 34, 35, 38, 39, 40
 ENVIRONMENT_SIZE = 41
 WATER = 4.0
 WEATHER_NUMBER = {"clear": 0.0, "clouds": 1.0, "fog": 2.0, "rain": 3.0, "snowfall": 4.0}
@@ -167,7 +168,8 @@ def paint(color: str) -> Floats:
     return np.concatenate([body, band])
 
 
-# Two more parts of the kinds that have them, as displayed: trunk; roof and door; sail and mast; basket; tyre and window.
+# Two more parts of the kinds that have them, as displayed:
+# trunk; roof and door; sail and mast; basket; tyre and window.
 PARTS = {
     "tree": ((0.42, 0.28, 0.16), (0.0, 0.0, 0.0)),
     "house": ((0.36, 0.24, 0.22), (0.22, 0.15, 0.12)),
@@ -396,7 +398,8 @@ def _ground_tone(kind: int, x: float, z: float, spot: float, offset: float) -> f
     broad = math.sin(1.9 * x + 1.5 * math.sin(0.8 * z)) * math.sin(2.1 * z + 1.4 * math.sin(1.1 * x + 0.7))
     tone = 1.0 + 0.16 * broad / (1.0 + 4.0 * spot * spot)
     if kind == 0:  # tufts
-        tone += 0.20 * math.sin(7.3 * x + 2.0 * math.sin(3.1 * z)) * math.sin(6.1 * z + 1.7) / (1.0 + 50.0 * spot * spot)
+        tufts = math.sin(7.3 * x + 2.0 * math.sin(3.1 * z)) * math.sin(6.1 * z + 1.7)
+        tone += 0.20 * tufts / (1.0 + 50.0 * spot * spot)
     elif kind == 1:  # ripples
         tone += 0.16 * math.sin(9.0 * z + 1.2 * math.sin(1.3 * x)) / (1.0 + 80.0 * spot * spot)
     elif kind == 2:  # drifts
@@ -513,7 +516,8 @@ def _sky(dx: float, dy: float, dz: float, pixel: float, env: Floats, out_3: Floa
         _heavens(dx, dy, dz, azimuth, pixel, env, out_3)
     if dy < ridge * flat:
         for c in range(3):
-            out_3[c] = env[SKY_SHARE] * out_3[c] + env[RIDGE_SHARE] * (0.45 * env[EARTH + c] * env[AMBIENT + c] + 0.12 * env[HORIZON + c])
+            far = 0.45 * env[EARTH + c] * env[AMBIENT + c] + 0.12 * env[HORIZON + c]
+            out_3[c] = env[SKY_SHARE] * out_3[c] + env[RIDGE_SHARE] * far
 
 
 @njit(cache=True, nogil=True)
@@ -839,7 +843,9 @@ def render_frames(
                     if fine_pass == 0:
                         value_HW3[j, i, 0], value_HW3[j, i, 1], value_HW3[j, i, 2] = red, green, blue
                     elif antialias == 1:  # the first ray counts as well
-                        red, green, blue = red + value_HW3[j, i, 0], green + value_HW3[j, i, 1], blue + value_HW3[j, i, 2]
+                        red += value_HW3[j, i, 0]
+                        green += value_HW3[j, i, 1]
+                        blue += value_HW3[j, i, 2]
                         rays = 5
                     frames_THWC[t, j, i, 0] = int(red / rays * 255.0 + 0.5)
                     frames_THWC[t, j, i, 1] = int(green / rays * 255.0 + 0.5)

@@ -193,7 +193,8 @@ def _draw_full(stream: Stream, combinations: bool) -> Attributes:
         things = tuple(_full_thing(stream, ground, collide) for _ in range(count))
         if len({(thing.kind, thing.color) for thing in things}) < count:
             continue
-        if sum(thing.motion == "orbits" for thing in things) > 1 or (count == 3 and "orbits" in {t.motion for t in things}):
+        circling = sum(thing.motion == "orbits" for thing in things)
+        if circling > 1 or (circling and count == 3):
             continue
         if any(map(held_out, things)) == combinations:
             break

@@ -1,0 +1,68 @@
+"""Clips per second of the world: with and without anti-aliasing, on one thread, on all cores, and as tensors.
+
+    python benchmarks/world.py [--clips 60] [--device cuda]
+
+Prints a table and, last, one line of JSON. Medians of three rounds; compiling and drawing the first clip are left out.
+Drawing, simulating, rendering and captioning are all counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+from sorano.world.dataset import sample_batch, samples
+from sorano.world.scene import WORLDS
+
+ROUNDS = 3
+
+
+def rate(render: Callable[[range], object], clips: int) -> float:
+    """Median clips per second; every round renders other seeds."""
+    speeds = []
+    for number in range(ROUNDS):
+        seeds = range(number * clips, (number + 1) * clips)
+        began = time.perf_counter()
+        render(seeds)
+        speeds.append(clips / (time.perf_counter() - began))
+    return statistics.median(speeds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Clips per second of the procedural world.")
+    parser.add_argument("--clips", type=int, default=60, help="clips a round")
+    parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
+    parser.add_argument("--num-frames", type=int, default=17)
+    parser.add_argument("--device", help="also render with tensors on this device")
+    arguments = parser.parse_args()
+    shape = {"height": arguments.size, "width": arguments.size, "num_frames": arguments.num_frames}
+    cores = os.cpu_count() or 1
+    rows = []
+    for world in WORLDS:
+        for antialias in (0, 1):
+            settings = {"world": world, "antialias": antialias, **shape}
+            samples("train", range(2), **settings)  # compile
+            for threads in sorted({1, cores}):
+                speed = rate(lambda seeds, n=threads, s=settings: samples("train", seeds, workers=n, **s), arguments.clips)
+                rows.append((world, bool(antialias), f"compiled, {threads} threads", speed))
+            if arguments.device:
+                device = arguments.device
+                sample_batch("train", range(2), device=device, **settings)
+                speed = rate(
+                    lambda seeds, s=settings: sample_batch("train", list(seeds), device=device, **s), arguments.clips
+                )
+                rows.append((world, bool(antialias), f"tensors, {device}", speed))
+    print(f"{arguments.num_frames} frames of {arguments.size}x{arguments.size}, {cores} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{'world':6} {'anti-aliased':13} {'how':22} {'clips/s':>8}")
+    for world, smooth, how, speed in rows:
+        print(f"{world:6} {'yes' if smooth else 'no':13} {how:22} {speed:8.1f}")
+    names = ("world", "antialias", "how", "clips_per_second")
+    print(json.dumps({"benchmark": "world", **shape, "rows": [dict(zip(names, row, strict=True)) for row in rows]}))
+
+
+if __name__ == "__main__":
+    main()
