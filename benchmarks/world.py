@@ -14,6 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 from sorano.world.dataset import sample_batch, samples
 from sorano.world.scene import WORLDS
@@ -47,16 +48,14 @@ def main() -> None:
             settings = {"world": world, "antialias": antialias, **shape}
             samples("train", range(2), **settings)  # compile
             for threads in sorted({1, cores}):
-                speed = rate(lambda seeds, n=threads, s=settings: samples("train", seeds, workers=n, **s), arguments.clips)
+                speed = rate(partial(samples, "train", workers=threads, **settings), arguments.clips)
                 rows.append((world, bool(antialias), f"compiled, {threads} threads", speed))
             if arguments.device:
-                device = arguments.device
-                sample_batch("train", range(2), device=device, **settings)
-                speed = rate(
-                    lambda seeds, s=settings: sample_batch("train", list(seeds), device=device, **s), arguments.clips
-                )
-                rows.append((world, bool(antialias), f"tensors, {device}", speed))
-    print(f"{arguments.num_frames} frames of {arguments.size}x{arguments.size}, {cores} cores, load {os.getloadavg()[0]:.1f}")
+                render = partial(sample_batch, "train", device=arguments.device, **settings)
+                render(range(2))
+                rows.append((world, bool(antialias), f"tensors, {arguments.device}", rate(render, arguments.clips)))
+    size, load = f"{arguments.size}x{arguments.size}", os.getloadavg()[0]
+    print(f"{arguments.num_frames} frames of {size}, {cores} cores, load {load:.1f} when it ended")
     print(f"{'world':6} {'anti-aliased':13} {'how':22} {'clips/s':>8}")
     for world, smooth, how, speed in rows:
         print(f"{world:6} {'yes' if smooth else 'no':13} {how:22} {speed:8.1f}")

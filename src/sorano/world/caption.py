@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from sorano.errors import RequestError
 from sorano.world.scene import OPPOSITES, Attributes, Stream, Thing
 
 LANGUAGES = ("en", "zh")
 
 
-class UnknownWords(ValueError):
+class UnknownWords(RequestError, ValueError):
     """A caption has words that the world does not know; `.words` lists them."""
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
-        super().__init__(f"the world has no words for: {', '.join(words)}")
+        super().__init__(f"the world has no words for: {', '.join(words)}", "say it with things that the world has")
 
 
 # field -> canonical word -> English phrases; the first is the plainest and is used most.

@@ -93,7 +93,7 @@ def _gather(scenes: Sequence[RenderScene], device: torch.device, dtype: torch.dt
     """Pad, repeat what is fixed over a clip for every frame, and move to the device in few copies."""
     most, num_frames = max(len(scene.kind_N) for scene in scenes), len(scenes[0].eye_T3)
 
-    def each(values: Callable[[RenderScene], np.ndarray], fill: float) -> np.ndarray:  # type: ignore[type-arg]
+    def each(values: Callable[[RenderScene], np.ndarray], fill: float) -> np.ndarray:
         rows = []
         for scene in scenes:
             value = values(scene)
@@ -102,18 +102,18 @@ def _gather(scenes: Sequence[RenderScene], device: torch.device, dtype: torch.dt
             rows.append(np.broadcast_to(padded, (num_frames, *padded.shape)))
         return np.concatenate(rows)
 
-    def moving(values: Callable[[RenderScene], np.ndarray]) -> np.ndarray:  # type: ignore[type-arg]
+    def moving(values: Callable[[RenderScene], np.ndarray]) -> np.ndarray:
         rows = []
         for scene in scenes:
             value = values(scene)
             rows.append(np.pad(value, [(0, 0), (0, most - value.shape[1])] + [(0, 0)] * (value.ndim - 2)))
         return np.concatenate(rows)
 
-    def owner(scene: RenderScene) -> np.ndarray:  # type: ignore[type-arg]
+    def owner(scene: RenderScene) -> np.ndarray:
         own = scene.extra_N8[: len(scene.kind_N), 7]
         return np.where(own > 0, own - 1, np.arange(len(own)))
 
-    def tensor(values: np.ndarray, kind: torch.dtype = dtype) -> Tensor:  # type: ignore[type-arg]
+    def tensor(values: np.ndarray, kind: torch.dtype = dtype) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device, kind)
 
     env_FE = np.concatenate([scene.environment_TE for scene in scenes])
