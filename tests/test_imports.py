@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "device": FOUNDATION | {"plan"},
     "conditions": FOUNDATION | {"models", "sampling", "video"},
     "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
-    "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions"},
+    "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "__init__"},
     "__init__": FOUNDATION | {"generate", "request", "video", "presets"},
