@@ -204,11 +204,10 @@ def draw_window(store: LatentStore, clips: Tensor, num_latents: int, generator: 
         known[:, t - draw(1, t - 2) :] = True
     elif kind == "region":
         top, left = draw(0, h // 2 - 1), draw(0, w // 2 - 1)
-        bottom, right = draw(top + 1, h // 2), draw(left + 1, w // 2)
+        bottom = draw(top + 1, h // 2)
+        right = draw(left + 1, w // 2 - (bottom - top == h // 2 and left == 0))  # never all of it
         known[:, :, top:bottom, left:right] = True
         if chance > 0.6:
-            known = ~known
-        if bool(known.all()):
             known = ~known
     elif kind == "keyframe":
         latents, known, positions = _append_keyframes(store, clips, latents, known, draw, generator)

@@ -1,0 +1,46 @@
+"""Draws the pictures of the README: `python docs/sheets.py world | samples`.
+
+`world` renders scenes of the procedural world; `samples` asks the embedded model for one video a prompt, seeds 0, 1, 2 ...,
+and keeps whatever comes.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sorano.train.recipes import SHEET_PROMPTS
+
+DOCS = Path(__file__).parent
+
+
+def world(columns: int = 8, rows: int = 4, size: int = 128) -> np.ndarray:
+    """One frame each of clips of both worlds, at twice the size that the small model learns from."""
+    from sorano.world.dataset import sample
+
+    tiles = []
+    for index in range(columns * rows):
+        name = "core" if index < columns else "full"
+        clip = sample("heldout", index, world=name, num_frames=17, height=size, width=size)
+        tiles.append(clip.frames_THWC[8])
+    return np.concatenate([np.concatenate(tiles[r * columns : (r + 1) * columns], 1) for r in range(rows)])
+
+
+def samples(columns: int = 6, scale: int = 2) -> np.ndarray:
+    """Evenly spaced frames of one video for each prompt, enlarged without smoothing."""
+    import sorano
+
+    rows = []
+    for seed, prompt in enumerate(SHEET_PROMPTS):
+        frames = sorano.generate(prompt, seed=seed, upscale="none").frames_THWC
+        picked = frames[np.linspace(0, len(frames) - 1, columns).round().astype(int)]
+        rows.append(np.concatenate(list(picked), axis=1).repeat(scale, 0).repeat(scale, 1))
+    half = len(rows) // 2
+    gap = np.full((rows[0].shape[0] * half, 8, 3), 255, np.uint8)
+    return np.concatenate([np.concatenate(rows[:half]), gap, np.concatenate(rows[half:])], axis=1)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["world", "samples"]:
+        Image.fromarray({"world": world, "samples": samples}[name]()).save(DOCS / f"{name}.png", optimize=True)
