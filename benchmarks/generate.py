@@ -160,6 +160,7 @@ def peer(job: Resolved, dtype: str) -> Any:
     from diffusers.utils import logging
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     pipeline = WanPipeline.from_pretrained(job.preset.folder, torch_dtype=getattr(torch, dtype))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -22,6 +22,7 @@ import typer
 from sorano.errors import EXIT_INTERRUPTED, SoranoError
 from sorano.generate import Listener, default_path
 from sorano.generate import generate as make_video
+from sorano.models.runtime import keep_freed_memory
 from sorano.presets import DEFAULT_PRESET, PRESETS, write_card
 from sorano.request import Request
 
@@ -178,6 +179,7 @@ def generate(
         if request.output is None:
             request = replace(request, output=default_path(request))
         with Talk(quiet=quiet, verbose=verbose) as talk:
+            talk.memory = keep_freed_memory()
             video = make_video(request, listener=talk)
         print(_as_json(video, talk) if as_json else _absolute(video.path))
 
@@ -249,7 +251,7 @@ class Talk(Listener):
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
         self.quiet, self.verbose = quiet, verbose
         self.notes: list[str] = []
-        self.plan: dict[str, Any] = {}
+        self.memory = ""
         self._bars: dict[str, Any] = {}
         self._progress: Progress | None = None
 
@@ -264,7 +266,6 @@ class Talk(Listener):
         from sorano.plan.generate import format_bytes
 
         request, shape = job.request, job.shape
-        self.plan = estimate.to_dict()
         self.say(
             f"{job.preset.name}: {shape.size}, {shape.num_frames} frames ({request.seconds:.2f} s at {job.fps:g} fps), "
             f"{request.num_steps} steps, seed {request.seed}; about {format_bytes(estimate.peak_bytes)} of memory "
@@ -276,6 +277,7 @@ class Talk(Listener):
             self.say(f"  {machine.reason}; {machine.flops_per_second / 1e9:.0f} GFLOP/s in matrix products")
             self.say(f"  attention: {backend()}")
             self.say(f"  free memory: {format_bytes(machine.free_bytes) if machine.free_bytes else 'not known'}")
+            self.say(f"  {self.memory}")
 
     def note(self, text: str) -> None:
         self.notes.append(text)

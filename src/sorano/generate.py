@@ -359,7 +359,7 @@ def write_record(
         "machine": {"device": model.machine.device, "dtype": model.machine.dtype, "torch": torch.__version__},
         "planned": {"seconds": round(estimate.seconds, 3), "peak_bytes": estimate.peak_bytes},
         "measured": {
-            "seconds": round(sum(seconds.values()), 3),
+            "seconds": round(sum(seconds.values()) - seconds["probe"], 3),  # what was planned: all but the probe
             "peak_bytes": peak_bytes,
             "stages": {stage: round(value, 3) for stage, value in seconds.items()},
         },

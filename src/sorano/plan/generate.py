@@ -11,8 +11,7 @@ for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from sorano.errors import CapacityError
 from sorano.models.config import MAX_TEXT_TOKENS
@@ -26,6 +25,7 @@ SECONDS_PER_LAYER = {True: 0.4e-3, False: 0.1e-3}  # on a CPU, on an accelerator
 CHUNK_PIXELS = 2_000_000  # decoded at once: small clips whole, which is faster; large ones in constant memory
 WRITE_PIXELS_PER_SECOND = 25e6  # Lanczos and x264 on two cores
 LOAD_BYTES_PER_SECOND = 1e9
+LOAD_SECONDS = 0.5  # importing and building the networks, whatever their size
 BASE_BYTES = 450_000_000  # Python, torch and PyAV on a CPU
 TEXT_TOKENS = 64  # a sentence; the exact number is known only to the tokenizer
 WORKSPACE = 1.15  # kernels' scratch memory and fragmentation
@@ -65,10 +65,6 @@ class Estimate:
                 f"it needs about {format_bytes(self.peak_bytes)} of memory, and {format_bytes(free)} is free",
                 f"this would fit: {self.largest_fit}" if self.largest_fit else "use a smaller preset",
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON, for the record in the file."""
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
 def estimate_generate(
@@ -131,7 +127,7 @@ def _estimate(
         denoise_seconds=denoise_flops / machine.flops_per_second / DENOISE_SHARE + per_layer * layers,
         decode_seconds=decode_flops / machine.flops_per_second / DECODE_SHARE + 20 * per_layer,
         write_seconds=pixels * upscale**2 / WRITE_PIXELS_PER_SECOND,
-        load_seconds=weights / LOAD_BYTES_PER_SECOND,
+        load_seconds=LOAD_SECONDS + weights / LOAD_BYTES_PER_SECOND,
         denoise_flops=denoise_flops,
         decode_flops=decode_flops,
     )
