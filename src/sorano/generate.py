@@ -289,7 +289,7 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
     frames: list[Frames] = []
     listener.progress("decode", 0, total)
     with torch.inference_mode():
-        latents = latent_BCTHW.split(chunk, dim=2)
+        latents = torch.split(latent_BCTHW, chunk, dim=2)
         for index, video_BCTHW in enumerate(vae.decode_stream(latents) if chunk < total else [vae.decode(latents[0])]):
             if not bool(torch.isfinite(video_BCTHW).all()):
                 raise NumericsError(
