@@ -275,7 +275,7 @@ class Talk(Listener):
             from sorano.models.attention import backend
 
             self.say(f"  {machine.reason}; {machine.flops_per_second / 1e9:.0f} GFLOP/s in matrix products")
-            self.say(f"  attention: {backend()}")
+            self.say(f"  attention: {backend(machine.device)}")
             self.say(f"  free memory: {format_bytes(machine.free_bytes) if machine.free_bytes else 'not known'}")
             self.say(f"  {self.memory}")
 
