@@ -351,7 +351,7 @@ def camera_path(
 ) -> Cameras:
     """The camera for a move over a clip; `farther` scales its distance."""
     duration = (num_frames - 1) / fps
-    distance = (4.0, 5.2, 6.6)[num_things - 1] * stream.uniform(0.97, 1.03) * farther
+    distance = (4.0, 5.2, 6.0)[num_things - 1] * stream.uniform(0.97, 1.03) * farther
     height = stream.uniform(1.65, 1.85)
     time_T = np.arange(num_frames) / fps
     u_T = time_T / max(duration, 1e-9)
@@ -518,7 +518,7 @@ def _anchors(attributes: Attributes, spread: float, shift: float) -> list[float]
     if count == 1:
         return [shift]
     if count == 3:
-        return [shift - 1.5 * spread, shift, shift + 1.5 * spread]
+        return [shift - 1.4 * spread, shift, shift + 1.4 * spread]
     if attributes.relation == "in front of":
         side = 0.5 if shift > 0 else -0.5
         return [shift - side, shift + side]

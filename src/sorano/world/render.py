@@ -660,14 +660,15 @@ def _trace(
         else:
             column = _part(k, lx / s, ly / s, lz / s)
         red, green, blue = paint_NP[n, column], paint_NP[n, column + 1], paint_NP[n, column + 2]
-        mirror = mirror_N[n]
+        grazing = 1.0 - max(0.0, -(nx * dx + ny * dy + nz * dz))
+        mirror = mirror_N[n] * (0.4 + grazing * grazing)
         hx, hy, hz = sx - dx, sy - dy, sz - dz
         half = max(0.0, (nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz))
         half *= half
         half *= half
         half *= half
         half *= half
-        gloss = 0.30 * half * half  # to the power of 32
+        gloss = (0.30 + 1.5 * mirror_N[n]) * half * half  # to the power of 32
         if ny < 0.0:  # darker towards the ground it stands on
             open_sky = 1.0 + 0.45 * ny * max(0.0, 1.0 - y / (1.2 * s))
     elif env[GROUND_KIND] == WATER:

@@ -540,7 +540,9 @@ def _surface(rays: _Rays, eye_P3: Tensor, direction_P3: Tensor, nearest: Tensor,
     open_sky = torch.ones_like(nearest)
     on_thing = (thing >= 0).nonzero()[:, 0]
     on_normal, on_base, on_size, on_mirror = _thing_surface(rays.some(on_thing), point[on_thing], thing[on_thing])
-    normal[on_thing], base[on_thing], mirror[on_thing], strength[on_thing] = on_normal, on_base, on_mirror, 0.30
+    grazing = 1.0 - (-_dot(on_normal, direction_P3[on_thing])).clamp(min=0)
+    normal[on_thing], base[on_thing] = on_normal, on_base
+    mirror[on_thing], strength[on_thing] = on_mirror * (0.4 + grazing * grazing), 0.30 + 1.5 * on_mirror
     below = 1.0 + 0.45 * on_normal[:, 1] * (1.0 - point[on_thing, 1] / (1.2 * on_size)).clamp(min=0)
     open_sky[on_thing] = torch.where(on_normal[:, 1] < 0, below, 1.0)
     gloss = strength * _power_32(_dot(normal, half_way).clamp(min=0))
