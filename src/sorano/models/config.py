@@ -253,7 +253,8 @@ class VaeConfig:
         """Read a diffusers `vae/config.json`; ValueError for a kind that this network is not."""
         _require(config, "attn_scales", ([], ()))
         known = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """A `vae/config.json` that diffusers loads."""

@@ -70,8 +70,10 @@ class AutoencoderTask:
         made, mean, logvar = made.float(), mean.float(), logvar.float().clamp(-30, 20)
 
         difference = made - video
-        pixel = ((1 + (self.weights.thing_weight - 1) * thing) * difference.abs()).mean()
-        edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+        weight = 1 + (self.weights.thing_weight - 1) * thing
+        pixel = (weight * difference.abs()).mean()
+        edges = (weight[..., 1:] * difference.diff(dim=-1).abs()).mean()
+        edges = edges + (weight[..., 1:, :] * difference.diff(dim=-2).abs()).mean()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         total = pixel + self.weights.gradient_weight * edges + self.weights.kl_weight * kl
         with torch.no_grad():

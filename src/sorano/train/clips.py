@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,18 +74,17 @@ class ClipStore:
                     file.flush()
                     rate = (len(self) - first) / (time.perf_counter() - began)
                     log(f"rendered {len(self)}/{self.spec.num_clips} clips  {rate:.1f} clips/s")
-        self.frames_NTHWC.flush()
-        self.masks_NTHW.flush()
 
     def _samples(self, start: int, count: int, device: str) -> list[Sample]:
         from sorano.world import dataset
 
         spec = self.spec
-        size = {"num_frames": spec.num_frames, "height": spec.height, "width": spec.width, "fps": spec.fps}
+        size: dict[str, Any] = {"num_frames": spec.num_frames, "height": spec.height, "width": spec.width}
+        size |= {"fps": spec.fps, "world": spec.world}
         seeds = range(start, start + count)
         if device == "cpu":
-            return dataset.samples(spec.split, seeds, workers=os.cpu_count() or 1, world=spec.world, **size)
-        return dataset.sample_batch(spec.split, list(seeds), world=spec.world, device=device, **size)
+            return dataset.samples(spec.split, seeds, workers=os.cpu_count() or 1, **size)
+        return dataset.sample_batch(spec.split, list(seeds), device=device, **size)
 
 
 def phrasings(attributes: Attributes, seed: int) -> list[str]:

@@ -33,8 +33,11 @@ class Task(Protocol):
     """What a network learns."""
 
     name: str
-    model: nn.Module
     dtype: torch.dtype  # of the matrix products
+
+    @property
+    def model(self) -> nn.Module:
+        """The network, or the networks that learn together."""
 
     def batch(self, generator: torch.Generator) -> Batch:
         """The data of one step, wholly determined by the (CPU) generator."""
@@ -91,7 +94,7 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
     folder.mkdir(parents=True, exist_ok=True)
     model = task.model.train()
     device = next(model.parameters()).device
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
     ema = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(
         _decay_groups(model, config.weight_decay), lr=config.learning_rate, betas=config.betas, fused=True

@@ -103,7 +103,7 @@ RECIPES = {
         transformer=_transformer(192, 4, 8, 768, 192),
         text_encoder=_text_encoder(192, 4, 2),
         frames=Stage(num_steps=1200, batch_size=32, learning_rate=2e-3),
-        clips=Stage(num_steps=1500, batch_size=4, learning_rate=1e-3, num_frames=17),
+        clips=Stage(num_steps=2000, batch_size=4, learning_rate=1e-3, num_frames=17),
         flow=Stage(num_steps=4500, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
     ),
     # one H100 or H200, 25 minutes in runs of ten
