@@ -1,7 +1,7 @@
 """Draws the pictures of the README: `python docs/sheets.py world | samples`.
 
-`world` renders scenes of the procedural world; `samples` asks the embedded model for one video a prompt, seeds 0, 1, 2 ...,
-and keeps whatever comes.
+`world` renders scenes of the procedural world; `samples` asks the embedded model for one video a prompt, with seeds
+0, 1, 2 ..., and keeps whatever comes.
 """
 
 import sys

@@ -67,7 +67,7 @@ def _short(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
     if bias is not None and bias.requires_grad:
         scores = (q @ k.transpose(-2, -1)).float() * scale + bias
         return scores.softmax(dim=-1).to(v.dtype) @ v
-    result: Tensor = _ShortAttention.apply(q, k, v, bias, scale)  # type: ignore[no-untyped-call]
+    result: Tensor = _ShortAttention.apply(q, k, v, bias, scale)
     return result
 
 
@@ -140,7 +140,7 @@ def norm_heads(x_BLD: Tensor, weight_D: Tensor, num_heads: int, eps: float, turn
     Computed in float32 in one pass, with its own gradient: left to autograd, the round trips through float32 cost a
     CPU more than the matrix products around them.
     """
-    result: Tensor = _NormRotate.apply(x_BLD, weight_D, turns, num_heads, eps)  # type: ignore[no-untyped-call]
+    result: Tensor = _NormRotate.apply(x_BLD, weight_D, turns, num_heads, eps)
     return result
 
 

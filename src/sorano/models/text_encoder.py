@@ -200,7 +200,7 @@ class TextEncoder(nn.Module):
         buckets_SS = self._position_buckets(ids_BS.shape[1], ids_BS.device)
         for block in self.encoder.block:
             x_BSD = block(x_BSD, buckets_SS, mask, dtype)
-        return self.encoder.final_layer_norm(x_BSD, dtype)  # type: ignore[no-any-return]
+        return self.encoder.final_layer_norm(x_BSD, dtype)
 
     def encode(self, ids: Sequence[Sequence[int]], dtype: torch.dtype | None = None) -> TextTokens:
         """Encode prompts given as lists of ids (`Tokenizer.encode`) to the tokens that the transformer attends to."""

@@ -408,13 +408,13 @@ def modulated_norm(
     x_BLD: Tensor, shift_BUD: Tensor, scale_BUD: Tensor, times: TokenTimes, eps: float, dtype: torch.dtype
 ) -> Tensor:
     """LayerNorm(x) * (1 + scale) + shift, each token with its timestep's rows; float32 inside, `dtype` out."""
-    y: Tensor = _ModulatedNorm.apply(x_BLD, shift_BUD, scale_BUD, times, eps, dtype)  # type: ignore[no-untyped-call]
+    y: Tensor = _ModulatedNorm.apply(x_BLD, shift_BUD, scale_BUD, times, eps, dtype)
     return y
 
 
 def gated_sum(x_BLD: Tensor, y_BLD: Tensor, gate_BUD: Tensor, times: TokenTimes) -> Tensor:
     """x + y * gate in float32, each token with its timestep's row."""
-    out: Tensor = _GatedSum.apply(x_BLD, y_BLD, gate_BUD, times)  # type: ignore[no-untyped-call]
+    out: Tensor = _GatedSum.apply(x_BLD, y_BLD, gate_BUD, times)
     return out
 
 
