@@ -4,7 +4,7 @@
 pools what it saw there, and measures by least squares how the background and each thing move from frame to frame. Then
 it reads: what a thing is and how it moves from its slot over time; its height in metres from each frame and the clip's
 mean, never from the frame's place in time, so that a track is a measurement: the network has no way to draw the
-parabola that it expects.
+parabola that it expects. (Its place to the right also needs the camera's motion, added up.)
 
 Axes: B clips, T frames, S slots, C channels, H rows, W columns, F features, M components of a motion.
 """
@@ -208,7 +208,7 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))  # type: ignore[no-any-return]
+        return self.norm(self.conv(x))
 
 
 class Residual(nn.Module):
@@ -273,6 +273,7 @@ class Probe(nn.Module):
         self.frame = nn.Linear(thing, 64)
         self.clip = nn.Linear(thing, 64)
         self.place = nn.Sequential(nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
+        self.turn = nn.Sequential(nn.Linear(thing + 2 * MOTION, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, frames_BTHWC: Tensor) -> Answers:
         video_BTCHW = frames_BTHWC.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
@@ -310,17 +311,22 @@ class Probe(nn.Module):
             return x_BTF[:, :, None].expand(-1, -1, SLOTS, -1)
 
         per_frame = torch.cat([things_BTSF, for_each(whole_BTF)], 3)
-        place_BTS3 = self.place(self.frame(per_frame) + self.clip(per_frame.mean(1, keepdim=True)))
+        with torch.autocast(per_frame.device.type, enabled=False):
+            place_BTS3 = self.place(self.frame(per_frame) + self.clip(per_frame.mean(1, keepdim=True)))
+            # How far the camera has turned is seen in no single frame, but its motion adds up to it.
+            aim_BTM = camera_BTM.cumsum(1) / 4
+            aim_BTM = aim_BTM - aim_BTM.mean(1, keepdim=True)
+            turned_BTS = self.turn(torch.cat([per_frame, for_each(aim_BTM)], 3))[..., 0]
         known = torch.cat([per_frame, sights.motion_BTSM, for_each(camera_BTM), place_BTS3.detach()], 3)
         scene = self.scene_time(self.dropout(torch.cat([whole_BTF, camera_BTM], 2)))
         each = self.thing_time(self.dropout(known).transpose(1, 2).flatten(0, 1)).view(len(known), SLOTS, -1)
         each = torch.cat([each, self.dropout(things_BTSF.mean(1))], 2)
         return Answers(
-            self.scene_readers(scene),
-            self.thing_readers(each),
+            {name: logits.float() for name, logits in self.scene_readers(scene).items()},
+            {name: logits.float() for name, logits in self.thing_readers(each).items()},
             sights.cover_BTSHW,
             place_BTS3[..., 2],
-            place_BTS3[..., :2],
+            torch.stack([place_BTS3[..., 0] + turned_BTS, place_BTS3[..., 1]], 3),
         )
 
 
@@ -398,7 +404,7 @@ class Training:
     look_batch: int = 32
     look_frames: int = 2
     look_rate: float = 2e-3
-    read_steps: int = 2000
+    read_steps: int = 1200
     read_batch: int = 64
     read_rate: float = 1.5e-3
     weight_decay: float = 0.02
@@ -425,7 +431,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 2.0)
         self.optimizer.step()
         decay = min(self.ema, (number + 1) / (number + 10))
@@ -475,7 +481,8 @@ def learn_to_look(
 ) -> Probe:
     """The whole network on windows of a few frames; saved on the way to `out`/looking.pt."""
     torch.manual_seed(training.seed)
-    model = Probe().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Probe()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learner = Learner(model, list(model.parameters()), training)
     start, checkpoint = 0, out / "looking.pt"
     if checkpoint.exists():
@@ -505,7 +512,7 @@ def learn_to_read(
     """The readers on whole clips, each looked at once; what was seen is kept in `out`/sights.pt."""
     seen = see_all(model, clips, training, out / "sights.pt", log, look_batch)
     readers = (model.scene_time, model.scene_readers, model.thing_time, model.thing_readers)
-    readers += (model.frame, model.clip, model.place)  # type: ignore[assignment]
+    readers += (model.frame, model.clip, model.place, model.turn)  # type: ignore[assignment]
     torch.manual_seed(training.seed + 1)
     learner = Learner(model, [p for reader in readers for p in reader.parameters()], training)
     began = time.perf_counter()
@@ -514,10 +521,14 @@ def learn_to_read(
         generator = np.random.default_rng([training.seed, 1, step])
         chosen = generator.choice(len(clips), min(training.read_batch, len(clips)), replace=False)
         sights = Sights(*(torch.from_numpy(one[chosen]).float() for one in seen))
-        loss, parts = _loss(model.read(sights), _truth(clips.records_N[chosen], slice(None)))
+        with torch.autocast("cpu", torch.bfloat16):
+            answers = model.read(sights)
+        loss, parts = _loss(answers, _truth(clips.records_N[chosen], slice(None)))
         learner.step(loss, step, rate_at(step, training.read_steps, training.read_rate))
         if step % 50 == 0:
             log(f"reading {step}/{training.read_steps} {time.perf_counter() - began:.0f}s {_told(parts)}")
+        if (step + 1) % 200 == 0:
+            save_probe(out, model.config, learner.average)
     model.load_state_dict(learner.average)
     return model
 
