@@ -263,7 +263,7 @@ def test_a_perfect_model_reaches_every_row_and_a_grey_one_does_not(judge: Judge)
 
 
 def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
-    training = probe.Training(num_clips=6, stages=(probe.Stage(2, 2, 3), probe.Stage(2, 2, NUM_FRAMES)), warmup=1)
+    training = probe.Training(num_clips=6, look_steps=4, look_batch=2, read_steps=2, read_batch=2)
     settings = {"log": lambda text: None, "save_every": 1, "data": tmp_path / "clips"}
     probe.train_judge(tmp_path / "straight", training, **settings)
 
@@ -281,8 +281,21 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     probe.train_judge(tmp_path / "resumed", training, **settings)
     files = [(tmp_path / name / "judge.safetensors").read_bytes() for name in ("straight", "resumed")]
     assert files[0] == files[1]
-    assert len(calls) == 5
+    assert len(calls) == 7
     assert load_judge(folder=tmp_path / "resumed").read(np.zeros((1, 17, 64, 64, 3), np.uint8))
+
+
+def test_the_background_and_the_things_move_as_they_do() -> None:
+    texture = np.random.default_rng(0).random((96, 96)).astype(np.float32)
+    smooth = torch.nn.functional.avg_pool2d(torch.from_numpy(texture)[None, None], 9, 1, 4)[0, 0] * 4
+    frames = [smooth[16:80, 16 + shift : 80 + shift] for shift in range(8)]  # the camera pans right
+    video = torch.stack(frames)[None, :, None].repeat(1, 1, 3, 1, 1)
+    cover = torch.full((1, 8, 3, 16, 16), -20.0)
+    cover[:, :, 0] = 0.0
+    camera, _ = probe.motions(video, cover)
+    assert camera[0, 0].abs().max() == 0
+    assert torch.allclose(camera[0, 1:, 0], torch.tensor(-1.0), atol=0.2)  # half a cell of 2 pixels, in half cells
+    assert camera[0, 1:, 1].abs().max() < 0.2
 
 
 def test_spoiling_keeps_the_picture() -> None:

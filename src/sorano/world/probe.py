@@ -183,7 +183,7 @@ class Sights:
 
     whole_BTF: Tensor  # of the picture
     things_BTSF: Tensor  # of each thing: features and geometry
-    camera_BTM: Tensor  # the background's motion since the frame before, and that of its upper half
+    camera_BTM: Tensor  # the background's motion
     motion_BTSM: Tensor  # each thing's
     cover_BTSHW: Tensor  # log share of each cell: nothing, slot 0, slot 1
 
@@ -264,16 +264,16 @@ class Probe(nn.Module):
         self.cover = nn.Conv2d(c.features, 1 + SLOTS, 1)
         self.whole = nn.Linear(4 * c.coarse, c.hidden)  # a frame's four quarters
 
-        scene, thing = c.hidden + 2 * MOTION, c.features + GEOMETRY + c.hidden
+        scene, thing = c.hidden + CAMERA, c.features + GEOMETRY + c.hidden
         self.dropout = nn.Dropout(0.1)
         self.scene_time = OverTime(scene, c.hidden)
         self.scene_readers = Readers(2 * c.hidden, c.hidden, SCENE_FIELDS)
-        self.thing_time = OverTime(thing + 3 * MOTION + 3, c.hidden)
+        self.thing_time = OverTime(thing + MOTION + CAMERA + 3, c.hidden)
         self.thing_readers = Readers(2 * c.hidden + c.features + GEOMETRY, c.hidden, THING_FIELDS)
         self.frame = nn.Linear(thing, 64)
         self.clip = nn.Linear(thing, 64)
         self.place = nn.Sequential(nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
-        self.turn = nn.Sequential(nn.Linear(thing + 2 * MOTION, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.turn = nn.Sequential(nn.Linear(thing + 6, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, frames_BTHWC: Tensor) -> Answers:
         video_BTCHW = frames_BTHWC.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
@@ -314,7 +314,7 @@ class Probe(nn.Module):
         with torch.autocast(per_frame.device.type, enabled=False):
             place_BTS3 = self.place(self.frame(per_frame) + self.clip(per_frame.mean(1, keepdim=True)))
             # How far the camera has turned is seen in no single frame, but its motion adds up to it.
-            aim_BTM = camera_BTM.cumsum(1) / 4
+            aim_BTM = torch.cat([camera_BTM[..., :3], camera_BTM[..., 5:8]], 2).cumsum(1) / 4
             aim_BTM = aim_BTM - aim_BTM.mean(1, keepdim=True)
             turned_BTS = self.turn(torch.cat([per_frame, for_each(aim_BTM)], 3))[..., 0]
         known = torch.cat([per_frame, sights.motion_BTSM, for_each(camera_BTM), place_BTS3.detach()], 3)
@@ -330,48 +330,75 @@ class Probe(nn.Module):
         )
 
 
-MOTION = 4
+CAMERA, MOTION = 20, 8
 
 
 @torch.no_grad()
 def motions(video_BTCHW: Tensor, log_cover_BTSHW: Tensor) -> tuple[Tensor, Tensor]:
-    """How the background [B, T, 2M] and each thing [B, T, S, M] move since the frame before; 0 in frame 0.
+    """How the background [B, T, CAMERA] and each thing [B, T, S, MOTION] move; 0 where there is no earlier frame.
 
-    The background by a shift and a zoom, a thing by a shift and a turn, in the least-squares sense of Lucas and Kanade
-    (1981) on 32x32 grey cells, and last by how much of the brightness changed. The background is measured as a whole
-    and in its upper half, where no shadows move.
+    The background: shift and zoom since the frame before on 32x32 cells, and since four frames before on 16x16, each
+    as a whole and in its upper half, where no shadows move. A thing: shift, turn and growth since the frame before, and
+    how far the shift is from that of its outline, which tells a turning thing from one that the camera passes.
     """
-    cells = 32
-    grey = F.avg_pool2d(video_BTCHW.mean(2), SIZE // cells)
-    share = F.interpolate(log_cover_BTSHW.exp().flatten(0, 1), (cells, cells), mode="bilinear")
-    share = share.view(*log_cover_BTSHW.shape[:3], cells, cells)[:, 1:]
-    share = share / share.sum((3, 4), keepdim=True).clamp(min=1.0)
-    change = grey.diff(dim=1)
-    mean = F.pad(grey[:, 1:] + grey[:, :-1], (1, 1, 1, 1), mode="replicate") / 2
-    slope_x = (mean[..., 1:-1, 2:] - mean[..., 1:-1, :-2]) / 2
-    slope_y = (mean[..., 2:, 1:-1] - mean[..., :-2, 1:-1]) / 2
-    line = torch.arange(cells, device=grey.device) - (cells - 1) / 2
-    x, y = line[None, :] / 8, line[:, None] / 8
-
-    def solved(weight: Tensor, third: Tensor) -> Tensor:
-        """The shift in cells, the third component at 8 cells from the middle, and the root mean square change."""
-        basis = torch.stack([slope_x, slope_y, third], 2).flatten(3)  # [B, T-1, 3, HW]
-        weighted = basis * weight.flatten(2)[:, :, None]
-        matrix = weighted @ basis.transpose(2, 3) + 1e-4 * torch.eye(3, device=grey.device)
-        moved = -torch.linalg.solve(matrix, weighted @ change.flatten(2)[..., None])[..., 0]
-        changed = (weight * change.square()).sum((2, 3)).sqrt()[..., None]
-        return F.pad(torch.cat([2 * moved.clamp(-3, 3), 5 * changed], 2), (0, 0, 1, 0))
-
-    zoom = slope_x * x + slope_y * y
-    upper = (line < 0).float()[:, None]
-    camera = torch.cat([solved(share[:, :, 0], zoom), solved(share[:, :, 0] * upper, zoom)], 2)
+    share = log_cover_BTSHW.exp()
+    behind = 1 - F.max_pool2d(share[:, :, 1:].sum(2), 3, 1, 1)
+    coarse = (F.avg_pool2d(video_BTCHW.mean(2), SIZE // GRID), behind)
+    grey = F.avg_pool2d(video_BTCHW.mean(2), SIZE // (2 * GRID))
+    fine = (grey, _doubled(behind))
+    camera = []
+    for (picture, weight), gap in ((fine, 1), (coarse, 4)):
+        line = _line(picture)
+        middle = torch.zeros_like(picture[:, gap:, :1, :1])
+        upper = weight * (line < 0)[:, None]
+        both = [one[:, gap:] * one[:, :-gap] for one in (weight, upper)]
+        camera += [flow(picture, one, gap, middle, middle, turns=False) for one in both]
     things = []
     for slot in range(SLOTS):
-        weight = share[:, :, 1 + slot]
+        weight = _doubled(share[:, :, 1 + slot])
         mass = weight.sum((2, 3), keepdim=True) + 1e-3
-        cx, cy = ((weight * axis).sum((2, 3), keepdim=True) / mass for axis in (x, y))
-        things.append(solved(weight, slope_y * (x - cx) - slope_x * (y - cy)))
-    return camera, torch.stack(things, 2)
+        line = _line(grey)
+        x = (weight * line).sum((2, 3), keepdim=True) / mass
+        y = (weight * line[:, None]).sum((2, 3), keepdim=True) / mass
+        moved = flow(grey, weight[:, 1:], 1, x[:, 1:], y[:, 1:], turns=True)
+        outline = F.pad(torch.cat([x, y], 2)[..., 0].diff(dim=1), (0, 0, 1, 0))
+        things.append(torch.cat([moved, (moved[..., :2] - 2 * outline).clamp(-6, 6)], 2))
+    return torch.cat(camera, 2), torch.stack(things, 2)
+
+
+def flow(grey_BTHW: Tensor, weight_BTHW: Tensor, gap: int, x: Tensor, y: Tensor, *, turns: bool) -> Tensor:
+    """Shift (x, y), turn (if asked for) and growth about (x, y), then how much changed, and how much these leave.
+
+    In the least-squares sense of Lucas and Kanade (1981), between frames `gap` apart; weights are of the later frames.
+    Shifts in half cells, [B, T, 5 or 6], 0 in the first `gap` frames.
+    """
+    if grey_BTHW.shape[1] <= gap:
+        return grey_BTHW.new_zeros(*grey_BTHW.shape[:2], 6 if turns else 5)
+    weight = (weight_BTHW / weight_BTHW.sum((2, 3), keepdim=True).clamp(min=1.0)).flatten(2)
+    change = (grey_BTHW[:, gap:] - grey_BTHW[:, :-gap]).flatten(2)
+    mean = F.pad(grey_BTHW[:, gap:] + grey_BTHW[:, :-gap], (1, 1, 1, 1), mode="replicate") / 2
+    slope_x = (mean[..., 1:-1, 2:] - mean[..., 1:-1, :-2]) / 2
+    slope_y = (mean[..., 2:, 1:-1] - mean[..., :-2, 1:-1]) / 2
+    line = _line(grey_BTHW)
+    x, y = (line - x) / 8, (line[:, None] - y) / 8
+    fields = [slope_x, slope_y, slope_y * x - slope_x * y, slope_x * x + slope_y * y]
+    basis = torch.stack(fields if turns else fields[:2] + fields[3:], 2).flatten(3)  # [B, T, 3 or 4, HW]
+    weighted = basis * weight[:, :, None]
+    matrix = weighted @ basis.transpose(2, 3) + 1e-4 * torch.eye(basis.shape[2], device=grey_BTHW.device)
+    moved = -torch.linalg.solve(matrix, weighted @ change[..., None])
+    left = change + (basis * moved).sum(2)
+    amounts = [(weight * one.square()).sum(2).sqrt() for one in (change, left)]
+    return F.pad(torch.cat([2 * moved[..., 0].clamp(-2, 2), 5 * torch.stack(amounts, 2)], 2), (0, 0, gap, 0))
+
+
+def _line(grey_BTHW: Tensor) -> Tensor:
+    """The middles of the cells, counted from the picture's middle."""
+    cells = grey_BTHW.shape[-1]
+    return torch.arange(cells, device=grey_BTHW.device) - (cells - 1) / 2
+
+
+def _doubled(share_BTHW: Tensor) -> Tensor:
+    return F.interpolate(share_BTHW, scale_factor=2, mode="bilinear")
 
 
 GEOMETRY = 7
@@ -662,11 +689,11 @@ def spoil(video_TCHW: Tensor, generator: np.random.Generator) -> Tensor:
         video_TCHW = video_TCHW * _channels(gain) + _channels(tint)
     if chance[5] < 0.4:
         noise = _normal(generator, video_TCHW.shape)
-        video_TCHW = video_TCHW + generator.uniform(0, 0.06) * noise
+        video_TCHW = video_TCHW + generator.uniform(0, 0.03) * noise
     if chance[6] < 0.3:  # blotches
         t, c, h, w = video_TCHW.shape
         blotches = F.interpolate(_normal(generator, (t, c, h // 4, w // 4)), (h, w), mode="bilinear")
-        video_TCHW = video_TCHW + generator.uniform(0, 0.08) * blotches
+        video_TCHW = video_TCHW + generator.uniform(0, 0.05) * blotches
     levels = torch.round((video_TCHW.clamp(-1, 1) + 1) * 127.5)
     return levels / 127.5 - 1
 
