@@ -51,6 +51,7 @@ FIELDS = ("ground", "time", "camera", "count", *THING, "relation")
 
 # Mean speeds along the motion over 17 frames at 12 a second that the world's training ranges give, in m/s.
 MEAN_SPEEDS = {"rolls left": (0.67, 1.77), "rolls right": (0.67, 1.77), "rises": (0.74, 1.31)}
+LEAST_CELLS = 0.5  # of 16x16, that a visible thing covers; a small one covers about five
 LEAST_FALL = 0.25  # metres; a thing that comes down by less does not fall
 
 
@@ -128,7 +129,8 @@ class Judge:
         scene = {name: logits.softmax(-1).cpu().numpy() for name, logits in answers.scene.items()}
         things = {name: logits.argmax(-1).cpu().numpy() for name, logits in answers.things.items()}
         metres = answers.metres_BTS2.double().cpu().numpy()
-        visible = (answers.visible_BTS > 0).cpu().numpy()
+        cells_BTS = answers.cover_BTSHW[:, :, 1:].exp().sum((3, 4))
+        visible = ((answers.visible_BTS > 0) & (cells_BTS > LEAST_CELLS)).cpu().numpy()
         readings = []
         for n in range(len(frames_NTHWC)):
             said = {name: SCENE_FIELDS[name][int(share[n].argmax())] for name, share in scene.items()}
@@ -185,7 +187,7 @@ class Scores:
     num_all_correct: int = 0
     num_permanent: int = 0
     gravity_errors: list[float] = field(default_factory=list)  # |g - 9.8| / 9.8 of each thing that is said to fall
-    velocity_errors: list[float] = field(default_factory=list)  # relative, of each thing that is said to move
+    velocity_errors: list[float] = field(default_factory=list)  # relative, of each thing that is said to roll or rise
 
     def accuracy(self, name: str) -> float:
         """Share of the statements of a field that are right; NaN where there is none."""
@@ -198,7 +200,7 @@ class Scores:
 
     @property
     def permanence(self) -> float:
-        """Share of the clips in which no thing vanishes or appears."""
+        """Share of the clips in which no thing vanishes or appears; it says nothing where the things are not read."""
         return self.num_permanent / self.num_clips if self.num_clips else math.nan
 
     @property
@@ -240,7 +242,7 @@ def score(
 ) -> Scores:
     """Compare clips with their captions (or attributes; None is not scored).
 
-    With `truths`, speeds are compared with the truth's, frame by frame; without, a mean speed outside the world's
+    Mean speeds of what rolls or rises are compared with those of `truths`; without them, a speed outside the world's
     training range is an error. Raises UnknownWords for captions in other words than the world's.
     """
     judge = judge or load_judge()
@@ -304,30 +306,24 @@ def likeness(stated: Sequence[Thing], seen: Sequence[Thing]) -> int:
 def _velocity_error(
     reading: Reading, slot: int | None, motion: str | None, truth: Sample | None, number: int
 ) -> float | None:
-    """Relative error of a moving thing's speed; None for a thing that has none to measure."""
-    if truth is not None:
-        if truth.attributes.things[number].motion in ("stays still", "spins"):
-            return None
-        if slot is None:
-            return 1.0
-        wanted_T2 = _central(truth.tracks_TN3[:NUM_FRAMES, number, :2])
-        error_T2 = _central(reading.metres_TS2[:, slot]) - wanted_T2
-        return float(np.linalg.norm(error_T2, axis=1).mean() / np.linalg.norm(wanted_T2, axis=1).mean())
+    """Relative error of the mean speed of a thing that rolls or rises; None for the others."""
     if motion not in MEAN_SPEEDS:
         return None
     if slot is None:
         return 1.0
     axis, sign = (1, 1) if motion == "rises" else (0, -1 if motion == "rolls left" else 1)
-    track_T = reading.metres_TS2[:, slot, axis]
-    speed = sign * float(np.polyfit(np.arange(len(track_T)) / reading.fps, track_T, 1)[0])
-    low, high = MEAN_SPEEDS[motion]
-    nearest = min(max(speed, low), high)
-    return abs(speed - nearest) / nearest
+    speed = sign * mean_speed(reading.metres_TS2[:, slot, axis], reading.fps)
+    if truth is not None:
+        right = sign * mean_speed(truth.tracks_TN3[:NUM_FRAMES, number, axis], truth.fps)
+    else:
+        low, high = MEAN_SPEEDS[motion]
+        right = min(max(speed, low), high)
+    return abs(speed - right) / right
 
 
-def _central(track_T2: Floats) -> Floats:
-    """Central differences over two frames."""
-    return track_T2[2:] - track_T2[:-2]
+def mean_speed(track_T: Floats, fps: float) -> float:
+    """The slope of a straight line through a track, per second."""
+    return float(np.polyfit(np.arange(len(track_T)) / fps, track_T, 1)[0])
 
 
 # --- held-out clips -------------------------------------------------------------------------------------------------
@@ -646,7 +642,7 @@ def _frames(video_BCTHW: Any) -> Frames:
     import torch
 
     frames = ((video_BCTHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return frames.permute(0, 2, 3, 4, 1).cpu().numpy()  # type: ignore[no-any-return]
+    return frames.permute(0, 2, 3, 4, 1).cpu().numpy()
 
 
 def load_sampler(folder: str | Path = "world", device: str = "auto", **settings: Any) -> Sampler:
