@@ -261,3 +261,24 @@ def test_peak_bytes_is_at_least_what_a_pass_holds() -> None:
     predicted = tiny.TRANSFORMER.peak_bytes(LatentShape(5, 32, 32), text_tokens=8)
     assert peak <= predicted
     assert predicted <= 2 * peak
+
+
+def test_attention_starts_on_the_words_and_not_on_the_padding():
+    """Most of 512 positions are padding: a tenth of the attention at the start, of plain queries most of it."""
+    config = TransformerConfig(
+        num_attention_heads=4, attention_head_dim=48, num_layers=2, ffn_dim=64, text_dim=64, freq_dim=32
+    )
+    torch.manual_seed(0)
+    model = VideoTransformer(config).requires_grad_(False)
+    words = torch.randn(2, 13, 64)
+    words[:, 12:] = 0
+    prepared = model.prepare_text(TextTokens(words, torch.tensor([12, 12])))
+    queries = model.blocks[0].attn2.to_q(torch.randn(2, 80, 192)).unflatten(-1, (4, 48))
+    queries = queries / queries.flatten(2).square().mean(-1).sqrt()[..., None, None]
+
+    def share_of_padding(queries_BLNK: torch.Tensor) -> float:
+        scores = torch.einsum("blnk,bsnk->bnls", queries_BLNK, prepared.keys_BSNK[0][:, :13]) / 48**0.5
+        return float((scores + prepared.bias_B11S[..., :13]).softmax(-1)[..., 12].mean())
+
+    assert share_of_padding(queries) < 0.2
+    assert share_of_padding(torch.randn(2, 80, 4, 48)) > 0.5

@@ -52,8 +52,13 @@ def main() -> None:
     """Runs the command line; the way out for every exit code."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != EXIT_INTERRUPTED:
+            raise
+        # Not sys.exit: Python itself ends with SIGINT's own code where the key was pressed during certain imports.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_INTERRUPTED)
 
 
 def _print_version(wanted: bool) -> None:

@@ -27,6 +27,8 @@ from sorano.models.config import MAX_TEXT_TOKENS, TransformerConfig
 from sorano.models.layers import Linear
 from sorano.models.text_encoder import TextTokens
 
+MEAN_GELU = 0.2821  # of unit normal numbers: 1 / (2 sqrt(pi))
+
 
 @dataclass(frozen=True)
 class PreparedText:
@@ -106,15 +108,33 @@ class VideoTransformer(nn.Module):
         nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))
         nn.init.zeros_(self.patch_embedding.bias)  # type: ignore[arg-type]
         embedder = self.condition_embedder
-        for mlp in (embedder.time_embedder, embedder.text_embedder):
-            nn.init.normal_(mlp.linear_1.weight, std=0.02)
-            nn.init.normal_(mlp.linear_2.weight, std=0.02)
+        nn.init.normal_(embedder.time_embedder.linear_1.weight, std=0.02)
+        nn.init.normal_(embedder.time_embedder.linear_2.weight, std=0.02)
         nn.init.zeros_(embedder.time_proj.weight)
         nn.init.normal_(self.scale_shift_table, std=self.config.width**-0.5)
         for block in self._blocks():
             nn.init.zeros_(block.scale_shift_table)
             nn.init.zeros_(cast(Linear, block.attn2.to_out[0]).weight)
         nn.init.zeros_(self.proj_out.weight)
+        self._turn_from_padding()
+
+    @torch.no_grad()
+    def _turn_from_padding(self) -> None:
+        """Start with attention on the words, not on the hundreds of padded positions that a caption leaves.
+
+        Some 500 equal keys weigh e^6 times one word's; a small model then learns to ignore the text before it learns to
+        read it. What all real tokens share at the start is the mean of GELU over unit normal numbers, through
+        `linear_2`; half of it is taken off by the bias, which leaves padding on the other side of zero, and the queries
+        begin on the words' side. On a small model padding gets a few per cent instead of 96.
+        """
+        mlp = self.condition_embedder.text_embedder
+        nn.init.normal_(mlp.linear_1.weight, std=mlp.linear_1.in_features**-0.5)
+        nn.init.normal_(mlp.linear_2.weight, std=mlp.linear_2.in_features**-0.5)
+        shared_D = MEAN_GELU * mlp.linear_2.weight.sum(1)
+        mlp.linear_2.bias.copy_(-shared_D / 2)
+        for block in self._blocks():
+            key_D = block.attn2.to_k.weight @ shared_D
+            block.attn2.to_q.bias.copy_(key_D / key_D.square().mean().sqrt())
 
     def _blocks(self) -> list[Block]:
         return cast("list[Block]", list(self.blocks))

@@ -104,7 +104,7 @@ RECIPES = {
         text_encoder=_text_encoder(192, 4, 2),
         frames=Stage(num_steps=1200, batch_size=32, learning_rate=2e-3),
         clips=Stage(num_steps=2000, batch_size=4, learning_rate=1e-3, num_frames=17),
-        flow=Stage(num_steps=4500, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
+        flow=Stage(num_steps=4200, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
@@ -210,8 +210,8 @@ def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print)
             f"autoencoder-{name}", vae, store, batch_size=stage.batch_size, num_frames=stage.num_frames, dtype=dtype
         )
         train(task, _loop(stage), folder / task.name, log)
-    fuse_norms(False)
     latents = encode_clips(vae.requires_grad_(False), store, latents_path, dtype=dtype, log=log)
+    fuse_norms(False)
 
     task_flow = flow_task(recipe, vae, latents, store.captions, dtype)
     train(task_flow, _loop(recipe.flow), folder / "flow", log)
