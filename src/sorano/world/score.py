@@ -224,11 +224,11 @@ class Scores:
             "clips": self.num_clips,
             "accuracy": {name: round(self.accuracy(name), 4) for name in FIELDS if self.stated[name]},
             "stated": {name: self.stated[name] for name in FIELDS},
-            "all_correct": round(self.all_correct, 4),
-            "permanence": round(self.permanence, 4),
-            "gravity_error": round(self.gravity_error, 4),
+            "all_correct": _number(self.all_correct),
+            "permanence": _number(self.permanence),
+            "gravity_error": _number(self.gravity_error),
             "falls": len(self.gravity_errors),
-            "velocity_error": round(self.velocity_error, 4),
+            "velocity_error": _number(self.velocity_error),
         }
 
 
@@ -415,7 +415,7 @@ class Row:
         return self.value <= self.aim if self.unit in ("points", "error") else self.value >= self.aim
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "value": round(self.value, 4), "aim": self.aim, "reached": self.reached}
+        return {"name": self.name, "value": _number(self.value), "aim": self.aim, "reached": self.reached}
 
 
 # value by row's name; the aims of the two recipes
@@ -446,8 +446,9 @@ class ModelReport:
         return self.through_vae or self.raw
 
     def share(self, name: str) -> float:
-        """The model's accuracy of a field as a share of the ceiling's."""
-        return self.model.accuracy(name) / max(1e-9, self.ceiling.accuracy(name))
+        """The model's accuracy of a field as a share of the ceiling's; NaN where the ceiling is 0."""
+        ceiling = self.ceiling.accuracy(name)
+        return self.model.accuracy(name) / ceiling if ceiling else math.nan
 
     def rows(self) -> list[Row]:
         """The issue's table."""
@@ -492,7 +493,12 @@ class ModelReport:
 
     def to_dict(self) -> dict[str, Any]:
         columns = {name: scores.to_dict() for name, scores in self.columns().items()}
-        return {"psnr": round(self.psnr, 2), "rows": [row.to_dict() for row in self.rows()], "scores": columns}
+        return {"psnr": _number(self.psnr), "rows": [row.to_dict() for row in self.rows()], "scores": columns}
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return None if math.isnan(value) else round(value, 4)
 
 
 def _label(name: str) -> str:
