@@ -19,6 +19,7 @@ from torch import Tensor
 from sorano.models import checkpoint
 from sorano.models import transformer as transformer_module
 from sorano.models.text_encoder import TextTokens
+from sorano.presets import PRESETS
 from sorano.sampling import schedule as schedule_module
 from sorano.sampling.denoise import denoise
 from sorano.sampling.schedule import SCHEDULES, read_scheduler_config
@@ -33,8 +34,12 @@ PROMPT, GUIDANCE, STEPS = "a red ball rolls left on the grass", 4.0, 5
 SIZE: dict[str, Any] = {"height": 32, "width": 48, "num_frames": 9, "max_sequence_length": 512}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["random weights", "the embedded model"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == "the embedded model":
+        if not PRESETS["world"].folder.is_dir():
+            pytest.skip("this checkout carries no weights")
+        return PRESETS["world"].folder
     folder = tmp_path_factory.mktemp("parity") / "model"
     bundle = tiny.bundle()
     checkpoint.save(

@@ -246,14 +246,24 @@ def to_latent_grid(known_BThw: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def encode_clips(
-    vae: VideoAutoencoder, store: ClipStore, path: Path, *, dtype: torch.dtype, log: Log, batch: int = 16
+    vae: VideoAutoencoder,
+    store: ClipStore,
+    path: Path,
+    *,
+    num_frames: int,
+    dtype: torch.dtype,
+    log: Log,
+    batch: int = 16,
 ) -> LatentStore:
-    """Latents of every clip, written to `path` (safetensors); sets the autoencoder's latent statistics from them."""
+    """Latents of every clip, written to `path` (safetensors); sets the autoencoder's latent statistics from them.
+
+    `num_frames` is the usual window, whose last frame is also encoded alone.
+    """
     from safetensors.torch import load_file, save_file
 
     if not path.exists():
         device = next(vae.parameters()).device
-        means, alone, frames_NK = [], [], alone_frames(store)
+        means, alone, frames_NK = [], [], alone_frames(store, num_frames)
         with torch.no_grad():
             for start in range(0, len(store), batch):
                 clips = torch.from_numpy(np.ascontiguousarray(store.frames_NTHWC[start : start + batch])).to(device)
@@ -275,13 +285,13 @@ def encode_clips(
     return LatentStore(latents, alone_latents, tensors["alone_frames"])
 
 
-def alone_frames(store: ClipStore) -> Tensor:
-    """Which frames of each clip are encoded alone: the last ones of the usual windows, and two at random."""
+def alone_frames(store: ClipStore, num_frames: int) -> Tensor:
+    """Which frames of each clip are encoded alone: the last of the usual window and of the clip, and two at random."""
     last = store.spec.num_frames - 1
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(1, last + 1, (len(store), 2), generator=generator)
     drawn[:, 0] = (drawn[:, 0] + 1) // 2  # one of the two in the first half
-    fixed = torch.tensor([min(16, last), last]).expand(len(store), 2)
+    fixed = torch.tensor([min(num_frames - 1, last), last]).expand(len(store), 2)
     return torch.cat([fixed, drawn], dim=1)
 
 

@@ -104,11 +104,11 @@ RECIPES = {
         text_encoder=_text_encoder(192, 4, 2),
         frames=Stage(num_steps=1200, batch_size=32, learning_rate=2e-3),
         clips=Stage(num_steps=2000, batch_size=4, learning_rate=1e-3, num_frames=17),
-        flow=Stage(num_steps=4200, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
+        flow=Stage(num_steps=5000, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
-        name="gpu", world="full", num_clips=40000, clip_frames=49, size=128, fps=12.0, num_frames=33,
+        name="gpu", world="full", num_clips=12000, clip_frames=41, size=128, fps=12.0, num_frames=33,
         vae=_vae(64, 96),
         transformer=_transformer(384, 6, 12, 1536, 256),
         text_encoder=_text_encoder(256, 4, 3),
@@ -210,7 +210,9 @@ def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print)
             f"autoencoder-{name}", vae, store, batch_size=stage.batch_size, num_frames=stage.num_frames, dtype=dtype
         )
         train(task, _loop(stage), folder / task.name, log)
-    latents = encode_clips(vae.requires_grad_(False), store, latents_path, dtype=dtype, log=log)
+    latents = encode_clips(
+        vae.requires_grad_(False), store, latents_path, num_frames=recipe.num_frames, dtype=dtype, log=log
+    )
     fuse_norms(False)
 
     task_flow = flow_task(recipe, vae, latents, store.captions, dtype)
