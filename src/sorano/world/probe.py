@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sorano.world import scene as words
@@ -388,7 +389,8 @@ def flow(grey_BTHW: Tensor, weight_BTHW: Tensor, gap: int, x: Tensor, y: Tensor,
     moved = -torch.linalg.solve(matrix, weighted @ change[..., None])
     left = change + (basis * moved).sum(2)
     amounts = [(weight * one.square()).sum(2).sqrt() for one in (change, left)]
-    return F.pad(torch.cat([2 * moved[..., 0].clamp(-2, 2), 5 * torch.stack(amounts, 2)], 2), (0, 0, gap, 0))
+    changes = (torch.stack(amounts, 2) + 0.005).log() + 3  # so that a slow spin of a smooth thing is seen too
+    return F.pad(torch.cat([2 * moved[..., 0].clamp(-2, 2), changes], 2), (0, 0, gap, 0))
 
 
 def _line(grey_BTHW: Tensor) -> Tensor:
@@ -465,19 +467,34 @@ class Learner:
         for name, value in self.model.state_dict().items():
             self.average[name].lerp_(value.float(), 1 - decay)
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
-            "torch": torch.get_rng_state(),
-        }
+    def save(self, path: Path, step: int) -> None:
+        """Everything that training goes on from, as safetensors, under a temporary name first."""
+        tensors = {"step": torch.tensor(step), "random": torch.get_rng_state()}
+        tensors |= {f"model.{name}": value.contiguous() for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value.contiguous() for name, value in self.average.items()}
+        for index, parameter in enumerate(self.parameters):
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{index}.{name}"] = value.contiguous()
+        _save_tensors(path, tensors)
 
-    def load(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average = state["average"]
-        torch.set_rng_state(state["torch"])
+    def load(self, path: Path) -> int:
+        """Puts everything back in place and returns the steps that were done."""
+        tensors = load_file(path)
+        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
+        self.average = {name: tensors[f"average.{name}"] for name in self.average}
+        for index, parameter in enumerate(self.parameters):
+            prefix = f"optimizer.{index}."
+            state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if state:
+                self.optimizer.state[parameter] = state
+        torch.set_rng_state(tensors["random"])
+        return int(tensors["step"])
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary)
+    temporary.replace(path)
 
 
 def train_judge(
@@ -506,16 +523,14 @@ def train_judge(
 def learn_to_look(
     clips: Clips, training: Training, out: Path, log: Callable[[str], None], save_every: int = 100
 ) -> Probe:
-    """The whole network on windows of a few frames; saved on the way to `out`/looking.pt."""
+    """The whole network on windows of a few frames; saved on the way to `out`/looking.safetensors."""
     torch.manual_seed(training.seed)
     model = Probe()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learner = Learner(model, list(model.parameters()), training)
-    start, checkpoint = 0, out / "looking.pt"
+    start, checkpoint = 0, out / "looking.safetensors"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        learner.load(state)
-        start = state["step"]
+        start = learner.load(checkpoint)
         log(f"looking: going on at step {start}")
     began = time.perf_counter()
     model.train()
@@ -528,7 +543,7 @@ def learn_to_look(
         if step % 50 == 0:
             log(f"looking {step}/{training.look_steps} {time.perf_counter() - began:.0f}s {_told(parts)}")
         if (step + 1) % save_every == 0 or step + 1 == training.look_steps:
-            torch.save({**learner.state(), "step": step + 1}, checkpoint)
+            learner.save(checkpoint, step + 1)
     model.load_state_dict(learner.average)
     return model
 
@@ -536,8 +551,8 @@ def learn_to_look(
 def learn_to_read(
     model: Probe, clips: Clips, training: Training, out: Path, log: Callable[[str], None], look_batch: int = 16
 ) -> Probe:
-    """The readers on whole clips, each looked at once; what was seen is kept in `out`/sights.pt."""
-    seen = see_all(model, clips, training, out / "sights.pt", log, look_batch)
+    """The readers on whole clips, each looked at once; what was seen is kept in `out`/sights.safetensors."""
+    seen = see_all(model, clips, training, out / "sights.safetensors", log, look_batch)
     readers = (model.scene_time, model.scene_readers, model.thing_time, model.thing_readers)
     readers += (model.frame, model.clip, model.place, model.turn)  # type: ignore[assignment]
     torch.manual_seed(training.seed + 1)
@@ -565,7 +580,8 @@ def see_all(
 ) -> list[NDArray[np.float16]]:
     """The sights of every clip, spoiled as in training, in float16: the arrays of `Sights` with N for B."""
     if path.exists():
-        return [tensor.numpy() for tensor in torch.load(path, weights_only=True)]
+        kept = load_file(path)
+        return [kept[name.name].numpy() for name in fields(Sights)]
     model.eval()
     parts: list[list[Tensor]] = [[] for _ in fields(Sights)]
     began = time.perf_counter()
@@ -578,9 +594,9 @@ def see_all(
             part.append(getattr(sights, name.name).half())
         if start % (32 * batch) == 0:
             log(f"seen {start}/{len(clips)} {time.perf_counter() - began:.0f}s")
-    seen = [torch.cat(part) for part in parts]
-    torch.save(seen, path)
-    return [tensor.numpy() for tensor in seen]
+    seen = {name.name: torch.cat(part) for part, name in zip(parts, fields(Sights), strict=True)}
+    _save_tensors(path, seen)
+    return [tensor.numpy() for tensor in seen.values()]
 
 
 def _told(parts: dict[str, float]) -> str:
@@ -589,8 +605,6 @@ def _told(parts: dict[str, float]) -> str:
 
 def save_probe(folder: Path, config: ProbeConfig, state: dict[str, Tensor]) -> None:
     """Matrices in float16, the rest in float32."""
-    from safetensors.torch import save_file
-
     small = {
         name: value.half().contiguous() if value.ndim > 1 else value.float().contiguous()
         for name, value in state.items()
@@ -603,8 +617,6 @@ def save_probe(folder: Path, config: ProbeConfig, state: dict[str, Tensor]) -> N
 
 def load_probe(folder: Path, device: str | torch.device = "cpu") -> Probe:
     """A probe ready to read. Raises ValueError where the labels are not those of this world."""
-    from safetensors.torch import load_file
-
     described = json.loads((folder / "config.json").read_text())
     labels = json.loads(json.dumps({"scene": SCENE_FIELDS, "things": THING_FIELDS}))
     if described["fields"] != labels:
