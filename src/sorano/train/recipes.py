@@ -104,7 +104,7 @@ RECIPES = {
         text_encoder=_text_encoder(192, 4, 2),
         frames=Stage(num_steps=1200, batch_size=32, learning_rate=2e-3),
         clips=Stage(num_steps=2000, batch_size=4, learning_rate=1e-3, num_frames=17),
-        flow=Stage(num_steps=5000, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
+        flow=Stage(num_steps=6000, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
