@@ -92,6 +92,7 @@ class FlowTask:
         dtype: torch.dtype,
         num_latents: int = 5,
         caption_dropout: float = 0.1,
+        word_dropout: float = 0.1,
         sigma_mean: float = 0.8,
         known_noise: float = 0.1,
         prompts: tuple[str, ...] = (),
@@ -100,11 +101,13 @@ class FlowTask:
     ) -> None:
         self.model, self.tokenizer, self.store, self.captions, self.vae = model, tokenizer, store, captions, vae
         self.batch_size, self.dtype, self.num_latents = batch_size, dtype, num_latents
-        self.caption_dropout, self.sigma_mean, self.known_noise = caption_dropout, sigma_mean, known_noise
+        self.caption_dropout, self.word_dropout = caption_dropout, word_dropout
+        self.sigma_mean, self.known_noise = sigma_mean, known_noise
         self.prompts, self.shift, self.guidance = prompts, shift, guidance
         self.device = next(model.parameters()).device
         self.ids = [tokenizer.encode(texts) for texts in captions]
         self.empty = tokenizer.encode([""])[0]
+        self.unknown = tokenizer.encode(["\N{SNOWMAN}"])[0][0]
 
     def batch(self, generator: torch.Generator) -> Batch:
         clips = torch.randint(len(self.store), (self.batch_size,), generator=generator)
@@ -115,7 +118,13 @@ class FlowTask:
             self.empty if drop else self.ids[clip][pick % len(self.ids[clip])]
             for clip, drop, pick in zip(clips.tolist(), dropped, picks, strict=True)
         ]
+        if float(torch.rand((), generator=generator)) < 0.2:  # so that a word it does not know says nothing
+            ids = [self._with_unknown_words(one, generator) for one in ids]
         return {"window": window, "ids": ids}
+
+    def _with_unknown_words(self, ids: list[int], generator: torch.Generator) -> list[int]:
+        unknown = (torch.rand(len(ids), generator=generator) < self.word_dropout).tolist()
+        return [self.unknown if gone and one not in self.empty else one for one, gone in zip(ids, unknown, strict=True)]
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         window: Window = batch["window"]
