@@ -179,13 +179,14 @@ def test_an_interruption_in_mid_write_is_exit_130_without_a_file(tiny_folder, tm
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_works_is_exit_130_without_a_file(tiny_folder, tmp_path, which):
-    words = ["generate", PROMPT, "--preset", tiny_folder, "--num-steps", 1000, "-o", tmp_path / "a.mp4"]
+    words = ["generate", PROMPT, "--preset", tiny_folder, "-o", tmp_path / "a.mp4"]
+    words += ["--num-steps", 1000, "--size", "64x64", "--seconds", 3]  # more work than a busy machine does meanwhile
     work = subprocess.Popen(
         [sys.executable, "-m", "sorano", *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert work.stderr is not None
     work.stderr.readline()  # the plan: the work begins
-    time.sleep(0.3)
+    time.sleep(0.1)
     work.send_signal(which)
     stdout, stderr = work.communicate(timeout=60)
     assert work.returncode == 130, stderr
