@@ -58,7 +58,7 @@ PRESETS = {
         #      name           folder                     trained on
         Preset(name="world",  folder=WEIGHTS / "world",  size="64x64", num_frames=17, fps=12,
                # limits                                                            samples best with
-               max_num_frames=25, max_side=128, small_vocabulary=True,            num_steps=24, guidance=4.0),
+               max_num_frames=25, max_side=128, small_vocabulary=True,            num_steps=24, guidance=3.0),
     )
 }
 # fmt: on

@@ -103,7 +103,9 @@ def save(
     expand_timesteps: bool = True,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a diffusers folder, its weights in `dtype` (as they are unless told). An old folder is replaced at the end.
+    """Write a diffusers folder, its weights in `dtype` (as they are unless told), the text encoder's as they are.
+
+    An old folder is replaced at the end.
 
     Files that are not part of the layout (a model card, say) are kept.
     """
@@ -117,7 +119,9 @@ def save(
     }
     for name, network in networks.items():
         _write_json(partial / name / "config.json", network.config.to_dict())
-        tensors = {key: _for_file(tensor, dtype) for key, tensor in network.state_dict().items()}
+        # transformers computes in whatever dtype it finds, so a text encoder in half precision would not be ours
+        stored = None if name == "text_encoder" else dtype
+        tensors = {key: _for_file(tensor, stored) for key, tensor in network.state_dict().items()}
         save_file(tensors, partial / name / f"{WEIGHTS[name]}.safetensors", metadata={"format": "pt"})
     tokenizer.save(partial / "tokenizer")
     _write_json(partial / "scheduler" / "scheduler_config.json", dict(scheduler_config))
