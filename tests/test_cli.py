@@ -182,7 +182,11 @@ def test_a_signal_while_it_works_is_exit_130_without_a_file(tiny_folder, tmp_pat
     words = ["generate", PROMPT, "--preset", tiny_folder, "-o", tmp_path / "a.mp4"]
     words += ["--num-steps", 1000, "--size", "64x64", "--seconds", 3]  # more work than a busy machine does meanwhile
     work = subprocess.Popen(
-        [sys.executable, "-m", "sorano", *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sorano", *map(str, words)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     )
     assert work.stderr is not None
     work.stderr.readline()  # the plan: the work begins
