@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sorano.models.vae import VideoAutoencoder
+from sorano.shapes import VideoShape
 from sorano.train.clips import ClipStore
 from sorano.train.loop import Batch
 
@@ -40,13 +41,11 @@ class AutoencoderTask:
         num_frames: int,
         dtype: torch.dtype,
         loss: AutoencoderLoss | None = None,
-        compile: bool = False,
     ) -> None:
         self.name, self.model, self.store = name, model, store
         self.batch_size, self.num_frames, self.dtype = batch_size, num_frames, dtype
         self.weights = loss or AutoencoderLoss()
         self.device = next(model.parameters()).device
-        self.reconstruct = torch.compile(self._reconstruct) if compile else self._reconstruct
 
     def batch(self, generator: torch.Generator) -> Batch:
         clips = torch.randint(len(self.store), (self.batch_size,), generator=generator).tolist()
@@ -64,9 +63,10 @@ class AutoencoderTask:
         thing = (batch["masks_BTHW"] > 0)[:, None].float()
         b, _, t, h, w = video.shape
         config = self.model.config
-        shape = (b, config.z_dim, 1 + (t - 1) // config.scale_factor_temporal, h // 8, w // 8)
+        latent = VideoShape(t, h, w).latent(spatial=config.scale_factor_spatial, temporal=config.scale_factor_temporal)
+        shape = (b, config.z_dim, latent.num_frames, latent.rows, latent.columns)
         noise = torch.randn(shape, generator=generator).to(self.device)
-        made, mean, logvar = self.reconstruct(video.to(self.dtype), noise)
+        made, mean, logvar = self._reconstruct(video.to(self.dtype), noise)
         made, mean, logvar = made.float(), mean.float(), logvar.float().clamp(-30, 20)
 
         difference = made - video

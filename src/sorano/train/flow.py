@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from sorano.models.text_encoder import TextEncoder, Tokenizer
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
+from sorano.shapes import TEMPORAL, video_frames
 from sorano.train.autoencoder import to_frames, to_video
 from sorano.train.clips import ClipStore
 from sorano.train.loop import Batch, Log
@@ -234,17 +235,18 @@ def _append_keyframes(
     """One or two frames of the window, encoded alone, as known latent frames after the window's own."""
     b, _, t, _, _ = latents.shape
     frames_BK = store.alone_frames_NK[clips]
-    inside = frames_BK <= 4 * (t - 1)
+    inside = frames_BK < video_frames(t)
     # the window's last frame is what users give most often, so half of the batches get it (it is always encoded)
     wants_last = draw(0, 1) == 1
-    scores = torch.rand(frames_BK.shape, generator=generator) + 10 * (inside & (frames_BK == 4 * (t - 1)) & wants_last)
+    is_last = frames_BK == video_frames(t) - 1
+    scores = torch.rand(frames_BK.shape, generator=generator) + 10 * (is_last & wants_last)
     order = (scores - 100 * ~inside).argsort(1, descending=True)[:, : draw(1, 2)]
     rows = torch.arange(b)[:, None]
     alone = store.alone_NKCHW[clips[:, None], order].transpose(1, 2)  # [B, C, n, H, W]
     if draw(0, 1):
         known[:, 0] = True
     extra = torch.ones(b, order.shape[1], *known.shape[2:], dtype=torch.bool)
-    positions = torch.cat([torch.arange(t).expand(b, t).double(), frames_BK[rows, order].double() / 4], dim=1)
+    positions = torch.cat([torch.arange(t).expand(b, t).double(), frames_BK[rows, order].double() / TEMPORAL], dim=1)
     return torch.cat([latents, alone], dim=2), torch.cat([known, extra], dim=1), positions
 
 
