@@ -25,7 +25,7 @@ class AutoencoderLoss:
 
     thing_weight: float = 8.0  # of a pixel of a thing, against 1 for the rest
     gradient_weight: float = 1.0  # of the difference between neighbouring pixels: keeps edges
-    kl_weight: float = 2e-4  # of the divergence from a standard normal
+    kl_weight: float = 3e-3  # of the divergence from a standard normal: latents that a flow model can hit well enough
 
 
 class AutoencoderTask:

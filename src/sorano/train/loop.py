@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sorano.train.optimizer import STATE, optimizers
+
 Batch = dict[str, Any]
 Log = Callable[[str], None]
 
@@ -96,11 +98,9 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
     device = next(model.parameters()).device
     parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
     ema = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(
-        _decay_groups(model, config.weight_decay), lr=config.learning_rate, betas=config.betas, fused=True
-    )
+    both = optimizers(model, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
     checkpoint = folder / "checkpoint.safetensors"
-    start, spent = _resume(checkpoint, config, parameters, ema, optimizer)
+    start, spent = _resume(checkpoint, config, parameters, ema, both)
     metrics = Metrics(folder / "metrics.jsonl", keep_below=start)
     if start:
         log(f"{task.name}: resumed at step {start} of {config.num_steps}")
@@ -112,7 +112,7 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
 
     for step in range(start, config.num_steps):
         batch = task.batch(step_generator(config.seed, step))
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in both for group in optimizer.param_groups):
             group["lr"] = config.rate(step)
         noise = step_generator(config.seed, step, 1)
         if math.isnan(flops_per_step):
@@ -121,8 +121,9 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
             loss, extra = task.loss(batch, noise)
             loss.backward()
         norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in both:
+            optimizer.step()
+            optimizer.zero_grad()
         with torch.no_grad():
             torch._foreach_lerp_(ema, [p.detach() for p in parameters], 1 - config.ema(step))
         for key, value in {"loss": loss, "grad_norm": norm, **extra}.items():
@@ -149,7 +150,7 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
             )
             sums, since, last_logged = {}, 0, now
         if done % config.save_every == 0 or done == config.num_steps:
-            _save(checkpoint, config, done, spent + time.perf_counter() - began, parameters, ema, optimizer)
+            _save(checkpoint, config, done, spent + time.perf_counter() - began, parameters, ema, both)
         if done % config.sheet_every == 0 or done == config.num_steps:
             _write_sheet(task, parameters, ema, folder / f"sheet-{done:06d}.png")
             last_logged = time.perf_counter()
@@ -204,15 +205,6 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay is for matrices; gains, biases and tables go without."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
 def _counted_step(task: Task, batch: Batch, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor], float]:
     """One forward and backward pass whose FLOPs torch counts, once per run."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -230,7 +222,7 @@ def _save(
     seconds: float,
     parameters: list[Tensor],
     ema: list[Tensor],
-    optimizer: torch.optim.Optimizer,
+    both: list[torch.optim.Optimizer],
 ) -> None:
     from safetensors.torch import save_file
 
@@ -238,8 +230,9 @@ def _save(
     for index, (parameter, averaged) in enumerate(zip(parameters, ema, strict=True)):
         tensors[f"{index}.weight"] = parameter.detach().contiguous()
         tensors[f"{index}.ema"] = averaged.contiguous()
-        for name in optimizer.state.get(parameter, {}):  # none for what had no part yet, as time in single frames
-            tensors[f"{index}.{name}"] = optimizer.state[parameter][name].contiguous()
+        for optimizer in both:
+            for name in optimizer.state.get(parameter, {}):  # none for what had no part yet, as time in single frames
+                tensors[f"{index}.{name}"] = optimizer.state[parameter][name].contiguous()
     header = {"step": str(step), "seconds": str(seconds), "config": json.dumps(asdict(config))}
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, metadata=header)
@@ -249,7 +242,11 @@ def _save(
 
 
 def _resume(
-    path: Path, config: LoopConfig, parameters: list[Tensor], ema: list[Tensor], optimizer: torch.optim.Optimizer
+    path: Path,
+    config: LoopConfig,
+    parameters: list[Tensor],
+    ema: list[Tensor],
+    both: list[torch.optim.Optimizer],
 ) -> tuple[int, float]:
     """Puts the checkpoint's tensors in place; returns the steps done and the seconds they took."""
     if not path.exists():
@@ -263,12 +260,14 @@ def _resume(
             with torch.no_grad():
                 parameter.copy_(file.get_tensor(f"{index}.weight"))
                 averaged.copy_(file.get_tensor(f"{index}.ema"))
-            if f"{index}.exp_avg" in names:
-                optimizer.state[parameter] = {
-                    "step": file.get_tensor(f"{index}.step").to(parameter.device),
-                    "exp_avg": torch.empty_like(parameter).copy_(file.get_tensor(f"{index}.exp_avg")),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(file.get_tensor(f"{index}.exp_avg_sq")),
-                }
+            for optimizer in both:
+                kept = [key for key in STATE[type(optimizer)] if f"{index}.{key}" in names]
+                if kept:  # moments lie in memory as their parameter does, so that a resumed run repeats the straight one
+                    values = {key: file.get_tensor(f"{index}.{key}") for key in kept}
+                    optimizer.state[parameter] = {
+                        key: torch.empty_like(parameter).copy_(value) if value.ndim else value.to(parameter.device)
+                        for key, value in values.items()
+                    }
     return min(step, config.num_steps), float(header["seconds"])
 
 

@@ -1,4 +1,4 @@
-"""Training the world model from nothing: render, autoencoder on frames, then on clips, encode, flow model, export.
+"""Training the world model from nothing: render, autoencoder on frames, then on clips, encode, read, flow, export.
 
 Every stage has its own folder under the run's, keeps checkpoints there, and is skipped once it is done; a run that was
 killed goes on where it was. `describe` prints everything that follows from a recipe without computing any of it.
@@ -68,6 +68,7 @@ class Recipe:
     text_encoder: TextEncoderConfig
     frames: Stage
     clips: Stage
+    reading: Stage
     flow: Stage
     shift: float = 1.5
     guidance: float = 3.0
@@ -102,9 +103,10 @@ RECIPES = {
         vae=_vae(48, 64),
         transformer=_transformer(192, 4, 8, 768, 192),
         text_encoder=_text_encoder(192, 4, 2),
-        frames=Stage(num_steps=1200, batch_size=32, learning_rate=2e-3),
-        clips=Stage(num_steps=2000, batch_size=4, learning_rate=1e-3, num_frames=17),
-        flow=Stage(num_steps=6000, batch_size=32, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.5),
+        frames=Stage(num_steps=700, batch_size=32, learning_rate=2e-3, decay_fraction=0.5),
+        clips=Stage(num_steps=2200, batch_size=4, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.8),
+        reading=Stage(num_steps=600, batch_size=256, learning_rate=2e-3),
+        flow=Stage(num_steps=9000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
@@ -114,6 +116,7 @@ RECIPES = {
         text_encoder=_text_encoder(256, 4, 3),
         frames=Stage(num_steps=3000, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
         clips=Stage(num_steps=4000, batch_size=32, learning_rate=1e-3, num_frames=33, ema_decay=0.999),
+        reading=Stage(num_steps=1000, batch_size=512, learning_rate=2e-3),
         flow=Stage(
             num_steps=12000, batch_size=128, learning_rate=1e-3, num_frames=33, decay_fraction=0.4, ema_decay=0.9995
         ),
@@ -126,6 +129,7 @@ RECIPES = {
         text_encoder=_text_encoder(32, 2, 1),
         frames=Stage(num_steps=4, batch_size=2, learning_rate=1e-3),
         clips=Stage(num_steps=4, batch_size=1, learning_rate=1e-3, num_frames=17),
+        reading=Stage(num_steps=4, batch_size=8, learning_rate=1e-3),
         flow=Stage(num_steps=6, batch_size=2, learning_rate=1e-3, num_frames=17),
     ),
 }  # fmt: skip
@@ -184,6 +188,7 @@ def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print)
     from sorano.train.clips import ClipSpec, ClipStore
     from sorano.train.flow import encode_clips
     from sorano.train.loop import train
+    from sorano.train.reading import ReadingTask
 
     began = time.perf_counter()
     machine = choose_machine(device)
@@ -216,6 +221,11 @@ def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print)
     fuse_norms(False)
 
     task_flow = flow_task(recipe, vae, latents, store.captions, dtype)
+    reading = ReadingTask(
+        task_flow.model.text_encoder, task_flow.tokenizer, store.captions, batch_size=recipe.reading.batch_size,
+        dtype=dtype,
+    )  # fmt: skip
+    train(reading, _loop(recipe.reading), folder / reading.name, log)
     train(task_flow, _loop(recipe.flow), folder / "flow", log)
     out = export(recipe, task_flow.model, vae, task_flow.tokenizer, folder / "model")
     log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
