@@ -57,15 +57,12 @@ def tiny_folder(tmp_path_factory) -> Path:
         in_channels=12,
         out_channels=12,
     )
-    networks = {
-        "transformer": VideoTransformer(transformer),
-        "vae": VideoAutoencoder(vae),
-        "text_encoder": TextEncoder(text),
-    }
-    for parameter in networks["transformer"].parameters():  # it begins at zero velocity; give it one
+    network = VideoTransformer(transformer)
+    for parameter in network.parameters():  # it begins at zero velocity; give it one
         torch.nn.init.normal_(parameter, std=0.05)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    checkpoint.save(folder, **networks, tokenizer=tokenizer, scheduler_config=scheduler_config(3.0))
+    parts = (network, VideoAutoencoder(vae), TextEncoder(text), tokenizer, scheduler_config(3.0))
+    checkpoint.save(folder, checkpoint.Bundle(*parts, expand_timesteps=True))
     card = {"size": "32x32", "num_frames": 9, "fps": 8, "max_num_frames": 25, "max_side": 64}
     card |= {"small_vocabulary": True, "num_steps": 3, "guidance": 3.0}
     (folder / "sorano.json").write_text(json.dumps(card))

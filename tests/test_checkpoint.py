@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +23,8 @@ VAE = "vae/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
 
 
-def _save(folder: Path, **changes: Any) -> Path:
-    bundle = tiny.bundle()
-    parts = {
-        name: getattr(bundle, name)
-        for name in ("transformer", "vae", "text_encoder", "tokenizer", "scheduler_config", "expand_timesteps")
-    }
-    checkpoint.save(folder, **{**parts, **changes})
+def _save(folder: Path, dtype: torch.dtype | None = None, **changes: Any) -> Path:
+    checkpoint.save(folder, dataclasses.replace(tiny.bundle(), **changes), dtype=dtype)
     return folder
 
 
@@ -260,12 +256,29 @@ def test_a_pickle_is_refused(folder: Path, suffix: str) -> None:
         checkpoint.load(folder)
 
 
+def test_a_boundary_without_a_second_expert_means_nothing(folder: Path) -> None:
+    _edit_json(folder / "model_index.json", boundary_ratio=0.875)  # as folders of Wan 2.1 that were converted locally
+    loaded = checkpoint.load(folder)
+    assert loaded.transformer_2 is None and loaded.boundary is None
+
+
+def test_two_experts_need_a_boundary(tmp_path: Path) -> None:
+    folder = _save(tmp_path / "two", transformer_2=tiny.transformer(seed=7), boundary=0.9)
+    loaded = checkpoint.load(folder)
+    assert loaded.boundary == 0.9 and loaded.transformer_2 is not None
+    assert torch.equal(loaded.transformer_2.proj_out.weight, tiny.transformer(seed=7).proj_out.weight)
+    _edit_json(folder / "model_index.json", boundary_ratio=None)
+    with pytest.raises(CheckpointError, match="boundary_ratio is None"):
+        checkpoint.load(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
         ("model_index.json", {"_class_name": "FluxPipeline"}, "FluxPipeline"),
-        ("model_index.json", {"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "two transformers"),
-        ("transformer/config.json", {"image_dim": 1280}, "image_dim is 1280"),
+        ("model_index.json", {"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "transformer_2/config.json is"),
+        ("transformer/config.json", {"image_dim": 1280}, "image_dim and added_kv_proj_dim belong together"),
+        ("transformer/config.json", {"vace_layers": [0, 2]}, "vace_layers is"),
         ("transformer/config.json", {"_class_name": "WanVACETransformer3DModel"}, "WanVACETransformer3DModel"),
         ("transformer/config.json", {"qk_norm": None}, "qk_norm is None"),
         ("text_encoder/config.json", {"model_type": "t5"}, "model_type is 't5'"),

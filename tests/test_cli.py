@@ -36,7 +36,7 @@ def shell(*words, **options):
 
 def flags_of(command):
     help_text = run(command, "--help").stdout
-    return set(re.findall(r"--[a-z-]+", help_text)) - {"--help"}
+    return set(re.findall(r"--[a-z0-9-]+", help_text)) - {"--help"}
 
 
 def test_the_flags_are_the_fields_of_the_request():

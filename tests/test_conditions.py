@@ -5,12 +5,25 @@ import pytest
 import torch
 from PIL import Image
 
-from sorano.conditions import FirstFrame, frames_to_video, start_state, video_to_frames
+from sorano.conditions import FirstFrame, frames_to_video, read_picture, start_state, video_to_frames
 from sorano.errors import RequestError
 from sorano.models import checkpoint
 from sorano.shapes import LatentShape, VideoShape
 
 LATENT = LatentShape(3, 4, 6)
+
+
+class ByToken:
+    """A model that takes known latents as tokens."""
+
+    takes = "tokens"
+
+    def __init__(self, encode):
+        self.encode = encode
+
+    def see(self, frames):
+        return None
+
 
 
 def test_one_seed_is_one_noise_alone_and_in_a_batch():
@@ -49,7 +62,7 @@ def test_a_first_frame_is_encoded_alone_and_known(tiny_folder):
     vae = checkpoint.load(tiny_folder).vae
     shape = VideoShape(9, 32, 48)
     picture = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
-    state, said = FirstFrame(picture).apply(start_state([0], 16, shape.latent()), shape, vae.encode_latent)
+    state, said = FirstFrame(picture).apply(start_state([0], 16, shape.latent()), shape, ByToken(vae.encode_latent))
     alone = vae.encode_latent(frames_to_video(picture[None]))
     assert alone.shape == (1, 16, 1, 4, 6)
     assert torch.equal(state.known_BCTHW[:, :, :1], alone)
@@ -66,7 +79,7 @@ def test_a_first_frame_of_another_aspect_says_what_is_cropped():
         return torch.zeros(1, 16, 1, 4, 4)
 
     wide = np.zeros((64, 128, 3), np.uint8)
-    _, said = FirstFrame(wide).apply(start_state([0], 16, shape.latent()), shape, encode)
+    _, said = FirstFrame(wide).apply(start_state([0], 16, shape.latent()), shape, ByToken(encode))
     assert seen[0].shape == (1, 3, 1, 32, 32)
     assert "50% of it is cropped" in said
 
@@ -77,12 +90,12 @@ def test_a_broken_picture_is_a_request_error(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(RequestError, match=r"broken\.png"):
-        FirstFrame.of_file(path)
+        read_picture(path)
 
 
 def test_a_picture_is_read_from_its_file(tmp_path):
     Image.new("RGB", (20, 10), (1, 2, 3)).save(tmp_path / "a.png")
-    assert FirstFrame.of_file(tmp_path / "a.png").frame_HWC.shape == (10, 20, 3)
+    assert read_picture(tmp_path / "a.png").shape == (10, 20, 3)
 
 
 def test_frames_and_video_are_inverse():

@@ -6,6 +6,7 @@ with the same noise, guidance and schedule, at the pipelines' default text lengt
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             pytest.skip("this checkout carries no weights")
         return PRESETS["world"].folder
     folder = tmp_path_factory.mktemp("parity") / "model"
-    bundle = tiny.bundle()
-    checkpoint.save(
-        folder,
-        transformer=bundle.transformer,
-        vae=bundle.vae,
-        text_encoder=bundle.text_encoder,
-        tokenizer=bundle.tokenizer,
-        scheduler_config=bundle.scheduler_config,
-    )
+    checkpoint.save(folder, tiny.bundle())
     return folder
 
 
@@ -125,11 +118,8 @@ def test_image_to_video_equals_the_stock_pipeline(folder: Path, image_to_video: 
 
 
 def test_the_stock_euler_scheduler_agrees_too(tmp_path: Path, text_to_video: Any) -> None:
-    bundle = tiny.bundle()
-    checkpoint.save(
-        tmp_path / "euler", transformer=bundle.transformer, vae=bundle.vae, text_encoder=bundle.text_encoder,
-        tokenizer=bundle.tokenizer, scheduler_config={"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 5.0},
-    )  # fmt: skip
+    euler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 5.0}
+    checkpoint.save(tmp_path / "euler", dataclasses.replace(tiny.bundle(), scheduler_config=euler))
     pipeline = _quiet(diffusers.WanPipeline.from_pretrained(tmp_path / "euler"))
     assert tiny.error(_ours(tmp_path / "euler")[1], _stock(pipeline)) < BOUND
 

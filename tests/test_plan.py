@@ -92,7 +92,7 @@ def test_configurations_are_read_from_a_folder(tiny_folder):
 
 
 def test_a_folder_without_configurations_is_a_checkpoint_error(tmp_path):
-    with pytest.raises(CheckpointError, match=r"transformer/config\.json is missing"):
+    with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
         ModelConfigs.of_folder(tmp_path)
 
 

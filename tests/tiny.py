@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sorano.models.checkpoint import Bundle
-from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.config import ImageEncoderConfig, TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.image_encoder import ImageEncoder, ImageProcessor
 from sorano.models.text_encoder import TextEncoder, TextTokens, Tokenizer, build_tokenizer
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
@@ -28,6 +29,16 @@ VAE = VaeConfig(
     patch_size=2,
     latents_mean=tuple(0.1 * i for i in range(16)),
     latents_std=tuple(1 + 0.1 * i for i in range(16)),
+)
+VAE_2_1 = VaeConfig(
+    base_dim=8,
+    dim_mult=(1, 2, 2, 2),
+    num_res_blocks=1,
+    latents_mean=VAE.latents_mean,
+    latents_std=VAE.latents_std,
+)
+IMAGE_ENCODER = ImageEncoderConfig(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=28
 )
 
 
@@ -58,11 +69,22 @@ def vae(config: VaeConfig = VAE, seed: int = 2) -> VideoAutoencoder:
     return VideoAutoencoder(config).requires_grad_(False).eval()
 
 
+def image_encoder(config: ImageEncoderConfig = IMAGE_ENCODER, seed: int = 5) -> ImageEncoder:
+    network = ImageEncoder(config)
+    randomise(network, seed)
+    return network.requires_grad_(False).eval()
+
+
+def image_processor(config: ImageEncoderConfig = IMAGE_ENCODER) -> ImageProcessor:
+    return ImageProcessor(shortest_edge=config.image_size, crop_size=(config.image_size, config.image_size))
+
+
 def tokenizer() -> Tokenizer:
     return build_tokenizer(WORDS)
 
 
 def bundle() -> Bundle:
+    """The embedded model's kind: a timestep for each token."""
     return Bundle(transformer(), vae(), text_encoder(), tokenizer(), scheduler_config(3.0), True)
 
 
@@ -81,3 +103,11 @@ def latent(batch: int = 2, frames: int = 3, rows: int = 4, columns: int = 6, see
 def error(ours: Tensor, reference: Tensor) -> float:
     """max|a-b| / max|b|"""
     return float((ours - reference).abs().max() / reference.abs().max())
+
+
+def stock_image_processor(config: ImageEncoderConfig = IMAGE_ENCODER) -> object:
+    """What transformers prepares pictures with, without torchvision."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    side = config.image_size
+    return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})

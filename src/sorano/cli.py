@@ -86,6 +86,10 @@ def generate(
         Path | None,
         typer.Option(help="Begin with this picture (PNG, JPEG, WebP); it is scaled to fill.", rich_help_panel=WHAT),
     ] = None,
+    last: Annotated[
+        Path | None,
+        typer.Option(help="End with this picture, on models that take a first and a last one.", rich_help_panel=WHAT),
+    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(help="Length; the nearest 4k + 1 frames are made. Default: the preset's.", rich_help_panel=WHAT),
@@ -99,7 +103,9 @@ def generate(
             help="Width x height in pixels, like 64x64. Default: the preset's.", metavar="WxH", rich_help_panel=WHAT
         ),
     ] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What to steer away from.", rich_help_panel=WHAT)] = "",
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What to steer away from. Default: the preset's.", rich_help_panel=WHAT)
+    ] = None,
     # how to sample
     preset: Annotated[
         str,
@@ -116,6 +122,18 @@ def generate(
     guidance: Annotated[
         float | None,
         typer.Option(help="How strictly to follow the prompt; 1 is plain. Default: the preset's.", rich_help_panel=HOW),
+    ] = None,
+    guidance_2: Annotated[
+        float | None,
+        typer.Option(help="The same for the second of two experts (Wan 2.2 A14B).", rich_help_panel=HOW),
+    ] = None,
+    shift: Annotated[
+        float | None,
+        typer.Option(help="Spend more steps on noise, as large videos need. Default: the preset's.", rich_help_panel=HOW),
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option(help="A preset's other settings by name, like hub; sorano show lists them.", rich_help_panel=HOW),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.", rich_help_panel=HOW)] = "auto",
     # the file
@@ -165,6 +183,7 @@ def generate(
             prompt=prompt,
             negative_prompt=negative_prompt,
             image=image,
+            last=last,
             seconds=seconds,
             fps=fps,
             size=size,
@@ -172,6 +191,9 @@ def generate(
             seed=seed,
             num_steps=num_steps,
             guidance=guidance,
+            guidance_2=guidance_2,
+            shift=shift,
+            settings=settings,
             device=device,
             output=output,
             sheet=sheet,

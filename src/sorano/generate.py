@@ -98,8 +98,11 @@ def generate(request: Request | str, *, listener: Listener | None = None, **opti
     listener = listener or Listener()
     check_outputs(request)
     preset = find_preset(request.preset)
-    configs = ModelConfigs.of_folder(preset.folder)
-    job = resolve(request, preset, grid=configs.pixel_grid)
+    if preset.folder is None:
+        resolve(request, preset, preset.configs)  # a wrong request is said before missing weights are
+    preset = preset.located()
+    configs = preset.read_configs()
+    job = resolve(request, preset, configs)
     clock = Clock()
     with clock("probe"):
         machine = choose_machine(request.device)
@@ -168,7 +171,7 @@ def load(preset: Preset | str = DEFAULT_PRESET, machine: Machine | str = "auto")
 
     Raises CheckpointError naming the file that is missing, corrupt, or not the pinned one.
     """
-    preset = find_preset(preset) if isinstance(preset, str) else preset
+    preset = (find_preset(preset) if isinstance(preset, str) else preset).located()
     machine = choose_machine(machine) if isinstance(machine, str) else machine
     return Model(preset, machine, _load(preset, machine.device, machine.dtype))
 
@@ -182,12 +185,13 @@ def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
     import torch
 
     request = job.request
-    for name, prompt in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
+    negative_prompt = request.negative_prompt or ""
+    for name, prompt in (("prompt", request.prompt), ("negative prompt", negative_prompt)):
         check_length(model, name, prompt)
         if model.preset.small_vocabulary:
             check_words(model, name, prompt, listener)
     with torch.inference_mode():
-        ids = model.bundle.tokenizer.encode([request.prompt, request.negative_prompt])
+        ids = model.bundle.tokenizer.encode([request.prompt, negative_prompt])
         return model.bundle.text_encoder.encode(ids, dtype=getattr(torch, model.machine.dtype))
 
 
@@ -215,59 +219,99 @@ def check_words(model: Model, name: str, prompt: str, listener: Listener) -> Non
         listener.note(f"preset {model.preset.name} does not know {words} and leaves it out; {advice}")
 
 
+@dataclass(frozen=True)
+class Eyes:
+    """The model as conditions see it (`sorano.conditions.Taker`)."""
+
+    model: Model
+
+    @property
+    def takes(self) -> str:
+        return self.model.bundle.takes
+
+    def encode(self, video_BCTHW: Tensor) -> Tensor:
+        """Pixels to normalised latents on the CPU in float32."""
+        import torch
+
+        machine = self.model.machine
+        video_BCTHW = video_BCTHW.to(machine.device, getattr(torch, machine.dtype))
+        return self.model.bundle.vae.encode_latent(video_BCTHW).float().cpu()
+
+    def see(self, frames: list[Frames]) -> Tensor | None:
+        """Tokens of pictures on the CPU, one picture's after the other's; None where the model has no such eyes."""
+        import torch
+
+        encoder, processor = self.model.bundle.image_encoder, self.model.bundle.image_processor
+        if encoder is None or processor is None:
+            return None
+        machine = self.model.machine
+        images_BCHW = torch.cat([processor(frame_HWC) for frame_HWC in frames])
+        tokens_BSD = encoder.encode(images_BCHW.to(machine.device, getattr(torch, machine.dtype)))
+        return tokens_BSD.flatten(0, 1)[None].float().cpu()
+
+
 def start(model: Model, job: Resolved, listener: Listener) -> LatentState:
-    """The noise of the seed, and what the user gave as known latents."""
+    """The noise of the seed, and what the user gave of the video."""
     import torch
 
-    from sorano.conditions import FirstFrame, start_state
+    from sorano.conditions import Condition, FirstFrame, LastFrame, as_channels, read_picture, start_state
 
-    vae = model.bundle.vae
-    assert job.request.seed is not None
+    request, vae = job.request, model.bundle.vae
+    assert request.seed is not None
     latent = job.shape.latent(spatial=vae.config.scale_factor_spatial, temporal=vae.config.scale_factor_temporal)
-    state = start_state([job.request.seed], vae.config.z_dim, latent)
-    if job.request.image is None:
-        return state
+    state = start_state([request.seed], vae.config.z_dim, latent)
+    given: list[Condition] = []
+    if request.image is not None:
+        given.append(FirstFrame(read_picture(request.image)))
+    if request.last is not None:
+        given.append(LastFrame(read_picture(request.last)))
+    eyes = Eyes(model)
     with torch.inference_mode():
-        given = FirstFrame.of_file(job.request.image)
-        state, said = given.apply(state, job.shape, lambda video: encode_video(model, video))
-    listener.note(said)
-    return state
-
-
-def encode_video(model: Model, video_BCTHW: Tensor) -> Tensor:
-    """Pixels to normalised latents on the CPU in float32."""
-    import torch
-
-    video_BCTHW = video_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
-    return model.bundle.vae.encode_latent(video_BCTHW).float().cpu()
+        for condition in given:
+            state, said = condition.apply(state, job.shape, eyes)
+            listener.note(said)
+        return as_channels(state, job.shape, eyes)
 
 
 def denoise(model: Model, job: Resolved, text: TextTokens, state: LatentState, listener: Listener) -> Tensor:
     """Noise to latent_BCTHW, step by step. Raises NumericsError at the first step that is not finite."""
     import torch
 
+    from sorano.sampling.denoise import LowNoise
     from sorano.sampling.denoise import denoise as steps_of
     from sorano.sampling.schedule import SCHEDULES, read_scheduler_config
     from sorano.sampling.solver import SOLVERS
 
-    num_steps, guidance = job.request.num_steps, job.request.guidance
-    assert num_steps is not None and guidance is not None
-    solver, shift = read_scheduler_config(model.bundle.scheduler_config)
+    request, bundle = job.request, model.bundle
+    assert request.num_steps is not None and request.guidance is not None
+    solver, shift = read_scheduler_config(bundle.scheduler_config)
+    low_noise = None
+    if bundle.transformer_2 is not None:
+        boundary = bundle.boundary if job.preset.boundary is None else job.preset.boundary
+        assert boundary is not None and request.guidance_2 is not None
+        low_noise = LowNoise(bundle.transformer_2, boundary, request.guidance_2)
     device = model.machine.device
+
+    def there(tensor: Tensor | None) -> Tensor | None:
+        return tensor if tensor is None else tensor.to(device)
+
     steps = steps_of(
-        model.bundle.transformer,
+        bundle.transformer,
         state.noise_BCTHW.to(device),
         text[:1],
-        SCHEDULES[solver](num_steps, shift),
+        SCHEDULES[solver](request.num_steps, shift if request.shift is None else request.shift),
         negative_text=text[1:],
-        guidance=guidance,
-        known_BCTHW=state.known_BCTHW.to(device),
-        known_mask_BTHW=state.known_mask_BTHW.to(device),
+        guidance=request.guidance,
+        low_noise=low_noise,
+        known_BCTHW=there(state.known_BCTHW),
+        known_mask_BTHW=there(state.known_mask_BTHW),
+        beside_BCTHW=there(state.beside_BCTHW),
+        image_BSD=there(state.image_BSD),
         positions_T=state.positions_T,
         solver=SOLVERS[solver],
         dtype=getattr(torch, model.machine.dtype),
     )
-    listener.progress("denoise", 0, num_steps)
+    listener.progress("denoise", 0, request.num_steps)
     for step in steps:
         listener.progress("denoise", step.index, step.num_steps)
     return step.latent
@@ -413,6 +457,7 @@ def _load(preset: Preset, device: str, dtype: str) -> Bundle:
 
     from sorano.models import checkpoint
 
+    assert preset.folder is not None
     pinned = preset.digests()
     bundle = checkpoint.load(preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned)
     if pinned or _folder_bytes(preset.folder) > MOST_BYTES_HASHED:

@@ -1,8 +1,11 @@
 """The models that can be named with `--preset`, with their defaults and their limits.
 
-A preset is a diffusers folder and what its model was trained on. Any other diffusers folder can be given by
-its path: a `sorano.json` inside it holds the same words as a row here, and without one the defaults of Wan
-2.1 are taken.
+A preset is a diffusers folder and what its model was trained on: the embedded model's is in the package, those of the
+open weights are fetched with `sorano pull`. Any other diffusers folder can be given by its path: a `sorano.json` inside
+it holds the same words as a row here, and without one the defaults of Wan 2.1 are taken.
+
+The rows of the Wan family have the settings of its authors (`wan/configs`, generate.py). Where the hub's folder
+(`hub`) or the authors' own advice (`readme`) differs, that is a named alternative: `--settings hub`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from sorano.errors import CheckpointError, RequestError
+from sorano.models import family
+from sorano.models.config import TransformerConfig
+from sorano.plan.model import ModelConfigs
 from sorano.shapes import parse_size
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -21,12 +27,22 @@ CARD = "sorano.json"  # inside a model's folder: what it was trained on
 DEFAULT_PRESET = "world"
 
 
+NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
+    "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，"
+    "倒着走"
+)  # what all of the family steer away from
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """A model and what it knows. `None` as a limit means that the model sets none."""
 
     name: str
-    folder: Path
+    folder: Path | None = None  # None: where the hub's cache has it
+    repo: str | None = None  # on the hub
+    configs: ModelConfigs | None = None  # None: those in the folder
+    licence: str = "Apache-2.0"
     # what it was trained on
     size: str = "832x480"
     num_frames: int = 81
@@ -37,10 +53,44 @@ class Preset:
     # how it samples best
     num_steps: int = 50
     guidance: float = 5.0
+    guidance_2: float | None = None  # of the expert for low noise; None: as guidance
+    shift: float | None = None  # None: as the folder's scheduler says
+    boundary: float | None = None  # None: as the folder says
+    negative_prompt: str = ""
+    alternatives: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()  # other settings by name
+
+    def with_settings(self, name: str | None) -> Preset:
+        """The same preset with named settings in place of its own. Raises RequestError for a name it does not have."""
+        known = dict(self.alternatives)
+        if name is None or name == "official":
+            return self
+        if name not in known:
+            names = ", ".join(["official", *known])
+            raise RequestError(f"preset {self.name} has no settings {name!r}", f"choose one of: {names}")
+        return replace(self, **dict(known[name]))  # type: ignore[arg-type]
+
+    def located(self) -> Preset:
+        """The same preset with its folder, from the hub's cache if need be.
+
+        Raises CheckpointError, with the command that fetches it, where it is not on this machine.
+        """
+        if self.folder is not None:
+            return self
+        from sorano.hub import locate
+
+        return replace(self, folder=locate(self))
+
+    def read_configs(self) -> ModelConfigs:
+        """What the networks are made of: the folder's own words where it is here, else the official ones."""
+        if self.folder is not None:
+            return ModelConfigs.of_folder(self.folder)
+        assert self.configs is not None
+        return self.configs
 
     @property
     def digests_file(self) -> Path:
         """Where the digests are pinned, in the form of `sha256sum`: beside the folder, not in it."""
+        assert self.folder is not None
         return self.folder.with_name(self.folder.name + ".sha256")
 
     def digests(self) -> dict[str, str]:
@@ -51,6 +101,28 @@ class Preset:
         return {name.removeprefix("*").removeprefix("./"): digest for digest, name in pairs}
 
 
+
+
+def _wan(name: str, repo: str, configs: ModelConfigs, **settings: Any) -> Preset:
+    alternatives = tuple((name, tuple(words.items())) for name, words in settings.pop("alternatives", {}).items())
+    prompt = settings.pop("negative_prefix", "") + NEGATIVE
+    return Preset(
+        name=name, repo=f"Wan-AI/{repo}", configs=configs, negative_prompt=prompt, alternatives=alternatives, **settings
+    )
+
+
+def _configs(transformer: TransformerConfig, *, experts: int = 1) -> ModelConfigs:
+    sees, by_token = transformer.image_dim is not None, transformer == family.TI2V_5B
+    return ModelConfigs(
+        transformer=transformer,
+        vae=family.VAE_2_2 if by_token else family.VAE_2_1,
+        text_encoder=family.UMT5_XXL,
+        transformer_2=transformer if experts == 2 else None,
+        image_encoder=family.CLIP_VIT_H if sees else None,
+        expand_timesteps=by_token,
+    )
+
+
 # fmt: off
 PRESETS = {
     preset.name: preset
@@ -59,6 +131,25 @@ PRESETS = {
         Preset(name="world",  folder=WEIGHTS / "world",  size="64x64", num_frames=17, fps=12,
                # limits                                                            samples best with
                max_num_frames=25, max_side=128, small_vocabulary=True,            num_steps=24, guidance=3.0),
+        _wan("wan2.1-t2v-1.3b",      "Wan2.1-T2V-1.3B-Diffusers",      _configs(family.T2V_1_3B), shift=5.0,
+             alternatives={"readme": {"shift": 8.0, "guidance": 6.0}, "hub": {"shift": 3.0}}),
+        _wan("wan2.1-t2v-14b",       "Wan2.1-T2V-14B-Diffusers",       _configs(family.T2V_14B), shift=5.0,
+             size="1280x720", alternatives={"hub": {"shift": 3.0}}),
+        _wan("wan2.1-i2v-14b-480p",  "Wan2.1-I2V-14B-480P-Diffusers",  _configs(family.I2V_14B), shift=3.0,
+             num_steps=40, negative_prefix="镜头晃动，", alternatives={"hub": {"shift": 3.0, "num_steps": 50}}),
+        _wan("wan2.1-i2v-14b-720p",  "Wan2.1-I2V-14B-720P-Diffusers",  _configs(family.I2V_14B), shift=5.0,
+             size="1280x720", num_steps=40, negative_prefix="镜头晃动，",
+             alternatives={"hub": {"shift": 3.0, "num_steps": 50}}),
+        _wan("wan2.1-flf2v-14b",     "Wan2.1-FLF2V-14B-720P-diffusers", _configs(family.FLF2V_14B), shift=16.0,
+             size="1280x720", negative_prefix="镜头切换，", alternatives={"hub": {"shift": 16.0}}),
+        _wan("wan2.2-ti2v-5b",       "Wan2.2-TI2V-5B-Diffusers",       _configs(family.TI2V_5B), shift=5.0,
+             size="1280x704", num_frames=121, fps=24.0, alternatives={"hub": {"shift": 5.0}}),
+        _wan("wan2.2-t2v-a14b",      "Wan2.2-T2V-A14B-Diffusers",      _configs(family.T2V_14B, experts=2), shift=12.0,
+             size="1280x720", num_steps=40, guidance=4.0, guidance_2=3.0, boundary=0.875,
+             alternatives={"hub": {"shift": 3.0}}),
+        _wan("wan2.2-i2v-a14b",      "Wan2.2-I2V-A14B-Diffusers",      _configs(family.I2V_A14B, experts=2), shift=5.0,
+             size="1280x720", num_steps=40, guidance=3.5, guidance_2=3.5, boundary=0.9,
+             alternatives={"hub": {"shift": 3.0}}),
     )
 }
 # fmt: on
@@ -113,12 +204,15 @@ def _preset_of_folder(folder: Path) -> Preset:
 def _read_card(card: Path) -> dict[str, Any]:
     """The fields of a Preset in a folder's card. Raises ValueError for words that a Preset does not have."""
     words = json.loads(card.read_text(encoding="utf-8"))
-    known = {field.name for field in fields(Preset)} - {"name", "folder"}
+    known = {field.name for field in fields(Preset)} - {"name", "folder", "repo", "configs", "alternatives"}
     if not isinstance(words, dict) or set(words) - known:
         raise ValueError(f"expected the words {', '.join(sorted(known))}")
     for name, value in words.items():
         if name == "size":
             parse_size(value)
+        elif name in ("licence", "negative_prompt"):
+            if not isinstance(value, str):
+                raise ValueError(f"{name} is {value!r}")
         elif not isinstance(value, (int, float)) and value is not None:
             raise ValueError(f"{name} is {value!r}")
     return words

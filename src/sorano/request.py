@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sorano.errors import RequestError
-from sorano.presets import DEFAULT_PRESET, Preset
+from sorano.plan.model import ModelConfigs
+from sorano.presets import DEFAULT_PRESET, PRESETS, Preset
 from sorano.shapes import VideoShape, format_size, nearest_num_frames, nearest_size, parse_size, pixel_grid
 
 MAX_PROMPT_CHARACTERS = 4000  # far beyond the 512 tokens that a model reads; the exact limit is checked there
@@ -24,6 +25,7 @@ MAX_SECONDS = 3600.0
 MAX_FPS = 120.0
 MAX_STEPS = 1000
 MAX_GUIDANCE = 100.0
+MAX_SHIFT = 1000.0
 MAX_SEED = 2**63 - 1
 MAX_UPSCALE = 16
 MIN_OUTPUT_HEIGHT = 256  # pixels; what upscale="auto" reaches, so that a chat shows more than a stamp
@@ -36,8 +38,9 @@ class Request:
     """A video to make. Raises RequestError, with the next step, for a value that cannot be made."""
 
     prompt: str
-    negative_prompt: str = ""
+    negative_prompt: str | None = None  # None: the preset's
     image: str | Path | None = None  # the first frame
+    last: str | Path | None = None  # the last frame
     # what to make
     seconds: float | None = None
     fps: float | None = None
@@ -47,6 +50,9 @@ class Request:
     seed: int | None = None  # None: drawn once, then recorded
     num_steps: int | None = None
     guidance: float | None = None
+    guidance_2: float | None = None  # of the second expert, where a model has two
+    shift: float | None = None  # towards more noise; what larger videos need
+    settings: str | None = None  # a preset's other settings by name: "hub"
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps", "xpu"
     # the file
     output: str | Path | None = None  # None: named after the prompt and the seed
@@ -57,12 +63,14 @@ class Request:
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
-        _check_text("negative_prompt", self.negative_prompt)
+        _check_text("negative_prompt", self.negative_prompt or "")
         if not self.prompt.strip():
             raise RequestError("the prompt is empty", 'say what to see: "a red ball bounces on the grass at sunset"')
         _check_number("seconds", self.seconds, above=0, most=MAX_SECONDS)
         _check_number("fps", self.fps, above=0, most=MAX_FPS)
         _check_number("guidance", self.guidance, least=0, most=MAX_GUIDANCE)
+        _check_number("guidance_2", self.guidance_2, least=0, most=MAX_GUIDANCE)
+        _check_number("shift", self.shift, above=0, most=MAX_SHIFT)
         _check_whole("num_steps", self.num_steps, 1, MAX_STEPS)
         _check_whole("seed", self.seed, 0, MAX_SEED)
         if self.size is not None:
@@ -77,9 +85,10 @@ class Request:
         for name in ("output", "sheet", "overwrite"):
             del words[name]
         words["preset"] = Path(self.preset).name
-        words["image"] = Path(self.image).name if self.image is not None else None
+        for name in ("image", "last"):
+            words[name] = Path(words[name]).name if words[name] is not None else None
         if self.private:
-            del words["prompt"], words["negative_prompt"], words["image"]
+            del words["prompt"], words["negative_prompt"], words["image"], words["last"]
         return words
 
 
@@ -110,14 +119,18 @@ class Resolved:
         return self.shape.width * self.upscale, self.shape.height * self.upscale
 
 
-def resolve(request: Request, preset: Preset, *, grid: int | None = None) -> Resolved:
+def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = None) -> Resolved:
     """Fills in what the request leaves open, from the preset.
 
-    `grid` is the model's grid in pixels (16 for 8x compression and 2 x 2 patches). Raises RequestError, with
-    the nearest value that works, where the preset cannot make the size or the length.
+    `configs` are those of the model's networks: they say its grid in pixels and which pictures it takes. Raises
+    RequestError, with the nearest value that works, where the preset cannot make the size or the length, and with a
+    preset that can where it does not take what is given.
     """
     notes: list[str] = []
-    width, height = _resolve_size(request, preset, grid or pixel_grid(), notes)
+    preset = preset.with_settings(request.settings)
+    if configs is not None:
+        _check_pictures(request, preset, configs)
+    width, height = _resolve_size(request, preset, configs.pixel_grid if configs else pixel_grid(), notes)
     fps, num_frames = _resolve_length(request, preset, notes)
     request = replace(
         request,
@@ -126,7 +139,10 @@ def resolve(request: Request, preset: Preset, *, grid: int | None = None) -> Res
         size=format_size(width, height),
         seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
         num_steps=request.num_steps or preset.num_steps,
+        negative_prompt=preset.negative_prompt if request.negative_prompt is None else request.negative_prompt,
         guidance=preset.guidance if request.guidance is None else float(request.guidance),
+        guidance_2=_resolve_guidance_2(request, preset, configs),
+        shift=preset.shift if request.shift is None else float(request.shift),
         upscale=_resolve_upscale(request.upscale, width, height, notes),
     )
     return Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes))
@@ -141,6 +157,36 @@ def slug(prompt: str, limit: int = 48) -> str:
             return name or word[:limit]
         name = f"{name}-{word}" if name else word
     return name or "video"
+
+
+def _check_pictures(request: Request, preset: Preset, configs: ModelConfigs) -> None:
+    """Raises RequestError where a picture is given that the model does not take, or missing where it needs one."""
+    wanted = {"--image": (request.image, configs.first_picture), "--last": (request.last, configs.last_picture)}
+    for flag, (given, takes) in wanted.items():
+        place = "a first picture" if flag == "--image" else "a last picture"
+        if given is not None and takes == "none":
+            able = [other.name for other in PRESETS.values() if _takes(other, flag)]
+            raise RequestError(f"preset {preset.name} does not take {place}", f"these do: {', '.join(able)}")
+        if given is None and takes == "required":
+            raise RequestError(f"preset {preset.name} needs {place}", f"give {flag} picture.png")
+    if request.last is not None and request.image is None:
+        raise RequestError("a last picture needs a first one", "give --image first.png as well")
+
+
+def _takes(preset: Preset, flag: str) -> bool:
+    configs = preset.configs or preset.read_configs()
+    return (configs.first_picture if flag == "--image" else configs.last_picture) != "none"
+
+
+def _resolve_guidance_2(request: Request, preset: Preset, configs: ModelConfigs | None) -> float | None:
+    if configs is None or configs.transformer_2 is None:
+        if request.guidance_2 is not None:
+            raise RequestError(f"preset {preset.name} has one transformer and no second guidance", "use --guidance")
+        return None
+    if request.guidance_2 is not None:
+        return float(request.guidance_2)
+    first = preset.guidance if request.guidance is None else request.guidance
+    return float(first if preset.guidance_2 is None or request.guidance is not None else preset.guidance_2)
 
 
 def _resolve_size(request: Request, preset: Preset, grid: int, notes: list[str]) -> tuple[int, int]:

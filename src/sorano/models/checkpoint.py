@@ -28,20 +28,38 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sorano.errors import CheckpointError
-from sorano.models.config import DIFFUSERS_VERSION, TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.config import (
+    DIFFUSERS_VERSION,
+    ImageEncoderConfig,
+    TextEncoderConfig,
+    TransformerConfig,
+    VaeConfig,
+)
+from sorano.models.image_encoder import ImageEncoder, ImageProcessor, weight_name
 from sorano.models.text_encoder import TextEncoder, Tokenizer
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
 
-PARTS = {
+PARTS = {  # in every folder
     "scheduler": ("diffusers", "UniPCMultistepScheduler"),
     "text_encoder": ("transformers", "UMT5EncoderModel"),
     "tokenizer": ("transformers", "PreTrainedTokenizerFast"),
     "transformer": ("diffusers", "WanTransformer3DModel"),
     "vae": ("diffusers", "AutoencoderKLWan"),
 }
+MORE_PARTS = {  # in folders of image to video (2.1), and of two experts (2.2 A14B)
+    "image_encoder": ("transformers", "CLIPVisionModel"),
+    "image_processor": ("transformers", "CLIPImageProcessor"),
+    "transformer_2": ("diffusers", "WanTransformer3DModel"),
+}
 PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
-WEIGHTS = {"text_encoder": "model", "transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+WEIGHTS = {
+    "text_encoder": "model",
+    "image_encoder": "model",
+    "transformer": "diffusion_pytorch_model",
+    "transformer_2": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 FLOAT32 = ("scale_shift_table", "time_embedder", "time_proj", "norm", "relative_attention_bias")
 """Parts of names whose weights stay float32 in any compute dtype: they are small, and their errors are not."""
@@ -61,6 +79,17 @@ class Bundle:
     expand_timesteps: bool  # a timestep for each token: known latents are tokens at timestep 0 (Wan 2.2 TI2V)
     folder: Path | None = None
     digests: dict[str, str] = field(default_factory=dict)  # those that were checked: file to SHA-256
+    # two experts (Wan 2.2 A14B): below the boundary, a share of the timesteps, the second takes over
+    transformer_2: VideoTransformer | None = None
+    boundary: float | None = None
+    # image to video of Wan 2.1
+    image_encoder: ImageEncoder | None = None
+    image_processor: ImageProcessor | None = None
+
+    @property
+    def takes(self) -> str:
+        """How the networks take what is given of a video: as "tokens", as "channels", or not at all: "nothing"."""
+        return "tokens" if self.expand_timesteps else "channels" if self.transformer.config.condition_channels else "nothing"
 
 
 def load(
@@ -77,68 +106,75 @@ def load(
     folder = Path(folder)
     index = _read_index(folder)
     check_digests(folder, digests or {})
-    transformer = _load_network(folder, "transformer", TransformerConfig.from_dict, VideoTransformer, dtype, device)
-    vae = _load_network(folder, "vae", VaeConfig.from_dict, VideoAutoencoder, dtype, device)
-    text_encoder = _load_network(folder, "text_encoder", TextEncoderConfig.from_dict, TextEncoder, dtype, device)
+
+    def network(name: str, read_config: Callable[[Mapping[str, Any]], Any], build: Callable[[Any], Network]) -> Network:
+        return _load_network(folder, name, read_config, build, dtype, device)
+
+    has = {name: any(index.get(name) or []) for name in MORE_PARTS}  # [null, null] stands for what is not there
+    transformer = network("transformer", TransformerConfig.from_dict, VideoTransformer)
+    transformer_2, boundary = None, None
+    if has["transformer_2"]:
+        transformer_2 = network("transformer_2", TransformerConfig.from_dict, VideoTransformer)
+        boundary = _read_boundary(folder, index)
+    image_encoder, image_processor = None, None
+    if transformer.config.image_dim is not None:
+        if not has["image_encoder"]:
+            raise CheckpointError(f"{folder} has no image_encoder, and its transformer attends to images", _FETCH_AGAIN)
+        image_encoder = network("image_encoder", ImageEncoderConfig.from_dict, ImageEncoder)
+        image_processor = ImageProcessor.from_dict(_read_json(folder / "image_processor" / "preprocessor_config.json"))
     return Bundle(
         transformer=transformer,
-        vae=vae,
-        text_encoder=text_encoder,
+        vae=network("vae", VaeConfig.from_dict, VideoAutoencoder),
+        text_encoder=network("text_encoder", TextEncoderConfig.from_dict, TextEncoder),
         tokenizer=_load_tokenizer(folder / "tokenizer" / "tokenizer.json"),
         scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),
         expand_timesteps=bool(index.get("expand_timesteps", False)),
         folder=folder,
         digests=dict(digests or {}),
+        transformer_2=transformer_2,
+        boundary=boundary,
+        image_encoder=image_encoder,
+        image_processor=image_processor,
     )
 
 
-def save(
-    folder: str | Path,
-    *,
-    transformer: VideoTransformer,
-    vae: VideoAutoencoder,
-    text_encoder: TextEncoder,
-    tokenizer: Tokenizer,
-    scheduler_config: Mapping[str, Any],
-    expand_timesteps: bool = True,
-    dtype: torch.dtype | None = None,
-) -> None:
+def save(folder: str | Path, bundle: Bundle, *, dtype: torch.dtype | None = None) -> None:
     """Write a diffusers folder, its weights in `dtype` (as they are unless told), the text encoder's as they are.
 
-    An old folder is replaced at the end.
-
-    Files that are not part of the layout (a model card, say) are kept.
+    An old folder is replaced at the end. Files that are not part of the layout (a model card, say) are kept.
     """
     folder = Path(folder)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    networks: dict[str, VideoTransformer | VideoAutoencoder | TextEncoder] = {
-        "transformer": transformer,
-        "vae": vae,
-        "text_encoder": text_encoder,
-    }
+    networks = {name: getattr(bundle, name) for name in WEIGHTS if getattr(bundle, name) is not None}
     for name, network in networks.items():
         _write_json(partial / name / "config.json", network.config.to_dict())
-        # transformers computes in whatever dtype it finds, so a text encoder in half precision would not be ours
-        stored = None if name == "text_encoder" else dtype
+        # transformers computes in whatever dtype it finds, so an encoder in half precision would not be ours
+        stored = None if name.endswith("encoder") else dtype
         tensors = {key: _for_file(tensor, stored) for key, tensor in network.state_dict().items()}
         save_file(tensors, partial / name / f"{WEIGHTS[name]}.safetensors", metadata={"format": "pt"})
-    tokenizer.save(partial / "tokenizer")
-    _write_json(partial / "scheduler" / "scheduler_config.json", dict(scheduler_config))
-    parts = {name: list(classes) for name, classes in PARTS.items()}
-    parts["scheduler"][1] = scheduler_config["_class_name"]
-    _write_json(
-        partial / "model_index.json",
-        {
-            "_class_name": "WanPipeline",
-            "_diffusers_version": DIFFUSERS_VERSION,
-            "boundary_ratio": None,
-            "expand_timesteps": expand_timesteps,
-            **parts,
-            "transformer_2": [None, None],
-        },
-    )
+    bundle.tokenizer.save(partial / "tokenizer")
+    _write_json(partial / "scheduler" / "scheduler_config.json", dict(bundle.scheduler_config))
+    if bundle.image_processor is not None:
+        _write_json(partial / "image_processor" / "preprocessor_config.json", bundle.image_processor.to_dict())
+    _write_json(partial / "model_index.json", _index_of(bundle))
     _replace_folder(partial, folder)
+
+
+def _index_of(bundle: Bundle) -> dict[str, Any]:
+    """The `model_index.json` with which the right stock pipeline loads the folder."""
+    parts: dict[str, list[str | None]] = {name: list(classes) for name, classes in PARTS.items()}
+    parts["scheduler"][1] = bundle.scheduler_config["_class_name"]
+    more = {**MORE_PARTS} if bundle.takes == "channels" else {"transformer_2": MORE_PARTS["transformer_2"]}
+    for name, classes in more.items():
+        parts[name] = [None, None] if getattr(bundle, name) is None else list(classes)
+    return {
+        "_class_name": PIPELINES[bundle.takes == "channels"],
+        "_diffusers_version": DIFFUSERS_VERSION,
+        "boundary_ratio": bundle.boundary,
+        "expand_timesteps": bundle.expand_timesteps,
+        **parts,
+    }
 
 
 def digests_of(folder: str | Path) -> dict[str, str]:
@@ -184,9 +220,18 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder / 'model_index.json'} is of {index.get('_class_name')}, not one of {', '.join(PIPELINES)}"
         )
-    if any(index.get("transformer_2") or []):  # [null, null] in folders of one transformer
-        raise CheckpointError(f"{folder} has two transformers (Wan 2.2 A14B), which are not supported yet")
     return index
+
+
+def _read_boundary(folder: Path, index: Mapping[str, Any]) -> float:
+    """Where the second expert takes over. Folders of one transformer may carry a number too; it means nothing there."""
+    boundary = index.get("boundary_ratio")
+    if not isinstance(boundary, int | float) or not 0 <= boundary <= 1:
+        raise CheckpointError(
+            f"{folder / 'model_index.json'}: boundary_ratio is {boundary!r}, and a folder of two transformers needs"
+            " a number from 0 to 1"
+        )
+    return float(boundary)
 
 
 def _load_network(
@@ -204,7 +249,9 @@ def _load_network(
     wanted = network.state_dict()
     tensors: dict[str, Tensor] = {}
     for key, tensor in _read_tensors(folder / name, WEIGHTS[name]):
-        key = "shared.weight" if key == "encoder.embed_tokens.weight" else key  # UMT5 ties them; files hold either
+        key = _our_name(name, key)
+        if key is None:
+            continue
         if key in wanted and tensor.shape != wanted[key].shape:
             raise CheckpointError(
                 f"{folder / name}: {key} is {list(tensor.shape)} in the file"
@@ -221,12 +268,20 @@ def _load_network(
     return network.requires_grad_(False).eval()
 
 
+def _our_name(part: str, key: str) -> str | None:
+    """What a tensor of a file is called here; None for one that is no weight."""
+    if part == "image_encoder":
+        return weight_name(key)
+    return "shared.weight" if key == "encoder.embed_tokens.weight" else key  # UMT5 ties them; files hold either
+
+
 def _read_network_config(folder: Path, name: str, read_config: Callable[[Mapping[str, Any]], Any]) -> Any:
     path = folder / name / "config.json"
     config = _read_json(path)
     named = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    if named not in (None, PARTS[name][1]):
-        raise CheckpointError(f"{path} is of {named}, not {PARTS[name][1]}")
+    wanted = {**PARTS, **MORE_PARTS}[name][1]
+    if named not in (None, wanted):
+        raise CheckpointError(f"{path} is of {named}, not {wanted}")
     try:
         return read_config(config)
     except (ValueError, TypeError) as error:

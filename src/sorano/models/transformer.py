@@ -27,16 +27,28 @@ from sorano.models.config import MAX_TEXT_TOKENS, TransformerConfig
 from sorano.models.layers import Linear
 from sorano.models.text_encoder import TextTokens
 
+Given = list[tuple[Tensor, Tensor, Tensor | None]]  # keys_BSNK, values_BSNK and bias of a text, and of an image
+
+IMAGE_NORM_EPS = 1e-5  # of the norms around the image's embedding, whatever the config's eps
 MEAN_GELU = 0.2821  # of unit normal numbers: 1 / (2 sqrt(pi))
 
 
 @dataclass(frozen=True)
 class PreparedText:
-    """Keys and values of a prompt for every block, computed once for all steps, and the bias of the pad key."""
+    """Keys and values of a prompt for every block, computed once for all steps, and the bias of the pad key.
+
+    Wan 2.1's image to video also attends to an image, with keys and values of its own.
+    """
 
     keys_BSNK: tuple[Tensor, ...]
     values_BSNK: tuple[Tensor, ...]
     bias_B11S: Tensor
+    image_BSNK: tuple[tuple[Tensor, Tensor], ...] | None = None
+
+    def of_block(self, index: int) -> Given:
+        """What one block attends to."""
+        given = [(self.keys_BSNK[index], self.values_BSNK[index], self.bias_B11S)]
+        return [*given, (*self.image_BSNK[index], None)] if self.image_BSNK is not None else given
 
 
 class VideoTransformer(nn.Module):
@@ -78,14 +90,19 @@ class VideoTransformer(nn.Module):
         x_BLD = self._patch(latent_BCTHW)
         times = TokenTimes(timestep_index_BL, rows_BU6D.shape[1], x_BLD.shape[1])
         for index, block in enumerate(self.blocks):
-            kv = text.keys_BSNK[index], text.values_BSNK[index]
-            x_BLD = block(x_BLD, rows_BU6D, times, turns, kv, text.bias_B11S, latent_BCTHW.dtype)
+            x_BLD = block(x_BLD, rows_BU6D, times, turns, text.of_block(index), latent_BCTHW.dtype)
         shift, scale = (self.scale_shift_table.float() + time_BUD[:, :, None]).unbind(2)
         y_BLD = modulated_norm(x_BLD, shift, scale, times, self.config.eps, latent_BCTHW.dtype)
         return self._unpatch(self.proj_out(y_BLD), grid)
 
-    def prepare_text(self, text: TextTokens, dtype: torch.dtype | None = None) -> PreparedText:
-        """What every block needs of a text; pass it as `text` to skip this at each step of a sampling loop."""
+    def prepare_text(
+        self, text: TextTokens, dtype: torch.dtype | None = None, *, image_BSD: Tensor | None = None
+    ) -> PreparedText:
+        """What every block needs of a text; pass it as `text` to skip this at each step of a sampling loop.
+
+        A network of Wan 2.1's image to video also needs `image_BSD`, the image encoder's tokens of the given image (of
+        the first and the last, one after the other, where it was trained on both), one for each text or one for all.
+        """
         text_BSD = text.text_BSD if dtype is None else text.text_BSD.to(dtype)
         text_BSD = self.condition_embedder.text_embedder(text_BSD)
         pairs = [block.attn2.keys_values(text_BSD) for block in self._blocks()]
@@ -93,7 +110,20 @@ class VideoTransformer(nn.Module):
         if text_BSD.dtype != torch.float32 and not keeps_float32_bias(text_BSD.device):
             bias_BS = torch.cat(split_bias(bias_BS, text_BSD.dtype), dim=1)
             pairs = [(torch.cat([k, k], dim=1), torch.cat([v, v], dim=1)) for k, v in pairs]
-        return PreparedText(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), bias_BS[:, None, None])
+        image = self._prepare_image(image_BSD, len(text_BSD), text_BSD.dtype)
+        return PreparedText(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), bias_BS[:, None, None], image)
+
+    def _prepare_image(
+        self, image_BSD: Tensor | None, batch: int, dtype: torch.dtype
+    ) -> tuple[tuple[Tensor, Tensor], ...] | None:
+        embedder = self.condition_embedder.image_embedder
+        if (image_BSD is None) != (embedder is None):
+            raise ValueError("image tokens belong to networks with an image_dim, and those cannot do without them")
+        if image_BSD is None or embedder is None:
+            return None
+        image_BSD = embedder(image_BSD.to(dtype))
+        pairs = [block.attn2.image_keys_values(image_BSD) for block in self._blocks()]
+        return tuple((k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in pairs)
 
     def reset_parameters(self) -> None:
         """Initialise for training: Wan's scheme, but every residual branch starts at zero (DiT, arXiv:2212.09748)."""
@@ -190,9 +220,9 @@ class Block(nn.Module):
         super().__init__()
         self.eps = config.eps
         self.attn1 = Attention(config)
-        self.attn2 = Attention(config)
+        self.attn2 = CrossAttention(config)
         self.norm2 = AffineNorm(config.width, config.eps) if config.cross_attn_norm else nn.Identity()
-        self.ffn = FeedForward(config.width, config.ffn_dim)
+        self.ffn = FeedForward(config.width, config.ffn_dim, config.width)
         self.scale_shift_table = nn.Parameter(torch.empty(1, 6, config.width))
 
     def forward(
@@ -201,8 +231,7 @@ class Block(nn.Module):
         rows_BU6D: Tensor,
         times: TokenTimes,
         turns: Rotation,
-        text_kv: tuple[Tensor, Tensor],
-        text_bias: Tensor,
+        given: Given,
         dtype: torch.dtype,
     ) -> Tensor:
         rows = (rows_BU6D + self.scale_shift_table.float()).unbind(2)
@@ -211,7 +240,7 @@ class Block(nn.Module):
         x_BLD = gated_sum(x_BLD, self.attn1.to_video(y, turns), gate, times)
 
         y = self.norm2(x_BLD).to(dtype)
-        x_BLD = x_BLD + self.attn2.to_text(y, *text_kv, text_bias)
+        x_BLD = x_BLD + self.attn2.to_given(y, given)
 
         shift, scale, gate = rows[3:]
         y = modulated_norm(x_BLD, shift, scale, times, self.eps, dtype)
@@ -239,25 +268,43 @@ class Attention(nn.Module):
         v = self.to_v(x_BLD).unflatten(-1, (self.num_heads, -1))
         return self._out(attention(q, k, v))
 
-    def keys_values(self, text_BSD: Tensor) -> tuple[Tensor, Tensor]:
-        k = norm_heads(self.to_k(text_BSD), self.norm_k.weight, self.num_heads, self.eps)
-        return k, self.to_v(text_BSD).unflatten(-1, (self.num_heads, -1))
-
-    def to_text(self, x_BLD: Tensor, k_BSNK: Tensor, v_BSNK: Tensor, bias_B11S: Tensor) -> Tensor:
-        q = norm_heads(self.to_q(x_BLD), self.norm_q.weight, self.num_heads, self.eps)
-        return self._out(attention(q, k_BSNK, v_BSNK, bias_B11S))
-
     def _out(self, y_BLNK: Tensor) -> Tensor:
         out: Tensor = self.to_out(y_BLNK.flatten(-2))
         return out
 
 
-class FeedForward(nn.Module):
-    """Linear, GELU (tanh), Linear."""
+class CrossAttention(Attention):
+    """Attention to what is given: a text, and in Wan 2.1's image to video an image beside it."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        if config.added_kv_proj_dim is not None:
+            self.add_k_proj = Linear(config.added_kv_proj_dim, config.width)
+            self.add_v_proj = Linear(config.added_kv_proj_dim, config.width)
+            self.norm_added_k = RMSNormWeight(config.width)
+
+    def keys_values(self, text_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        k = norm_heads(self.to_k(text_BSD), self.norm_k.weight, self.num_heads, self.eps)
+        return k, self.to_v(text_BSD).unflatten(-1, (self.num_heads, -1))
+
+    def image_keys_values(self, image_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        k = norm_heads(self.add_k_proj(image_BSD), self.norm_added_k.weight, self.num_heads, self.eps)
+        return k, self.add_v_proj(image_BSD).unflatten(-1, (self.num_heads, -1))
+
+    def to_given(self, x_BLD: Tensor, given: Given) -> Tensor:
+        q = norm_heads(self.to_q(x_BLD), self.norm_q.weight, self.num_heads, self.eps)
+        y, *others = (attention(q, k, v, bias) for k, v, bias in given)
+        for other in others:
+            y = y + other
+        return self._out(y)
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, approximate: str = "tanh") -> None:
         super().__init__()
-        self.net = nn.ModuleList([GeluLinear(width, hidden), nn.Identity(), Linear(hidden, width)])
+        self.net = nn.ModuleList([GeluLinear(inputs, hidden, approximate), nn.Identity(), Linear(hidden, outputs)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.net:
@@ -266,12 +313,13 @@ class FeedForward(nn.Module):
 
 
 class GeluLinear(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, inputs: int, hidden: int, approximate: str) -> None:
         super().__init__()
-        self.proj = Linear(width, hidden)
+        self.proj = Linear(inputs, hidden)
+        self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
+        return F.gelu(self.proj(x), approximate=self.approximate)
 
 
 class ConditionEmbedder(nn.Module):
@@ -284,6 +332,7 @@ class ConditionEmbedder(nn.Module):
         self.time_embedder = Mlp(config.freq_dim, width)
         self.time_proj = Linear(width, 6 * width)
         self.text_embedder = TextMlp(config.text_dim, width)
+        self.image_embedder = ImageEmbedder(config.image_dim, config) if config.image_dim is not None else None
 
     def time(self, timestep_BU: Tensor) -> tuple[Tensor, Tensor]:
         """The embedding [B, U, D] of each distinct timestep, and its six modulation rows [B, U, 6, D]."""
@@ -314,6 +363,34 @@ class TextMlp(Mlp):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.linear_2(F.gelu(self.linear_1(x), approximate="tanh"))
         return y
+
+
+class ImageEmbedder(nn.Module):
+    """The image encoder's tokens [B, S, image_dim] at the width of the network, between two norms.
+
+    Where a first and a last image are given, their tokens follow each other and know by a table which is which.
+    """
+
+    def __init__(self, image_dim: int, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm1 = AffineNorm(image_dim, IMAGE_NORM_EPS)
+        self.ff = FeedForward(image_dim, image_dim, config.width, approximate="none")
+        self.norm2 = AffineNorm(config.width, IMAGE_NORM_EPS)
+        if config.pos_embed_seq_len is not None:
+            self.pos_embed = nn.Parameter(torch.zeros(1, config.pos_embed_seq_len, image_dim))
+        else:
+            self.pos_embed = None
+
+    def forward(self, image_BSD: Tensor) -> Tensor:
+        if self.pos_embed is not None:
+            if image_BSD.shape[1] != self.pos_embed.shape[1]:
+                raise ValueError(
+                    f"the network attends to {self.pos_embed.shape[1]} image tokens: a first and a last image,"
+                    f" and {image_BSD.shape[1]} were given"
+                )
+            image_BSD = image_BSD + self.pos_embed.to(image_BSD.dtype)
+        y: Tensor = self.norm2(self.ff(self.norm1(image_BSD).to(image_BSD.dtype)))
+        return y.to(image_BSD.dtype)
 
 
 class RMSNormWeight(nn.Module):

@@ -104,11 +104,14 @@ def _estimate(
     transformer, vae, text = configs.transformer, configs.vae, configs.text_encoder
     latent = shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
     tokens = min(TEXT_TOKENS, MAX_TEXT_TOKENS)
-    denoise_flops = num_steps * transformer.flops(latent, batch=branches, text_tokens=tokens)
+    images = configs.image_encoder.num_tokens if configs.image_encoder else 0
+    if transformer.pos_embed_seq_len is not None:
+        images = transformer.pos_embed_seq_len  # of a first and a last picture
+    denoise_flops = num_steps * transformer.flops(latent, batch=branches, text_tokens=tokens, image_tokens=images)
     decode_flops = vae.decode_flops(shape)
     layers = num_steps * transformer.num_layers + text.num_layers
     per_layer = SECONDS_PER_LAYER[machine.on_cpu]
-    weights = sum(part.weight_bytes(machine.bytes_per_value) for part in (transformer, vae, text))
+    weights = sum(network.weight_bytes(machine.bytes_per_value) for network in configs.networks())
     pixels = shape.num_frames * shape.height * shape.width
     latents_at_once = decode_chunk(shape, latent.num_frames)
     chunk = VideoShape(video_frames(latents_at_once + 1), shape.height, shape.width)  # and what it remembers

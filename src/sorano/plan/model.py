@@ -1,4 +1,4 @@
-"""The configurations of a diffusers folder, read without loading a weight."""
+"""What the networks of a model are made of: official configurations, or those of a diffusers folder, without a weight."""
 
 from __future__ import annotations
 
@@ -9,26 +9,48 @@ from pathlib import Path
 from typing import Any
 
 from sorano.errors import CheckpointError
-from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.config import ImageEncoderConfig, TextEncoderConfig, TransformerConfig, VaeConfig
 from sorano.shapes import pixel_grid
 
 
 @dataclass(frozen=True)
 class ModelConfigs:
-    """What the networks of a folder are made of."""
+    """What the networks of a folder are made of, and how they work together."""
 
     transformer: TransformerConfig
     vae: VaeConfig
     text_encoder: TextEncoderConfig
+    transformer_2: TransformerConfig | None = None  # the expert for low noise
+    image_encoder: ImageEncoderConfig | None = None
+    expand_timesteps: bool = False  # a timestep for each token
 
     @classmethod
     def of_folder(cls, folder: Path) -> ModelConfigs:
-        """Reads the three `config.json`. Raises CheckpointError naming the one missing or not understood."""
+        """Reads every `config.json`. Raises CheckpointError naming the one missing or not understood."""
+        index = _read_json(folder / "model_index.json")
+        transformer = _read(folder / "transformer" / "config.json", TransformerConfig)
+        has_second = any(index.get("transformer_2") or [])
+        sees = transformer.image_dim is not None
         return cls(
-            transformer=_read(folder / "transformer" / "config.json", TransformerConfig),
+            transformer=transformer,
             vae=_read(folder / "vae" / "config.json", VaeConfig),
             text_encoder=_read(folder / "text_encoder" / "config.json", TextEncoderConfig),
+            transformer_2=_read(folder / "transformer_2" / "config.json", TransformerConfig) if has_second else None,
+            image_encoder=_read(folder / "image_encoder" / "config.json", ImageEncoderConfig) if sees else None,
+            expand_timesteps=bool(index.get("expand_timesteps", False)),
         )
+
+    @property
+    def first_picture(self) -> str:
+        """Whether the video can, must or cannot ("optional", "required", "none") begin with a given picture."""
+        return "optional" if self.expand_timesteps else "required" if self.transformer.condition_channels else "none"
+
+    @property
+    def last_picture(self) -> str:
+        """The same of the picture that it ends with. Two experts of image to video take one and do without."""
+        if self.transformer.pos_embed_seq_len is not None:
+            return "required"
+        return "optional" if self.transformer.condition_channels and self.image_encoder is None else "none"
 
     @property
     def pixel_grid(self) -> int:
@@ -37,16 +59,28 @@ class ModelConfigs:
 
     def parameters(self) -> int:
         """Weights of all networks."""
-        return self.transformer.parameters() + self.vae.parameters() + self.text_encoder.parameters()
+        return sum(network.parameters() for network in self.networks())
+
+    def networks(self) -> list[TransformerConfig | VaeConfig | TextEncoderConfig | ImageEncoderConfig]:
+        """The configuration of every network that there is."""
+        all_of_them = (self.transformer, self.transformer_2, self.vae, self.text_encoder, self.image_encoder)
+        return [network for network in all_of_them if network is not None]
 
 
 def _read(file: Path, kind: Any) -> Any:
+    try:
+        return kind.from_dict(_read_json(file))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{file} does not describe a model that Sorano knows: {error}") from error
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise CheckpointError(f"{file} is missing", "the model folder is incomplete: install or download it again")
     try:
         words = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(words, Mapping):
-            raise ValueError("it holds no object")
-        return kind.from_dict(words)
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{file} does not describe a model that Sorano knows: {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from error
+    if not isinstance(words, Mapping):
+        raise CheckpointError(f"{file} cannot be read: it holds no object")
+    return words

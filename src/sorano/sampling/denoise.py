@@ -13,9 +13,9 @@ from torch import Tensor
 
 from sorano.errors import NumericsError
 from sorano.models.text_encoder import TextTokens
-from sorano.models.transformer import VideoTransformer
+from sorano.models.transformer import PreparedText, VideoTransformer
 from sorano.sampling.guidance import classifier_free
-from sorano.sampling.schedule import Schedule
+from sorano.sampling.schedule import NUM_TRAIN_TIMESTEPS, Schedule
 from sorano.sampling.solver import Solver, Velocity, unipc
 
 
@@ -54,6 +54,15 @@ class Known:
         return tokens.flatten(1).long()
 
 
+@dataclass(frozen=True)
+class LowNoise:
+    """A second network that takes over once the timestep is below `boundary` (Wan 2.2 A14B's two experts)."""
+
+    transformer: VideoTransformer
+    boundary: float  # of the 1000 timesteps, as a share: 0.875
+    guidance: float
+
+
 def _repeat(tensor: Tensor, x: Tensor) -> Tensor:
     repeats = x.shape[0] // tensor.shape[0]
     return tensor.to(x.device).repeat(repeats, *[1] * (tensor.ndim - 1))
@@ -65,21 +74,27 @@ def transformer_velocity(
     schedule: Schedule,
     *,
     known: Known | None = None,
+    beside_BCTHW: Tensor | None = None,
+    image_BSD: Tensor | None = None,
     positions_T: Tensor | Sequence[float] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Velocity:
-    """The network as a velocity(x, sigma) in float32, computing in `dtype`, with the text prepared once."""
-    prepared = transformer.prepare_text(text, dtype)
+    """The network as a velocity(x, sigma) in float32, computing in `dtype`, with the text prepared at the first use."""
+    prepared: list[PreparedText] = []
 
     def velocity(x_BCTHW: Tensor, sigma: float) -> Tensor:
+        if not prepared:
+            prepared.append(transformer.prepare_text(text, dtype, image_BSD=image_BSD))
         timesteps, index_BL = [schedule.timestep(sigma)], None
         if known is not None:
             timesteps.append(0.0)
             index_BL = known.timestep_index(x_BCTHW, transformer.config.patch_size)
             x_BCTHW = known.put_into(x_BCTHW)
+        if beside_BCTHW is not None:
+            x_BCTHW = torch.cat([x_BCTHW, _repeat(beside_BCTHW, x_BCTHW)], dim=1)
         timestep_BU = torch.tensor([timesteps], device=x_BCTHW.device).expand(x_BCTHW.shape[0], -1)
         velocity_BCTHW: Tensor = transformer(
-            x_BCTHW.to(dtype), timestep_BU, prepared, timestep_index_BL=index_BL, positions_T=positions_T
+            x_BCTHW.to(dtype), timestep_BU, prepared[0], timestep_index_BL=index_BL, positions_T=positions_T
         )
         return velocity_BCTHW.float()
 
@@ -95,8 +110,11 @@ def denoise(
     *,
     negative_text: TextTokens | None = None,
     guidance: float = 1.0,
+    low_noise: LowNoise | None = None,
     known_BCTHW: Tensor | None = None,
     known_mask_BTHW: Tensor | None = None,
+    beside_BCTHW: Tensor | None = None,
+    image_BSD: Tensor | None = None,
     positions_T: Tensor | Sequence[float] | None = None,
     solver: Solver = unipc,
     dtype: torch.dtype = torch.float32,
@@ -105,24 +123,32 @@ def denoise(
 
     With `guidance` above 1, `negative_text` (the encoding of "" or of a negative prompt, one for each item or one for
     all) is needed. Where `known_mask_BTHW` is true, `known_BCTHW` is given to the network and stands in every step's
-    latent; the solver's own numbers there are never looked at. `positions_T` are the temporal positions of the latent
-    frames (0, 1, 2 ... unless told). The state stays in float32 whatever `dtype` the network computes in. Raises
-    NumericsError as soon as a step is not finite.
+    latent; the solver's own numbers there are never looked at. Networks of Wan's image to video take what is given
+    otherwise: as channels `beside_BCTHW` the latent, and (2.1) as tokens `image_BSD` of an image encoder.
+    `positions_T` are the temporal positions of the latent frames (0, 1, 2 ... unless told). The state stays in float32
+    whatever `dtype` the network computes in. Raises NumericsError as soon as a step is not finite.
     """
     batch = noise_BCTHW.shape[0]
     known = None
     if known_BCTHW is not None and known_mask_BTHW is not None and bool(known_mask_BTHW.any()):
         known = Known(known_BCTHW, known_mask_BTHW)
-    guided = guidance > 1
-    if guided and negative_text is None:
-        raise ValueError("guidance above 1 needs negative_text: the encoding of an empty prompt will do")
-    if guided and negative_text is not None:
-        text = TextTokens.cat([_for_each(text, batch), _for_each(negative_text, batch)])
-    else:
-        text = _for_each(text, batch)
-    velocity = transformer_velocity(transformer, text, schedule, known=known, positions_T=positions_T, dtype=dtype)
-    if guided:
-        velocity = classifier_free(velocity, guidance)
+
+    def guided(network: VideoTransformer, guidance: float) -> Velocity:
+        prompts = _for_each(text, batch)
+        if guidance > 1:
+            if negative_text is None:
+                raise ValueError("guidance above 1 needs negative_text: the encoding of an empty prompt will do")
+            prompts = TextTokens.cat([prompts, _for_each(negative_text, batch)])
+        velocity = transformer_velocity(
+            network, prompts, schedule, known=known, beside_BCTHW=beside_BCTHW, image_BSD=image_BSD,
+            positions_T=positions_T, dtype=dtype,
+        )  # fmt: skip
+        return classifier_free(velocity, guidance) if guidance > 1 else velocity
+
+    velocity = guided(transformer, guidance)
+    if low_noise is not None:
+        after = guided(low_noise.transformer, low_noise.guidance)
+        velocity = by_noise(velocity, after, schedule, low_noise.boundary)
     steps = solver(velocity, noise_BCTHW.float(), schedule.sigmas)
     for index, (sigma, x) in enumerate(steps, start=1):
         if not bool(torch.isfinite(x).all()):
@@ -133,6 +159,15 @@ def denoise(
             )
         latent = x if known is None else known.put_into(x)
         yield Step(index, schedule.num_steps, sigma, latent)
+
+
+def by_noise(high: Velocity, low: Velocity, schedule: Schedule, boundary: float) -> Velocity:
+    """`high` while the timestep is at least `boundary` of the whole range, then `low`."""
+
+    def velocity(x: Tensor, sigma: float) -> Tensor:
+        return (high if schedule.timestep(sigma) >= boundary * NUM_TRAIN_TIMESTEPS else low)(x, sigma)
+
+    return velocity
 
 
 def _for_each(text: TextTokens, batch: int) -> TextTokens:

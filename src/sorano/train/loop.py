@@ -61,8 +61,8 @@ class LoopConfig:
     warmup_steps: int = 50
     decay_fraction: float = 1.0  # share of the run, at its end, over which the rate falls (half cosine)
     final_rate: float = 0.02  # of the peak
-    # optimizer (AdamW)
-    betas: tuple[float, float] = (0.9, 0.95)
+    # optimizers (`sorano.train.optimizer`)
+    betas: tuple[float, float] = (0.9, 0.95)  # of AdamW
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999  # of the averaged weights, reached after a warm-up of (1 + n) / (10 + n)
