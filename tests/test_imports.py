@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "sampling": FOUNDATION | {"models", "sampling"},
     "plan": FOUNDATION | CONFIG | {"plan"},
     "device": FOUNDATION | {"plan"},
+    "fetch": FOUNDATION | {"presets", "__init__"},
+    "hub": FOUNDATION | {"presets", "plan", "fetch"},
     "conditions": FOUNDATION | {"models", "sampling", "video"},
     "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},

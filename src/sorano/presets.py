@@ -27,6 +27,10 @@ class Preset:
 
     name: str
     folder: Path
+    # where it comes from
+    repo: str | None = None  # of the hub; None: it comes with Sorano, or is a folder of the user's own
+    licence: str = "Apache-2.0"
+    download_bytes: int | None = None
     # what it was trained on
     size: str = "832x480"
     num_frames: int = 81
