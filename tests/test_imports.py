@@ -16,8 +16,7 @@ CONFIG = {"models/config", "models/family"}  # torch-free, so that plans need no
 MAY_IMPORT = {
     "errors": set(),
     "shapes": {"errors"},
-    "presets": FOUNDATION | CONFIG | {"plan/model", "hub"},
-    "hub": FOUNDATION | CONFIG | {"presets", "plan"},
+    "presets": FOUNDATION | CONFIG | {"plan/model"},
     "request": FOUNDATION | {"presets", "plan/model"},
     "video": FOUNDATION,
     "models/config": FOUNDATION,
@@ -26,11 +25,13 @@ MAY_IMPORT = {
     "sampling": FOUNDATION | {"models", "sampling"},
     "plan": FOUNDATION | CONFIG | {"plan"},
     "device": FOUNDATION | {"plan"},
+    "fetch": FOUNDATION | {"presets", "__init__"},
+    "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch"},
     "conditions": FOUNDATION | {"models", "sampling", "video"},
     "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "generate": FOUNDATION
-    | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "__init__"},
+    | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "__init__"},
     "__init__": FOUNDATION | {"generate", "request", "video", "presets"},
     "cli": None,  # anything
     "__main__": {"cli"},

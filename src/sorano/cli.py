@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -272,6 +272,106 @@ def score(
         print(json.dumps(report.to_dict()) if as_json else report.table())
 
 
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="A preset, or a diffusers folder on the hub as OWNER/NAME.")],
+    check: Annotated[bool, typer.Option("--check", help="Read every byte again, not only files that changed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the path.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")] = False,
+) -> None:
+    """Fetch open weights, check their digests, and keep them for use offline.
+
+    stdout gets the path of the folder. What was interrupted goes on where it was.
+    """
+    with errors_said(f"what came is kept; sorano pull {name} goes on where it was"):
+        from sorano import hub
+
+        with Bars(_download_bar, quiet=quiet) as bars:
+            folder = hub.pull(name, check=check, progress=bars.show, say=(lambda text: None) if quiet else _say)
+        print(json.dumps(hub.show(name), ensure_ascii=False) if as_json else _absolute(folder))
+
+
+@app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
+) -> None:
+    """List the models: what is on this machine, what can be pulled, and their sizes."""
+    with errors_said():
+        from sorano import hub
+        from sorano.plan.generate import format_bytes
+
+        models = hub.list_models()
+        if as_json:
+            print(json.dumps({"models": [model.to_dict() for model in models]}, ensure_ascii=False))
+            return
+        width = max(len(model.name) for model in models)
+        for model in models:
+            size = model.disk_bytes or model.download_bytes
+            size_said = format_bytes(size) if size is not None else "size not known"
+            print(f"{model.name:<{width}}  {model.state:<10}  {size_said:>14}  {model.repo or 'comes with Sorano'}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A preset, a pulled OWNER/NAME, or a video that Sorano made.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+) -> None:
+    """Show what a model is and needs, or how a video was made."""
+    with errors_said():
+        if Path(name).is_file() or Path(name).suffix == ".mp4":
+            from sorano.video import read_metadata
+
+            shown = read_metadata(name)
+        else:
+            from sorano import hub
+
+            shown = hub.show(name)
+        print(json.dumps(shown, ensure_ascii=False) if as_json else "\n".join(_lines(shown)))
+
+
+@app.command("rm")
+def remove(
+    name: Annotated[str, typer.Argument(help="A preset, or a pulled OWNER/NAME.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Remove a pulled model from this machine."""
+    with errors_said():
+        from sorano import hub
+        from sorano.plan.generate import format_bytes
+
+        freed = hub.remove(name)
+        _say(f"{name}: removed, {format_bytes(freed)} of disk are free again")
+        if as_json:
+            print(json.dumps({"name": name, "freed_bytes": freed}))
+
+
+class Bars:
+    """Bars on stderr, one for each stage, from the first moment that there is something to show."""
+
+    def __init__(self, make: Callable[[], Progress], *, quiet: bool) -> None:
+        self._make, self._quiet = make, quiet
+        self._tasks: dict[str, Any] = {}
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` parts of a stage."""
+        if self._quiet:
+            return
+        if self._progress is None:
+            self._progress = self._make()
+            self._progress.start()
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done)
+
+
 class Talk(Listener):
     """Says on stderr what a run is doing: the plan, notes, and a bar with the time left."""
 
@@ -279,15 +379,13 @@ class Talk(Listener):
         self.quiet, self.verbose = quiet, verbose
         self.notes: list[str] = []
         self.memory = ""
-        self._bars: dict[str, Any] = {}
-        self._progress: Progress | None = None
+        self._bars = Bars(_progress_bar, quiet=quiet)
 
     def __enter__(self) -> Talk:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        self._bars.__exit__(*exception)
 
     def planned(self, job: Resolved, machine: Machine, estimate: Estimate) -> None:
         from sorano.plan.generate import format_bytes
@@ -311,14 +409,7 @@ class Talk(Listener):
         self.say(f"note: {text}")
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        if self.quiet:
-            return
-        if self._progress is None:
-            self._progress = _progress_bar()
-            self._progress.start()
-        if stage not in self._bars:
-            self._bars[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._bars[stage], completed=done)
+        self._bars.show(stage, done, total)
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -326,7 +417,7 @@ class Talk(Listener):
 
 
 @contextmanager
-def errors_said() -> Iterator[None]:
+def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
     """Errors become a line or two on stderr and their exit code; a request to stop becomes 130."""
     before = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -337,7 +428,7 @@ def errors_said() -> Iterator[None]:
             print(f"hint: {error.hint}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        print("\ninterrupted: nothing was written", file=sys.stderr)
+        print(f"\ninterrupted: {interrupted}", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -358,6 +449,27 @@ def _progress_bar() -> Progress:
 
     columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _download_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description:8}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+
+
+def _lines(document: dict[str, Any], indent: str = "", in_bytes: bool = False) -> Iterator[str]:
+    """A JSON document for people: a name and its value a line, bytes as people read them."""
+    from sorano.plan.generate import format_bytes
+
+    for name, value in document.items():
+        of_bytes = in_bytes or name.endswith("_bytes")
+        if isinstance(value, dict):
+            yield f"{indent}{name}"
+            yield from _lines(value, indent + "  ", of_bytes)
+        elif value is not None:
+            yield f"{indent}{name:<22} {format_bytes(value) if of_bytes else value}"
 
 
 def _as_json(video: Video, talk: Talk) -> str:

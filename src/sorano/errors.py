@@ -3,7 +3,7 @@
     SoranoError          1  anything that went wrong and was understood
       RequestError       2  the request cannot be made as written
       CheckpointError    3  the weights are missing, or not the ones described
-      CapacityError      4  it does not fit in this machine's memory
+      CapacityError      4  it does not fit in this machine's memory or on its disk
       PolicyError        5  it is refused
       VideoError         1  a video or an image file cannot be read or written
       NumericsError      1  the numbers went wrong on the way (NaN, a black picture)
@@ -48,7 +48,7 @@ class CheckpointError(SoranoError):
 
 
 class CapacityError(SoranoError):
-    """The request does not fit in the memory that is free; the hint says what would."""
+    """It does not fit in the memory or on the disk that is free; the hint says what would."""
 
     exit_code = 4
 

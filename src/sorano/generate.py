@@ -100,7 +100,7 @@ def generate(request: Request | str, *, listener: Listener | None = None, **opti
     preset = find_preset(request.preset)
     if preset.folder is None:
         resolve(request, preset, preset.configs)  # a wrong request is said before missing weights are
-    preset = preset.located()
+    preset = located(preset)
     configs = preset.read_configs()
     job = resolve(request, preset, configs)
     clock = Clock()
@@ -151,6 +151,15 @@ def choose_machine(device: str) -> Machine:
     return devices.choose_machine(device)
 
 
+def located(preset: Preset) -> Preset:
+    """The preset with its folder (`sorano.hub.located`)."""
+    if preset.folder is not None:
+        return preset
+    from sorano import hub
+
+    return hub.located(preset)
+
+
 def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> Estimate:
     """Memory and seconds of the job."""
     request = job.request
@@ -171,7 +180,7 @@ def load(preset: Preset | str = DEFAULT_PRESET, machine: Machine | str = "auto")
 
     Raises CheckpointError naming the file that is missing, corrupt, or not the pinned one.
     """
-    preset = (find_preset(preset) if isinstance(preset, str) else preset).located()
+    preset = located(find_preset(preset) if isinstance(preset, str) else preset)
     machine = choose_machine(machine) if isinstance(machine, str) else machine
     return Model(preset, machine, _load(preset, machine.device, machine.dtype))
 
@@ -458,8 +467,12 @@ def _load(preset: Preset, device: str, dtype: str) -> Bundle:
     from sorano.models import checkpoint
 
     assert preset.folder is not None
-    pinned = preset.digests()
+    pinned = {} if preset.repo else preset.digests()  # a pulled folder's files were checked when it was located
     bundle = checkpoint.load(preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned)
+    if preset.repo:
+        from sorano import hub
+
+        return replace(bundle, digests=hub.digests(preset.folder))
     if pinned or _folder_bytes(preset.folder) > MOST_BYTES_HASHED:
         return bundle
     return replace(bundle, digests=checkpoint.digests_of(preset.folder))  # not pinned, but recorded

@@ -40,9 +40,10 @@ class Preset:
 
     name: str
     folder: Path | None = None  # None: where the hub's cache has it
-    repo: str | None = None  # on the hub
-    configs: ModelConfigs | None = None  # None: those in the folder
+    # where it comes from
+    repo: str | None = None  # of the hub; None: it comes with Sorano, or is a folder of the user's own
     licence: str = "Apache-2.0"
+    configs: ModelConfigs | None = None  # None: those in the folder
     # what it was trained on
     size: str = "832x480"
     num_frames: int = 81
@@ -59,6 +60,11 @@ class Preset:
     negative_prompt: str = ""
     alternatives: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()  # other settings by name
 
+    @property
+    def download_bytes(self) -> int | None:
+        """What a pull fetches at most: every weight in float32, as most of the hub's folders have them."""
+        return 4 * self.configs.parameters() if self.configs is not None else None
+
     def with_settings(self, name: str | None) -> Preset:
         """The same preset with named settings in place of its own. Raises RequestError for a name it does not have."""
         known = dict(self.alternatives)
@@ -68,17 +74,6 @@ class Preset:
             names = ", ".join(["official", *known])
             raise RequestError(f"preset {self.name} has no settings {name!r}", f"choose one of: {names}")
         return replace(self, **dict(known[name]))  # type: ignore[arg-type]
-
-    def located(self) -> Preset:
-        """The same preset with its folder, from the hub's cache if need be.
-
-        Raises CheckpointError, with the command that fetches it, where it is not on this machine.
-        """
-        if self.folder is not None:
-            return self
-        from sorano.hub import locate
-
-        return replace(self, folder=locate(self))
 
     def read_configs(self) -> ModelConfigs:
         """What the networks are made of: the folder's own words where it is here, else the official ones."""

@@ -1,0 +1,430 @@
+"""Open weights: a model from the hub, every byte checked, then there for use offline.
+
+    list -> what is missing -> room on the disk -> fetch, resumed -> digests -> record
+
+Files lie in huggingface_hub's own cache, in its layout: other programs find them there, and what those have fetched is
+not fetched again. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE` and the others mean what they mean there. Only
+what a diffusers folder needs is taken, and never a pickle. The digests that were checked are kept in
+`sorano/COMMIT.json` in the repository's folder of the cache, so that a later load can check the files.
+
+Not covered: hubs that state no digests, and bytes that change on the disk while size and time stay (`pull` with
+`check=True` reads them all).
+
+Importing this module imports a part of huggingface_hub; import it where it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+
+from sorano.errors import CapacityError, CheckpointError, RequestError
+from sorano.fetch import (
+    Fetch,
+    Listing,
+    Progress,
+    RemoteFile,
+    Source,
+    Unreachable,
+    digest_of,
+    errors_said,
+    find_source,
+    home_of,
+    link,
+    list_files,
+    nearest,
+    partial_of,
+)
+from sorano.plan.generate import estimate_generate, format_bytes
+from sorano.plan.machine import Machine
+from sorano.plan.model import ModelConfigs
+from sorano.presets import PRESETS, Preset, find_preset
+from sorano.shapes import VideoShape, parse_size
+
+Say = Callable[[str], None]
+
+FAMILY = "Wan"  # what the class of a pipeline that Sorano runs begins with
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+RECORDS = "sorano"  # in the repository's folder of the cache: what was fetched, by commit; marks it as ours
+MACHINES = (("cuda", "bfloat16"), ("cpu", "bfloat16"), ("cpu", "float32"))  # whose memory `show` states
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model that can be used or pulled, and what of it is on this machine."""
+
+    name: str
+    repo: str | None
+    licence: str
+    state: str  # "embedded", "pulled", "incomplete" or "not pulled"
+    disk_bytes: int  # of this machine
+    download_bytes: int | None  # of the whole; None where nothing says
+    folder: Path | None
+    commit: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "folder": str(self.folder) if self.folder else None}
+
+
+def _silent(*_: object) -> None:
+    """Nobody listens."""
+
+
+def pull(name: str, *, check: bool = False, progress: Progress = _silent, say: Say = _silent) -> Path:
+    """Fetch what is missing of a preset, or of a repository OWNER/NAME, and return its diffusers folder.
+
+    Files that are there and unchanged since they were checked are left alone; `check` reads them all. A file with a
+    wrong digest is removed, so that a second pull mends it. Raises RequestError for a name that is nothing,
+    CapacityError where the disk is too small, and CheckpointError where the hub refuses, cannot be reached, or sent
+    something else than it states.
+    """
+    source = find_source(name)
+    if source.repo is None:
+        assert source.preset is not None
+        say(f"{source.name} comes with Sorano: there is nothing to fetch")
+        assert source.preset.folder is not None
+        return source.preset.folder
+    try:
+        with errors_said(source, "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT"):
+            listing = list_files(source)
+    except Unreachable as error:
+        folder = find(source.repo)
+        if folder is None:
+            raise
+        say(f"{error.message}; the copy on this machine is used")
+        check_files(folder)
+        return folder
+    with errors_said(source, f"{source.again} goes on where it was"):
+        _refuse_foreign(source, listing)
+        missing = _missing(listing, check, progress, say)
+        _require_room(source, listing, missing, say)
+        (listing.home / RECORDS).mkdir(parents=True, exist_ok=True)
+        fetch = Fetch(source, listing, missing, progress)
+        fetch.run(file for file in missing if file.name.endswith(".json"))
+        _require_family(listing)
+        _require_shards(listing)
+        fetch.run(file for file in missing if not file.name.endswith(".json"))
+        _write_record(listing)
+    return listing.folder
+
+
+def find(preset: Preset | str) -> Path | None:
+    """The diffusers folder of a preset, or of a repository, on this machine; None where it was not pulled whole."""
+    repo = preset.repo if isinstance(preset, Preset) else preset
+    if repo is None:
+        assert isinstance(preset, Preset) and preset.folder is not None
+        return preset.folder if preset.folder.is_dir() else None
+    home = home_of(repo)
+    records = sorted(home.glob(f"{RECORDS}/*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = (home / "snapshots" / record.stem for record in records)
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def located(preset: Preset) -> Preset:
+    """The preset with its folder, whose files are as they were pulled.
+
+    Raises CheckpointError, with the command that fetches it, where it is not on this machine, and naming the file where
+    one is missing or corrupt.
+    """
+    if preset.folder is not None:
+        return preset
+    folder = find(preset)
+    if folder is None:
+        size = f" (up to {format_bytes(preset.download_bytes)})" if preset.download_bytes else ""
+        raise CheckpointError(f"{preset.name} is not on this machine", f"sorano pull {preset.name}{size}")
+    check_files(folder)
+    return replace(preset, folder=folder)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 by path in a pulled folder, as it was checked; empty for a folder that was not pulled."""
+    return {name: entry["sha256"] for name, entry in _read_record(folder).get("files", {}).items()}
+
+
+def check_files(folder: Path) -> None:
+    """Raise CheckpointError for a file of a pulled folder that is missing or corrupt, as a load should before use.
+
+    Files whose size and time are those of the last check are not read again.
+    """
+    record = _read_record(folder)
+    changed = False
+    for name, entry in record.get("files", {}).items():
+        path = folder / name
+        hint = f"sorano pull {record['repo']} mends it"
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing", hint)
+        if _as_checked(path, entry):
+            continue
+        found = digest_of(path, hashlib.sha256())
+        if found != entry["sha256"]:
+            raise CheckpointError(f"{path} is corrupt: its SHA-256 is {found}, not {entry['sha256']}", hint)
+        entry["mtime_ns"] = path.stat().st_mtime_ns
+        changed = True
+    if changed:
+        with suppress(OSError):  # a cache that may only be read is checked again the next time
+            _write_json(_record_file(folder), record)
+
+
+def list_models() -> list[Stored]:
+    """Every preset, then every other repository that was pulled, with what is on this machine."""
+    names = [preset.name for preset in PRESETS.values()]
+    repos = {preset.repo for preset in PRESETS.values()}
+    homes = sorted(Path(constants.HF_HUB_CACHE).glob(f"models--*--*/{RECORDS}"))
+    others = (home.parent.name.removeprefix("models--").replace("--", "/", 1) for home in homes)
+    return [_stored(find_source(name)) for name in [*names, *(repo for repo in others if repo not in repos)]]
+
+
+def show(name: str) -> dict[str, Any]:
+    """What there is to know of a model without asking the hub: licence, size, parameters, memory, settings.
+
+    Memory is that of one video as the preset makes it, by device and dtype. Parameters and memory are None where the
+    configuration is not on this machine, or not one that Sorano runs.
+    """
+    source = find_source(name)
+    stored = _stored(source)
+    preset = source.preset
+    if preset is None and stored.folder is not None:
+        preset = find_preset(stored.folder)
+    configs = _configs(preset, stored.folder)
+    return {
+        **stored.to_dict(),
+        "parameters": _parameters(configs) if configs else None,
+        "memory_bytes": _memory(preset, configs) if preset and configs else None,
+        "settings": _settings(preset) if preset else None,
+    }
+
+
+def remove(name: str) -> int:
+    """Take a pulled model off this machine, half-fetched files too, and return the bytes that this freed."""
+    source = find_source(name)
+    if source.repo is None:
+        raise RequestError(f"{source.name} comes with Sorano and stays")
+    home = home_of(source.repo)
+    if not (home / RECORDS).is_dir():
+        raise RequestError(f"{source.name} was not pulled to this machine", "`sorano list` shows what was")
+    freed = _disk_bytes(home)
+    with errors_said(source, ""):
+        shutil.rmtree(home)
+    shutil.rmtree(home.parent / ".locks" / home.name, ignore_errors=True)
+    return freed
+
+
+# What the hub has.
+
+
+def _refuse_foreign(source: Source, listing: Listing) -> None:
+    """Raises CheckpointError for a repository that is no diffusers folder, or has pickles where weights should be."""
+    names = set(listing.names)
+    safe = {_parent(name) for name in names if name.endswith(".safetensors")}
+    for name in sorted(names):
+        needed = not safe or f"{_parent(name)}/config.json" in names
+        if name.endswith(PICKLES) and _parent(name) not in safe and needed:
+            raise CheckpointError(
+                f"{listing.repo} has {name}, a pickle, which can run code when it is loaded, and is refused",
+                "where you trust it, convert it: save_pretrained(..., safe_serialization=True); then --preset PATH",
+            )
+    if "model_index.json" not in names:
+        raise CheckpointError(
+            f"{listing.repo} is not a diffusers folder: it has no model_index.json",
+            f"the nearest preset is {nearest(source.name)}; `sorano list` shows them all",
+        )
+
+
+def _require_family(listing: Listing) -> None:
+    """Raises CheckpointError, before anything large is fetched, for a pipeline that is not of the family."""
+    kind = _read_json(listing.folder / "model_index.json").get("_class_name")
+    if not str(kind).startswith(FAMILY):
+        raise CheckpointError(
+            f"{listing.repo} is of {kind}; Sorano runs the {FAMILY} family", "`sorano list` shows what can be pulled"
+        )
+
+
+def _require_shards(listing: Listing) -> None:
+    """Raises CheckpointError for an index that lists a shard which the repository does not hold."""
+    for file in listing.files:
+        if not file.name.endswith(".safetensors.index.json"):
+            continue
+        weights = _read_json(listing.folder / file.name).get("weight_map")
+        shards = {str(shard) for shard in weights.values()} if isinstance(weights, dict) else set()
+        absent = sorted(shard for shard in shards if f"{_parent(file.name)}/{shard}" not in listing.names)
+        if absent or not shards:
+            raise CheckpointError(
+                f"{file.name} of {listing.repo} lists {absent[0] if absent else 'nothing'}, which is not there",
+                "its owner has to mend it",
+            )
+
+
+# What is on this machine.
+
+
+def _missing(listing: Listing, check: bool, progress: Progress, say: Say) -> list[RemoteFile]:
+    """The files to fetch. Those in the cache that nobody checked are read; a wrong one is removed."""
+    entries = {} if check else _read_record(listing.folder).get("files", {})
+    held: list[tuple[RemoteFile, Path]] = []
+    missing: list[RemoteFile] = []
+    for file in listing.files:
+        blob, pointer = listing.home / "blobs" / file.digest, listing.folder / file.name
+        path = pointer if pointer.exists() else blob
+        if not path.exists():
+            missing.append(file)
+        elif file.name not in entries or not _as_checked(path, entries[file.name]):
+            held.append((file, path))
+    total, done = sum(file.size for file, _ in held), 0
+    for file, path in held:
+        blob, pointer = listing.home / "blobs" / file.digest, listing.folder / file.name
+        if digest_of(path, file.hasher()) != file.digest:
+            say(f"{pointer} is corrupt and is fetched again")
+            for name in (path.resolve(), blob, pointer):
+                name.unlink(missing_ok=True)
+            missing.append(file)
+        elif path == blob:
+            link(blob, pointer)
+        done += file.size
+        progress("check", done, total)
+    return missing
+
+
+def _require_room(source: Source, listing: Listing, missing: list[RemoteFile], say: Say) -> None:
+    """Raises CapacityError, with what to free, where the disk cannot hold the missing files."""
+    partials = ((file, partial_of(listing.home / "blobs" / file.digest)) for file in missing)
+    wanted = sum(file.size - (partial.stat().st_size if partial.exists() else 0) for file, partial in partials)
+    cache = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(path for path in (cache, *cache.absolute().parents) if path.exists())).free
+    if wanted > free:
+        hint = f"free {format_bytes(wanted - free)} there, or set HF_HOME to a folder on a larger disk"
+        removable = [model for model in list_models() if model.repo not in (None, source.repo) and model.disk_bytes]
+        for model in sorted(removable, key=lambda model: -model.disk_bytes)[:1]:
+            hint += f"; `sorano rm {model.name}` frees {format_bytes(model.disk_bytes)}"
+        raise CapacityError(
+            f"{source.name} needs {format_bytes(wanted)} more in {cache}, and {format_bytes(free)} is free", hint
+        )
+    if wanted:
+        say(f"{source.name}: fetching {format_bytes(wanted)} of {listing.repo}; {format_bytes(free)} of disk is free")
+
+
+def _record_file(folder: Path) -> Path:
+    return folder.parent.parent / RECORDS / f"{folder.name}.json"
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What a pull wrote about a folder; empty where none did, or where it is not whole."""
+    try:
+        record = json.loads(_record_file(folder).read_text(encoding="utf-8"))
+        return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_record(listing: Listing) -> None:
+    """Keep what was checked, and name the commit `main`, as the cache does, for those who ask by that name."""
+    known = digests(listing.folder)
+    record: dict[str, Any] = {"repo": listing.repo, "commit": listing.commit, "licence": listing.licence, "files": {}}
+    for file in listing.files:
+        path = listing.folder / file.name
+        sha256 = file.digest if len(file.digest) == 64 else known.get(file.name) or digest_of(path, hashlib.sha256())
+        status = path.stat()
+        record["files"][file.name] = {"sha256": sha256, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    _write_json(_record_file(listing.folder), record)
+    reference = listing.home / "refs" / "main"
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    reference.write_text(listing.commit)
+
+
+def _as_checked(path: Path, entry: dict[str, Any]) -> bool:
+    status = path.stat()
+    return (status.st_size, status.st_mtime_ns) == (entry.get("bytes"), entry.get("mtime_ns"))
+
+
+def _stored(source: Source) -> Stored:
+    if source.repo is None:
+        preset = source.preset
+        assert preset is not None and preset.folder is not None
+        size = _disk_bytes(preset.folder)
+        return Stored(source.name, None, preset.licence, "embedded", size, 0, preset.folder, None)
+    folder, home = find(source.repo), home_of(source.repo)
+    record = _read_record(folder) if folder else {}
+    ours = (home / RECORDS).is_dir()
+    download_bytes = source.preset.download_bytes if source.preset else None
+    if record:
+        download_bytes = sum(entry["bytes"] for entry in record["files"].values())
+    return Stored(
+        name=source.name,
+        repo=source.repo,
+        licence=source.preset.licence if source.preset else record.get("licence", "not known"),
+        state="pulled" if folder else "incomplete" if ours else "not pulled",
+        disk_bytes=_disk_bytes(home) if ours else 0,
+        download_bytes=download_bytes,
+        folder=folder,
+        commit=folder.name if folder else None,
+    )
+
+
+def _disk_bytes(folder: Path) -> int:
+    """Bytes of the files in a folder, each once, whatever links lead to it."""
+    files = {path.resolve() for path in folder.rglob("*") if path.is_file()}
+    return sum(path.stat().st_size for path in files)
+
+
+def _configs(preset: Preset | None, folder: Path | None) -> ModelConfigs | None:
+    """The folder's own, or the official ones of a preset that is not here."""
+    try:
+        return ModelConfigs.of_folder(folder) if folder else preset.configs if preset else None
+    except CheckpointError:
+        return None
+
+
+def _parameters(configs: ModelConfigs) -> dict[str, int]:
+    networks = {field.name: getattr(configs, field.name) for field in fields(configs)}
+    return {name: network.parameters() for name, network in networks.items() if hasattr(network, "parameters")}
+
+
+def _memory(preset: Preset, configs: ModelConfigs) -> dict[str, int]:
+    """Peak bytes of one video as the preset makes it, on each kind of machine."""
+    width, height = parse_size(preset.size)
+    shape = VideoShape(preset.num_frames, height, width)
+    peaks = {}
+    for device, dtype in MACHINES:
+        machine = Machine(device, dtype, flops_per_second=1.0, free_bytes=None)
+        estimate = estimate_generate(configs, machine, shape, num_steps=1, guided=preset.guidance > 1)
+        peaks[f"{device} {dtype}"] = estimate.peak_bytes
+    return peaks
+
+
+def _settings(preset: Preset) -> dict[str, Any]:
+    """How the preset samples, and its limits: the fields that are neither its name nor where it comes from."""
+    other = ("name", "folder", "repo", "licence", "configs", "alternatives")
+    values = {field.name: getattr(preset, field.name) for field in fields(preset) if field.name not in other}
+    values |= {f"--settings {name}": dict(words) for name, words in preset.alternatives}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# What they share.
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write it whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
