@@ -136,6 +136,10 @@ def generate(
         typer.Option(help="A preset's other settings by name, like hub; sorano show lists them.", rich_help_panel=HOW),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.", rich_help_panel=HOW)] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(help="The most memory to use, like 12GB. Default: what is free.", rich_help_panel=HOW),
+    ] = None,
     # the file
     output: Annotated[
         Path | None,
@@ -195,6 +199,7 @@ def generate(
             shift=shift,
             settings=settings,
             device=device,
+            memory=memory,
             output=output,
             sheet=sheet,
             upscale=upscale,
@@ -208,6 +213,22 @@ def generate(
         with Talk(quiet=quiet, verbose=verbose) as talk:
             talk.memory = keep_freed_memory()
             video = make_video(request, listener=talk)
+        print(_as_json(video, talk) if as_json else _absolute(video.path))
+
+
+@app.command()
+def resume(
+    file: Annotated[Path, typer.Argument(help="NAME.latent.safetensors, as a failed run said.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the path.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")] = False,
+) -> None:
+    """Finish a run that failed, or was killed, while it decoded: only decoding is done again."""
+    with errors_said():
+        from sorano.resume import resume as finish_run
+
+        with Talk(quiet=quiet, verbose=False) as talk:
+            talk.memory = keep_freed_memory()
+            video = finish_run(file, listener=talk)
         print(_as_json(video, talk) if as_json else _absolute(video.path))
 
 
@@ -395,6 +416,7 @@ class Talk(Listener):
             f"{job.preset.name}: {shape.size}, {shape.num_frames} frames ({request.seconds:.2f} s at {job.fps:g} fps), "
             f"{request.num_steps} steps, seed {request.seed}; about {format_bytes(estimate.peak_bytes)} of memory "
             f"and {_duration(estimate.seconds)} on {machine.device}"
+            + (f"; {estimate.placement.words}" if estimate.placement.in_turn else "")
         )
         if self.verbose:
             from sorano.models.attention import backend
@@ -402,6 +424,8 @@ class Talk(Listener):
             self.say(f"  {machine.reason}; {machine.flops_per_second / 1e9:.0f} GFLOP/s in matrix products")
             self.say(f"  attention: {backend(machine.device)}")
             self.say(f"  free memory: {format_bytes(machine.free_bytes) if machine.free_bytes else 'not known'}")
+            stages = ", ".join(f"{name} {format_bytes(count)}" for name, count in estimate.stage_bytes.items())
+            self.say(f"  memory by stage: {stages}; {estimate.placement.words}")
             self.say(f"  {self.memory}")
 
     def note(self, text: str) -> None:
@@ -426,9 +450,12 @@ def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(f"hint: {note}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        print(f"\ninterrupted: {interrupted}", file=sys.stderr)
+        kept = "; ".join(getattr(error, "__notes__", ()))
+        print(f"\ninterrupted: {kept or interrupted}", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
         signal.signal(signal.SIGTERM, before)

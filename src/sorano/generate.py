@@ -9,17 +9,18 @@ Importing this module is cheap: torch comes in with the first request.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import CapacityError, CheckpointError, NumericsError, RequestError, VideoError
-from sorano.plan import Estimate, Machine, ModelConfigs, decode_chunk, estimate_generate
+from sorano.plan import Estimate, Machine, ModelConfigs, Placement, branches_together, decode_chunk, estimate_generate
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
-from sorano.request import Request, Resolved, resolve, slug
+from sorano.request import Request, Resolved, parse_bytes, resolve, slug
+from sorano.shapes import LatentShape, VideoShape, latent_frames
 from sorano.video import check_target, contact_sheet, read_video, resize, write_image, write_video
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
+MOST_LATENTS = 2**31  # at once: the whole clip
+RESUME_SECONDS = 10.0  # of denoising that are worth a file, should decoding fail
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -55,6 +58,11 @@ class Model:
     preset: Preset
     machine: Machine
     bundle: Bundle
+    placement: Placement = Placement(chunk=1)
+
+    def present(self, *names: str) -> AbstractContextManager[None]:
+        """These networks of the bundle on the device (`Bundle.present`)."""
+        return self.bundle.present(*names, offload=self.placement.offload)
 
 
 @dataclass
@@ -105,7 +113,7 @@ def generate(request: Request | str, *, listener: Listener | None = None, **opti
     job = resolve(request, preset, configs)
     clock = Clock()
     with clock("probe"):
-        machine = choose_machine(request.device)
+        machine = within(choose_machine(request.device), request.memory)
     estimate = plan(job, configs, machine)
     listener.planned(job, machine, estimate)
     for note in job.notes:
@@ -113,24 +121,15 @@ def generate(request: Request | str, *, listener: Listener | None = None, **opti
     estimate.require()
     with out_of_memory_is_said(estimate), peak_memory(machine) as memory:
         with clock("load"):
-            model = load(preset, machine)
+            model = load(preset, machine, estimate.placement)
         with clock("text"):
             text = encode_text(model, job, listener)
         with clock("state"):
             state = start(model, job, listener)
         with clock("denoise"):
             latent = denoise(model, job, text, state, listener)
-        with clock("decode"):
-            frames = decode(model, latent, listener)
-    with clock("upscale"):
-        frames = resize(frames, *job.output_size)
-    record = write_record(job, model, estimate, clock.seconds, memory[0])
-    video = Video(frames, job.fps, job.request, record)
-    if request.output is not None:
-        video.save(request.output)
-    if request.sheet is not None:
-        video.save_sheet(request.sheet)
-    return video
+    with kept_until_written(job, latent, clock.seconds["denoise"]):
+        return finish(job, model, estimate, latent, clock, listener, memory[0])
 
 
 # The steps, in the order of the path.
@@ -172,17 +171,29 @@ def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> Estimate:
         guided=request.guidance > 1,
         fps=job.fps,
         upscale=job.upscale,
+        has_pictures=request.image is not None,
     )
 
 
-def load(preset: Preset | str = DEFAULT_PRESET, machine: Machine | str = "auto") -> Model:
+def within(machine: Machine, memory: str | None) -> Machine:
+    """The machine with no more memory than the user allows."""
+    return machine if memory is None else replace(machine, free_bytes=parse_bytes(memory))
+
+
+def load(
+    preset: Preset | str = DEFAULT_PRESET, machine: Machine | str = "auto", placement: Placement | None = None
+) -> Model:
     """The networks of a preset on a device, their files checked against the pinned digests. Loaded once.
+
+    A `placement` where networks take turns loads none yet: each comes for its stage.
 
     Raises CheckpointError naming the file that is missing, corrupt, or not the pinned one.
     """
     preset = located(find_preset(preset) if isinstance(preset, str) else preset)
     machine = choose_machine(machine) if isinstance(machine, str) else machine
-    return Model(preset, machine, _load(preset, machine.device, machine.dtype))
+    placement = placement or Placement(chunk=MOST_LATENTS)
+    bundle = _load(preset, machine.device, machine.dtype, filled=not placement.in_turn)
+    return Model(preset, machine, bundle, placement)
 
 
 def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
@@ -199,7 +210,7 @@ def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
         check_length(model, name, prompt)
         if model.preset.small_vocabulary:
             check_words(model, name, prompt, listener)
-    with torch.inference_mode():
+    with torch.inference_mode(), model.present("text_encoder"):
         ids = model.bundle.tokenizer.encode([request.prompt, negative_prompt])
         return model.bundle.text_encoder.encode(ids, dtype=getattr(torch, model.machine.dtype))
 
@@ -242,9 +253,11 @@ class Eyes:
         """Pixels to normalised latents on the CPU in float32."""
         import torch
 
-        machine = self.model.machine
+        machine, vae = self.model.machine, self.model.bundle.vae
+        _, _, num_frames, height, width = video_BCTHW.shape
+        chunk = decode_chunk(VideoShape(num_frames, height, width), latent_frames(num_frames))
         video_BCTHW = video_BCTHW.to(machine.device, getattr(torch, machine.dtype))
-        return self.model.bundle.vae.encode_latent(video_BCTHW).float().cpu()
+        return vae.encode_in_chunks(video_BCTHW, chunk).float().cpu()
 
     def see(self, frames: list[Frames]) -> Tensor | None:
         """Tokens of pictures on the CPU, one picture's after the other's; None where the model has no such eyes."""
@@ -274,8 +287,10 @@ def start(model: Model, job: Resolved, listener: Listener) -> LatentState:
         given.append(FirstFrame(read_picture(request.image)))
     if request.last is not None:
         given.append(LastFrame(read_picture(request.last)))
+    if not given:
+        return state
     eyes = Eyes(model)
-    with torch.inference_mode():
+    with torch.inference_mode(), model.present("vae", "image_encoder"):
         for condition in given:
             state, said = condition.apply(state, job.shape, eyes)
             listener.note(said)
@@ -294,11 +309,17 @@ def denoise(model: Model, job: Resolved, text: TextTokens, state: LatentState, l
     request, bundle = job.request, model.bundle
     assert request.num_steps is not None and request.guidance is not None
     solver, shift = read_scheduler_config(bundle.scheduler_config)
+    turns = ExitStack()  # the expert whose turn it is
     low_noise = None
     if bundle.transformer_2 is not None:
         boundary = bundle.boundary if job.preset.boundary is None else job.preset.boundary
         assert boundary is not None and request.guidance_2 is not None
-        low_noise = LowNoise(bundle.transformer_2, boundary, request.guidance_2)
+
+        def second_turn() -> None:
+            turns.close()
+            turns.enter_context(model.present("transformer_2"))
+
+        low_noise = LowNoise(bundle.transformer_2, boundary, request.guidance_2, second_turn)
     device = model.machine.device
 
     def there(tensor: Tensor | None) -> Tensor | None:
@@ -311,6 +332,7 @@ def denoise(model: Model, job: Resolved, text: TextTokens, state: LatentState, l
         SCHEDULES[solver](request.num_steps, shift if request.shift is None else request.shift),
         negative_text=text[1:],
         guidance=request.guidance,
+        branches_together=branches_together(LatentShape(*state.noise_BCTHW.shape[2:]), bundle.transformer.config.patch_size),
         low_noise=low_noise,
         known_BCTHW=there(state.known_BCTHW),
         known_mask_BTHW=there(state.known_mask_BTHW),
@@ -321,8 +343,10 @@ def denoise(model: Model, job: Resolved, text: TextTokens, state: LatentState, l
         dtype=getattr(torch, model.machine.dtype),
     )
     listener.progress("denoise", 0, request.num_steps)
-    for step in steps:
-        listener.progress("denoise", step.index, step.num_steps)
+    with turns:
+        turns.enter_context(model.present("transformer"))
+        for step in steps:
+            listener.progress("denoise", step.index, step.num_steps)
     return step.latent
 
 
@@ -332,18 +356,20 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
     import torch
 
     from sorano.conditions import video_to_frames
-    from sorano.shapes import LatentShape
 
-    vae = model.bundle.vae
+    vae, placement = model.bundle.vae, model.placement
     total = latent_BCTHW.shape[2]
-    shape = LatentShape(*latent_BCTHW.shape[2:]).video(spatial=vae.config.scale_factor_spatial)
-    chunk = decode_chunk(shape, total)
+    chunk = min(placement.chunk, total)
     latent_BCTHW = latent_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
     frames: list[Frames] = []
     listener.progress("decode", 0, total)
-    with torch.inference_mode():
-        latents = torch.split(latent_BCTHW, chunk, dim=2)
-        for index, video_BCTHW in enumerate(vae.decode_stream(latents) if chunk < total else [vae.decode(latents[0])]):
+    with torch.inference_mode(), model.present("vae"):
+        if placement.tile is not None:
+            chunks: Iterable[Tensor] = [vae.decode_tiled(latent_BCTHW, placement.tile, chunk)]
+        else:
+            latents = torch.split(latent_BCTHW, chunk, dim=2)
+            chunks = vae.decode_stream(latents) if chunk < total else [vae.decode(latents[0])]
+        for index, video_BCTHW in enumerate(chunks):
             if not bool(torch.isfinite(video_BCTHW).all()):
                 raise NumericsError(
                     f"the decoder gave NaN or infinity in latent frame {index * chunk} of {total}, "
@@ -351,10 +377,33 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
                     "the weights or this dtype are at fault: try --device cpu",
                 )
             frames.append(video_to_frames(video_BCTHW))
-            listener.progress("decode", min(total, (index + 1) * chunk), total)
+            listener.progress("decode", total if placement.tile else min(total, (index + 1) * chunk), total)
     frames_THWC: Frames = np.concatenate(frames)
     require_picture(frames_THWC)
     return frames_THWC
+
+
+def finish(
+    job: Resolved,
+    model: Model,
+    estimate: Estimate,
+    latent_BCTHW: Tensor,
+    clock: Clock,
+    listener: Listener,
+    peak_bytes: int = 0,
+) -> Video:
+    """What follows denoising: decode, upscale, record, file. `peak_bytes` is the peak of what came before."""
+    with out_of_memory_is_said(estimate), peak_memory(model.machine) as memory, clock("decode"):
+        frames = decode(model, latent_BCTHW, listener)
+    with clock("upscale"):
+        frames = resize(frames, *job.output_size)
+    record = write_record(job, model, estimate, clock.seconds, max(peak_bytes, memory[0]))
+    video = Video(frames, job.fps, job.request, record)
+    if job.request.output is not None:
+        video.save(job.request.output)
+    if job.request.sheet is not None:
+        video.save_sheet(job.request.sheet)
+    return video
 
 
 def require_picture(frames_THWC: Frames) -> None:
@@ -433,6 +482,23 @@ class Clock:
 
 
 @contextmanager
+def kept_until_written(job: Resolved, latent_BCTHW: Tensor, seconds: float) -> Iterator[None]:
+    """Keeps a latent that took long beside the output until that is written, for `sorano resume` should it fail."""
+    if job.request.output is None or seconds < RESUME_SECONDS:
+        yield
+        return
+    from sorano.resume import write_latent
+
+    file = write_latent(job.request, latent_BCTHW)
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"the latent is kept: sorano resume {file}")
+        raise
+    file.unlink()
+
+
+@contextmanager
 def peak_memory(machine: Machine) -> Iterator[list[int]]:
     """A list whose only element becomes the peak: of this process on a CPU, of the allocator on a GPU."""
     import torch
@@ -461,14 +527,16 @@ def out_of_memory_is_said(estimate: Estimate) -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _load(preset: Preset, device: str, dtype: str) -> Bundle:
+def _load(preset: Preset, device: str, dtype: str, *, filled: bool = True) -> Bundle:
     import torch
 
     from sorano.models import checkpoint
 
     assert preset.folder is not None
     pinned = {} if preset.repo else preset.digests()  # a pulled folder's files were checked when it was located
-    bundle = checkpoint.load(preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned)
+    bundle = checkpoint.load(
+        preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned, filled=filled
+    )
     if preset.repo:
         from sorano import hub
 

@@ -54,6 +54,7 @@ class Request:
     shift: float | None = None  # towards more noise; what larger videos need
     settings: str | None = None  # a preset's other settings by name: "hub"
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps", "xpu"
+    memory: str | None = None  # the most to use: "12GB"; None: what is free
     # the file
     output: str | Path | None = None  # None: named after the prompt and the seed
     sheet: str | Path | None = None  # also write a picture of evenly spaced frames
@@ -77,6 +78,8 @@ class Request:
             parse_size(self.size)
         if not re.fullmatch(DEVICES, self.device):
             raise RequestError(f"unknown device {self.device!r}", "use auto, cpu, cuda, cuda:1, mps or xpu")
+        if self.memory is not None:
+            parse_bytes(self.memory)
         object.__setattr__(self, "upscale", _parse_upscale(self.upscale))
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,6 +149,15 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         upscale=_resolve_upscale(request.upscale, width, height, notes),
     )
     return Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes))
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of "12GB", "800 MB" or "11.5GiB". Raises RequestError where it is not an amount of memory."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if not match or float(match[1]) <= 0:
+        raise RequestError(f"memory must be an amount like 12GB: got {text!r}")
+    unit = 1024 if match[3] else 1000
+    return int(float(match[1]) * unit ** " kmgt".index(match[2] or " "))
 
 
 def slug(prompt: str, limit: int = 48) -> str:

@@ -18,6 +18,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +37,7 @@ from sorano.models.config import (
     VaeConfig,
 )
 from sorano.models.image_encoder import ImageEncoder, ImageProcessor, weight_name
+from sorano.models.offload import visiting
 from sorano.models.text_encoder import TextEncoder, Tokenizer
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
@@ -85,6 +87,30 @@ class Bundle:
     # image to video of Wan 2.1
     image_encoder: ImageEncoder | None = None
     image_processor: ImageProcessor | None = None
+    # where networks go that are loaded for their turn
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    @contextmanager
+    def present(self, *names: str, offload: bool = False) -> Iterator[None]:
+        """The weights of these networks on the device: those that were not there before only while the block runs.
+
+        With `offload`, a transformer's blocks stay in the host's memory and visit the device one after the other.
+        """
+        with ExitStack() as stack:
+            for name in names:
+                network = getattr(self, name)
+                if network is not None and is_empty(network):
+                    stack.callback(vacate, network)
+                    by_block = offload and isinstance(network, VideoTransformer)
+                    self._fill(name, network, "cpu" if by_block else self.device)
+                    if by_block:
+                        stack.enter_context(visiting(network, self.device))
+            yield
+
+    def _fill(self, name: str, network: nn.Module, device: torch.device | str) -> None:
+        assert self.folder is not None
+        fill(self.folder / name, WEIGHTS[name], network, self.dtype, device)
 
     @property
     def takes(self) -> str:
@@ -98,17 +124,21 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     digests: Mapping[str, str] | None = None,
+    filled: bool = True,
 ) -> Bundle:
     """Load a diffusers folder for use (no gradients), with `digests` checked first: file in the folder to SHA-256.
 
-    Raises CheckpointError that names the file and what is wrong with it.
+    Networks that are not `filled` have no weights until `Bundle.present` brings them. Raises CheckpointError that names the file and what is wrong with it.
     """
     folder = Path(folder)
     index = _read_index(folder)
     check_digests(folder, digests or {})
 
     def network(name: str, read_config: Callable[[Mapping[str, Any]], Any], build: Callable[[Any], Network]) -> Network:
-        return _load_network(folder, name, read_config, build, dtype, device)
+        made = _build(folder, name, read_config, build, device)
+        if filled:
+            fill(folder / name, WEIGHTS[name], made, dtype, device)
+        return made
 
     has = {name: any(index.get(name) or []) for name in MORE_PARTS}  # [null, null] stands for what is not there
     transformer = network("transformer", TransformerConfig.from_dict, VideoTransformer)
@@ -135,6 +165,8 @@ def load(
         boundary=boundary,
         image_encoder=image_encoder,
         image_processor=image_processor,
+        device=device,
+        dtype=dtype,
     )
 
 
@@ -234,38 +266,57 @@ def _read_boundary(folder: Path, index: Mapping[str, Any]) -> float:
     return float(boundary)
 
 
-def _load_network(
+def _build(
     folder: Path,
     name: str,
     read_config: Callable[[Mapping[str, Any]], Any],
     build: Callable[[Any], Network],
-    dtype: torch.dtype,
     device: torch.device | str,
 ) -> Network:
-    """One network of the folder, built without memory and given the file's tensors."""
+    """One network of the folder, without weights."""
     config = _read_network_config(folder, name, read_config)
     with torch.device("meta"):
         network = build(config)
-    wanted = network.state_dict()
-    tensors: dict[str, Tensor] = {}
-    for key, tensor in _read_tensors(folder / name, WEIGHTS[name]):
-        key = _our_name(name, key)
-        if key is None:
-            continue
-        if key in wanted and tensor.shape != wanted[key].shape:
-            raise CheckpointError(
-                f"{folder / name}: {key} is {list(tensor.shape)} in the file"
-                f" and {list(wanted[key].shape)} by config.json"
-            )
-        tensors[key] = _for_use(key, tensor, dtype, device)
-    _require_same_names(folder / name, set(wanted), set(tensors))
-    network.load_state_dict(tensors, strict=True, assign=True)
     if isinstance(network, VideoAutoencoder):  # its statistics are in the config, not in the file
         network.latents_mean, network.latents_std = (
             torch.tensor(values, device=device).view(1, -1, 1, 1, 1)
             for values in (config.latents_mean, config.latents_std)
         )
     return network.requires_grad_(False).eval()
+
+
+def fill(
+    folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device: torch.device | str
+) -> None:
+    """Give a network the tensors of its files, one after the other: no second copy of the weights is made."""
+    wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in _read_tensors(folder, stem):
+        key = _our_name(folder.name, name)
+        if key is None:
+            continue
+        if key in wanted and tensor.shape != wanted[key]:
+            raise CheckpointError(
+                f"{folder}: {key} is {list(tensor.shape)} in the file and {list(wanted[key])} by config.json"
+            )
+        tensors[key] = _for_use(key, tensor, dtype, device)
+    _require_same_names(folder, set(wanted), set(tensors))
+    network.load_state_dict(tensors, strict=True, assign=True)
+    network.requires_grad_(False)
+
+
+def vacate(network: nn.Module) -> None:
+    """Let go of a network's weights; what is kept knows their shapes."""
+    state = network.state_dict()
+    network.load_state_dict({key: torch.empty_like(value, device="meta") for key, value in state.items()}, assign=True)
+    network.requires_grad_(False)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def is_empty(network: nn.Module) -> bool:
+    """Whether a network has no weights at present."""
+    return next(network.parameters()).is_meta
 
 
 def _our_name(part: str, key: str) -> str | None:

@@ -97,16 +97,20 @@ class TransformerConfig:
             + _linear(self.text_dim, width)
             + _linear(width, width)
         )
-        attention = 4 * _linear(width, width) + 2 * width  # q, k, v, out and the two RMS norms
-        cross_norm = 2 * width if self.cross_attn_norm else 0
-        feed_forward = _linear(width, self.ffn_dim) + _linear(self.ffn_dim, width)
-        block = 2 * attention + cross_norm + feed_forward + 6 * width
-        head = _linear(width, self.out_channels * patch) + 2 * width
         if self.image_dim is not None:
             embeddings += _linear(self.image_dim, self.image_dim) + _linear(self.image_dim, width)
             embeddings += 2 * self.image_dim + 2 * width + (self.pos_embed_seq_len or 0) * self.image_dim
-            block += 2 * _linear(width, width) + width
-        return embeddings + self.num_layers * block + head
+        head = _linear(width, self.out_channels * patch) + 2 * width
+        return embeddings + self.num_layers * self.block_parameters() + head
+
+    def block_parameters(self) -> int:
+        """The number of weights of one block."""
+        width = self.width
+        attention = 4 * _linear(width, width) + 2 * width  # q, k, v, out and the two RMS norms
+        cross_norm = 2 * width if self.cross_attn_norm else 0
+        feed_forward = _linear(width, self.ffn_dim) + _linear(self.ffn_dim, width)
+        image = 2 * _linear(width, width) + width if self.image_dim is not None else 0
+        return 2 * attention + cross_norm + feed_forward + 6 * width + image
 
     def flops(
         self,
@@ -395,6 +399,13 @@ class VaeConfig:
         base, patch = self.decoder_base_dim or self.base_dim, self.patch_size or 1
         pixels = shape.num_frames * (shape.height // patch) * (shape.width // patch)
         widest = pixels * base * (self.dim_mult[1] if len(self.dim_mult) > 1 else self.dim_mult[0])
+        return batch * (6 * widest * bytes_per_value + 4 * 3 * shape.num_frames * shape.height * shape.width)
+
+    def encode_peak_bytes(self, shape: VideoShape, *, batch: int = 1, bytes_per_value: int = 4) -> int:
+        """Memory of encoding a whole video beside the weights: as `peak_bytes`, at the encoder's first, widest level."""
+        patch = self.patch_size or 1
+        pixels = shape.num_frames * (shape.height // patch) * (shape.width // patch)
+        widest = pixels * self.base_dim * self.dim_mult[0]
         return batch * (6 * widest * bytes_per_value + 4 * 3 * shape.num_frames * shape.height * shape.width)
 
     def _encoder_cost(self, shape: VideoShape) -> _ConvCost:

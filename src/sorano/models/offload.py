@@ -7,12 +7,16 @@ change on the way, so leaving the device copies nothing: the host's tensors are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sorano.models.transformer import VideoTransformer
 
 
 class BlockOffload:
@@ -70,6 +74,20 @@ class BlockOffload:
                 tensor.data.record_stream(torch.cuda.current_stream(self.device))
             tensor.data = kept
         self.there.pop(index, None)
+
+
+@contextmanager
+def visiting(network: VideoTransformer, device: torch.device | str) -> Iterator[BlockOffload]:
+    """A transformer on the host, whose outer layers are on the device and whose blocks visit it."""
+    inside = {id(tensor) for block in network.blocks for tensor in _tensors(block)}
+    for tensor in _tensors(network):
+        if id(tensor) not in inside:
+            tensor.data = tensor.data.to(device)
+    offload = BlockOffload(list(network.blocks), device)
+    try:
+        yield offload
+    finally:
+        offload.close()
 
 
 def _tensors(block: nn.Module) -> list[Tensor]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sorano.models.config import VaeConfig
 from sorano.models.layers import CausalConv3d, ChannelRMSNorm, Conv2d, State, norm_silu
+from sorano.shapes import video_frames
 
 
 class VideoAutoencoder(nn.Module):
@@ -79,6 +80,40 @@ class VideoAutoencoder(nn.Module):
         for latent_BCTHW in frames:
             yield self._decode(latent_BCTHW, state)
 
+    def encode_in_chunks(self, video_BCTHW: Tensor, latents_at_once: int) -> Tensor:
+        """Normalised latent of a clip, `latents_at_once` latent frames at a time: equal to the whole, in less memory."""
+        temporal = self.config.scale_factor_temporal
+        first, rest = video_BCTHW[:, :, : 1 + temporal * (latents_at_once - 1)], latents_at_once * temporal
+        later = video_BCTHW[:, :, first.shape[2] :]
+        chunks = [first, *(later.split(rest, dim=2) if later.shape[2] else ())]
+        return torch.cat(list(self.encode_stream(chunks)), dim=2)
+
+    def decode_tiled(self, latent_BCTHW: Tensor, tile: int, latents_at_once: int = 1) -> Tensor:
+        """Video (-1..1, float32, on the CPU) decoded in overlapping square tiles of `tile` pixels, blended linearly.
+
+        The device holds one tile of a few frames at a time. Convolutions see a quarter tile beyond each seam; only the
+        attention in the middle of the network, which spans the frame, sees less than it would: an approximation, whose
+        error `tests/test_vae.py` bounds.
+        """
+        scale = self.config.scale_factor_spatial
+        size = max(2, tile // scale)
+        overlap = max(1, size // 4)
+        b, _, t, rows, columns = latent_BCTHW.shape
+        video = torch.zeros(b, 3, video_frames(t, self.config.scale_factor_temporal), rows * scale, columns * scale)
+        weight_HW = torch.zeros(rows * scale, columns * scale)
+        for top, down_H in _tiles(rows, size, overlap, scale):
+            for left, across_W in _tiles(columns, size, overlap, scale):
+                share_HW = down_H[:, None] * across_W
+                part = latent_BCTHW[..., top : top + size, left : left + size].split(latents_at_once, dim=2)
+                y = slice(top * scale, top * scale + len(down_H))
+                x = slice(left * scale, left * scale + len(across_W))
+                start = 0
+                for frames in self.decode_stream(part):
+                    video[:, :, start : start + frames.shape[2], y, x].add_(frames.float().cpu() * share_HW)
+                    start += frames.shape[2]
+                weight_HW[y, x] += share_HW
+        return video.div_(weight_HW)
+
     def normalise(self, mean_BCTHW: Tensor) -> Tensor:
         return (mean_BCTHW - self.latents_mean.to(mean_BCTHW)) / self.latents_std.to(mean_BCTHW)
 
@@ -96,6 +131,23 @@ class VideoAutoencoder(nn.Module):
         h = self.post_quant_conv(latent)
         video = _unpatchify(self.decoder(h, state), self.config.patch_size or 1)
         return video.clamp(-1, 1) if clamp else video
+
+
+def _tiles(total: int, size: int, overlap: int, scale: int) -> list[tuple[int, Tensor]]:
+    """Where tiles of `size` latents begin, and each one's weight per pixel: rising and falling where it overlaps."""
+    size = min(size, total)
+    starts = list(range(0, max(1, total - overlap), max(1, size - overlap)))
+    starts = sorted({min(start, total - size) for start in starts})
+    ramp = torch.arange(1, overlap * scale + 1) / (overlap * scale + 1)
+    tiles = []
+    for start in starts:
+        weight = torch.ones(size * scale)
+        if start > 0:
+            weight[: len(ramp)] = torch.minimum(weight[: len(ramp)], ramp)
+        if start + size < total:
+            weight[-len(ramp) :] = torch.minimum(weight[-len(ramp) :], ramp.flip(0))
+        tiles.append((start, weight))
+    return tiles
 
 
 class Encoder(nn.Module):

@@ -1,7 +1,7 @@
 """Memory and seconds of making one video, from the configurations of the networks and the machine.
 
-    memory   = what Python and torch take + weights + the widest moment of text, denoising or decoding + the
-    frames seconds  = FLOPs / (the machine's measured matmul rate x the share of it that such work reaches)
+    memory   = what Python and torch take + the widest stage (`sorano.plan.memory`) + the frames
+    seconds  = FLOPs / (the machine's measured matmul rate x the share of it that such work reaches)
                + what each layer costs besides (launching it), + loading + writing
 
 The shares are measured by `benchmarks/generate.py`; small clips reach less, which the cost per layer stands
@@ -16,19 +16,18 @@ from dataclasses import dataclass, replace
 from sorano.errors import CapacityError
 from sorano.models.config import MAX_TEXT_TOKENS
 from sorano.plan.machine import Machine
+from sorano.plan.memory import Job, Placement, branches_together, choose
 from sorano.plan.model import ModelConfigs
-from sorano.shapes import TEMPORAL, VideoShape, latent_frames, nearest_size, video_frames
+from sorano.shapes import VideoShape, latent_frames, nearest_size, video_frames
 
 DENOISE_SHARE = 0.5  # of the matmul rate that the transformer reaches on long clips
 DECODE_SHARE = 0.25  # that the convolutions of the VAE reach
 SECONDS_PER_LAYER = {True: 0.4e-3, False: 0.1e-3}  # on a CPU, on an accelerator: launching what is in a block
-CHUNK_PIXELS = 2_000_000  # decoded at once: small clips whole, which is faster; large ones in constant memory
 WRITE_PIXELS_PER_SECOND = 25e6  # Lanczos and x264 on two cores
 LOAD_BYTES_PER_SECOND = 1e9
 LOAD_SECONDS = 0.5  # importing and building the networks, whatever their size
 BASE_BYTES = 450_000_000  # Python, torch and PyAV on a CPU
 TEXT_TOKENS = 64  # a sentence; the exact number is known only to the tokenizer
-WORKSPACE = 1.15  # kernels' scratch memory and fragmentation
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Estimate:
     load_seconds: float
     denoise_flops: int
     decode_flops: int
+    placement: Placement
+    stage_bytes: dict[str, int]  # of text, state, denoise and decode, on the device
     largest_fit: str | None = None  # what would fit in words, where this does not
 
     @property
@@ -76,21 +77,18 @@ def estimate_generate(
     guided: bool = True,
     fps: float = 12.0,
     upscale: int = 1,
+    has_pictures: bool = False,
 ) -> Estimate:
     """The cost of a video of this shape. `guided`: each step runs for the prompt and the negative prompt."""
-    estimate = _estimate(configs, machine, shape, num_steps, 2 if guided else 1, upscale)
+    settings = (num_steps, 2 if guided else 1, upscale, has_pictures)
+    estimate = _estimate(configs, machine, shape, *settings)
     if estimate.fits:
         return estimate
     for smaller in _smaller(shape, configs.pixel_grid):
-        if _estimate(configs, machine, smaller, num_steps, 2 if guided else 1, upscale).fits:
+        if _estimate(configs, machine, smaller, *settings).fits:
             words = f"--size {smaller.size} --seconds {smaller.num_frames / fps:.3g}"
             return replace(estimate, largest_fit=words)
     return estimate
-
-
-def decode_chunk(shape: VideoShape, num_latents: int) -> int:
-    """How many latent frames are decoded at once: all of a small clip, one by one of a large one."""
-    return max(1, min(num_latents, CHUNK_PIXELS // (TEMPORAL * shape.height * shape.width)))
 
 
 def format_bytes(count: float) -> str:
@@ -99,7 +97,13 @@ def format_bytes(count: float) -> str:
 
 
 def _estimate(
-    configs: ModelConfigs, machine: Machine, shape: VideoShape, num_steps: int, branches: int, upscale: int
+    configs: ModelConfigs,
+    machine: Machine,
+    shape: VideoShape,
+    num_steps: int,
+    branches: int,
+    upscale: int,
+    has_pictures: bool,
 ) -> Estimate:
     transformer, vae, text = configs.transformer, configs.vae, configs.text_encoder
     latent = shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
@@ -113,18 +117,14 @@ def _estimate(
     per_layer = SECONDS_PER_LAYER[machine.on_cpu]
     weights = sum(network.weight_bytes(machine.bytes_per_value) for network in configs.networks())
     pixels = shape.num_frames * shape.height * shape.width
-    latents_at_once = decode_chunk(shape, latent.num_frames)
-    chunk = VideoShape(video_frames(latents_at_once + 1), shape.height, shape.width)  # and what it remembers
-    working = max(
-        text.peak_bytes(tokens, batch=branches, bytes_per_value=machine.bytes_per_value),
-        transformer.peak_bytes(latent, batch=branches, text_tokens=tokens, bytes_per_value=machine.bytes_per_value),
-        vae.peak_bytes(chunk, bytes_per_value=machine.bytes_per_value),
-    )
-    frames = 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
-    base = BASE_BYTES if machine.on_cpu else 0
+    beside = BASE_BYTES + 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
+    together = branches if branches_together(latent, transformer.patch_size) else 1
+    job = Job(shape, together, tokens, images, has_pictures)
+    free = machine.free_bytes
+    placement, stages = choose(configs, machine, job, None if free is None else free - beside)
     return Estimate(
-        peak_bytes=round(base + weights + WORKSPACE * working + frames),
-        free_bytes=machine.free_bytes,
+        peak_bytes=beside + max(stages.values()),
+        free_bytes=free,
         text_seconds=text.flops(tokens, batch=branches) / machine.flops_per_second / DENOISE_SHARE
         + per_layer * text.num_layers,
         denoise_seconds=denoise_flops / machine.flops_per_second / DENOISE_SHARE + per_layer * layers,
@@ -133,6 +133,8 @@ def _estimate(
         load_seconds=LOAD_SECONDS + weights / LOAD_BYTES_PER_SECOND,
         denoise_flops=denoise_flops,
         decode_flops=decode_flops,
+        placement=placement,
+        stage_bytes=stages,
     )
 
 

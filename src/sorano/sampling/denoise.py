@@ -5,7 +5,7 @@ Axes: B batch, C channels, T latent frames, H latent rows, W latent columns, L v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from sorano.errors import NumericsError
 from sorano.models.text_encoder import TextTokens
 from sorano.models.transformer import PreparedText, VideoTransformer
-from sorano.sampling.guidance import classifier_free
+from sorano.sampling.guidance import classifier_free, classifier_free_apart
 from sorano.sampling.schedule import NUM_TRAIN_TIMESTEPS, Schedule
 from sorano.sampling.solver import Solver, Velocity, unipc
 
@@ -61,6 +61,7 @@ class LowNoise:
     transformer: VideoTransformer
     boundary: float  # of the 1000 timesteps, as a share: 0.875
     guidance: float
+    begin: Callable[[], None] = lambda: None  # called before its first step: time to change what is in memory
 
 
 def _repeat(tensor: Tensor, x: Tensor) -> Tensor:
@@ -110,6 +111,7 @@ def denoise(
     *,
     negative_text: TextTokens | None = None,
     guidance: float = 1.0,
+    branches_together: bool = True,
     low_noise: LowNoise | None = None,
     known_BCTHW: Tensor | None = None,
     known_mask_BTHW: Tensor | None = None,
@@ -122,7 +124,7 @@ def denoise(
     """Solve from `noise_BCTHW` (float32) to a latent; yields a `Step` after each step.
 
     With `guidance` above 1, `negative_text` (the encoding of "" or of a negative prompt, one for each item or one for
-    all) is needed. Where `known_mask_BTHW` is true, `known_BCTHW` is given to the network and stands in every step's
+    all) is needed; both branches run in one batch, or with half the memory one after the other. Where `known_mask_BTHW` is true, `known_BCTHW` is given to the network and stands in every step's
     latent; the solver's own numbers there are never looked at. Networks of Wan's image to video take what is given
     otherwise: as channels `beside_BCTHW` the latent, and (2.1) as tokens `image_BSD` of an image encoder.
     `positions_T` are the temporal positions of the latent frames (0, 1, 2 ... unless told). The state stays in float32
@@ -134,20 +136,25 @@ def denoise(
         known = Known(known_BCTHW, known_mask_BTHW)
 
     def guided(network: VideoTransformer, guidance: float) -> Velocity:
+        def of(prompts: TextTokens) -> Velocity:
+            return transformer_velocity(
+                network, prompts, schedule, known=known, beside_BCTHW=beside_BCTHW, image_BSD=image_BSD,
+                positions_T=positions_T, dtype=dtype,
+            )  # fmt: skip
+
         prompts = _for_each(text, batch)
-        if guidance > 1:
-            if negative_text is None:
-                raise ValueError("guidance above 1 needs negative_text: the encoding of an empty prompt will do")
-            prompts = TextTokens.cat([prompts, _for_each(negative_text, batch)])
-        velocity = transformer_velocity(
-            network, prompts, schedule, known=known, beside_BCTHW=beside_BCTHW, image_BSD=image_BSD,
-            positions_T=positions_T, dtype=dtype,
-        )  # fmt: skip
-        return classifier_free(velocity, guidance) if guidance > 1 else velocity
+        if guidance <= 1:
+            return of(prompts)
+        if negative_text is None:
+            raise ValueError("guidance above 1 needs negative_text: the encoding of an empty prompt will do")
+        negative = _for_each(negative_text, batch)
+        if branches_together:
+            return classifier_free(of(TextTokens.cat([prompts, negative])), guidance)
+        return classifier_free_apart(of(prompts), of(negative), guidance)
 
     velocity = guided(transformer, guidance)
     if low_noise is not None:
-        after = guided(low_noise.transformer, low_noise.guidance)
+        after = started(guided(low_noise.transformer, low_noise.guidance), low_noise.begin)
         velocity = by_noise(velocity, after, schedule, low_noise.boundary)
     steps = solver(velocity, noise_BCTHW.float(), schedule.sigmas)
     for index, (sigma, x) in enumerate(steps, start=1):
@@ -159,6 +166,19 @@ def denoise(
             )
         latent = x if known is None else known.put_into(x)
         yield Step(index, schedule.num_steps, sigma, latent)
+
+
+def started(velocity: Velocity, begin: Callable[[], None]) -> Velocity:
+    """The velocity, with `begin` called once before its first use."""
+    begun: list[bool] = []
+
+    def after_beginning(x: Tensor, sigma: float) -> Tensor:
+        if not begun:
+            begun.append(True)
+            begin()
+        return velocity(x, sigma)
+
+    return after_beginning
 
 
 def by_noise(high: Velocity, low: Velocity, schedule: Schedule, boundary: float) -> Velocity:

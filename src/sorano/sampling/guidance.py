@@ -20,3 +20,13 @@ def classifier_free(velocity: Velocity, guidance: float) -> Velocity:
         return plain + guidance * (prompted - plain)
 
     return guided
+
+
+def classifier_free_apart(prompted: Velocity, plain: Velocity, guidance: float) -> Velocity:
+    """The same of two velocities, one after the other: half the memory, and as fast where one branch fills the device."""
+
+    def guided(x: Tensor, sigma: float) -> Tensor:
+        without = plain(x, sigma)
+        return without + guidance * (prompted(x, sigma) - without)
+
+    return guided

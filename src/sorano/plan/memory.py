@@ -1,0 +1,150 @@
+"""How a run fits into memory: which weights are on the device at each stage, and how much is decoded at once.
+
+The stages are text, state (what is given is encoded), denoise and decode. The ladder goes from the fastest way of placing
+them to the smallest, and the first rung that fits is taken:
+
+| rung                    | on the device                                              | costs                            |
+|-------------------------|------------------------------------------------------------|----------------------------------|
+| all stay                | every network; small clips are decoded whole               | nothing                          |
+| chunks                  | every network; one latent frame is decoded at a time       | a little time                    |
+| in turn                 | the networks of the stage, read from the disk for it       | reading the weights for each run |
+| in turn, blocks visit   | two blocks of the transformer (not where the CPU computes) | copies, hidden by enough work    |
+| ... and tiles           | a tile of the frame while decoding                         | overlaps decoded twice           |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from sorano.plan.machine import Machine
+from sorano.plan.model import ModelConfigs
+from sorano.shapes import TEMPORAL, LatentShape, VideoShape, video_frames
+
+CHUNK_PIXELS = 2_000_000  # decoded at once: small clips whole, which is faster; large ones in constant memory
+TILES = (512, 256)  # pixels on a side
+TOKENS_TOGETHER = 8192  # of a video up to which both branches of guidance run in one batch; more fill a device alone
+WORKSPACE = 1.15  # kernels' scratch memory and fragmentation
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A rung of the ladder."""
+
+    chunk: int  # latent frames decoded at once
+    in_turn: bool = False  # each network is loaded for its stage and freed after it
+    offload: bool = False  # the transformer's blocks visit the device one after the other
+    tile: int | None = None  # pixels on a side of what is decoded at once; None: the whole frame
+
+    @property
+    def words(self) -> str:
+        """The rung, as users are told: "networks in turn, blocks visit the device"."""
+        parts = ["networks in turn" if self.in_turn else "all networks stay loaded"]
+        parts += ["blocks visit the device"] if self.offload else []
+        parts += [f"decoded in tiles of {self.tile} pixels"] if self.tile else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the memory of a run depends on, beside the networks."""
+
+    shape: VideoShape
+    branches: int  # run in one batch: 2 with guidance, where they run together
+    text_tokens: int
+    image_tokens: int = 0
+    has_pictures: bool = False  # something given is encoded
+
+
+def decode_chunk(shape: VideoShape, num_latents: int) -> int:
+    """How many latent frames are decoded at once: all of a small clip, one by one of a large one."""
+    return max(1, min(num_latents, CHUNK_PIXELS // (TEMPORAL * shape.height * shape.width)))
+
+
+def branches_together(latent: LatentShape, patch: tuple[int, int, int]) -> bool:
+    """Whether guidance runs the prompt and the negative prompt in one batch: faster for small videos only."""
+    return latent.tokens(patch) <= TOKENS_TOGETHER
+
+
+def ladder(shape: VideoShape, num_latents: int, *, on_cpu: bool) -> Iterator[Placement]:
+    """The rungs, from the fastest to the smallest."""
+    resident = Placement(decode_chunk(shape, num_latents))
+    yield resident
+    if resident.chunk > 1:
+        yield Placement(1)
+    in_turn = Placement(1, in_turn=True)
+    yield in_turn
+    if not on_cpu:  # there the host's memory is the device's
+        in_turn = replace(in_turn, offload=True)
+        yield in_turn
+    for tile in TILES:
+        if tile < min(shape.height, shape.width):
+            yield replace(in_turn, tile=tile)
+
+
+def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Placement) -> dict[str, int]:
+    """The peak of each stage on the device, without what Python and torch take themselves."""
+    size = machine.bytes_per_value
+    latent = job.shape.latent(
+        spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal
+    )
+    text, vae, eyes = configs.text_encoder, configs.vae, configs.image_encoder
+    everything = sum(network.weight_bytes(size) for network in configs.networks())
+
+    def held(own: int) -> int:
+        return own if placement.in_turn else everything
+
+    stages = {
+        "text": held(text.weight_bytes(size))
+        + _working(text.peak_bytes(job.text_tokens, batch=job.branches, bytes_per_value=size)),
+        "denoise": held(_transformer_bytes(configs, size, placement.offload))
+        + _working(
+            configs.transformer.peak_bytes(
+                latent, batch=job.branches, text_tokens=job.text_tokens + job.image_tokens, bytes_per_value=size
+            )
+        ),
+        "decode": held(vae.weight_bytes(size))
+        + _working(vae.peak_bytes(_at_once(job.shape, placement, latent), bytes_per_value=size)),
+    }
+    if job.has_pictures:
+        own = vae.weight_bytes(size) + (eyes.weight_bytes(size) if eyes else 0)
+        chunk = replace(placement, chunk=decode_chunk(job.shape, latent.num_frames), tile=None)
+        stages["state"] = held(own) + _working(
+            vae.encode_peak_bytes(_at_once(job.shape, chunk, latent), bytes_per_value=size)
+        )
+    return stages
+
+
+def choose(configs: ModelConfigs, machine: Machine, job: Job, free_bytes: int | None) -> tuple[Placement, dict[str, int]]:
+    """The first rung whose widest stage fits into `free_bytes`, or the last; and its stages."""
+    num_latents = job.shape.latent(
+        spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal
+    ).num_frames
+    for placement in ladder(job.shape, num_latents, on_cpu=machine.on_cpu):
+        stages = stage_bytes(configs, machine, job, placement)
+        if free_bytes is None or max(stages.values()) <= free_bytes:
+            break
+    return placement, stages
+
+
+def _transformer_bytes(configs: ModelConfigs, size: int, offload: bool) -> int:
+    """The widest moment of one expert: whole, or its outer layers and two blocks."""
+    transformer = configs.transformer
+    if not offload:
+        return transformer.weight_bytes(size)
+    block = transformer.block_parameters()
+    return size * (transformer.parameters() - (transformer.num_layers - 2) * block)
+
+
+def _at_once(shape: VideoShape, placement: Placement, latent: LatentShape) -> VideoShape:
+    """The video that the autoencoder holds at once, with the frames that it remembers."""
+    frames = min(shape.num_frames, video_frames(placement.chunk + 1))
+    if placement.chunk >= latent.num_frames:
+        frames = shape.num_frames
+    if placement.tile is None:
+        return VideoShape(frames, shape.height, shape.width)
+    return VideoShape(frames, min(shape.height, placement.tile), min(shape.width, placement.tile))
+
+
+def _working(peak_bytes: int) -> int:
+    return round(WORKSPACE * peak_bytes)

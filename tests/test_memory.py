@@ -1,0 +1,133 @@
+"""The ladder of memory: what is said to fit fits, and every rung gives the same video."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from sorano.errors import CapacityError, RequestError
+from sorano.generate import generate
+from sorano.models import checkpoint
+from sorano.plan import Machine, Placement, estimate_generate
+from sorano.plan.memory import Job, choose, ladder, stage_bytes
+from sorano.presets import PRESETS
+from sorano.request import Request, parse_bytes
+from sorano.shapes import VideoShape
+
+GPU = Machine("cuda:0", "bfloat16", 5e14, free_bytes=None)
+LARGE = VideoShape(81, 720, 1280)
+PROMPT = "a red ball bounces on the grass"
+
+
+def configs(name):
+    return PRESETS[name].read_configs()
+
+
+@pytest.mark.parametrize("name", ["wan2.1-t2v-14b", "wan2.2-t2v-a14b", "wan2.1-i2v-14b-720p", "wan2.2-ti2v-5b"])
+def test_each_rung_needs_no_more_than_the_one_before(name):
+    shape = VideoShape(121, 704, 1280) if "5b" in name else LARGE
+    job = Job(shape, branches=2, text_tokens=64, has_pictures="i2v" in name)
+    peaks = [
+        max(stage_bytes(configs(name), GPU, job, placement).values())
+        for placement in ladder(shape, 21, on_cpu=False)
+    ]
+    assert len(peaks) >= 3 and peaks == sorted(peaks, reverse=True)
+    assert peaks[-1] < 0.75 * peaks[0]
+
+
+def test_the_first_rung_that_fits_is_taken():
+    job = Job(LARGE, branches=2, text_tokens=64)
+    wan = configs("wan2.1-t2v-14b")
+    taken = [choose(wan, GPU, job, gigabytes * 10**9)[0] for gigabytes in (100, 50, 20, 1)]
+    assert [placement.in_turn for placement in taken] == [False, True, True, True]
+    assert [placement.offload for placement in taken] == [False, False, True, True]
+    assert taken[-1].tile == 256  # the last rung, although it does not fit: the plan says so
+
+
+def test_a_plan_within_a_budget_says_the_rung_and_one_beyond_it_refuses():
+    wan = configs("wan2.1-t2v-1.3b")
+    shape = VideoShape(81, 480, 832)
+    roomy = estimate_generate(wan, replace(GPU, free_bytes=80 * 10**9), shape, num_steps=50)
+    tight = estimate_generate(wan, replace(GPU, free_bytes=14 * 10**9), shape, num_steps=50)
+    assert not roomy.placement.in_turn and tight.placement.in_turn and tight.fits
+    assert tight.peak_bytes == max(tight.stage_bytes.values()) < roomy.peak_bytes
+    with pytest.raises(CapacityError):
+        estimate_generate(wan, replace(GPU, free_bytes=2 * 10**9), shape, num_steps=50).require()
+
+
+@pytest.mark.parametrize(("text", "count"), [("12GB", 12 * 10**9), ("800 mb", 8 * 10**8), ("1.5GiB", 1.5 * 2**30)])
+def test_memory_is_read_as_people_write_it(text, count):
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "12 parsecs"])
+def test_other_amounts_are_refused(text):
+    with pytest.raises(RequestError, match="12GB"):
+        Request(prompt=PROMPT, memory=text)
+
+
+def test_networks_come_for_their_turn_and_leave(tmp_path):
+    checkpoint.save(tmp_path / "model", tiny.bundle())
+    bundle = checkpoint.load(tmp_path / "model", filled=False)
+    whole = checkpoint.load(tmp_path / "model")
+    assert all(checkpoint.is_empty(network) for network in (bundle.transformer, bundle.vae, bundle.text_encoder))
+    ids = bundle.tokenizer.encode(["a red ball"])
+    with bundle.present("text_encoder"):
+        assert torch.equal(bundle.text_encoder.encode(ids).text_BSD, whole.text_encoder.encode(ids).text_BSD)
+        assert checkpoint.is_empty(bundle.transformer)
+    assert checkpoint.is_empty(bundle.text_encoder)
+    for _ in range(2):  # and come again
+        with bundle.present("vae"):
+            assert torch.equal(bundle.vae.decode(tiny.latent(1)), whole.vae.decode(tiny.latent(1)))
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_a_transformer_on_a_visit_computes_the_same(tmp_path, offload):
+    checkpoint.save(tmp_path / "model", tiny.bundle())
+    bundle = checkpoint.load(tmp_path / "model", filled=False)
+    inputs = tiny.latent(1), torch.tensor([500.0]), tiny.text((5,))
+    with torch.no_grad(), bundle.present("transformer", offload=offload):
+        made = bundle.transformer(*inputs)
+    assert torch.equal(made, tiny.transformer()(*inputs)) and checkpoint.is_empty(bundle.transformer)
+
+
+def test_a_failure_in_a_turn_leaves_no_weights_behind(tmp_path):
+    checkpoint.save(tmp_path / "model", tiny.bundle())
+    bundle = checkpoint.load(tmp_path / "model", filled=False)
+    with pytest.raises(KeyError), bundle.present("vae", "text_encoder"):
+        raise KeyError
+    assert checkpoint.is_empty(bundle.vae) and checkpoint.is_empty(bundle.text_encoder)
+
+
+def test_every_rung_gives_the_same_frames(tiny_folder, monkeypatch):
+    from sorano import plan
+    from sorano.plan import generate as plan_generate
+
+    request = Request(prompt=PROMPT, preset=str(tiny_folder), seed=3, size="64x64", device="cpu")
+    expected = generate(request).frames_THWC
+    for placement in (Placement(1), Placement(1, in_turn=True), Placement(2, in_turn=True, offload=True)):
+        monkeypatch.setattr(plan_generate, "choose", lambda *_, placement=placement: (placement, {"denoise": 1}))
+        assert np.array_equal(generate(request).frames_THWC, expected), placement
+    assert plan.Placement is Placement
+
+
+def test_encoding_in_chunks_equals_encoding_whole():
+    vae = tiny.vae()
+    video = torch.rand(1, 3, 17, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole = vae.encode_latent(video)
+    for chunk in (1, 2, 3, 5, 9):
+        assert tiny.error(vae.encode_in_chunks(video, chunk), whole) < 1e-5
+
+
+def test_tiles_cover_the_frame_and_blend_to_the_whole_where_nothing_spans_it():
+    vae = tiny.vae()
+    attention = vae.decoder.mid_block.attentions[0]
+    attention.proj.weight.zero_()  # the only part that looks across the frame
+    latent = torch.randn(1, 16, 3, 24, 20, generator=torch.Generator().manual_seed(1))
+    whole = vae.decode(latent, clamp=False).clamp(-1, 1)
+    tiled = vae.decode_tiled(latent, 128)
+    assert tiled.shape == whole.shape
+    assert float((tiled - whole).abs().mean()) < 0.1 * float(whole.abs().mean())
+    assert tiny.error(vae.decode_tiled(latent, 1024), whole) < 1e-5  # one tile is the whole
