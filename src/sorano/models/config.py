@@ -225,6 +225,93 @@ class TextEncoderConfig:
         return 2 * tokens * self.d_model * 4 + max(attention, feed_forward)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageEncoderConfig:
+    """The CLIP vision tower (transformers `CLIPVisionModel`), by default the ViT-H/14 of Wan 2.1's image to video.
+
+    What is used of it are the tokens before its last layer, so that one is held, and costs nothing to run.
+    """
+
+    hidden_size: int = 1280
+    intermediate_size: int = 5120
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 16
+    num_channels: int = 3
+    image_size: int = 224  # pixels on a side
+    patch_size: int = 14
+    layer_norm_eps: float = 1e-5
+
+    @property
+    def num_tokens(self) -> int:
+        """S, the tokens of an image: one for the whole and one for each patch."""
+        return 1 + (self.image_size // self.patch_size) ** 2
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> ImageEncoderConfig:
+        """Read a transformers `image_encoder/config.json`; ValueError for another kind of encoder."""
+        config = {**_CLIP_DEFAULTS, **config}
+        _require(config, "model_type", ("clip_vision_model",))
+        _require(config, "hidden_act", ("gelu",))
+        made = cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
+        if not isinstance(made.image_size, int) or not isinstance(made.patch_size, int):
+            raise ValueError(f"image_size {made.image_size} and patch_size {made.patch_size} are not whole numbers")
+        if made.hidden_size % made.num_attention_heads:
+            raise ValueError(f"hidden_size {made.hidden_size} does not divide into {made.num_attention_heads} heads")
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `config.json` that transformers' `CLIPVisionModel.from_pretrained` reads."""
+        return {
+            "architectures": ["CLIPVisionModel"],
+            "model_type": "clip_vision_model",
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "hidden_act": "gelu",
+            "attention_dropout": 0.0,
+            "projection_dim": 1024,  # of the head that this part does not have
+            "initializer_factor": 1.0,
+            "initializer_range": 0.02,
+        }
+
+    def parameters(self) -> int:
+        """The number of weights: embeddings, `num_hidden_layers` layers, and the norms before and after them."""
+        d = self.hidden_size
+        embeddings = d + self.num_channels * self.patch_size**2 * d + self.num_tokens * d
+        feed_forward = _linear(d, self.intermediate_size) + _linear(self.intermediate_size, d)
+        layer = 4 * _linear(d, d) + feed_forward + 4 * d
+        return embeddings + self.num_hidden_layers * layer + 4 * d
+
+    def flops(self, *, batch: int = 1) -> int:
+        """Floating-point operations of encoding `batch` images up to the last layer but one."""
+        d, tokens = self.hidden_size, self.num_tokens
+        patches = (tokens - 1) * self.num_channels * self.patch_size**2 * d
+        layer = tokens * (4 * d * d + 2 * d * self.intermediate_size) + 2 * tokens * tokens * d
+        return 2 * batch * (patches + (self.num_hidden_layers - 1) * layer)
+
+    def weight_bytes(self, bytes_per_weight: int = 4) -> int:
+        """Bytes of the weights, all in one precision."""
+        return self.parameters() * bytes_per_weight
+
+    def peak_bytes(self, *, batch: int = 1, bytes_per_value: int = 4) -> int:
+        """Bytes of encoding beyond the weights, an upper estimate: the wider of a layer's attention (its input, q, k
+        and v twice, the output, and all scores) and its feed-forward, beside the float32 tokens and the images."""
+        d, tokens = self.hidden_size, batch * self.num_tokens
+        images = batch * self.num_channels * self.image_size**2 * bytes_per_value
+        scores = batch * self.num_attention_heads * self.num_tokens**2 * (8 + bytes_per_value)
+        attention = 8 * tokens * d * bytes_per_value + scores
+        feed_forward = tokens * (d + 2 * self.intermediate_size) * bytes_per_value
+        return images + 3 * tokens * d * 4 + max(attention, feed_forward)
+
+
+_CLIP_DEFAULTS = {  # what transformers' `CLIPVisionConfig` takes for a key that the file lacks
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+}
+
+
 def _linear(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
 
