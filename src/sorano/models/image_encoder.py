@@ -107,7 +107,7 @@ class ImageProcessor:
 def weight_name(name: str) -> str | None:
     """What a tensor of a checkpoint is called here, or None if it is no weight.
 
-    Old files also hold `position_ids`, which only count. transformers 5 has no prefix in memory, though in files it does.
+    Old files also hold `position_ids`, which only count. transformers 5 has no prefix in memory, only in files.
     """
     if name.endswith("position_ids"):
         return None
@@ -195,9 +195,8 @@ class SelfAttention(nn.Module):
         self.out_proj = Linear(width, width)
 
     def forward(self, x_BSD: Tensor) -> Tensor:
-        q, k, v = (
-            layer(x_BSD).unflatten(-1, (self.num_heads, -1)) for layer in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        heads = (self.num_heads, -1)
+        q, k, v = (layer(x_BSD).unflatten(-1, heads) for layer in (self.q_proj, self.k_proj, self.v_proj))
         out: Tensor = self.out_proj(attention(q, k, v).flatten(-2))
         return out
 
