@@ -353,3 +353,25 @@ def test_a_file_that_reads_back_otherwise_is_an_error(tiny_folder, tmp_path, mon
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(tiny_folder):
     with pytest.raises(errors.RequestError, match="no device 'cuda:77'.*\n.*cpu"):
         make(tiny_folder, device="cuda:77")
+
+
+def test_a_lora_changes_the_video_and_leaves_the_model_as_it_was(tiny_folder, tmp_path):
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    layer = "transformer.blocks.0.attn2.to_out.0"
+    tensors = {
+        f"{layer}.lora_A.weight": torch.randn(2, 32, generator=generator),
+        f"{layer}.lora_B.weight": torch.randn(32, 2, generator=generator),
+    }
+    file = tmp_path / "style.safetensors"
+    save_file(tensors, file)
+    before = make(tiny_folder)
+    changed = make(tiny_folder, lora=[f"{file}:0.7"])
+    assert not np.array_equal(changed.frames_THWC, before.frames_THWC)
+    assert np.array_equal(make(tiny_folder).frames_THWC, before.frames_THWC)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert changed.record["loras"] == [{"scale": 0.7, "sha256": digest}]
+    assert changed.record["request"]["lora"] == ["style.safetensors:0.7"] and "loras" not in before.record
+    with pytest.raises(errors.RequestError, match=r"no LoRA file .*none\.safetensors"):
+        make(tiny_folder, lora=[tmp_path / "none.safetensors"])

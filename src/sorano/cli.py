@@ -135,6 +135,14 @@ def generate(
         str | None,
         typer.Option(help="A preset's other settings by name, like hub; sorano show lists them.", rich_help_panel=HOW),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A LoRA file to merge into the transformer, and how much of it; may be given again.",
+            metavar="FILE[:SCALE]",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.", rich_help_panel=HOW)] = "auto",
     memory: Annotated[
         str | None,
@@ -198,6 +206,7 @@ def generate(
             guidance_2=guidance_2,
             shift=shift,
             settings=settings,
+            lora=lora or (),
             device=device,
             memory=memory,
             output=output,

@@ -9,7 +9,7 @@ Importing this module is cheap: torch comes in with the first request.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import CapacityError, CheckpointError, NumericsError, RequestError, VideoError
 from sorano.plan import Estimate, Machine, ModelConfigs, Placement, branches_together, decode_chunk, estimate_generate
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
-from sorano.request import Request, Resolved, parse_bytes, resolve, slug
+from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
 from sorano.shapes import LatentShape, VideoShape, latent_frames
 from sorano.video import check_target, contact_sheet, read_video, resize, write_image, write_video
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from sorano.conditions import LatentState
-    from sorano.models.checkpoint import Bundle
+    from sorano.models.checkpoint import Bundle, Change
+    from sorano.models.lora import Lora
     from sorano.models.text_encoder import TextTokens
     from sorano.video import Frames
 
@@ -60,9 +61,9 @@ class Model:
     bundle: Bundle
     placement: Placement = Placement(chunk=1)
 
-    def present(self, *names: str) -> AbstractContextManager[None]:
+    def present(self, *names: str, change: Change | None = None) -> AbstractContextManager[None]:
         """These networks of the bundle on the device (`Bundle.present`)."""
-        return self.bundle.present(*names, offload=self.placement.offload)
+        return self.bundle.present(*names, offload=self.placement.offload, change=change)
 
 
 @dataclass
@@ -119,6 +120,7 @@ def generate(request: Request | str, *, listener: Listener | None = None, **opti
     for note in job.notes:
         listener.note(note)
     estimate.require()
+    loras = read_loras(job.request)
     with out_of_memory_is_said(estimate), peak_memory(machine) as memory:
         with clock("load"):
             model = load(preset, machine, estimate.placement)
@@ -127,7 +129,7 @@ def generate(request: Request | str, *, listener: Listener | None = None, **opti
         with clock("state"):
             state = start(model, job, listener)
         with clock("denoise"):
-            latent = denoise(model, job, text, state, listener)
+            latent = denoise(model, job, text, state, listener, loras)
     with kept_until_written(job, latent, clock.seconds["denoise"]):
         return finish(job, model, estimate, latent, clock, listener, memory[0])
 
@@ -297,7 +299,39 @@ def start(model: Model, job: Resolved, listener: Listener) -> LatentState:
         return as_channels(state, job.shape, eyes)
 
 
-def denoise(model: Model, job: Resolved, text: TextTokens, state: LatentState, listener: Listener) -> Tensor:
+def read_loras(request: Request) -> list[tuple[Lora, float]]:
+    """The LoRA files of a request, with their scales. Raises CheckpointError naming what is wrong with one."""
+    if not request.lora:
+        return []
+    from sorano.models.lora import load_lora
+
+    return [(load_lora(file), scale) for file, scale in map(parse_lora, request.lora)]
+
+
+def merged(loras: Sequence[tuple[Lora, float]]) -> Change:
+    """Merges LoRAs into a transformer while it is present, and takes them out again, to the bit."""
+
+    @contextmanager
+    def change(name: str, network: nn.Module) -> Iterator[None]:
+        from sorano.models.lora import merge, unmerge
+
+        with ExitStack() as stack:
+            for lora, scale in loras:
+                merge(network, lora, scale, part=name if name in lora.parts else "transformer")
+                stack.callback(unmerge, network, lora)
+            yield
+
+    return change
+
+
+def denoise(
+    model: Model,
+    job: Resolved,
+    text: TextTokens,
+    state: LatentState,
+    listener: Listener,
+    loras: Sequence[tuple[Lora, float]] = (),
+) -> Tensor:
     """Noise to latent_BCTHW, step by step. Raises NumericsError at the first step that is not finite."""
     import torch
 
@@ -317,7 +351,7 @@ def denoise(model: Model, job: Resolved, text: TextTokens, state: LatentState, l
 
         def second_turn() -> None:
             turns.close()
-            turns.enter_context(model.present("transformer_2"))
+            turns.enter_context(model.present("transformer_2", change=merged(loras)))
 
         low_noise = LowNoise(bundle.transformer_2, boundary, request.guidance_2, second_turn)
     device = model.machine.device
@@ -344,7 +378,7 @@ def denoise(model: Model, job: Resolved, text: TextTokens, state: LatentState, l
     )
     listener.progress("denoise", 0, request.num_steps)
     with turns:
-        turns.enter_context(model.present("transformer"))
+        turns.enter_context(model.present("transformer", change=merged(loras)))
         for step in steps:
             listener.progress("denoise", step.index, step.num_steps)
     return step.latent
@@ -453,10 +487,13 @@ def write_record(
     import torch
 
     from sorano import __version__
+    from sorano.models.checkpoint import sha256
 
+    loras = [parse_lora(text) for text in job.request.lora]
     return {
         "sorano": __version__,
         "request": job.request.to_dict(),
+        **({"loras": [{"scale": scale, "sha256": sha256(file)} for file, scale in loras]} if loras else {}),
         "preset": {"name": model.preset.name, "sha256": model.bundle.digests},
         "machine": {"device": model.machine.device, "dtype": model.machine.dtype, "torch": torch.__version__},
         "planned": {"seconds": round(estimate.seconds, 3), "peak_bytes": estimate.peak_bytes},

@@ -11,6 +11,7 @@ import math
 import re
 import secrets
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Request:
     guidance_2: float | None = None  # of the second expert, where a model has two
     shift: float | None = None  # towards more noise; what larger videos need
     settings: str | None = None  # a preset's other settings by name: "hub"
+    lora: Sequence[str] = ()  # files to merge into the transformer, each as FILE or FILE:SCALE
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps", "xpu"
     memory: str | None = None  # the most to use: "12GB"; None: what is free
     # the file
@@ -80,6 +82,10 @@ class Request:
             raise RequestError(f"unknown device {self.device!r}", "use auto, cpu, cuda, cuda:1, mps or xpu")
         if self.memory is not None:
             parse_bytes(self.memory)
+        object.__setattr__(self, "lora", tuple(str(text) for text in self.lora))
+        for text in self.lora:
+            if not parse_lora(text)[0].exists():
+                raise RequestError(f"there is no LoRA file {parse_lora(text)[0]}")
         object.__setattr__(self, "upscale", _parse_upscale(self.upscale))
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,6 +94,7 @@ class Request:
         for name in ("output", "sheet", "overwrite"):
             del words[name]
         words["preset"] = Path(self.preset).name
+        words["lora"] = [Path(text).name for text in self.lora]
         for name in ("image", "last"):
             words[name] = Path(words[name]).name if words[name] is not None else None
         if self.private:
@@ -158,6 +165,12 @@ def parse_bytes(text: str) -> int:
         raise RequestError(f"memory must be an amount like 12GB: got {text!r}")
     unit = 1024 if match[3] else 1000
     return int(float(match[1]) * unit ** " kmgt".index(match[2] or " "))
+
+
+def parse_lora(text: str) -> tuple[Path, float]:
+    """The file and the scale (1 unless told) of "style.safetensors:0.8"."""
+    match = re.fullmatch(r"(.+):(-?\d+(?:\.\d+)?)", text)
+    return (Path(match[1]), float(match[2])) if match else (Path(text), 1.0)
 
 
 def slug(prompt: str, limit: int = 48) -> str:

@@ -18,7 +18,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,7 @@ FLOAT32 = ("scale_shift_table", "time_embedder", "time_proj", "norm", "relative_
 """Parts of names whose weights stay float32 in any compute dtype: they are small, and their errors are not."""
 
 Network = TypeVar("Network", bound=nn.Module)
+Change = Callable[[str, nn.Module], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -92,20 +93,25 @@ class Bundle:
     dtype: torch.dtype = torch.float32
 
     @contextmanager
-    def present(self, *names: str, offload: bool = False) -> Iterator[None]:
+    def present(self, *names: str, offload: bool = False, change: Change | None = None) -> Iterator[None]:
         """The weights of these networks on the device: those that were not there before only while the block runs.
 
         With `offload`, a transformer's blocks stay in the host's memory and visit the device one after the other.
+        `change` is entered with a network's name and itself once its weights are there, and left before they go.
         """
         with ExitStack() as stack:
             for name in names:
                 network = getattr(self, name)
-                if network is not None and is_empty(network):
+                if network is None:
+                    continue
+                by_block = offload and isinstance(network, VideoTransformer) and is_empty(network)
+                if is_empty(network):
                     stack.callback(vacate, network)
-                    by_block = offload and isinstance(network, VideoTransformer)
                     self._fill(name, network, "cpu" if by_block else self.device)
-                    if by_block:
-                        stack.enter_context(visiting(network, self.device))
+                if change is not None:
+                    stack.enter_context(change(name, network))
+                if by_block:
+                    stack.enter_context(visiting(network, self.device))
             yield
 
     def _fill(self, name: str, network: nn.Module, device: torch.device | str) -> None:
