@@ -54,9 +54,10 @@ class ImageProcessor:
             if found is not None and found != wanted:
                 raise ValueError(f"{name} is {found!r}, and only {wanted!r} is supported")
         size, crop = config.get("size", cls.shortest_edge), config.get("crop_size", cls.crop_size[0])
-        edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
-        rows, columns = (crop.get("height"), crop.get("width")) if isinstance(crop, Mapping) else (crop, crop)
-        if not all(isinstance(value, int) for value in (edge, rows, columns)) or max(rows, columns) > edge:
+        sides = [size.get("shortest_edge")] if isinstance(size, Mapping) else [size]
+        sides += [crop.get("height"), crop.get("width")] if isinstance(crop, Mapping) else [crop, crop]
+        edge, rows, columns = (side if isinstance(side, int) else 0 for side in sides)
+        if not 0 < min(rows, columns) <= max(rows, columns) <= edge:
             raise ValueError(f"size {size!r} and crop_size {crop!r} are not a shortest edge and a cut-out inside it")
         return cls(
             shortest_edge=edge,

@@ -15,7 +15,10 @@ each merged weight is computed from its original and all that is merged, in floa
 restores the bits, in whatever order LoRAs come and go; subtracting it would leave the roundings of each sum behind, in
 bfloat16 as large as the change itself. The price is the memory of the originals.
 
-What was computed of the old weights (a `PreparedText`) is not computed again.
+diffusers leaves out .diff of norms and .diff_m; here they count, as they do for the programs that write them.
+
+Not covered: what was computed of the old weights (a `PreparedText`) is not computed again, and a copy of a network
+does not know what is merged into it.
 """
 
 from __future__ import annotations
@@ -201,15 +204,16 @@ def unmerge(network: nn.Module, lora: Lora) -> None:
     if not ours:
         raise ValueError(f"{lora.path} is not merged")
     rest = {key: entry for key, entry in merged.active.items() if key not in ours}
-    merged.switch(network, rest, {weight for deltas in ours.values() for weight in deltas})
+    merged.switch(network, rest, [weight for deltas in ours.values() for weight in deltas])
 
 
 Active = dict[tuple[Lora, str], tuple[float, Mapping[str, Delta]]]
+"""What is merged into a network: for a LoRA and the part of it, the scale, and what is added to which weight."""
 
 
 @dataclass
 class _Merged:
-    """What is merged into a network (a LoRA and its part: the scale, and what is added), and what was there before."""
+    """What is merged into a network, and the weights that were there before."""
 
     active: Active = field(default_factory=dict)
     originals: dict[str, Tensor] = field(default_factory=dict)
