@@ -157,7 +157,7 @@ def load(
         if not has["image_encoder"]:
             raise CheckpointError(f"{folder} has no image_encoder, and its transformer attends to images", _FETCH_AGAIN)
         image_encoder = network("image_encoder", ImageEncoderConfig.from_dict, ImageEncoder)
-        image_processor = ImageProcessor.from_dict(_read_json(folder / "image_processor" / "preprocessor_config.json"))
+        image_processor = _read_image_processor(folder / "image_processor" / "preprocessor_config.json")
     return Bundle(
         transformer=transformer,
         vae=network("vae", VaeConfig.from_dict, VideoAutoencoder),
@@ -259,6 +259,13 @@ def _read_index(folder: Path) -> dict[str, Any]:
             f"{folder / 'model_index.json'} is of {index.get('_class_name')}, not one of {', '.join(PIPELINES)}"
         )
     return index
+
+
+def _read_image_processor(path: Path) -> ImageProcessor:
+    try:
+        return ImageProcessor.from_dict(_read_json(path))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _read_boundary(folder: Path, index: Mapping[str, Any]) -> float:
