@@ -52,7 +52,7 @@ def main() -> None:
     preset = find_preset(args.preset)
     configs = ModelConfigs.of_folder(preset.folder)
     request = Request(prompt=PROMPT, preset=args.preset, seed=SEED, num_steps=args.num_steps, upscale=1, device="cpu")
-    job = resolve(request, preset, grid=configs.pixel_grid)
+    job = resolve(request, preset, configs)
     rows: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     }

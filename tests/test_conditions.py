@@ -25,7 +25,6 @@ class ByToken:
         return None
 
 
-
 def test_one_seed_is_one_noise_alone_and_in_a_batch():
     batch = start_state([1, 2, 3], 16, LATENT).noise_BCTHW
     for index, seed in enumerate((1, 2, 3)):

@@ -128,7 +128,7 @@ def test_an_image_is_the_known_first_latent_frame(tiny_folder, tmp_path):
     notes, seen = Notes(), {}
     denoise = path.denoise
 
-    def spy(model, job, text, state, listener):
+    def spy(model, job, text, state, listener, *rest):
         seen["state"], seen["latent"] = state, denoise(model, job, text, state, listener)
         return seen["latent"]
 

@@ -125,7 +125,10 @@ def test_what_was_pulled_works_offline(server, monkeypatch):
     with pytest.raises(CheckpointError) as caught:
         hub.located(PRESETS["toy"])
     size = format_bytes(4 * CONFIGS.parameters())
-    assert (caught.value.message, caught.value.hint) == ("toy is not on this machine", f"sorano pull toy (up to {size})")
+    assert (caught.value.message, caught.value.hint) == (
+        "toy is not on this machine",
+        f"sorano pull toy (up to {size})",
+    )
     folder = hub.pull("toy")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     server.seen.clear()

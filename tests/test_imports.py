@@ -31,7 +31,19 @@ MAY_IMPORT = {
     "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "generate": FOUNDATION
-    | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "resume", "__init__"},
+    | {
+        "presets",
+        "request",
+        "video",
+        "models",
+        "sampling",
+        "plan",
+        "device",
+        "conditions",
+        "hub",
+        "resume",
+        "__init__",
+    },
     "resume": FOUNDATION | {"generate", "presets", "request"},
     "__init__": FOUNDATION | {"generate", "request", "video", "presets"},
     "cli": None,  # anything

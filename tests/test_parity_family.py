@@ -19,7 +19,6 @@ from sorano.generate import Listener, Model, denoise, encode_text, start
 from sorano.models import checkpoint, family
 from sorano.models import transformer as transformer_module
 from sorano.models.config import TransformerConfig
-from sorano.models.image_encoder import ImageEncoder
 from sorano.models.text_encoder import TextEncoder
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
@@ -49,12 +48,8 @@ def bundle_of(kind: str) -> checkpoint.Bundle:
     if kind in ("i2v", "flf2v"):
         tokens = 2 * tiny.IMAGE_ENCODER.num_tokens if kind == "flf2v" else None
         width = tiny.IMAGE_ENCODER.hidden_size
-        config = dataclasses.replace(
-            config, image_dim=width, added_kv_proj_dim=config.width, pos_embed_seq_len=tokens
-        )
-        bundle = dataclasses.replace(
-            bundle, image_encoder=tiny.image_encoder(), image_processor=tiny.image_processor()
-        )
+        config = dataclasses.replace(config, image_dim=width, added_kv_proj_dim=config.width, pos_embed_seq_len=tokens)
+        bundle = dataclasses.replace(bundle, image_encoder=tiny.image_encoder(), image_processor=tiny.image_processor())
     bundle = dataclasses.replace(bundle, transformer=tiny.transformer(config))
     if "a14b" in kind:
         bundle = dataclasses.replace(bundle, transformer_2=tiny.transformer(config, seed=9), boundary=0.9)
@@ -104,14 +99,14 @@ def ours(folder: Path, **given: Any) -> Tensor:
     return denoise(model, job, text, state, listener)
 
 
-def stock(folder: Path, kind: str, **given: Any) -> Tensor:
-    """The latent of diffusers' pipeline for the folder, from the same seed."""
+def stock(folder: Path, kind: str, output_type: str = "latent", **given: Any) -> Tensor:
+    """The latent, or the frames, of diffusers' pipeline for the folder, from the same seed."""
     from PIL import Image
 
     pipeline = load_stock(folder, kind)
     call: dict[str, Any] = {
         "prompt": PROMPT, "negative_prompt": NEGATIVE, "height": 32, "width": 48, "num_frames": 9,
-        "num_inference_steps": STEPS, "guidance_scale": given["guidance"], "output_type": "latent",
+        "num_inference_steps": STEPS, "guidance_scale": given["guidance"], "output_type": output_type,
         "generator": torch.Generator().manual_seed(SEED), "max_sequence_length": 512,
     }  # fmt: skip
     if "guidance_2" in given:
@@ -204,9 +199,7 @@ def _weaker_norm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _turned_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     rotation = transformer_module.rotation
-    monkeypatch.setattr(
-        transformer_module, "rotation", lambda grids, dim: rotation((grids[0] * 1.02, *grids[1:]), dim)
-    )
+    monkeypatch.setattr(transformer_module, "rotation", lambda grids, dim: rotation((grids[0] * 1.02, *grids[1:]), dim))
 
 
 def _late_mask(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,3 +287,21 @@ def test_presets_have_the_official_networks_and_known_pictures() -> None:
     assert billions["wan2.1-t2v-1.3b"] == pytest.approx(1.42, abs=0.01)
     assert billions["wan2.1-t2v-14b"] == pytest.approx(14.29, abs=0.02)
     assert billions["wan2.2-ti2v-5b"] == pytest.approx(5.0, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["i2v", "flf2v", "t2v-a14b"])
+def test_a_folder_that_the_stock_pipeline_saved_gives_the_same_latent(
+    kind: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    load_stock(folders[kind], kind).save_pretrained(tmp_path / "theirs")
+    given = words(kind, tmp_path)
+    assert torch.equal(ours(tmp_path / "theirs", **given), ours(folders[kind], **given))
+
+
+@pytest.mark.parametrize("kind", ["t2v", "i2v"])
+def test_the_frames_are_the_stock_frames(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    given = words(kind, tmp_path)
+    latent = ours(folders[kind], **given)
+    with torch.no_grad():
+        video_BTCHW = checkpoint.load(folders[kind]).vae.decode(latent).transpose(1, 2) / 2 + 0.5
+    assert tiny.error(video_BTCHW, stock(folders[kind], kind, output_type="pt", **given)) < PIPELINE

@@ -48,9 +48,7 @@ def test_an_empty_prompt_is_refused(prompt):
 
 def test_an_over_long_prompt_is_refused_with_the_limit():
     Request(prompt="a" * MAX_PROMPT_CHARACTERS)
-    with pytest.raises(
-        RequestError, match=f"{MAX_PROMPT_CHARACTERS + 1} characters.*most is {MAX_PROMPT_CHARACTERS}"
-    ):
+    with pytest.raises(RequestError, match=f"{MAX_PROMPT_CHARACTERS + 1} characters.*most is {MAX_PROMPT_CHARACTERS}"):
         Request(prompt="a" * (MAX_PROMPT_CHARACTERS + 1))
     with pytest.raises(RequestError, match="Unicode"):
         Request(prompt="\ud800")
@@ -155,9 +153,7 @@ def test_upscale_auto_reaches_256_rows_and_a_number_is_obeyed(upscale, size, out
 
 
 def test_the_record_holds_the_words_unless_they_are_private():
-    request = Request(
-        prompt=PROMPT, negative_prompt="night", image="/home/somebody/cat.png", output="/tmp/x.mp4"
-    )
+    request = Request(prompt=PROMPT, negative_prompt="night", image="/home/somebody/cat.png", output="/tmp/x.mp4")
     record = json.loads(json.dumps(request.to_dict()))
     assert record["prompt"] == PROMPT and record["negative_prompt"] == "night"
     assert record["image"] == "cat.png" and "output" not in record
@@ -197,9 +193,7 @@ def test_a_path_that_is_no_model_folder_is_a_checkpoint_error(tmp_path):
 def test_a_folder_of_the_users_own_takes_its_card_or_wan_defaults(tmp_path):
     (tmp_path / "model_index.json").write_text("{}")
     assert find_preset(tmp_path).size == "832x480"
-    (tmp_path / "sorano.json").write_text(
-        json.dumps({"size": "32x32", "num_frames": 9, "fps": 8, "num_steps": 4})
-    )
+    (tmp_path / "sorano.json").write_text(json.dumps({"size": "32x32", "num_frames": 9, "fps": 8, "num_steps": 4}))
     preset = find_preset(str(tmp_path))
     assert (preset.size, preset.num_frames, preset.num_steps, preset.folder) == ("32x32", 9, 4, tmp_path)
     for broken in ("[]", "{", '{"folder": "/"}', '{"size": "big"}', '{"num_frames": "9"}'):

@@ -70,9 +70,7 @@ def test_a_size_is_width_then_height(text):
     assert parse_size(text) == (832, 480)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "832", "0x64", "64x00", "-64x64", "64x64x3", "big", "1e3x64", "64.0x64"]
-)
+@pytest.mark.parametrize("text", ["", "832", "0x64", "64x00", "-64x64", "64x64x3", "big", "1e3x64", "64.0x64"])
 def test_a_size_that_is_not_two_whole_numbers_is_refused(text):
     with pytest.raises(RequestError, match="WIDTHxHEIGHT"):
         parse_size(text)

@@ -24,15 +24,18 @@ def task(num_clips: int = 60, batch_size: int = 64) -> ReadingTask:
         for seed in range(num_clips)
         for language in caption.LANGUAGES
     ]
-    return ReadingTask(
-        encoder, build_tokenizer(caption.words()), captions, batch_size=batch_size, dtype=torch.float32
-    )
+    return ReadingTask(encoder, build_tokenizer(caption.words()), captions, batch_size=batch_size, dtype=torch.float32)
 
 
 def test_slots_say_what_is_stated_and_where_the_caption_is_silent():
     found = slots(caption.parse("a big red ball that bounces right of a blue cube on the grass at night"))
     assert (found["kind 0"], found["color 0"], found["size 0"], found["motion 0"]) == ("cube", "blue", None, None)
-    assert (found["kind 1"], found["color 1"], found["size 1"], found["motion 1"]) == ("ball", "red", "large", "bounces")
+    assert (found["kind 1"], found["color 1"], found["size 1"], found["motion 1"]) == (
+        "ball",
+        "red",
+        "large",
+        "bounces",
+    )
     assert (found["relation"], found["ground"], found["time"], found["camera"]) == ("left of", "grass", "night", None)
     assert found["kind 2"] is None
 
@@ -50,7 +53,9 @@ def test_what_it_says_of_a_caption_does_not_hang_on_its_neighbours_in_the_batch(
     made = task(num_clips=8)
     short, long = sorted(made.ids, key=len)[0], sorted(made.ids, key=len)[-1]
     with torch.no_grad():
-        assert torch.allclose(made.model([short, long], torch.float32)[0], made.model([short], torch.float32)[0], atol=1e-5)
+        assert torch.allclose(
+            made.model([short, long], torch.float32)[0], made.model([short], torch.float32)[0], atol=1e-5
+        )
 
 
 def test_it_learns_to_read(tmp_path):

@@ -53,9 +53,7 @@ def test_the_file_starts_fast_and_says_its_colours(tmp_path):
 
 
 def test_pure_colours_come_back_as_they_were(tmp_path):
-    colours = np.array(
-        [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 30, 60]], np.uint8
-    )
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 30, 60]], np.uint8)
     frames = np.broadcast_to(colours[:, None, None], (6, 64, 64, 3))
     clip = video.read_video(video.write_video(tmp_path / "a.mp4", frames, 1))
     np.testing.assert_allclose(clip.frames_THWC[:, 32, 32].astype(int), colours.astype(int), atol=6)
@@ -193,9 +191,7 @@ def huge_png(path, side):
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     body = zlib.compress(bytes(1000))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
 
 
 @pytest.mark.parametrize("side", [8_000, 12_000, 60_000])

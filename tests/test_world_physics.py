@@ -19,9 +19,7 @@ def one_body(motion: str, *, kind: str = "ball", height: float = 0.0, vx: float 
     state[physics.Y] = height + physics.support(KINDS.index(kind), size, 0.0, -1.0, 0.0)
     for name, value in params.items():
         values[getattr(physics, f"P_{name.upper()}")] = value
-    return Bodies(
-        np.array([FULL_KINDS.index(kind)]), np.array([FULL_MOTIONS.index(motion)]), state[None], values[None]
-    )
+    return Bodies(np.array([FULL_KINDS.index(kind)]), np.array([FULL_MOTIONS.index(motion)]), state[None], values[None])
 
 
 @pytest.mark.parametrize("fps", [12.0, 24.0, 50.0])

@@ -129,7 +129,9 @@ def generate(
     ] = None,
     shift: Annotated[
         float | None,
-        typer.Option(help="Spend more steps on noise, as large videos need. Default: the preset's.", rich_help_panel=HOW),
+        typer.Option(
+            help="Spend more steps on noise, as large videos need. Default: the preset's.", rich_help_panel=HOW
+        ),
     ] = None,
     settings: Annotated[
         str | None,

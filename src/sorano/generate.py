@@ -308,8 +308,11 @@ def read_loras(request: Request) -> list[tuple[Lora, float]]:
     return [(load_lora(file), scale) for file, scale in map(parse_lora, request.lora)]
 
 
-def merged(loras: Sequence[tuple[Lora, float]]) -> Change:
-    """Merges LoRAs into a transformer while it is present, and takes them out again, to the bit."""
+def merged(loras: Sequence[tuple[Lora, float]], listener: Listener) -> Change:
+    """Merges LoRAs into a transformer while it is present, and takes them out again, to the bit.
+
+    What a LoRA has for layers that this transformer lacks is left out and said: files made for its siblings have some.
+    """
 
     @contextmanager
     def change(name: str, network: nn.Module) -> Iterator[None]:
@@ -317,8 +320,11 @@ def merged(loras: Sequence[tuple[Lora, float]]) -> Change:
 
         with ExitStack() as stack:
             for lora, scale in loras:
-                merge(network, lora, scale, part=name if name in lora.parts else "transformer")
+                part = name if name in lora.parts else "transformer"
+                left_out = merge(network, lora, scale, part=part, strict=False)
                 stack.callback(unmerge, network, lora)
+                if left_out:
+                    listener.note(f"{lora.path.name}: {len(left_out)} of its tensors do not belong to this {name}")
             yield
 
     return change
@@ -351,7 +357,7 @@ def denoise(
 
         def second_turn() -> None:
             turns.close()
-            turns.enter_context(model.present("transformer_2", change=merged(loras)))
+            turns.enter_context(model.present("transformer_2", change=merged(loras, listener)))
 
         low_noise = LowNoise(bundle.transformer_2, boundary, request.guidance_2, second_turn)
     device = model.machine.device
@@ -366,7 +372,9 @@ def denoise(
         SCHEDULES[solver](request.num_steps, shift if request.shift is None else request.shift),
         negative_text=text[1:],
         guidance=request.guidance,
-        branches_together=branches_together(LatentShape(*state.noise_BCTHW.shape[2:]), bundle.transformer.config.patch_size),
+        branches_together=branches_together(
+            LatentShape(*state.noise_BCTHW.shape[2:]), bundle.transformer.config.patch_size
+        ),
         low_noise=low_noise,
         known_BCTHW=there(state.known_BCTHW),
         known_mask_BTHW=there(state.known_mask_BTHW),
@@ -378,7 +386,7 @@ def denoise(
     )
     listener.progress("denoise", 0, request.num_steps)
     with turns:
-        turns.enter_context(model.present("transformer", change=merged(loras)))
+        turns.enter_context(model.present("transformer", change=merged(loras, listener)))
         for step in steps:
             listener.progress("denoise", step.index, step.num_steps)
     return step.latent
@@ -571,9 +579,7 @@ def _load(preset: Preset, device: str, dtype: str, *, filled: bool = True) -> Bu
 
     assert preset.folder is not None
     pinned = {} if preset.repo else preset.digests()  # a pulled folder's files were checked when it was located
-    bundle = checkpoint.load(
-        preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned, filled=filled
-    )
+    bundle = checkpoint.load(preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned, filled=filled)
     if preset.repo:
         from sorano import hub
 

@@ -96,8 +96,6 @@ class Preset:
         return {name.removeprefix("*").removeprefix("./"): digest for digest, name in pairs}
 
 
-
-
 def _wan(name: str, repo: str, configs: ModelConfigs, **settings: Any) -> Preset:
     alternatives = tuple((name, tuple(words.items())) for name, words in settings.pop("alternatives", {}).items())
     prompt = settings.pop("negative_prefix", "") + NEGATIVE

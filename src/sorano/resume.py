@@ -1,7 +1,7 @@
 """Finishing a run that failed, or was killed, after denoising: the kept latent becomes the file that was asked for.
 
-`generate` keeps a latent that took long as NAME.latent.safetensors beside the output until the output is written. The file
-holds the request with nothing left open, the prompt too, and only its owner can read it.
+`generate` keeps a latent that took long as NAME.latent.safetensors beside the output until the output is written. The
+file holds the request with nothing left open, the prompt too, and only its owner can read it.
 """
 
 from __future__ import annotations

@@ -121,7 +121,13 @@ class Bundle:
     @property
     def takes(self) -> str:
         """How the networks take what is given of a video: as "tokens", as "channels", or not at all: "nothing"."""
-        return "tokens" if self.expand_timesteps else "channels" if self.transformer.config.condition_channels else "nothing"
+        return (
+            "tokens"
+            if self.expand_timesteps
+            else "channels"
+            if self.transformer.config.condition_channels
+            else "nothing"
+        )
 
 
 def load(
@@ -134,7 +140,8 @@ def load(
 ) -> Bundle:
     """Load a diffusers folder for use (no gradients), with `digests` checked first: file in the folder to SHA-256.
 
-    Networks that are not `filled` have no weights until `Bundle.present` brings them. Raises CheckpointError that names the file and what is wrong with it.
+    Networks that are not `filled` have no weights until `Bundle.present` brings them. Raises CheckpointError that names
+    the file and what is wrong with it.
     """
     folder = Path(folder)
     index = _read_index(folder)
@@ -298,9 +305,7 @@ def _build(
     return network.requires_grad_(False).eval()
 
 
-def fill(
-    folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device: torch.device | str
-) -> None:
+def fill(folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device: torch.device | str) -> None:
     """Give a network the tensors of its files, one after the other: no second copy of the weights is made."""
     wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
     tensors: dict[str, Tensor] = {}

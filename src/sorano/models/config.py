@@ -124,9 +124,9 @@ class TransformerConfig:
         """Floating-point operations of one forward pass.
 
         `text_tokens` is S as attended to (real tokens and the one pad key), `image_tokens` those of the image encoder
-        (257 an image), `timesteps` is U, the distinct timesteps of an item. Per token: q, k, v and out of two attentions
-        (but keys and values of the text are per text token), two matrices of the feed-forward; per pair of tokens: one
-        product for the scores and one for the values.
+        (257 an image), `timesteps` is U, the distinct timesteps of an item. Per token: q, k, v and out of two
+        attentions (but keys and values of the text are per text token), two matrices of the feed-forward; per pair of
+        tokens: one product for the scores and one for the values.
         """
         d, patch = self.width, prod(self.patch_size)
         video = latent.tokens(self.patch_size)
@@ -402,7 +402,7 @@ class VaeConfig:
         return batch * (6 * widest * bytes_per_value + 4 * 3 * shape.num_frames * shape.height * shape.width)
 
     def encode_peak_bytes(self, shape: VideoShape, *, batch: int = 1, bytes_per_value: int = 4) -> int:
-        """Memory of encoding a whole video beside the weights: as `peak_bytes`, at the encoder's first, widest level."""
+        """Memory of encoding a whole video beside the weights: as `peak_bytes`, at the first, widest level."""
         patch = self.patch_size or 1
         pixels = shape.num_frames * (shape.height // patch) * (shape.width // patch)
         widest = pixels * self.base_dim * self.dim_mult[0]

@@ -47,8 +47,10 @@ class PreparedText:
 
     def of_block(self, index: int) -> Given:
         """What one block attends to."""
-        given = [(self.keys_BSNK[index], self.values_BSNK[index], self.bias_B11S)]
-        return [*given, (*self.image_BSNK[index], None)] if self.image_BSNK is not None else given
+        given: Given = [(self.keys_BSNK[index], self.values_BSNK[index], self.bias_B11S)]
+        if self.image_BSNK is not None:
+            given.append((*self.image_BSNK[index], None))
+        return given
 
 
 class VideoTransformer(nn.Module):
@@ -376,10 +378,8 @@ class ImageEmbedder(nn.Module):
         self.norm1 = AffineNorm(image_dim, IMAGE_NORM_EPS)
         self.ff = FeedForward(image_dim, image_dim, config.width, approximate="none")
         self.norm2 = AffineNorm(config.width, IMAGE_NORM_EPS)
-        if config.pos_embed_seq_len is not None:
-            self.pos_embed = nn.Parameter(torch.zeros(1, config.pos_embed_seq_len, image_dim))
-        else:
-            self.pos_embed = None
+        length = config.pos_embed_seq_len
+        self.pos_embed = None if length is None else nn.Parameter(torch.zeros(1, length, image_dim))
 
     def forward(self, image_BSD: Tensor) -> Tensor:
         if self.pos_embed is not None:

@@ -81,7 +81,7 @@ class VideoAutoencoder(nn.Module):
             yield self._decode(latent_BCTHW, state)
 
     def encode_in_chunks(self, video_BCTHW: Tensor, latents_at_once: int) -> Tensor:
-        """Normalised latent of a clip, `latents_at_once` latent frames at a time: equal to the whole, in less memory."""
+        """Normalised latent of a clip, some latent frames at a time: equal to the whole, in less memory."""
         temporal = self.config.scale_factor_temporal
         first, rest = video_BCTHW[:, :, : 1 + temporal * (latents_at_once - 1)], latents_at_once * temporal
         later = video_BCTHW[:, :, first.shape[2] :]

@@ -1,15 +1,15 @@
 """How a run fits into memory: which weights are on the device at each stage, and how much is decoded at once.
 
-The stages are text, state (what is given is encoded), denoise and decode. The ladder goes from the fastest way of placing
-them to the smallest, and the first rung that fits is taken:
+The stages are text, state (what is given is encoded), denoise and decode. The ladder goes from the fastest way of
+placing them to the smallest, and the first rung that fits is taken:
 
-| rung                    | on the device                                              | costs                            |
-|-------------------------|------------------------------------------------------------|----------------------------------|
-| all stay                | every network; small clips are decoded whole               | nothing                          |
-| chunks                  | every network; one latent frame is decoded at a time       | a little time                    |
-| in turn                 | the networks of the stage, read from the disk for it       | reading the weights for each run |
-| in turn, blocks visit   | two blocks of the transformer (not where the CPU computes) | copies, hidden by enough work    |
-| ... and tiles           | a tile of the frame while decoding                         | overlaps decoded twice           |
+| rung                    | on the device                                              | costs                  |
+|-------------------------|------------------------------------------------------------|------------------------|
+| all stay                | every network; small clips are decoded whole               | nothing                |
+| chunks                  | every network; one latent frame is decoded at a time       | a little time          |
+| in turn                 | the networks of the stage, read from the disk for it       | reading them each run  |
+| in turn, blocks visit   | two blocks of the transformer (not where the CPU computes) | copies, hidden by work |
+| ... and tiles           | a tile of the frame while decoding                         | overlaps decoded twice |
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ def ladder(shape: VideoShape, num_latents: int, *, on_cpu: bool) -> Iterator[Pla
 def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Placement) -> dict[str, int]:
     """The peak of each stage on the device, without what Python and torch take themselves."""
     size = machine.bytes_per_value
-    latent = job.shape.latent(
-        spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal
-    )
+    latent = job.shape.latent(spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal)
     text, vae, eyes = configs.text_encoder, configs.vae, configs.image_encoder
     everything = sum(network.weight_bytes(size) for network in configs.networks())
 
@@ -115,7 +113,9 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
     return stages
 
 
-def choose(configs: ModelConfigs, machine: Machine, job: Job, free_bytes: int | None) -> tuple[Placement, dict[str, int]]:
+def choose(
+    configs: ModelConfigs, machine: Machine, job: Job, free_bytes: int | None
+) -> tuple[Placement, dict[str, int]]:
     """The first rung whose widest stage fits into `free_bytes`, or the last; and its stages."""
     num_latents = job.shape.latent(
         spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal

@@ -1,4 +1,4 @@
-"""What the networks of a model are made of: official configurations, or those of a diffusers folder, without a weight."""
+"""What the networks of a model are made of: the configurations of a diffusers folder, read without a weight."""
 
 from __future__ import annotations
 

@@ -124,9 +124,10 @@ def denoise(
     """Solve from `noise_BCTHW` (float32) to a latent; yields a `Step` after each step.
 
     With `guidance` above 1, `negative_text` (the encoding of "" or of a negative prompt, one for each item or one for
-    all) is needed; both branches run in one batch, or with half the memory one after the other. Where `known_mask_BTHW` is true, `known_BCTHW` is given to the network and stands in every step's
-    latent; the solver's own numbers there are never looked at. Networks of Wan's image to video take what is given
-    otherwise: as channels `beside_BCTHW` the latent, and (2.1) as tokens `image_BSD` of an image encoder.
+    all) is needed; both branches run in one batch, or with half the memory one after the other. Where `known_mask_BTHW`
+    is true, `known_BCTHW` is given to the network and stands in every step's latent; the solver's own numbers there are
+    never looked at. Networks of Wan's image to video take what is given otherwise: as channels `beside_BCTHW` the
+    latent, and (2.1) as tokens `image_BSD` of an image encoder.
     `positions_T` are the temporal positions of the latent frames (0, 1, 2 ... unless told). The state stays in float32
     whatever `dtype` the network computes in. Raises NumericsError as soon as a step is not finite.
     """

@@ -23,7 +23,7 @@ def classifier_free(velocity: Velocity, guidance: float) -> Velocity:
 
 
 def classifier_free_apart(prompted: Velocity, plain: Velocity, guidance: float) -> Velocity:
-    """The same of two velocities, one after the other: half the memory, and as fast where one branch fills the device."""
+    """The same of two velocities, one after the other: half the memory, and as fast where one fills the device."""
 
     def guided(x: Tensor, sigma: float) -> Tensor:
         without = plain(x, sigma)

@@ -308,4 +308,3 @@ def alone_frames(store: ClipStore, num_frames: int) -> Tensor:
 
 def _column(values_B: Tensor) -> Tensor:
     return values_B.view(-1, 1, 1, 1, 1)
-

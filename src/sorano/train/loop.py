@@ -262,7 +262,9 @@ def _resume(
                 averaged.copy_(file.get_tensor(f"{index}.ema"))
             for optimizer in both:
                 kept = [key for key in STATE[type(optimizer)] if f"{index}.{key}" in names]
-                if kept:  # moments lie in memory as their parameter does, so that a resumed run repeats the straight one
+                if (
+                    kept
+                ):  # moments lie in memory as their parameter does, so that a resumed run repeats the straight one
                     values = {key: file.get_tensor(f"{index}.{key}") for key in kept}
                     optimizer.state[parameter] = {
                         key: torch.empty_like(parameter).copy_(value) if value.ndim else value.to(parameter.device)

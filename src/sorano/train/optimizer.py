@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step from the gradients at hand. Matrices of one shape are made orthogonal together."""
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
@@ -43,7 +43,7 @@ class Muon(torch.optim.Optimizer):
                     if "momentum" not in state:
                         state["momentum"] = torch.zeros_like(parameter)
                     moments.append(state["momentum"])
-                gradients = [parameter.grad for parameter in parameters]
+                gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 torch._foreach_lerp_(moments, gradients, 1 - momentum)
                 ahead = torch._foreach_lerp(gradients, moments, momentum)  # Nesterov's
                 steps = orthogonal(torch.stack([one.flatten(1) for one in ahead]))

@@ -262,9 +262,7 @@ def _column(kind: int, s: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
 # --- rays and things --------------------------------------------------------------------------------------------------
 
 
-def _march(
-    kind: int, s: Tensor, bound: Tensor, origin_Q3: Tensor, direction_Q3: Tensor
-) -> Tensor:
+def _march(kind: int, s: Tensor, bound: Tensor, origin_Q3: Tensor, direction_Q3: Tensor) -> Tensor:
     """Distances along unit rays, in the thing's own axes, to its surface; -1 where they miss."""
     middle = -_dot(origin_Q3, direction_Q3)
     inside = bound * bound - _dot(origin_Q3, origin_Q3) + middle * middle
@@ -490,9 +488,7 @@ def _power_32(half: Tensor) -> Tensor:
     return half
 
 
-def _thing_surface(
-    rays: _Rays, point_P3: Tensor, thing_P: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _thing_surface(rays: _Rays, point_P3: Tensor, thing_P: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Normals, reflectances, sizes and mirror shares where rays meet things."""
     scenes, frame_P = rays.scenes, rays.frame_P
     rotation = scenes.rotation_FN33[frame_P, thing_P]
@@ -528,7 +524,7 @@ def _surface(rays: _Rays, eye_P3: Tensor, direction_P3: Tensor, nearest: Tensor,
     base, mirror = rays.rgb(EARTH) * tone[:, None], torch.zeros_like(nearest)
     strength = torch.zeros_like(nearest)
     if rays.scenes.mirrors:
-        water = (rays[GROUND_KIND] == WATER)
+        water = rays[GROUND_KIND] == WATER
         slope_x, slope_z = _waves(point[:, 0], point[:, 2], spot, rays[MOMENT])
         wavy = torch.stack([slope_x, torch.ones_like(slope_x), slope_z], -1)
         wavy = wavy / _dot(wavy, wavy).sqrt()[:, None]
