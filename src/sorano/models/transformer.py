@@ -75,13 +75,14 @@ class VideoTransformer(nn.Module):
         timestep_BU: Tensor,
         text: TextTokens | PreparedText,
         *,
-        timestep_index_BL: Tensor | None = None,
+        timestep_index_BL: Tensor | TokenTimes | None = None,
         positions_T: Tensor | Sequence[float] | None = None,
     ) -> Tensor:
         """The velocity, in the latent's shape and dtype.
 
         `timestep_BU` (0..1000) holds the U distinct timesteps of each item ([B] means one each), and
-        `timestep_index_BL` picks one of them for each token; it may be left out when U is 1. `positions_T` are the
+        `timestep_index_BL` picks one of them for each token (a `TokenTimes` made of it saves looking through it each
+        time); it may be left out when U is 1. `positions_T` are the
         temporal positions of the latent frames, in latent frames, 0, 1, 2 ... unless told; they may be fractional, and
         [B, T] when items differ.
         """
@@ -90,7 +91,9 @@ class VideoTransformer(nn.Module):
         turns = self._rotation(grid, positions_T, latent_BCTHW.device)
         time_BUD, rows_BU6D = self.condition_embedder.time(timestep_BU)
         x_BLD = self._patch(latent_BCTHW)
-        times = TokenTimes(timestep_index_BL, rows_BU6D.shape[1], x_BLD.shape[1])
+        times = timestep_index_BL
+        if not isinstance(times, TokenTimes):
+            times = TokenTimes(times, rows_BU6D.shape[1], x_BLD.shape[1])
         for index, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, rows_BU6D, times, turns, text.of_block(index), latent_BCTHW.dtype)
         shift, scale = (self.scale_shift_table.float() + time_BUD[:, :, None]).unbind(2)

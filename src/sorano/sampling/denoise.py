@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sorano.errors import NumericsError
 from sorano.models.text_encoder import TextTokens
-from sorano.models.transformer import PreparedText, VideoTransformer
+from sorano.models.transformer import PreparedText, TokenTimes, VideoTransformer
 from sorano.sampling.guidance import classifier_free, classifier_free_apart
 from sorano.sampling.schedule import NUM_TRAIN_TIMESTEPS, Schedule
 from sorano.sampling.solver import Solver, Velocity, unipc
@@ -80,23 +80,37 @@ def transformer_velocity(
     positions_T: Tensor | Sequence[float] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Velocity:
-    """The network as a velocity(x, sigma) in float32, computing in `dtype`, with the text prepared at the first use."""
+    """The network as a velocity(x, sigma) in float32, computing in `dtype`.
+
+    The text, the timesteps and which tokens are known are prepared at the first use: later ones wait for nothing.
+    """
     prepared: list[PreparedText] = []
+    token_times: dict[int, TokenTimes] = {}  # by batch
+    timesteps: dict[float, Tensor] = {}  # by sigma
+
+    def table(sigmas: Sequence[float], device: torch.device) -> Iterator[tuple[float, Tensor]]:
+        times = [schedule.timestep(sigma) for sigma in sigmas]
+        distinct = [[time] if known is None else [time, 0.0] for time in times]
+        return zip(sigmas, torch.tensor(distinct, device=device), strict=True)
 
     def velocity(x_BCTHW: Tensor, sigma: float) -> Tensor:
+        batch = x_BCTHW.shape[0]
         if not prepared:
             prepared.append(transformer.prepare_text(text, dtype, image_BSD=image_BSD))
-        timesteps, index_BL = [schedule.timestep(sigma)], None
-        if known is not None:
-            timesteps.append(0.0)
+            timesteps.update(table(schedule.sigmas[:-1], x_BCTHW.device))
+        if sigma not in timesteps:  # a solver that looks between the steps
+            timesteps.update(table([sigma], x_BCTHW.device))
+        if known is not None and batch not in token_times:
             index_BL = known.timestep_index(x_BCTHW, transformer.config.patch_size)
+            token_times[batch] = TokenTimes(index_BL, 2, index_BL.shape[1])
+        if known is not None:
             x_BCTHW = known.put_into(x_BCTHW)
         if beside_BCTHW is not None:
             x_BCTHW = torch.cat([x_BCTHW, _repeat(beside_BCTHW, x_BCTHW)], dim=1)
-        timestep_BU = torch.tensor([timesteps], device=x_BCTHW.device).expand(x_BCTHW.shape[0], -1)
         velocity_BCTHW: Tensor = transformer(
-            x_BCTHW.to(dtype), timestep_BU, prepared[0], timestep_index_BL=index_BL, positions_T=positions_T
-        )
+            x_BCTHW.to(dtype), timesteps[sigma].expand(batch, -1), prepared[0],
+            timestep_index_BL=token_times.get(batch), positions_T=positions_T,
+        )  # fmt: skip
         return velocity_BCTHW.float()
 
     return velocity
@@ -158,15 +172,28 @@ def denoise(
         after = started(guided(low_noise.transformer, low_noise.guidance), low_noise.begin)
         velocity = by_noise(velocity, after, schedule, low_noise.boundary)
     steps = solver(velocity, noise_BCTHW.float(), schedule.sigmas)
+    # Reading an answer waits for the device. On an accelerator each step's is read when the next step is under way.
+    unread: list[tuple[int, float, Tensor]] = []
+
+    def read() -> None:
+        for index, sigma, is_finite in unread:
+            if not bool(is_finite):
+                raise NumericsError(
+                    f"step {index} of {schedule.num_steps} (sigma {sigma:.3f}) gave numbers that are not finite"
+                    f" (computed in {str(dtype).removeprefix('torch.')})",
+                    hint="compute in float32, and check the digests of the weights",
+                )
+        unread.clear()
+
     for index, (sigma, x) in enumerate(steps, start=1):
-        if not bool(torch.isfinite(x).all()):
-            raise NumericsError(
-                f"step {index} of {schedule.num_steps} (sigma {sigma:.3f}) gave numbers that are not finite"
-                f" (computed in {str(dtype).removeprefix('torch.')})",
-                hint="compute in float32, and check the digests of the weights",
-            )
+        if x.device.type != "cpu":
+            read()
+        unread.append((index, sigma, torch.isfinite(x).all()))
+        if x.device.type == "cpu":
+            read()
         latent = x if known is None else known.put_into(x)
         yield Step(index, schedule.num_steps, sigma, latent)
+    read()
 
 
 def started(velocity: Velocity, begin: Callable[[], None]) -> Velocity:
