@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sorano.errors import NumericsError
 from sorano.models.text_encoder import TextTokens
-from sorano.sampling.denoise import Step, denoise
+from sorano.sampling.denoise import Known, Step, denoise, transformer_velocity
 from sorano.sampling.schedule import euler_schedule, unipc_schedule
 from sorano.sampling.solver import euler
 
@@ -150,3 +150,18 @@ def test_the_loop_makes_no_gradients() -> None:
     steps = denoise(model, tiny.latent(), tiny.text(), SCHEDULE)
     assert not next(iter(steps)).latent.requires_grad
     assert torch.is_grad_enabled()
+
+
+def test_after_the_first_step_no_tensor_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading would make an accelerator wait. (Positions are numbers of the host.)"""
+    given = _known()
+    known = Known(given["known_BCTHW"], given["known_mask_BTHW"])
+    velocity = transformer_velocity(tiny.transformer(), tiny.text(), SCHEDULE, known=known)
+    with torch.no_grad():
+        first = velocity(tiny.latent(), SCHEDULE.sigmas[0])
+        for name in ("__bool__", "__float__", "__int__", "item"):
+            monkeypatch.setattr(torch.Tensor, name, lambda *_: pytest.fail("a tensor was read"))
+        monkeypatch.setattr(torch, "equal", lambda *_: pytest.fail("two tensors were compared"))
+        second = velocity(tiny.latent(), SCHEDULE.sigmas[1])
+    monkeypatch.undo()
+    assert not torch.equal(first, second)

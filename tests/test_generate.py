@@ -375,3 +375,20 @@ def test_a_lora_changes_the_video_and_leaves_the_model_as_it_was(tiny_folder, tm
     assert changed.record["request"]["lora"] == ["style.safetensors:0.7"] and "loras" not in before.record
     with pytest.raises(errors.RequestError, match=r"no LoRA file .*none\.safetensors"):
         make(tiny_folder, lora=[tmp_path / "none.safetensors"])
+
+
+def test_a_prompt_is_encoded_once_while_the_model_is_loaded(tiny_folder, monkeypatch):
+    from sorano.models.text_encoder import TextEncoder
+
+    calls, encode = [], TextEncoder.encode
+    monkeypatch.setattr(
+        TextEncoder, "encode", lambda self, ids, dtype=None: calls.append(ids) or encode(self, ids, dtype)
+    )
+    path._load.cache_clear()
+    first = make(tiny_folder)
+    again = make(tiny_folder, seed=2)
+    assert len(calls) == 1 and len(calls[0]) == 2  # both prompts together
+    assert not np.array_equal(first.frames_THWC, again.frames_THWC)
+    make(tiny_folder, prompt="a blue cube")
+    make(tiny_folder, negative_prompt="night")
+    assert len(calls) == 3

@@ -8,6 +8,7 @@ Importing this module is cheap: torch comes in with the first request.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
 MOST_LATENTS = 2**31  # at once: the whole clip
+MOST_TEXTS = 64  # kept encoded with a loaded model
 RESUME_SECONDS = 10.0  # of denoising that are worth a file, should decoding fail
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -199,7 +201,7 @@ def load(
 
 
 def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
-    """The prompt and the negative prompt as text tokens, a batch of two.
+    """The prompt and the negative prompt as text tokens, a batch of two; encoded once while the model is loaded.
 
     Raises RequestError for a prompt longer than the model reads, or of which it knows no word; words that it does
     not know are named to the listener.
@@ -212,9 +214,16 @@ def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
         check_length(model, name, prompt)
         if model.preset.small_vocabulary:
             check_words(model, name, prompt, listener)
-    with torch.inference_mode(), model.present("text_encoder"):
-        ids = model.bundle.tokenizer.encode([request.prompt, negative_prompt])
-        return model.bundle.text_encoder.encode(ids, dtype=getattr(torch, model.machine.dtype))
+    known = model.bundle.texts
+    digest = hashlib.sha256("\0".join([model.machine.dtype, request.prompt, negative_prompt]).encode()).hexdigest()
+    if digest not in known:
+        with torch.inference_mode(), model.present("text_encoder"):
+            ids = model.bundle.tokenizer.encode([request.prompt, negative_prompt])
+            text = model.bundle.text_encoder.encode(ids, dtype=getattr(torch, model.machine.dtype))
+        if len(known) >= MOST_TEXTS:
+            known.pop(next(iter(known)))
+        known[digest] = text
+    return known[digest]
 
 
 def check_length(model: Model, name: str, prompt: str) -> None:

@@ -38,7 +38,7 @@ from sorano.models.config import (
 )
 from sorano.models.image_encoder import ImageEncoder, ImageProcessor, weight_name
 from sorano.models.offload import visiting
-from sorano.models.text_encoder import TextEncoder, Tokenizer
+from sorano.models.text_encoder import TextEncoder, TextTokens, Tokenizer
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
 
@@ -91,6 +91,7 @@ class Bundle:
     # where networks go that are loaded for their turn
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
+    texts: dict[str, TextTokens] = field(default_factory=dict)  # encoded already, by a digest of the prompts
 
     @contextmanager
     def present(self, *names: str, offload: bool = False, change: Change | None = None) -> Iterator[None]:
