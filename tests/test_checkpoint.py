@@ -256,6 +256,20 @@ def test_a_pickle_is_refused(folder: Path, suffix: str) -> None:
         checkpoint.load(folder)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(folder: Path, value: float) -> None:
+    _edit_tensors(folder / VAE, lambda tensors: tensors["decoder.conv_in.bias"].__setitem__(3, value))
+    with pytest.raises(CheckpointError, match=r"vae: decoder\.conv_in\.bias holds NaN or infinity"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_a_configuration_with_an_unknown_field_is_refused(folder: Path, part: str) -> None:
+    _edit_json(folder / part / "config.json", moe_experts=8)
+    with pytest.raises(CheckpointError, match=rf"{part}/config\.json: it has the unknown field 'moe_experts'"):
+        checkpoint.load(folder)
+
+
 def test_a_boundary_without_a_second_expert_means_nothing(folder: Path) -> None:
     _edit_json(folder / "model_index.json", boundary_ratio=0.875)  # as folders of Wan 2.1 that were converted locally
     loaded = checkpoint.load(folder)

@@ -310,6 +310,7 @@ def fill(folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device
     """Give a network the tensors of its files, one after the other: no second copy of the weights is made."""
     wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
     tensors: dict[str, Tensor] = {}
+    finite: list[tuple[str, Tensor]] = []
     for name, tensor in _read_tensors(folder, stem):
         key = _our_name(folder.name, name)
         if key is None:
@@ -319,6 +320,10 @@ def fill(folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device
                 f"{folder}: {key} is {list(tensor.shape)} in the file and {list(wanted[key])} by config.json"
             )
         tensors[key] = _for_use(key, tensor, dtype, device)
+        finite.append((key, torch.isfinite(tensors[key]).all()))  # read at the end: a GPU need not wait for each
+    bad = [key for key, is_finite in finite if not bool(is_finite)]
+    if bad:
+        raise CheckpointError(f"{folder}: {bad[0]} holds NaN or infinity", hint=_FETCH_AGAIN)
     _require_same_names(folder, set(wanted), set(tensors))
     network.load_state_dict(tensors, strict=True, assign=True)
     network.requires_grad_(False)

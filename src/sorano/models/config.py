@@ -11,7 +11,7 @@ S text tokens, N heads, D width, K width per head.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -27,6 +27,13 @@ def _require(config: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> 
     if name in config and config[name] not in allowed:
         wanted = " or ".join(repr(value) for value in allowed)
         raise ValueError(f"{name} is {config[name]!r}, and only {wanted} is supported")
+
+
+def _refuse_unknown(config: Mapping[str, Any], known: Collection[str]) -> None:
+    """ValueError for a field that may mean another network: one that neither we nor diffusers know."""
+    unknown = sorted(name for name in config if name not in known and not name.startswith("_"))
+    if unknown:
+        raise ValueError(f"it has the unknown field {unknown[0]!r}: a newer or another kind of network")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +72,7 @@ class TransformerConfig:
         """Read a diffusers `transformer/config.json`; ValueError for a kind of Wan that this network is not."""
         _require(config, "qk_norm", ("rms_norm_across_heads",))
         _require(config, "vace_layers", (None,))
+        _refuse_unknown(config, {*cls.__dataclass_fields__, "qk_norm", "vace_layers", "vace_in_channels"})
         known = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
         known["patch_size"] = tuple(known.get("patch_size", cls.patch_size))
         known["out_channels"] = known.get("out_channels") or known.get("in_channels", cls.in_channels)
@@ -361,6 +369,7 @@ class VaeConfig:
     def from_dict(cls, config: Mapping[str, Any]) -> VaeConfig:
         """Read a diffusers `vae/config.json`; ValueError for a kind that this network is not."""
         _require(config, "attn_scales", ([], ()))
+        _refuse_unknown(config, {*cls.__dataclass_fields__, "attn_scales", "dropout", "clip_output"})
         known = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
         return cls(**values)
