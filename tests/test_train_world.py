@@ -15,6 +15,9 @@ from sorano.train.flow import KINDS, LatentStore, draw_window, to_latent_grid
 from sorano.train.loop import step_generator
 
 
+STAGES = ("autoencoder-frames", "autoencoder-clips", "reading", "flow")
+
+
 def quiet(text: str) -> None:
     pass
 
@@ -119,8 +122,8 @@ def test_the_smoke_recipe_makes_a_folder_that_loads(tmp_path):
     bundle = checkpoint.load(folder)
     assert bundle.transformer.config == recipe.transformer
     assert bundle.vae.config.latents_std != recipe.vae.latents_std  # measured, not the default
-    stages = [tmp_path / name / "metrics.jsonl" for name in ("autoencoder-frames", "autoencoder-clips", "flow")]
-    assert [json.loads(path.read_text().splitlines()[-1])["step"] for path in stages] == [4, 4, 6]
+    stages = [tmp_path / name / "metrics.jsonl" for name in STAGES]
+    assert [json.loads(path.read_text().splitlines()[-1])["step"] for path in stages] == [4, 4, 4, 6]
     saved = [path.with_name("checkpoint.safetensors") for path in stages]
     before = [path.stat().st_mtime_ns for path in saved]
     recipes.run(recipe, tmp_path, device="cpu", log=quiet)  # again: nothing is trained twice

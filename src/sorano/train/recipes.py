@@ -149,7 +149,8 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     latent = window.latent()
     autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in (frame, window)]
     flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
-    forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "flow": flow}
+    reading = recipe.text_encoder.flops(20)
+    forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "reading": reading, "flow": flow}
     pixels = recipe.num_clips * recipe.clip_frames * recipe.size**2
     rows = [
         ("clips", f"{recipe.num_clips}", f"{recipe.world} world, {recipe.clip_frames} frames at {recipe.fps:g} fps"),
