@@ -1,0 +1,22 @@
+"""The benchmarks run, at toy sizes; what they measure is nobody's promise here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def test_the_gpu_benchmark_runs_small_on_any_machine():
+    pytest.importorskip("diffusers")
+    command = [sys.executable, str(BENCHMARKS / "wan_gpu.py"), "--small", "--repeats", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    names = [row["name"] for row in document["rows"]]
+    assert any("forward" in name for name in names) and any("decode" in name for name in names)
+    assert all(row["ours"] > 0 and row["theirs"] > 0 for row in document["rows"])
+    assert all(row["difference"] < 0.15 for row in document["rows"])  # bfloat16, random weights
