@@ -44,7 +44,8 @@ MAY_IMPORT = {
         "resume",
         "__init__",
     },
-    "resume": FOUNDATION | {"generate", "presets", "request"},
+    "measure": FOUNDATION | {"plan"},
+    "kept": FOUNDATION | {"request"},
     "__init__": FOUNDATION | {"generate", "request", "video", "presets"},
     "cli": None,  # anything
     "__main__": {"cli"},

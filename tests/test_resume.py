@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sorano import cli, generate, resume
+from sorano import cli, generate, kept
 from sorano.errors import CheckpointError, NumericsError, RequestError
 from sorano.request import Request
 
@@ -18,7 +18,7 @@ path = sys.modules["sorano.generate"]
 
 @pytest.fixture
 def request_(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(path, "RESUME_SECONDS", 0.0)
+    monkeypatch.setattr(kept, "RESUME_SECONDS", 0.0)
     return Request(
         prompt="a red ball", preset=str(tiny_folder), seed=5, output=str(tmp_path / "a.mp4"), device="cpu", upscale=1
     )
@@ -35,34 +35,34 @@ def test_a_failed_decode_is_finished_and_gives_the_same_frames(request_, tmp_pat
         patched.setattr(path, "require_picture", lambda frames: (_ for _ in ()).throw(NumericsError("spoilt")))
         with pytest.raises(NumericsError) as caught:
             generate(request_)
-    kept = tmp_path / "a.latent.safetensors"
-    assert caught.value.__notes__ == [f"the latent is kept: sorano resume {kept}"]
-    assert kept.stat().st_mode & 0o777 == 0o600
-    video = resume.resume(kept)
+    left = tmp_path / "a.latent.safetensors"
+    assert caught.value.__notes__ == [f"the latent is kept: sorano resume {left}"]
+    assert left.stat().st_mode & 0o777 == 0o600
+    video = path.resume(left)
     assert np.array_equal(video.frames_THWC, expected) and (tmp_path / "a.mp4").is_file()
-    assert not kept.exists()
+    assert not left.exists()
 
 
 def test_a_run_that_was_killed_while_decoding_is_finished_by_the_command(request_, tmp_path):
     script = f"""
 import os, signal, sys
-import sorano
+import sorano.kept
 path = sys.modules["sorano.generate"]
-path.RESUME_SECONDS = 0.0
+sorano.kept.RESUME_SECONDS = 0.0
 path.decode = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sorano.generate("a red ball", preset={request_.preset!r}, seed=5, output={request_.output!r}, device="cpu")
 """
     done = subprocess.run([sys.executable, "-c", script], env={**os.environ}, capture_output=True)
     assert done.returncode == -signal.SIGKILL
-    kept = tmp_path / "a.latent.safetensors"
-    assert [file.name for file in tmp_path.iterdir()] == [kept.name]
-    result = CliRunner().invoke(cli.app, ["resume", str(kept)])
+    left = tmp_path / "a.latent.safetensors"
+    assert [file.name for file in tmp_path.iterdir()] == [left.name]
+    result = CliRunner().invoke(cli.app, ["resume", str(left)])
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == request_.output and os.path.isfile(request_.output)
 
 
 def test_a_short_run_keeps_nothing(request_, tmp_path, monkeypatch):
-    monkeypatch.setattr(path, "RESUME_SECONDS", 1e9)
+    monkeypatch.setattr(kept, "RESUME_SECONDS", 1e9)
     monkeypatch.setattr(path, "require_picture", lambda frames: (_ for _ in ()).throw(NumericsError("spoilt")))
     with pytest.raises(NumericsError):
         generate(request_)
@@ -71,7 +71,7 @@ def test_a_short_run_keeps_nothing(request_, tmp_path, monkeypatch):
 
 def test_what_is_no_kept_latent_is_refused(tmp_path):
     with pytest.raises(RequestError, match="there is no file"):
-        resume.resume(tmp_path / "none.latent.safetensors")
+        path.resume(tmp_path / "none.latent.safetensors")
     (tmp_path / "bad.latent.safetensors").write_bytes(b"something else")
     with pytest.raises(CheckpointError, match="not a latent that a run kept"):
-        resume.resume(tmp_path / "bad.latent.safetensors")
+        path.resume(tmp_path / "bad.latent.safetensors")

@@ -14,7 +14,6 @@ from sorano.train.clips import ClipSpec, ClipStore
 from sorano.train.flow import KINDS, LatentStore, draw_window, to_latent_grid
 from sorano.train.loop import step_generator
 
-
 STAGES = ("autoencoder-frames", "autoencoder-clips", "reading", "flow")
 
 

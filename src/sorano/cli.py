@@ -235,7 +235,7 @@ def resume(
 ) -> None:
     """Finish a run that failed, or was killed, while it decoded: only decoding is done again."""
     with errors_said():
-        from sorano.resume import resume as finish_run
+        from sorano.generate import resume as finish_run
 
         with Talk(quiet=quiet, verbose=False) as talk:
             talk.memory = keep_freed_memory()

@@ -9,15 +9,16 @@ Importing this module is cheap: torch comes in with the first request.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sorano.errors import CapacityError, CheckpointError, NumericsError, RequestError, VideoError
+from sorano.errors import CheckpointError, NumericsError, RequestError, VideoError
+from sorano.kept import kept_until_written, read_latent
+from sorano.measure import Clock, out_of_memory_is_said, peak_memory
 from sorano.plan import Estimate, Machine, ModelConfigs, Placement, branches_together, decode_chunk, estimate_generate
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
@@ -37,7 +38,6 @@ BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
 MOST_LATENTS = 2**31  # at once: the whole clip
 MOST_TEXTS = 64  # kept encoded with a loaded model
-RESUME_SECONDS = 10.0  # of denoising that are worth a file, should decoding fail
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -132,8 +132,27 @@ def generate(request: Request | str, *, listener: Listener | None = None, **opti
             state = start(model, job, listener)
         with clock("denoise"):
             latent = denoise(model, job, text, state, listener, loras)
-    with kept_until_written(job, latent, clock.seconds["denoise"]):
+    with kept_until_written(job.request, latent, clock.seconds["denoise"]):
         return finish(job, model, estimate, latent, clock, listener, memory[0])
+
+
+def resume(file: str | Path, *, listener: Listener | None = None) -> Video:
+    """Decodes the kept latent, writes the file that its run was asked for, and removes the latent."""
+    file, listener, clock = Path(file), listener or Listener(), Clock()
+    request, latent_BCTHW = read_latent(file)
+    check_outputs(request)
+    preset = located(find_preset(request.preset))
+    configs = preset.read_configs()
+    job = resolve(request, preset, configs)
+    with clock("probe"):
+        machine = within(choose_machine(request.device), request.memory)
+    estimate = plan(job, configs, machine)
+    listener.planned(job, machine, estimate)
+    with clock("load"):
+        model = load(preset, machine, estimate.placement)
+    video = finish(job, model, estimate, latent_BCTHW, clock, listener)
+    file.unlink()
+    return video
 
 
 # The steps, in the order of the path.
@@ -522,64 +541,6 @@ def write_record(
     }
 
 
-@dataclass
-class Clock:
-    """Seconds of each stage, in order."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - began
-
-
-@contextmanager
-def kept_until_written(job: Resolved, latent_BCTHW: Tensor, seconds: float) -> Iterator[None]:
-    """Keeps a latent that took long beside the output until that is written, for `sorano resume` should it fail."""
-    if job.request.output is None or seconds < RESUME_SECONDS:
-        yield
-        return
-    from sorano.resume import write_latent
-
-    file = write_latent(job.request, latent_BCTHW)
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"the latent is kept: sorano resume {file}")
-        raise
-    file.unlink()
-
-
-@contextmanager
-def peak_memory(machine: Machine) -> Iterator[list[int]]:
-    """A list whose only element becomes the peak: of this process on a CPU, of the allocator on a GPU."""
-    import torch
-
-    peak = [0]
-    on_cuda = machine.device.startswith("cuda")
-    if on_cuda:
-        torch.cuda.reset_peak_memory_stats(machine.device)
-    yield peak
-    peak[0] = torch.cuda.max_memory_allocated(machine.device) if on_cuda else _process_peak_bytes()
-
-
-@contextmanager
-def out_of_memory_is_said(estimate: Estimate) -> Iterator[None]:
-    """Turns the allocators' errors into CapacityError."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-            raise CapacityError(
-                f"the memory ran out, although {estimate.peak_bytes / 1e9:.1f} GB were planned: {error}",
-                "other programs may hold memory; or use fewer --seconds or a smaller --size",
-            ) from error
-        raise
-
-
 @lru_cache(maxsize=1)
 def _load(preset: Preset, device: str, dtype: str, *, filled: bool = True) -> Bundle:
     import torch
@@ -602,15 +563,4 @@ def _folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _process_peak_bytes() -> int:
-    import sys
-
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-__all__ = ["CheckpointError", "Listener", "Model", "Video", "default_path", "generate", "load"]
+__all__ = ["CheckpointError", "Listener", "Model", "Video", "default_path", "generate", "load", "resume"]

@@ -1,37 +1,42 @@
-"""Finishing a run that failed, or was killed, after denoising: the kept latent becomes the file that was asked for.
+"""The latent of a run that took long, kept beside the output until that is written; `sorano resume` finishes from it.
 
-`generate` keeps a latent that took long as NAME.latent.safetensors beside the output until the output is written. The
-file holds the request with nothing left open, the prompt too, and only its owner can read it.
+NAME.latent.safetensors holds the latent and the request with nothing left open, the prompt too; only its owner can read
+it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import CheckpointError, RequestError
-from sorano.generate import (
-    Clock,
-    Listener,
-    Video,
-    check_outputs,
-    choose_machine,
-    finish,
-    load,
-    located,
-    plan,
-    within,
-)
-from sorano.presets import find_preset
-from sorano.request import Request, resolve
+from sorano.request import Request
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".latent.safetensors"
+RESUME_SECONDS = 10.0  # of denoising that are worth a file, should decoding fail
+
+
+@contextmanager
+def kept_until_written(request: Request, latent_BCTHW: Tensor, seconds: float) -> Iterator[None]:
+    """Keeps a latent that took long beside the output until that is written, for `sorano resume` should it fail."""
+    if request.output is None or seconds < RESUME_SECONDS:
+        yield
+        return
+    file = write_latent(request, latent_BCTHW)
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"the latent is kept: sorano resume {file}")
+        raise
+    file.unlink()
 
 
 def write_latent(request: Request, latent_BCTHW: Tensor) -> Path:
@@ -64,22 +69,3 @@ def read_latent(file: Path) -> tuple[Request, Tensor]:
         raise RequestError(f"there is no file {file}") from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file} is not a latent that a run kept: {error}") from error
-
-
-def resume(file: str | Path, *, listener: Listener | None = None) -> Video:
-    """Decodes the kept latent, writes the file that its run was asked for, and removes the latent."""
-    file, listener, clock = Path(file), listener or Listener(), Clock()
-    request, latent_BCTHW = read_latent(file)
-    check_outputs(request)
-    preset = located(find_preset(request.preset))
-    configs = preset.read_configs()
-    job = resolve(request, preset, configs)
-    with clock("probe"):
-        machine = within(choose_machine(request.device), request.memory)
-    estimate = plan(job, configs, machine)
-    listener.planned(job, machine, estimate)
-    with clock("load"):
-        model = load(preset, machine, estimate.placement)
-    video = finish(job, model, estimate, latent_BCTHW, clock, listener)
-    file.unlink()
-    return video

@@ -1,0 +1,63 @@
+"""What a run took: seconds by stage, the peak of memory, and memory that ran out, said in the project's words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sorano.errors import CapacityError
+from sorano.plan import Estimate, Machine
+
+
+@dataclass
+class Clock:
+    """Seconds of each stage, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - began
+
+
+@contextmanager
+def peak_memory(machine: Machine) -> Iterator[list[int]]:
+    """A list whose only element becomes the peak: of this process on a CPU, of the allocator on a GPU."""
+    import torch
+
+    peak = [0]
+    on_cuda = machine.device.startswith("cuda")
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(machine.device)
+    yield peak
+    peak[0] = torch.cuda.max_memory_allocated(machine.device) if on_cuda else _process_peak_bytes()
+
+
+@contextmanager
+def out_of_memory_is_said(estimate: Estimate) -> Iterator[None]:
+    """Turns the allocators' errors into CapacityError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+            raise CapacityError(
+                f"the memory ran out, although {estimate.peak_bytes / 1e9:.1f} GB were planned: {error}",
+                "other programs may hold memory; or use fewer --seconds or a smaller --size",
+            ) from error
+        raise
+
+
+def _process_peak_bytes() -> int:
+    import sys
+
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
