@@ -31,19 +31,8 @@ MAY_IMPORT = {
     "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "generate": FOUNDATION
-    | {
-        "presets",
-        "request",
-        "video",
-        "models",
-        "sampling",
-        "plan",
-        "device",
-        "conditions",
-        "hub",
-        "resume",
-        "__init__",
-    },
+    | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
+    | {"__init__"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
     "__init__": FOUNDATION | {"generate", "request", "video", "presets"},
