@@ -123,7 +123,7 @@ PRESETS = {
         #      name           folder                     trained on
         Preset(name="world",  folder=WEIGHTS / "world",  size="64x64", num_frames=17, fps=12,
                # limits                                                            samples best with
-               max_num_frames=25, max_side=128, small_vocabulary=True,            num_steps=24, guidance=3.0),
+               max_num_frames=25, max_side=128, small_vocabulary=True,            num_steps=24, guidance=4.5),
         _wan("wan2.1-t2v-1.3b",      "Wan2.1-T2V-1.3B-Diffusers",      _configs(family.T2V_1_3B), shift=5.0,
              alternatives={"readme": {"shift": 8.0, "guidance": 6.0}, "hub": {"shift": 3.0}}),
         _wan("wan2.1-t2v-14b",       "Wan2.1-T2V-14B-Diffusers",       _configs(family.T2V_14B), shift=5.0,

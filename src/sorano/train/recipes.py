@@ -71,7 +71,7 @@ class Recipe:
     reading: Stage
     flow: Stage
     shift: float = 1.5
-    guidance: float = 3.0
+    guidance: float = 4.5
     num_steps: int = 24
 
 
