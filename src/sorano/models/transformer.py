@@ -82,9 +82,8 @@ class VideoTransformer(nn.Module):
 
         `timestep_BU` (0..1000) holds the U distinct timesteps of each item ([B] means one each), and
         `timestep_index_BL` picks one of them for each token (a `TokenTimes` made of it saves looking through it each
-        time); it may be left out when U is 1. `positions_T` are the
-        temporal positions of the latent frames, in latent frames, 0, 1, 2 ... unless told; they may be fractional, and
-        [B, T] when items differ.
+        time); it may be left out when U is 1. `positions_T` are the temporal positions of the latent frames, in latent
+        frames, 0, 1, 2 ... unless told; they may be fractional, and [B, T] when items differ.
         """
         grid = self._grid(latent_BCTHW)
         text = self.prepare_text(text, latent_BCTHW.dtype) if isinstance(text, TextTokens) else text
@@ -92,7 +91,7 @@ class VideoTransformer(nn.Module):
         time_BUD, rows_BU6D = self.condition_embedder.time(timestep_BU)
         x_BLD = self._patch(latent_BCTHW)
         times = timestep_index_BL
-        if not isinstance(times, TokenTimes):
+        if times is None or isinstance(times, Tensor):
             times = TokenTimes(times, rows_BU6D.shape[1], x_BLD.shape[1])
         for index, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, rows_BU6D, times, turns, text.of_block(index), latent_BCTHW.dtype)
