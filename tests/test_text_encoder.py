@@ -150,3 +150,15 @@ def test_costs_are_counted_exactly() -> None:
         encoder(torch.ones(3, 9, dtype=torch.long))
     assert counter.get_total_flops() == config.flops(9, batch=3)
     assert round(TextEncoderConfig().parameters() / 1e9, 2) == 5.68  # UMT5-XXL's encoder
+
+
+def test_heads_start_by_looking_back_and_ahead() -> None:
+    """Reading what comes before and what comes after a word needs both; heads alike in both directions learn it late."""
+    encoder = TextEncoder(tiny.TEXT_ENCODER)
+    size = 12
+    buckets = position_buckets(size, tiny.TEXT_ENCODER.relative_attention_num_buckets, 128)
+    bias_SSN = encoder.encoder.block[0].attend.SelfAttention.relative_attention_bias(buckets)
+    back, ahead = bias_SSN[..., 0].softmax(-1), bias_SSN[..., 1].softmax(-1)
+    middle = size // 2
+    assert back[middle, : middle + 1].sum() > 0.9
+    assert ahead[middle, middle + 1 :].sum() > 0.9

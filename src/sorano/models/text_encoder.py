@@ -214,7 +214,12 @@ class TextEncoder(nn.Module):
         return TextTokens(F.pad(text_BSD, (0, 0, 0, 1)), lengths_B)
 
     def reset_parameters(self) -> None:
-        """Initialise for training, as T5 does: scores start near unit variance without a scale in the softmax."""
+        """Initialise for training, as T5 does: scores start near unit variance without a scale in the softmax.
+
+        But every first head of four starts by looking back and every second by looking ahead. Which of two things a
+        caption calls the left one hangs on what comes before the words "left of" and what after, and heads that look
+        both ways alike stay blind to that for thousands of steps (docs/LOG.md, 2026-11-23).
+        """
         config = self.config
         nn.init.normal_(self.shared.weight)
         for block in cast("list[EncoderBlock]", list(self.encoder.block)):
@@ -224,6 +229,11 @@ class TextEncoder(nn.Module):
             nn.init.normal_(attention.v.weight, std=config.d_model**-0.5)
             nn.init.normal_(attention.o.weight, std=(config.num_heads * config.d_kv) ** -0.5)
             nn.init.normal_(attention.relative_attention_bias.weight, std=config.d_model**-0.5)
+            half = config.relative_attention_num_buckets // 2
+            near = torch.linspace(0, -NEAR * (half - 1), half)
+            with torch.no_grad():
+                attention.relative_attention_bias.weight[:, 0::4] = torch.cat([near, near - AWAY])[:, None]
+                attention.relative_attention_bias.weight[:, 1::4] = torch.cat([near - AWAY, near])[:, None]
             nn.init.normal_(feed_forward.wi_0.weight, std=config.d_model**-0.5)
             nn.init.normal_(feed_forward.wi_1.weight, std=config.d_model**-0.5)
             nn.init.normal_(feed_forward.wo.weight, std=config.d_ff**-0.5)
@@ -238,6 +248,11 @@ class TextEncoder(nn.Module):
             )
             self._buckets = {key: buckets.to(device)}
         return self._buckets[key]
+
+
+# The slopes with which heads start (`reset_parameters`): by how much a score falls with each bucket of distance, and
+# for what lies in the direction that the head does not look to.
+NEAR, AWAY = 0.25, 6.0
 
 
 def position_buckets(size: int, num_buckets: int, max_distance: int) -> Tensor:
