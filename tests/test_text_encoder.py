@@ -153,7 +153,7 @@ def test_costs_are_counted_exactly() -> None:
 
 
 def test_heads_start_by_looking_back_and_ahead() -> None:
-    """Reading what comes before and what comes after a word needs both; heads alike in both directions learn it late."""
+    """What comes before a word and what comes after it both matter; heads that look both ways alike learn that late."""
     encoder = TextEncoder(tiny.TEXT_ENCODER)
     size = 12
     buckets = position_buckets(size, tiny.TEXT_ENCODER.relative_attention_num_buckets, 128)
