@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "models/family": FOUNDATION | CONFIG,
     "models": FOUNDATION | {"models"},
     "sampling": FOUNDATION | {"models", "sampling"},
-    "plan": FOUNDATION | CONFIG | {"plan"},
+    "plan/cli": None,  # commands
+    "plan": FOUNDATION | CONFIG | {"plan", "presets"},
+    "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
     "device": FOUNDATION | {"plan"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch"},

@@ -23,6 +23,7 @@ from sorano.errors import EXIT_INTERRUPTED, SoranoError
 from sorano.generate import Listener, default_path
 from sorano.generate import generate as make_video
 from sorano.models.runtime import keep_freed_memory
+from sorano.plan.cli import app as plan_app
 from sorano.presets import DEFAULT_PRESET, PRESETS, write_card
 from sorano.request import Request
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from sorano.generate import Video
-    from sorano.plan import Estimate, Machine
+    from sorano.plan import Machine, RunEstimate
     from sorano.request import Resolved
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(plan_app, name="plan")
 train_app = typer.Typer(help="Train a model from nothing.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 
@@ -419,7 +421,7 @@ class Talk(Listener):
     def __exit__(self, *exception: object) -> None:
         self._bars.__exit__(*exception)
 
-    def planned(self, job: Resolved, machine: Machine, estimate: Estimate) -> None:
+    def planned(self, job: Resolved, machine: Machine, estimate: RunEstimate) -> None:
         from sorano.plan.generate import format_bytes
 
         request, shape = job.request, job.shape

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError
-from sorano.plan.machine import Machine, free_memory_bytes
+from sorano.plan.machine import Machine, Profile, cache_folder, free_memory_bytes, profile_file
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def choose_machine(device: str = "auto") -> Machine:
     dtype, why = _accelerator_dtype(name)
     rate = _matmul_rate(name, getattr(torch, dtype))
     reason = f"{name}: {'found' if device == 'auto' else 'asked for'}; {dtype}: {why}"
-    return Machine(name, dtype, rate, _free_bytes(name), reason)
+    return Machine(name, dtype, rate, _free_bytes(name), reason, Profile.read(profile_file(name, dtype)))
 
 
 def available_devices() -> list[str]:
@@ -59,21 +59,15 @@ def available_devices() -> list[str]:
     return [name for name, there in found.items() if there()] + ["cpu"]
 
 
-def cache_folder() -> Path:
-    """Where timings are remembered: $SORANO_CACHE, or `sorano` in the user's cache folder."""
-    if "SORANO_CACHE" in os.environ:
-        return Path(os.environ["SORANO_CACHE"])
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME") or os.getcwd(), ".cache")
-    return Path(home) / "sorano"
-
-
 def _cpu() -> Machine:
     rates, remembered = _cpu_rates()
     dtype = min(("bfloat16", "float32"), key=lambda name: rates[f"{name}_seconds"])
     other = "float32" if dtype == "bfloat16" else "bfloat16"
     gain = rates[f"{other}_seconds"] / rates[f"{dtype}_seconds"]
     reason = f"cpu; {dtype}: {gain:.1f}x faster here than {other} ({'remembered' if remembered else 'timed now'})"
-    return Machine("cpu", dtype, rates[f"{dtype}_flops_per_second"], free_memory_bytes(), reason)
+    profile = Profile.read(profile_file("cpu", dtype))
+    rate = profile.flops_per_second if profile else rates[f"{dtype}_flops_per_second"]
+    return Machine("cpu", dtype, rate, free_memory_bytes(), reason, profile)
 
 
 def _cpu_rates() -> tuple[dict[str, float], bool]:

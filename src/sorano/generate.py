@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import CheckpointError, NumericsError, RequestError, VideoError
 from sorano.kept import kept_until_written, read_latent
 from sorano.measure import Clock, out_of_memory_is_said, peak_memory
-from sorano.plan import Estimate, Machine, ModelConfigs, Placement, branches_together, decode_chunk, estimate_generate
+from sorano.plan import (
+    Machine,
+    ModelConfigs,
+    Placement,
+    RunEstimate,
+    branches_together,
+    decode_chunk,
+    estimate_generate,
+)
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
 from sorano.shapes import LatentShape, VideoShape, latent_frames
@@ -44,7 +52,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 class Listener:
     """Hears what a run is doing. The command prints it; this one says nothing."""
 
-    def planned(self, job: Resolved, machine: Machine, estimate: Estimate) -> None:
+    def planned(self, job: Resolved, machine: Machine, estimate: RunEstimate) -> None:
         """Before any work: what will be made, where, and what it should cost."""
 
     def note(self, text: str) -> None:
@@ -182,7 +190,7 @@ def located(preset: Preset) -> Preset:
     return hub.located(preset)
 
 
-def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> Estimate:
+def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> RunEstimate:
     """Memory and seconds of the job."""
     request = job.request
     assert request.num_steps is not None and request.guidance is not None
@@ -456,7 +464,7 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
 def finish(
     job: Resolved,
     model: Model,
-    estimate: Estimate,
+    estimate: RunEstimate,
     latent_BCTHW: Tensor,
     clock: Clock,
     listener: Listener,
@@ -517,7 +525,7 @@ def default_path(request: Request, folder: Path | None = None) -> Path:
 
 
 def write_record(
-    job: Resolved, model: Model, estimate: Estimate, seconds: dict[str, float], peak_bytes: int
+    job: Resolved, model: Model, estimate: RunEstimate, seconds: dict[str, float], peak_bytes: int
 ) -> dict[str, Any]:
     """What is stored in the file: the request, the preset's digests, the plan and the measurement."""
     import torch

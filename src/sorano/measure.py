@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sorano.errors import CapacityError
-from sorano.plan import Estimate, Machine
+from sorano.plan import Machine, RunEstimate
 
 
 @dataclass
@@ -38,7 +38,7 @@ def peak_memory(machine: Machine) -> Iterator[list[int]]:
 
 
 @contextmanager
-def out_of_memory_is_said(estimate: Estimate) -> Iterator[None]:
+def out_of_memory_is_said(estimate: RunEstimate) -> Iterator[None]:
     """Turns the allocators' errors into CapacityError."""
     try:
         yield

@@ -129,29 +129,46 @@ class TransformerConfig:
         image_tokens: int = 0,
         timesteps: int = 1,
     ) -> int:
-        """Floating-point operations of one forward pass.
+        """Floating-point operations of one forward pass: the sum of `flops_by_part`."""
+        parts = self.flops_by_part(
+            latent, batch=batch, text_tokens=text_tokens, image_tokens=image_tokens, timesteps=timesteps
+        )
+        return sum(parts.values())
 
-        `text_tokens` is S as attended to (real tokens and the one pad key), `image_tokens` those of the image encoder
-        (257 an image), `timesteps` is U, the distinct timesteps of an item. Per token: q, k, v and out of two
-        attentions (but keys and values of the text are per text token), two matrices of the feed-forward; per pair of
-        tokens: one product for the scores and one for the values.
+    def flops_by_part(
+        self,
+        latent: LatentShape,
+        *,
+        batch: int = 1,
+        text_tokens: int = MAX_TEXT_TOKENS,
+        image_tokens: int = 0,
+        timesteps: int = 1,
+    ) -> dict[str, int]:
+        """Floating-point operations of one forward pass, by what they grow with.
+
+        "attention" grows with the square of the video tokens (one product for the scores and one for the values of
+        each pair), "linear" with the tokens (q, k, v and out of self-attention, q and out of cross-attention, the two
+        matrices of the feed-forward), "text" are the keys and values of what is attended to beside the video and its
+        scores, "edges" the embeddings and the head. `text_tokens` is S as attended to (real tokens and the one pad
+        key), `image_tokens` those of the image encoder (257 an image), `timesteps` is U, the distinct ones of an item.
         """
         d, patch = self.width, prod(self.patch_size)
-        video = latent.tokens(self.patch_size)
-        embeddings = (
+        video, given = latent.tokens(self.patch_size), text_tokens + image_tokens
+        edges = (
             video * self.in_channels * patch * d
             + timesteps * (self.freq_dim * d + d * d + 6 * d * d)
             + text_tokens * (self.text_dim * d + d * d)
+            + video * d * self.out_channels * patch
         )
-        self_attention = 4 * video * d * d + 2 * video * video * d
-        given = text_tokens + image_tokens
-        cross_attention = 2 * video * d * d + 2 * given * d * d + 2 * video * given * d
         if self.image_dim is not None:
-            embeddings += image_tokens * self.image_dim * (self.image_dim + d)
-        feed_forward = 2 * video * d * self.ffn_dim
-        head = video * d * self.out_channels * patch
-        blocks = self.num_layers * (self_attention + cross_attention + feed_forward)
-        return 2 * batch * (embeddings + blocks + head)
+            edges += image_tokens * self.image_dim * (self.image_dim + d)
+        per_layer = {
+            "attention": 2 * video * video * d,
+            "linear": 6 * video * d * d + 2 * video * d * self.ffn_dim,
+            "text": 2 * given * d * d + 2 * video * given * d,
+        }
+        parts = {name: 2 * batch * self.num_layers * count for name, count in per_layer.items()}
+        return {**parts, "edges": 2 * batch * edges}
 
     def weight_bytes(self, bytes_per_weight: int = 4) -> int:
         """Bytes of the weights, all in one precision."""

@@ -4,8 +4,8 @@
     seconds  = FLOPs / (the machine's measured matmul rate x the share of it that such work reaches)
                + what each layer costs besides (launching it), + loading + writing
 
-The shares are measured by `benchmarks/generate.py`; small clips reach less, which the cost per layer stands
-for.
+The shares are the machine's profile (`sorano plan calibrate` measures it); small clips reach less, which the cost per
+layer stands for.
 """
 
 from __future__ import annotations
@@ -20,18 +20,11 @@ from sorano.plan.memory import Job, Placement, branches_together, choose
 from sorano.plan.model import ModelConfigs
 from sorano.shapes import VideoShape, latent_frames, nearest_size, video_frames
 
-DENOISE_SHARE = 0.5  # of the matmul rate that the transformer reaches on long clips
-DECODE_SHARE = 0.25  # that the convolutions of the VAE reach
-SECONDS_PER_LAYER = {True: 0.4e-3, False: 0.1e-3}  # on a CPU, on an accelerator: launching what is in a block
-WRITE_PIXELS_PER_SECOND = 25e6  # Lanczos and x264 on two cores
-LOAD_BYTES_PER_SECOND = 1e9
-LOAD_SECONDS = 0.5  # importing and building the networks, whatever their size
-BASE_BYTES = 450_000_000  # Python, torch and PyAV on a CPU
 TEXT_TOKENS = 64  # a sentence; the exact number is known only to the tokenizer
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """What a run should take. Compared with what it did take in the record of each file."""
 
     peak_bytes: int
@@ -78,9 +71,13 @@ def estimate_generate(
     fps: float = 12.0,
     upscale: int = 1,
     has_pictures: bool = False,
-) -> Estimate:
-    """The cost of a video of this shape. `guided`: each step runs for the prompt and the negative prompt."""
-    settings = (num_steps, 2 if guided else 1, upscale, has_pictures)
+    bytes_per_weight: float | None = None,
+) -> RunEstimate:
+    """The cost of a video of this shape. `guided`: each step runs for the prompt and the negative prompt.
+
+    `bytes_per_weight` is for plans of weights that are stored in fewer bits than they compute in.
+    """
+    settings = (num_steps, 2 if guided else 1, upscale, has_pictures, bytes_per_weight)
     estimate = _estimate(configs, machine, shape, *settings)
     if estimate.fits:
         return estimate
@@ -104,34 +101,36 @@ def _estimate(
     branches: int,
     upscale: int,
     has_pictures: bool,
-) -> Estimate:
+    bytes_per_weight: float | None,
+) -> RunEstimate:
     transformer, vae, text = configs.transformer, configs.vae, configs.text_encoder
     latent = shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
     tokens = min(TEXT_TOKENS, MAX_TEXT_TOKENS)
     images = configs.image_encoder.num_tokens if configs.image_encoder else 0
     if transformer.pos_embed_seq_len is not None:
         images = transformer.pos_embed_seq_len  # of a first and a last picture
-    denoise_flops = num_steps * transformer.flops(latent, batch=branches, text_tokens=tokens, image_tokens=images)
+    parts = transformer.flops_by_part(latent, batch=branches, text_tokens=tokens, image_tokens=images)
+    attention, linear = num_steps * parts.pop("attention"), num_steps * sum(parts.values())
+    profile, rate = machine.profile, machine.flops_per_second
     decode_flops = vae.decode_flops(shape)
-    layers = num_steps * transformer.num_layers + text.num_layers
-    per_layer = SECONDS_PER_LAYER[machine.on_cpu]
+    layers = num_steps * transformer.num_layers
+    per_layer = profile.seconds_per_layer
     weights = sum(network.weight_bytes(machine.bytes_per_value) for network in configs.networks())
     pixels = shape.num_frames * shape.height * shape.width
-    beside = BASE_BYTES + 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
+    beside = profile.base_bytes + 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
     together = branches if branches_together(latent, transformer.patch_size) else 1
-    job = Job(shape, together, tokens, images, has_pictures)
+    job = Job(shape, together, tokens, images, has_pictures, bytes_per_weight)
     free = machine.free_bytes
     placement, stages = choose(configs, machine, job, None if free is None else free - beside)
-    return Estimate(
+    return RunEstimate(
         peak_bytes=beside + max(stages.values()),
         free_bytes=free,
-        text_seconds=text.flops(tokens, batch=branches) / machine.flops_per_second / DENOISE_SHARE
-        + per_layer * text.num_layers,
-        denoise_seconds=denoise_flops / machine.flops_per_second / DENOISE_SHARE + per_layer * layers,
-        decode_seconds=decode_flops / machine.flops_per_second / DECODE_SHARE + 20 * per_layer,
-        write_seconds=pixels * upscale**2 / WRITE_PIXELS_PER_SECOND,
-        load_seconds=LOAD_SECONDS + weights / LOAD_BYTES_PER_SECOND,
-        denoise_flops=denoise_flops,
+        text_seconds=text.flops(tokens, batch=branches) / rate / profile.linear + per_layer * text.num_layers,
+        denoise_seconds=attention / rate / profile.attention + linear / rate / profile.linear + per_layer * layers,
+        decode_seconds=decode_flops / rate / profile.decode + 20 * per_layer,
+        write_seconds=pixels * upscale**2 / profile.write_pixels_per_second,
+        load_seconds=profile.load_seconds + weights / profile.load_bytes_per_second,
+        denoise_flops=attention + linear,
         decode_flops=decode_flops,
         placement=placement,
         stage_bytes=stages,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 # Where Linux, and the control group that a container lives in, say what is free.
@@ -17,6 +18,64 @@ CGROUP_LIMITS = (
 )
 
 
+GUESSED_FLOPS_PER_CORE = 30e9  # float32, an ordinary core of the 2020s
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How fast a machine does this kind of work: shares of its matrix rate, and what is not matrices.
+
+    `sorano plan calibrate` measures one and keeps it; until then there are the defaults below, of two ordinary cores
+    and of an accelerator.
+    """
+
+    name: str
+    attention: float  # share of the matrix rate in scores and values, 0 to 1
+    linear: float  # in everything else of the transformer
+    decode: float  # in the autoencoder's decoder
+    seconds_per_layer: float  # besides the FLOPs: launching what is in a block
+    write_pixels_per_second: float = 25e6  # Lanczos and x264
+    load_bytes_per_second: float = 1e9
+    load_seconds: float = 0.5  # importing and building the networks, whatever their size
+    base_bytes: int = 450_000_000  # Python, torch and PyAV in main memory
+    flops_per_second: float = 0.0  # the matrix rate when it was measured
+
+    @classmethod
+    def read(cls, file: Path) -> Profile | None:
+        """What a calibration left; None where there is none, or one of another version."""
+        try:
+            words = json.loads(file.read_text(encoding="utf-8"))
+            return cls(**{field.name: words[field.name] for field in fields(cls)})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, file: Path) -> None:
+        """Keeps it, under a temporary name first."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_suffix(".tmp")
+        beside.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        beside.replace(file)
+
+
+CPU = Profile("two ordinary cores, not calibrated", attention=0.5, linear=0.5, decode=0.25, seconds_per_layer=0.4e-3)
+ACCELERATOR = Profile(
+    "an accelerator, not calibrated", attention=0.5, linear=0.5, decode=0.25, seconds_per_layer=0.1e-3
+)
+
+
+def cache_folder() -> Path:
+    """Where timings are remembered: $SORANO_CACHE, or `sorano` in the user's cache folder."""
+    if "SORANO_CACHE" in os.environ:
+        return Path(os.environ["SORANO_CACHE"])
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME") or os.getcwd(), ".cache")
+    return Path(home) / "sorano"
+
+
+def profile_file(device: str, dtype: str) -> Path:
+    """Where a machine's own profile is kept."""
+    return cache_folder() / f"profile-{device.replace(':', '-')}-{dtype}.json"
+
+
 @dataclass(frozen=True)
 class Machine:
     """A device chosen for a run. `reason` says why this device and this dtype."""
@@ -26,6 +85,12 @@ class Machine:
     flops_per_second: float  # of a matrix product in that dtype, measured
     free_bytes: int | None  # memory that a run may take; None where the system does not say
     reason: str = ""
+    measured: Profile | None = None  # by `sorano plan calibrate`
+
+    @property
+    def profile(self) -> Profile:
+        """The measured profile, or what is usual."""
+        return self.measured or (CPU if self.on_cpu else ACCELERATOR)
 
     @property
     def bytes_per_value(self) -> int:
@@ -36,6 +101,21 @@ class Machine:
     def on_cpu(self) -> bool:
         """Whether the weights and the frames share the main memory."""
         return self.device == "cpu"
+
+
+def this_machine(dtype: str = "bfloat16") -> Machine:
+    """This machine's processor without importing torch: as it was calibrated or timed before, else a cautious guess."""
+    for kind in (dtype, "float32", "bfloat16"):
+        profile = Profile.read(profile_file("cpu", kind))
+        if profile is not None:
+            return Machine("cpu", kind, profile.flops_per_second, free_memory_bytes(), "calibrated", profile)
+    try:
+        rates = list(json.loads((cache_folder() / "machine.json").read_text()).values())[-1]
+        kind = min(("bfloat16", "float32"), key=lambda name: float(rates[f"{name}_seconds"]))
+        return Machine("cpu", kind, float(rates[f"{kind}_flops_per_second"]), free_memory_bytes(), "timed before")
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        guess = GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1)
+        return Machine("cpu", "float32", guess, free_memory_bytes(), "guessed: run `sorano plan calibrate`")
 
 
 def free_memory_bytes() -> int | None:

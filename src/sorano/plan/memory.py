@@ -54,6 +54,7 @@ class Job:
     text_tokens: int
     image_tokens: int = 0
     has_pictures: bool = False  # something given is encoded
+    bytes_per_weight: float | None = None  # None: as many as an activation has
 
 
 def decode_chunk(shape: VideoShape, num_latents: int) -> int:
@@ -85,27 +86,28 @@ def ladder(shape: VideoShape, num_latents: int, *, on_cpu: bool) -> Iterator[Pla
 def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Placement) -> dict[str, int]:
     """The peak of each stage on the device, without what Python and torch take themselves."""
     size = machine.bytes_per_value
+    stored = job.bytes_per_weight or size
     latent = job.shape.latent(spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal)
     text, vae, eyes = configs.text_encoder, configs.vae, configs.image_encoder
-    everything = sum(network.weight_bytes(size) for network in configs.networks())
+    everything = sum(round(network.parameters() * stored) for network in configs.networks())
 
     def held(own: int) -> int:
         return own if placement.in_turn else everything
 
     stages = {
-        "text": held(text.weight_bytes(size))
+        "text": held(round(text.parameters() * stored))
         + _working(text.peak_bytes(job.text_tokens, batch=job.branches, bytes_per_value=size)),
-        "denoise": held(_transformer_bytes(configs, size, placement.offload))
+        "denoise": held(_transformer_bytes(configs, stored, placement.offload))
         + _working(
             configs.transformer.peak_bytes(
                 latent, batch=job.branches, text_tokens=job.text_tokens + job.image_tokens, bytes_per_value=size
             )
         ),
-        "decode": held(vae.weight_bytes(size))
+        "decode": held(round(vae.parameters() * stored))
         + _working(vae.peak_bytes(_at_once(job.shape, placement, latent), bytes_per_value=size)),
     }
     if job.has_pictures:
-        own = vae.weight_bytes(size) + (eyes.weight_bytes(size) if eyes else 0)
+        own = round(stored * (vae.parameters() + (eyes.parameters() if eyes else 0)))
         chunk = replace(placement, chunk=decode_chunk(job.shape, latent.num_frames), tile=None)
         stages["state"] = held(own) + _working(
             vae.encode_peak_bytes(_at_once(job.shape, chunk, latent), bytes_per_value=size)
@@ -127,13 +129,13 @@ def choose(
     return placement, stages
 
 
-def _transformer_bytes(configs: ModelConfigs, size: int, offload: bool) -> int:
+def _transformer_bytes(configs: ModelConfigs, size: float, offload: bool) -> int:
     """The widest moment of one expert: whole, or its outer layers and two blocks."""
     transformer = configs.transformer
     if not offload:
-        return transformer.weight_bytes(size)
+        return round(size * transformer.parameters())
     block = transformer.block_parameters()
-    return size * (transformer.parameters() - (transformer.num_layers - 2) * block)
+    return round(size * (transformer.parameters() - (transformer.num_layers - 2) * block))
 
 
 def _at_once(shape: VideoShape, placement: Placement, latent: LatentShape) -> VideoShape:

@@ -1,0 +1,419 @@
+"""`sorano plan`: what a job costs, before it runs. Offline, without a GPU and without importing torch.
+
+Each command prints a table for people; `--json` prints one document, `--html FILE` writes a page with charts.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sorano.errors import RequestError, SoranoError
+from sorano.plan.estimate import Estimate
+
+app = typer.Typer(
+    help="What a job costs, before it runs: compute, memory, time, money, energy.",
+    epilog="Start with:  sorano plan generate wan2.2-t2v-a14b --device h100 --count 8",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Device = Annotated[str | None, typer.Option(help="An accelerator, like h100; see sorano plan sources devices.")]
+Count = Annotated[int, typer.Option(help="How many of them.")]
+Price = Annotated[float | None, typer.Option("--price", help="USD per device-hour. Default: what is usual for it.")]
+Grid = Annotated[str, typer.Option(help="Whose electricity: world, us, china, france, norway.")]
+FactsFile = Annotated[Path | None, typer.Option("--facts", help="TOML with your own numbers, over ours by name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Also write a page with charts.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the page where it exists.")]
+Size = Annotated[str | None, typer.Option(help="Width x height, like 1280x720.", metavar="WxH")]
+Seconds = Annotated[float | None, typer.Option(help="Of video.")]
+Steps = Annotated[int | None, typer.Option("--num-steps", help="Denoising steps. Default: the model's.")]
+
+_collected: list[Estimate] | None = None  # where `compare` gathers what the commands it runs would have shown
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="A preset, a diffusers folder, or a published model.")],
+    size: Size = None,
+    seconds: Seconds = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second. Default: the model's.")] = None,
+    num_steps: Steps = None,
+    guided: Annotated[bool | None, typer.Option("--guided/--unguided", help="Two passes a step, or one.")] = None,
+    device: Device = None,
+    count: Count = 1,
+    stack: Annotated[
+        str | None, typer.Option(help="Whose speed to assume, like fa3. Default: the newest known.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights: bfloat16, float8, int8, int4 ...")] = "bfloat16",
+    memory: Annotated[str | None, typer.Option(help="Plan within a budget, like 12GB.")] = None,
+    minutes: Annotated[str, typer.Option(help="Films to compare with, in minutes.")] = "1,10,60",
+    price: Price = None,
+    grid: Grid = "world",
+    facts: FactsFile = None,
+    as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """What one video takes: on this machine, on a device of the catalogue, or on several."""
+
+    def plan() -> Estimate:
+        from sorano.plan.facts import load_facts
+        from sorano.plan.inference import plan_generate
+        from sorano.request import parse_bytes
+
+        return plan_generate(
+            model,
+            size=size,
+            seconds=seconds,
+            fps=fps,
+            num_steps=num_steps,
+            guided=guided,
+            device=device,
+            count=count,
+            stack=stack,
+            dtype=dtype,
+            usd_hour=price,
+            grid=grid,
+            minutes=_minutes(minutes),
+            memory_bytes=parse_bytes(memory) if memory else None,
+            facts=load_facts(facts),
+        )
+
+    _show(plan, as_json, html, overwrite)
+
+
+@app.command()
+def train(
+    preset: Annotated[str | None, typer.Option(help="A model, with its published stages or usual ones.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A model and its stages in TOML.")] = None,
+    params: Annotated[float | None, typer.Option(help="A model of this many parameters, like 30e9.")] = None,
+    flops: Annotated[float | None, typer.Option(help="A budget, like 8.4e23: which model, how much data.")] = None,
+    device: Annotated[str, typer.Option(help="An accelerator, like h200.")] = "h100",
+    count: Count = 1024,
+    price: Price = None,
+    grid: Grid = "world",
+    facts: FactsFile = None,
+    as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """What a training run takes, stage by stage; or which model a budget buys, by two scaling laws."""
+
+    def plan() -> Estimate:
+        from sorano.plan.facts import load_facts
+        from sorano.plan.training import plan_train
+
+        return plan_train(
+            preset,
+            config=config,
+            flops=flops,
+            parameters=params,
+            device=device,
+            count=count,
+            usd_hour=price,
+            grid=grid,
+            facts=load_facts(facts),
+        )
+
+    _show(plan, as_json, html, overwrite)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="A preset, a diffusers folder, or a published model.")],
+    per_day: Annotated[float, typer.Option(help="Videos a day.")],
+    peak: Annotated[float, typer.Option(help="The busiest hour over the average.")] = 2.5,
+    wait: Annotated[float, typer.Option(help="Seconds until a video begins ...")] = 60.0,
+    quantile: Annotated[float, typer.Option(help="... for this share of them.")] = 0.95,
+    size: Size = None,
+    seconds: Seconds = None,
+    num_steps: Steps = None,
+    device: Annotated[str, typer.Option(help="An accelerator, like h100.")] = "h100",
+    count: Annotated[int, typer.Option(help="How many make one video together.")] = 1,
+    service: Annotated[float | None, typer.Option(help="Seconds that one video takes. Default: planned.")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Also play a day, job by job (needs SimPy).")] = False,
+    stack: Annotated[str | None, typer.Option(help="Whose speed to assume, like fa3.")] = None,
+    price: Price = None,
+    grid: Grid = "world",
+    facts: FactsFile = None,
+    as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """How many devices a service needs for its waiting time, and what a video then costs."""
+
+    def plan() -> Estimate:
+        from sorano.plan.facts import load_facts
+        from sorano.plan.serving import plan_serve
+
+        return plan_serve(
+            model,
+            per_day=per_day,
+            peak=peak,
+            wait=wait,
+            quantile=quantile,
+            device=device,
+            count=count,
+            stack=stack,
+            size=size,
+            seconds=seconds,
+            num_steps=num_steps,
+            usd_hour=price,
+            grid=grid,
+            service=service,
+            play_a_day=simulate,
+            facts=load_facts(facts),
+        )
+
+    _show(plan, as_json, html, overwrite)
+
+
+@app.command()
+def edge(
+    model: Annotated[str, typer.Argument(help="A preset, a diffusers folder, or a published model.")],
+    device: Device = None,
+    memory: Annotated[float | None, typer.Option(help="GB of the device.")] = None,
+    bandwidth: Annotated[float | None, typer.Option(help="GB/s of its memory.")] = None,
+    tops: Annotated[float | None, typer.Option(help="Trillion operations a second.")] = None,
+    size: Size = None,
+    seconds: Seconds = None,
+    num_steps: Steps = None,
+    facts: FactsFile = None,
+    as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Does a model fit a phone or a laptop, at how many bits, and how fast could it be at best?"""
+
+    def plan() -> Estimate:
+        from sorano.plan.edge import plan_edge
+        from sorano.plan.facts import load_facts
+
+        return plan_edge(
+            model,
+            device=device,
+            memory_gb=memory,
+            bandwidth_gb_s=bandwidth,
+            tops=tops,
+            size=size,
+            seconds=seconds,
+            num_steps=num_steps,
+            facts=load_facts(facts),
+        )
+
+    _show(plan, as_json, html, overwrite)
+
+
+@app.command()
+def explain(
+    claim: Annotated[str, typer.Argument(help="sora-2024, gpt-3 or chatgpt-2023.")],
+    facts: FactsFile = None,
+    as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """A claim that many repeat: reproduced step by step, and what it leaves out."""
+
+    def plan() -> Estimate:
+        from sorano.plan.claims import explain as explained
+        from sorano.plan.facts import load_facts
+
+        return explained(claim, facts=load_facts(facts))
+
+    _show(plan, as_json, html, overwrite)
+
+
+@app.command()
+def compare(
+    plans: Annotated[
+        list[str], typer.Argument(help='Plans in quotes: "generate world" "generate world --num-steps 8".')
+    ],
+    as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Several plans side by side, in quotes."""
+    with _errors_said():
+        made = [_collect(words) for words in plans]
+        if as_json:
+            print(json.dumps({"plans": [estimate.to_dict() for estimate in made]}, ensure_ascii=False))
+        else:
+            _print_compared(made)
+        if html:
+            _write_page(made, html, overwrite)
+
+
+@app.command()
+def calibrate(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine and keep its profile: later plans and runs predict from it. Half a minute on two cores."""
+    with _errors_said():
+        from dataclasses import asdict
+
+        from sorano.calibrate import calibrate as measure
+        from sorano.plan.machine import cache_folder
+
+        profile = measure(device, say=lambda text: print(text, file=sys.stderr, flush=True))
+        if as_json:
+            print(json.dumps(asdict(profile), ensure_ascii=False))
+            return
+        for name, value in asdict(profile).items():
+            print(f"{name:<26} {value if isinstance(value, str) else f'{value:.4g}'}")
+        print(f"kept in {cache_folder()}", file=sys.stderr)
+
+
+@app.command()
+def sources(
+    table: Annotated[str | None, typer.Argument(help="constants, devices, models, runs, measured or prices.")] = None,
+    facts: FactsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every number that plans stand on, with its source, date and tag."""
+    with _errors_said():
+        from sorano.plan.facts import TABLES, TAGS, load_facts, nearest
+
+        if table is not None and table not in TABLES:
+            raise RequestError(f"there is no table {table!r}", f"the nearest is {nearest(table, list(TABLES))}")
+        loaded = load_facts(facts)
+        chosen = {name: loaded.table(name) for name in TABLES if table in (None, name)}
+        if as_json:
+            print(json.dumps({"tags": TAGS, **chosen}, ensure_ascii=False))
+            return
+        for name, rows in chosen.items():
+            print(f"\n{name}")
+            for row in rows:
+                cells = [
+                    f"{key} {value}" for key, value in row.items() if value and key not in ("name", "tag", "source")
+                ]
+                print(f"  {row['name']} [{row['tag']}] {'; '.join(cells)}; source: {row['source']}")
+        print("\n" + "; ".join(f"{tag}: {words}" for tag, words in TAGS.items()))
+
+
+def _show(plan: Callable[[], Estimate], as_json: bool, html: Path | None, overwrite: bool) -> None:
+    if _collected is not None:
+        _collected.append(plan())
+        return
+    with _errors_said():
+        made = plan()
+        if html is not None:
+            _write_page([made], html, overwrite)
+        if as_json:
+            print(json.dumps(made.to_dict(), ensure_ascii=False))
+        else:
+            _print(made)
+
+
+def _collect(words: str) -> Estimate:
+    """The plan of a command line, without showing it."""
+    global _collected
+    parts = shlex.split(words)
+    if not parts or parts[0] not in ("generate", "train", "serve", "edge", "explain"):
+        raise RequestError(f"{words!r} is no plan", 'each plan in quotes, like "generate world --device h100"')
+    _collected = []
+    try:
+        typer.main.get_command(app).main(parts, standalone_mode=False, prog_name="sorano plan")
+        return _collected[0]
+    except typer.Exit as end:
+        raise RequestError(f"{words!r} made no plan") from end
+    except Exception as error:
+        if isinstance(error, SoranoError) or not hasattr(error, "format_message"):
+            raise
+        raise RequestError(f"{words!r}: {error.format_message()}") from error
+    finally:
+        _collected = None
+
+
+def _print(made: Estimate) -> None:
+    from rich.console import Console
+    from rich.table import Table as Grid_
+    from rich.text import Text
+
+    from sorano.plan.estimate import says, shown
+
+    console = Console(soft_wrap=False)
+    console.print(Text(made.title, style="bold"))
+    console.print(Text(made.summary))
+    for heading, rows in (("", made.rows), *made.parts):
+        if not rows:
+            continue
+        grid = Grid_(box=None, show_header=False, padding=(0, 2, 0, 0), title_justify="left")
+        grid.title = heading or None
+        for row in rows:
+            grid.add_row(Text(row.name.replace("_", " ")), Text(shown(row.value, row.unit)), Text(row.why, style="dim"))
+        console.print()
+        console.print(grid)
+    for table in made.tables:
+        grid = Grid_(title=table.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for column in table.columns:
+            grid.add_column(column.strip())
+        units = table.units or ("",) * len(table.columns)
+        for cells in table.rows:
+            grid.add_row(*(Text(shown(cell, unit)) for cell, unit in zip(cells, units, strict=True)))
+        console.print()
+        console.print(grid)
+    console.print()
+    for note in made.notes:
+        console.print(Text(f"note: {note}"))
+    if made.facts:
+        console.print(Text("\nIt stands on:"))
+        for fact in made.facts:
+            console.print(Text(f"  {fact.name}: {says(fact)}", style="dim"))
+
+
+def _print_compared(made: list[Estimate]) -> None:
+    from rich.console import Console
+    from rich.table import Table as Grid_
+    from rich.text import Text
+
+    from sorano.plan.estimate import shown
+
+    grid = Grid_(box=None, padding=(0, 2, 0, 0))
+    grid.add_column("")
+    for estimate in made:
+        grid.add_column(Text(estimate.title))
+    names = dict.fromkeys(row.name for estimate in made for row in estimate.all_rows())
+    for name in names:
+        found = [next((row for row in estimate.all_rows() if row.name == name), None) for estimate in made]
+        grid.add_row(name.replace("_", " "), *(Text(shown(row.value, row.unit) if row else "") for row in found))
+    Console().print(grid)
+
+
+def _write_page(made: list[Estimate], file: Path, overwrite: bool) -> None:
+    from sorano.plan.report import write_report
+
+    if file.exists() and not overwrite:
+        raise RequestError(f"{file} exists", "--overwrite replaces it")
+    try:
+        write_report(made, file)
+    except OSError as error:
+        raise RequestError(f"{file} cannot be written: {error.strerror}") from error
+    print(f"page: {file}", file=sys.stderr)
+
+
+def _minutes(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < minute <= 1e5 for minute in found):
+        raise RequestError(f"minutes are {text!r}", "write them like --minutes 1,10,60")
+    return tuple(sorted(found))
+
+
+@contextmanager
+def _errors_said() -> Iterator[Any]:
+    from sorano.cli import errors_said
+
+    with errors_said():
+        yield

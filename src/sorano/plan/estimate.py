@@ -1,0 +1,194 @@
+"""What a plan answers: numbers with their bounds, the constants that they stand on, tables and charts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sorano.plan.facts import TAGS, Fact
+
+CASES = ("low", "default", "high")
+SCALED = ("bytes", "s", "USD", "%")  # units whose numbers are written each in a way of their own
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number and what bounds it: `low` and `high` come from the low and high values of every constant behind it."""
+
+    low: float
+    default: float
+    high: float
+
+    @classmethod
+    def of(cls, *values: float) -> Range:
+        """From the values of the cases, in any order; the second is the default."""
+        return cls(min(values), values[1] if len(values) > 1 else values[0], max(values))
+
+    def to_dict(self) -> dict[str, float]:
+        """As in the JSON of a plan."""
+        return {"low": self.low, "default": self.default, "high": self.high}
+
+
+Value = int | float | str | bool | None | Range
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer: a name that code can ask for, its value, its unit, and how it came about."""
+
+    name: str
+    value: Value
+    unit: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows side by side. Numbers are kept as numbers; `units` is one a column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    units: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over a common axis; for pages."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[tuple[str, tuple[tuple[float, float], ...]], ...]
+    log: bool = True
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A plan: `estimate["seconds"]` is the value of a row, `facts` every constant that it stands on."""
+
+    title: str
+    summary: str
+    rows: tuple[Row, ...]
+    facts: tuple[Fact, ...] = ()
+    tables: tuple[Table, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    notes: tuple[str, ...] = ()  # what it leaves out, what to do next
+    parts: tuple[tuple[str, tuple[Row, ...]], ...] = ()  # further rows under a heading
+
+    def __getitem__(self, name: str) -> Any:
+        for row in self.all_rows():
+            if row.name == name:
+                return row.value
+        raise KeyError(name)
+
+    def all_rows(self) -> Iterator[Row]:
+        """Every row, those under headings too."""
+        yield from self.rows
+        for _, rows in self.parts:
+            yield from rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """One JSON document."""
+        return {
+            "title": self.title,
+            "summary": self.summary,
+            "values": {row.name: _plain(row.value) for row in self.all_rows()},
+            "units": {row.name: row.unit for row in self.all_rows() if row.unit},
+            "why": {row.name: row.why for row in self.all_rows() if row.why},
+            "facts": [fact.to_dict() for fact in self.facts],
+            "tables": [
+                {
+                    "title": t.title,
+                    "columns": t.columns,
+                    "units": t.units,
+                    "rows": [[_plain(v) for v in r] for r in t.rows],
+                }
+                for t in self.tables
+            ],
+            "charts": [
+                {
+                    "title": chart.title,
+                    "x": chart.x_label,
+                    "y": chart.y_label,
+                    "series": {name: [list(point) for point in points] for name, points in chart.series},
+                }
+                for chart in self.charts
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def unique(facts: Sequence[Fact]) -> tuple[Fact, ...]:
+    """Each fact once, in order."""
+    return tuple({fact.name: fact for fact in facts}.values())
+
+
+def says(fact: Fact) -> str:
+    """A fact for people: "0.35 (0.25 to 0.55) share of peak; P: primary source; 2025; where from"."""
+    tag = TAGS.get(fact.tag, fact.tag)
+    text = (
+        f"{short(fact.value)} ({short(fact.low)} to {short(fact.high)}) {fact.unit}; {tag}; {fact.date}; {fact.source}"
+    )
+    return f"{text} ({fact.note})" if fact.note else text
+
+
+def shown(value: Value, unit: str = "") -> str:
+    """A value as people read it, with its bounds where it has any."""
+    if isinstance(value, Range):
+        if math.isclose(value.low, value.high, rel_tol=1e-9):
+            return shown(value.default, unit)
+        if unit in SCALED:
+            return f"{shown(value.default, unit)} ({shown(value.low, unit)} to {shown(value.high, unit)})"
+        return f"{short(value.default)} ({short(value.low)} to {short(value.high)}) {unit}".rstrip()
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if unit == "bytes":
+        return _scaled(value, ("B", "kB", "MB", "GB", "TB", "PB"))
+    if unit == "s":
+        return duration(value)
+    if unit == "USD":
+        return f"{value:,.0f} USD" if value >= 1000 else f"{value:.2f} USD" if value >= 0.1 else f"{value:.2g} USD"
+    if unit == "FLOP":
+        return f"{value:.3e} FLOP".replace("e+", "e")
+    if unit == "%":
+        return f"{100 * value:.3g} %"
+    return f"{short(value)} {unit}".rstrip()
+
+
+def short(value: float) -> str:
+    """Four figures at most: 4.667 T, 30.8 M, 0.325 (B for billions, T for trillions)."""
+    if isinstance(value, int) and abs(value) < 1_000_000:
+        return f"{value:,}"
+    size = abs(value)
+    if size >= 1e15 or 0 < size < 1e-3:
+        return f"{value:.3e}".replace("e+", "e")
+    for scale, letter in ((1e12, " T"), (1e9, " B"), (1e6, " M")):
+        if size >= scale:
+            return f"{value / scale:.4g}{letter}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
+    for limit, scale, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (86_400 * 700, 86_400, "days")):
+        if seconds < limit:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 86_400 / 365.25:.3g} years"
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    power = min(len(units) - 1, max(0, int(math.log10(max(1, abs(value))) // 3)))
+    return f"{value / 1000**power:.3g} {units[power]}"
+
+
+def _plain(value: Value) -> Any:
+    return value.to_dict() if isinstance(value, Range) else value

@@ -1,0 +1,105 @@
+"""Accelerators as the plan sees them, and how much of their peak this kind of work reaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sorano.errors import RequestError
+from sorano.plan.facts import Fact, Facts, nearest, number
+
+GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Device:
+    """A row of devices.csv. Rates are dense; links are one way; prices are dated and per device-hour on demand."""
+
+    name: str
+    title: str
+    family: str
+    flops_per_second: float  # bfloat16, float32 accumulation, no sparsity
+    memory_bytes: int
+    bytes_per_second: float  # of its memory
+    watts: float | None
+    link_bytes_per_second: float  # to its neighbours
+    link_devices: int  # how many share such links
+    price: Fact | None  # USD an hour
+    int8_per_second: float | None  # for phones, where that is what there is
+    tag: str
+    date: str
+    source: str
+    note: str
+
+    def price_at(self, case: str) -> float | None:
+        """USD an hour of a case, None where no price was found."""
+        return None if self.price is None else self.price.at(case)
+
+
+def find_device(facts: Facts, name: str) -> Device:
+    """The device of this name ("h100", "RTX 4090", "h100-sxm"). Raises RequestError naming the nearest."""
+    rows = facts.rows["devices"]
+    key = name.lower().strip().replace("_", "-").replace(" ", "-")
+    if key not in rows:
+        titles = {row["title"].lower().replace(" ", "-"): known for known, row in rows.items()}
+        short = {title.replace("-", ""): known for title, known in titles.items()}
+        key = titles.get(key) or short.get(key.replace("-", "")) or key
+    if key not in rows:
+        near = nearest(key, rows)
+        raise RequestError(f"there is no device {name!r}", f"the nearest is {near}; `sorano plan sources` prints all")
+    row = rows[key]
+
+    def cell(column: str, default: float | None = None) -> float:
+        return number(row, column, "devices", default)
+
+    price = None
+    if row["usd_h"]:
+        typical = cell("usd_h")
+        low, high = cell("usd_h_low", typical), cell("usd_h_high", typical)
+        price = Fact(f"price.{key}", typical, low, high, "USD/h", row["tag"], row["date"], row["source"])
+    rate, int8 = cell("bf16_tflops", 0.0), cell("int8_tops", 0.0)
+    return Device(
+        name=key, title=row["title"], family=row["family"],
+        flops_per_second=(rate or int8 / 2) * 1e12, memory_bytes=round(cell("memory_gb") * GIGA),
+        bytes_per_second=cell("bandwidth_gb_s") * GIGA, watts=cell("watts", 0.0) or None,
+        link_bytes_per_second=cell("link_gb_s", 32.0) * GIGA, link_devices=int(cell("link_devices", 1.0)),
+        price=price, int8_per_second=int8 * 1e12 or None, tag=row["tag"], date=row["date"], source=row["source"],
+        note=row["note"],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Which share of the peak attention, the rest of a transformer, and an autoencoder's decoder reach (0 to 1)."""
+
+    attention: Fact
+    linear: Fact
+    decode: Fact
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """Each fact once."""
+        return tuple(dict.fromkeys((self.attention, self.linear, self.decode)))
+
+
+def inference_shares(facts: Facts, device: Device, stack: str | None = None) -> Shares:
+    """Of a device with a software stack: "fa3" on Hopper tells attention from the rest, others know one number.
+
+    The default is the newest stack that was measured. Raises RequestError for a stack that nobody measured there.
+    """
+    family = device.family
+    stacks = sorted({name.split(".")[2] for name in facts.rows["constants"] if name.startswith(f"infer.{family}.")})
+    known = ["one", *stacks]
+    chosen = stack or known[-1]
+    if chosen not in known:
+        raise RequestError(f"no stack {chosen!r} was measured on {device.title}", f"known are: {', '.join(known)}")
+    decode = facts.constant("decode.share")
+    if chosen == "one":
+        both = facts.constant(f"infer.{family}")
+        return Shares(both, both, decode)
+    prefix = f"infer.{family}.{chosen}"
+    return Shares(facts.constant(f"{prefix}.attention"), facts.constant(f"{prefix}.linear"), decode)
+
+
+def training_share(facts: Facts, device: Device) -> Fact:
+    """Model FLOPs over peak while training, without recomputation."""
+    return facts.constant(f"train.{device.family}")

@@ -1,0 +1,328 @@
+"""`sorano plan serve`: how many devices a service needs for its waiting time, and what that costs.
+
+Jobs arrive at random (Poisson) at the day's peak rate; each takes a service time S that hardly varies, for one video
+has the shape of the next, and batching does not help video diffusion (ML.ENERGY: 1.01x from batch 1 to 8). With c
+pipelines and an offered load of a = rate x S:
+
+    P(wait > w) = ErlangC(c, a) exp(-w (c - a) / S'),   S' = about S / 2
+
+(Erlang 1917 for the chance to wait; half of the exponential's scale for constant service, with Cosmetatos' correction
+for many pipelines.) The smallest c that keeps the chance within 1 - quantile is taken; `simulate` plays days of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sorano.errors import RequestError
+from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, unique
+from sorano.plan.facts import Fact, Facts, load_facts
+from sorano.plan.flops import find_model
+from sorano.plan.hardware import find_device
+from sorano.plan.inference import make_job, service_seconds
+from sorano.plan.money import costs, published_prices
+
+DAY = 86_400.0
+PLAYED_JOBS = 200_000
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A service at its peak: `pipelines` serve jobs of `service` seconds that come `rate` a second."""
+
+    rate: float
+    service: float
+    pipelines: int
+    cv2: float = 0.0  # squared coefficient of variation of the service time
+
+    @property
+    def load(self) -> float:
+        """a, the pipelines that are busy on average."""
+        return self.rate * self.service
+
+    @property
+    def wait_chance(self) -> float:
+        """That a job waits at all."""
+        return erlang_c(self.pipelines, self.load)
+
+    @property
+    def decay_seconds(self) -> float:
+        """The scale of the waiting time of those that wait; longer than half of the exponential's where service is
+        constant and pipelines are many (Cosmetatos 1976, through Kimura's interpolation)."""
+        c, busy = self.pipelines, self.load / self.pipelines
+        constant = 1 + (1 - busy) * (c - 1) * (math.sqrt(4 + 5 * c) - 2) / (16 * busy * c)
+        return self.service / (c - self.load) * ((1 - self.cv2) * constant / 2 + self.cv2)
+
+    @property
+    def mean_wait(self) -> float:
+        """Seconds, over all jobs."""
+        return self.wait_chance * self.decay_seconds
+
+    def late_chance(self, wait: float) -> float:
+        """That a job waits longer than `wait` seconds."""
+        return self.wait_chance * math.exp(-wait / self.decay_seconds)
+
+    def wait_at(self, quantile: float) -> float:
+        """Seconds within which this share of jobs begins."""
+        if self.wait_chance <= 1 - quantile:
+            return 0.0
+        return self.decay_seconds * math.log(self.wait_chance / (1 - quantile))
+
+
+def erlang_c(servers: int, load: float) -> float:
+    """The chance that all of `servers` are busy, for an offered load in erlangs below their number."""
+    if load <= 0:
+        return 0.0
+    if load >= servers:
+        return 1.0
+    blocked = 1.0
+    for count in range(1, servers + 1):
+        blocked = load * blocked / (count + load * blocked)
+    return blocked / (1 - load / servers * (1 - blocked))
+
+
+def smallest(rate: float, service: float, wait: float, quantile: float, cv2: float = 0.0) -> Queue:
+    """The fewest pipelines with which at most 1 - quantile of the jobs wait longer than `wait` seconds."""
+    low = math.floor(rate * service) + 1
+    high = low
+    while Queue(rate, service, high, cv2).late_chance(wait) > 1 - quantile:
+        high = low + 2 * (high - low) + 1
+    while low < high:
+        middle = (low + high) // 2
+        if Queue(rate, service, middle, cv2).late_chance(wait) > 1 - quantile:
+            low = middle + 1
+        else:
+            high = middle
+    return Queue(rate, service, low, cv2)
+
+
+def plan_serve(
+    model: str,
+    *,
+    per_day: float,
+    peak: float = 2.5,
+    wait: float = 60.0,
+    quantile: float = 0.95,
+    device: str = "h100",
+    count: int = 1,
+    stack: str | None = None,
+    size: str | None = None,
+    seconds: float | None = None,
+    num_steps: int | None = None,
+    usd_hour: float | None = None,
+    grid: str = "world",
+    service: float | None = None,
+    play_a_day: bool = False,
+    facts: Facts | None = None,
+) -> Estimate:
+    """Devices, waiting time, utilisation and cost of a service.
+
+    `per_day` videos, `peak` times the average in the busiest hour; `quantile` of them begin within `wait` seconds.
+    `count` devices make one video together. `service` overrides the seconds that one takes; `play_a_day` simulates.
+    """
+    facts = facts or load_facts()
+    for name, value, low, high in (
+        ("per_day", per_day, 1e-3, 1e10),
+        ("peak", peak, 1.0, 100.0),
+        ("wait", wait, 0.0, 1e7),
+        ("quantile", quantile, 0.01, 0.9999),
+        ("count", count, 1, 100_000),
+        ("service", service or 1.0, 1e-3, 1e7),
+    ):
+        if not low <= value <= high:
+            raise RequestError(f"{name} is {value:g}, and must be {low:g} to {high:g}")
+    where = find_device(facts, device)
+    used: list[Fact] = []
+    job = make_job(find_model(facts, model), size=size, seconds=seconds, num_steps=num_steps)
+    overhead = facts.constant("serve.overhead_s")
+    takes = service_seconds(facts, job, where, count, stack, used)
+    takes = Range(*(getattr(takes, case) + overhead.at(case) for case in CASES))
+    if service is not None:
+        takes = Range(service, service, service)
+    used.append(overhead)
+    rate = per_day * peak / DAY
+    queues = {case: smallest(rate, getattr(takes, case), wait, quantile) for case in CASES}
+    chosen = queues["default"]
+    devices = Range(*(queues[case].pipelines * count for case in CASES))
+    busy_seconds = Range(*(per_day * getattr(takes, case) * count for case in CASES))
+    on_seconds = Range(*(getattr(devices, case) * DAY for case in CASES))
+    always, more = costs(facts, where, on_seconds, usd_hour=usd_hour, grid=grid)
+    scaled, _ = costs(facts, where, busy_seconds, usd_hour=usd_hour, grid=grid)
+    used += more
+    rows = [
+        Row("devices", devices, where.title, f"{chosen.pipelines} pipelines of {count}"),
+        Row("service_seconds", takes, "s", "one video, without waiting"),
+        Row("load", chosen.load, "pipelines busy at the peak", "arrivals x service time"),
+        Row("utilisation_peak", chosen.load / chosen.pipelines, "%", ""),
+        Row("utilisation_day", chosen.load / peak / chosen.pipelines, "%", "averaged over the day"),
+        Row("mean_wait_seconds", chosen.mean_wait, "s", "at the peak"),
+        Row("mean_wait_of_day_seconds", mean_wait_of_day(chosen, peak), "s", "over all videos of a day"),
+        Row(
+            "wait_at_quantile",
+            chosen.wait_at(quantile),
+            "s",
+            f"{100 * quantile:g} % begin within it; asked: {wait:g} s",
+        ),
+    ]
+    money: list[Row] = []
+    for kind, found, why in (
+        ("always_on", always, "the peak's devices all day"),
+        ("autoscaled", scaled, "busy seconds only: the floor"),
+    ):
+        for row in found:
+            if row.name in ("usd", "kwh", "co2_g") and isinstance(row.value, Range):
+                each = Range(*(getattr(row.value, case) / per_day for case in CASES))
+                money.append(Row(f"{kind}_{row.name}_per_video", each, row.unit, why))
+    own = next((row.value for row in money if row.name == "always_on_usd_per_video"), None)
+    per_second = Range(*(getattr(own, case) / job.seconds for case in CASES)) if isinstance(own, Range) else None
+    volumes = []
+    for factor in (0.1, 1.0, 10.0):
+        queue = smallest(rate * factor, takes.default, wait, quantile)
+        day_usd = where.price.value * queue.pipelines * count * 24 if where.price else None
+        volumes.append(
+            (
+                per_day * factor,
+                queue.pipelines * count,
+                queue.load / queue.pipelines,
+                queue.mean_wait,
+                day_usd / per_day / factor if day_usd else None,
+            )
+        )
+    curve = tuple(
+        (float(c * count), Queue(rate, takes.default, c).wait_at(quantile))
+        for c in range(math.floor(chosen.load) + 1, max(chosen.pipelines + 6, math.ceil(1.3 * chosen.pipelines)))
+    )
+    played: list[Row] = []
+    if play_a_day:
+        days = min(10.0, max(1.0, PLAYED_JOBS / (rate * DAY)))
+        at_peak = simulate(chosen, wait, days=days)
+        whole = simulate(chosen, wait, days=max(1.0, round(days)), peak=peak, profile=True)
+        played = [
+            Row("simulated_mean_wait", at_peak.mean_wait, "s", f"{at_peak.jobs:,} jobs, all hours as busy as the peak"),
+            Row(
+                "simulated_late_share",
+                at_peak.late_share,
+                "%",
+                f"waited longer than {wait:g} s; planned {1 - quantile:.3g}",
+            ),
+            Row("simulated_mean_wait_of_day", whole.mean_wait, "s", ""),
+            Row(
+                "simulated_utilisation", whole.utilisation, "%", f"{whole.jobs:,} jobs, days with their highs and lows"
+            ),
+        ]
+    return Estimate(
+        title=f"Serve {per_day:,.0f} videos a day: {job.seconds:.3g} s of {job.shape.size} by {job.model.title}",
+        summary=f"{int(devices.default)} x {where.title}, {chosen.load / chosen.pipelines:.0%} busy at the peak",
+        rows=tuple(rows),
+        facts=unique(used),
+        tables=(
+            Table(
+                "Other volumes",
+                ("a day", "devices", "busy at peak", "mean wait", "always on, a video"),
+                tuple(volumes),
+                ("", "", "%", "s", "USD"),
+            ),
+            published_prices(facts, per_second),
+        ),
+        charts=(Chart(f"Waiting time of {100 * quantile:g} %", "devices", "seconds", (("wait", curve),), log=False),),
+        notes=(
+            "autoscaling approaches the floor as far as devices start within the waiting time",
+            *(() if play_a_day else ("--simulate plays a day, job by job",)),
+        ),
+        parts=(("A simulated day", tuple(played)), ("Money and energy", tuple(money))),
+    )
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What a simulated day gave."""
+
+    jobs: int
+    mean_wait: float
+    late_share: float  # that waited longer than asked
+    utilisation: float
+
+
+def simulate(
+    queue: Queue, wait: float, *, seed: int = 0, days: float = 1.0, peak: float = 1.0, profile: bool = False
+) -> Simulated:
+    """A day of the service, job by job (SimPy). Without `profile` the peak lasts all day; with it the rate follows a
+    cosine over the day, from the peak down to what keeps the average at rate / peak.
+
+    Raises RequestError where SimPy is not installed.
+    """
+    try:
+        import simpy
+    except ImportError as error:
+        raise RequestError("simulating a day needs SimPy", "pip install 'sorano[plan]'") from error
+    import random
+
+    draw = random.Random(seed)
+    environment = simpy.Environment()
+    pipelines = simpy.Resource(environment, capacity=queue.pipelines)
+    waits: list[float] = []
+    busy = 0.0
+
+    def one() -> Generator[Any, Any, None]:
+        nonlocal busy
+        came = environment.now
+        with pipelines.request() as turn:
+            yield turn
+            waits.append(environment.now - came)
+            spread = math.sqrt(queue.cv2)
+            takes = max(0.0, draw.gauss(queue.service, spread * queue.service)) if spread else queue.service
+            busy += takes
+            yield environment.timeout(takes)
+
+    def arrivals() -> Generator[Any, Any, None]:
+        while True:
+            yield environment.timeout(draw.expovariate(queue.rate))  # thinned below the peak
+            if not profile or draw.random() < share_of_peak(environment.now / DAY, peak):
+                environment.process(one())
+
+    environment.process(arrivals())
+    environment.run(until=days * DAY)
+    late = sum(1 for waited in waits if waited > wait)
+    return Simulated(
+        len(waits),
+        sum(waits) / max(1, len(waits)),
+        late / max(1, len(waits)),
+        busy / (days * DAY * queue.pipelines),
+    )
+
+
+def mean_wait_of_day(queue: Queue, peak: float, moments: int = 480) -> float:
+    """Seconds, over the jobs of a day that follows `share_of_peak`: each moment as if it lasted."""
+    waited = came = 0.0
+    for moment in range(moments):
+        share = share_of_peak((moment + 0.5) / moments, peak)
+        if share > 1e-6:
+            waited += share * replace(queue, rate=queue.rate * share).mean_wait
+            came += share
+    return waited / came
+
+
+def share_of_peak(day: float, peak: float) -> float:
+    """The rate at a moment of the day over the peak's: a cosine to a power that keeps the average at 1 / peak."""
+    mean = 1 / peak
+    if mean >= 0.5:
+        return (
+            (1 - mean) * (2 * abs(math.cos(math.pi * day)) ** 2 - 1) + mean
+            if mean > 0.5
+            else math.cos(math.pi * day) ** 2
+        )
+    power = _power_of_mean(round(mean, 4))
+    return abs(math.cos(math.pi * day)) ** power
+
+
+def _power_of_mean(mean: float) -> float:
+    """p such that |cos| ** p averages to `mean`: Gamma((p + 1) / 2) / (sqrt(pi) Gamma(p / 2 + 1))."""
+    low, high = 0.0, 1e6
+    for _ in range(80):
+        middle = (low + high) / 2
+        average = math.exp(math.lgamma((middle + 1) / 2) - math.lgamma(middle / 2 + 1)) / math.sqrt(math.pi)
+        low, high = (middle, high) if average > mean else (low, middle)
+    return low

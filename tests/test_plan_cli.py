@@ -1,0 +1,127 @@
+"""`sorano plan` as people type it: tables, one JSON document, pages, and clear errors."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from sorano.cli import app
+from sorano.plan.facts import load_facts
+from sorano.plan.report import svg
+from sorano.plan.serving import plan_serve
+
+COMMANDS = [
+    "generate wan2.2-t2v-a14b --size 1280x720 --seconds 5 --device h100 --count 8",
+    "generate world --seconds 3600",
+    "train --preset movie-gen-30b --device h200 --count 1024",
+    "train --flops 8.4e23",
+    "serve wan2.2-ti2v-5b --per-day 10000 --peak 2.5 --wait 60 --quantile 0.95",
+    "explain sora-2024",
+    "explain gpt-3",
+    "explain chatgpt-2023",
+    "edge wan2.1-t2v-1.3b --device snapdragon-8-elite",
+]
+
+
+def run(words, code=0):
+    import shlex
+
+    done = CliRunner().invoke(app, ["plan", *shlex.split(words)], env={"COLUMNS": "160"})
+    assert done.exit_code == code, (words, done.output, done.exception)
+    return done
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_prints_a_table_and_one_json_document(words):
+    shown = run(words).stdout
+    assert len(shown.splitlines()) > 8
+    document = json.loads(run(f"{words} --json").stdout)
+    assert document["title"] and document["values"] and document["title"].splitlines()[0] in shown
+    for fact in document["facts"]:
+        assert {"low", "value", "high", "tag", "date", "source"} <= set(fact)
+    assert "nan" not in shown.lower().replace("finance", "")
+
+
+def test_plans_are_side_by_side():
+    words = 'compare "generate world --device h100" "generate wan2.1-t2v-1.3b --device rtx-4090"'
+    shown = run(words).stdout
+    assert "world on H100" in shown.replace("\n", " ") and "RTX 4090" in shown
+    plans = json.loads(run(f"{words} --json").stdout)["plans"]
+    assert [plan["values"]["tokens"] for plan in plans] == [80, 32_760]
+
+
+def test_a_page_stands_alone(tmp_path):
+    page = tmp_path / "report.html"
+    run(f"explain sora-2024 --html {page}")
+    text = page.read_text()
+    assert text.count("<svg") == 1 and "4.667 T" in text
+    assert "http://" not in text and "https://" not in text and "<script" not in text and "src=" not in text
+    run(f"explain sora-2024 --html {page}", code=2)  # kept
+    run(f"explain sora-2024 --html {page} --overwrite")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_charts_are_drawings_that_parse():
+    for made in (plan_serve("world", per_day=10, facts=load_facts()),):
+        for chart in made.charts:
+            drawing = ElementTree.fromstring(svg(chart))
+            lines = [part for part in drawing.iter() if part.tag == "polyline"]
+            assert len(lines) == len(chart.series)
+            for part in lines:
+                for point in part.get("points").split():
+                    x, y = (float(number) for number in point.split(","))
+                    assert 0 <= x <= 720 and 0 <= y <= 340
+
+
+def test_every_source_is_printed():
+    shown = run("sources").stdout
+    for name in ("goodput", "h100", "movie-gen-30b", "seaweed-7b", "mle-wan-14b-h100", "sora-2"):
+        assert f"  {name} [" in shown
+    assert set(json.loads(run("sources devices --json").stdout)) == {"tags", "devices"}
+
+
+def test_your_own_numbers_take_part(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[devices.h100]\nusd_h = 100.0\n")
+    words = "generate wan2.1-t2v-1.3b --device h100 --json"
+    dear, usual = (json.loads(run(f"{words}{more}").stdout) for more in (f" --facts {mine}", ""))
+    assert dear["values"]["usd"]["default"] > 30 * usual["values"]["usd"]["default"]
+    assert next(fact for fact in dear["facts"] if fact["name"] == "price.h100")["tag"] == "U"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("generate wrold", "the nearest is world"),
+        ("generate world --device h1oo", "the nearest is h100"),
+        ("generate world --seconds 0", "seconds is 0"),
+        ("generate world --minutes soon", "--minutes 1,10,60"),
+        ("generate world --memory lots", "12GB"),
+        ("train", "in one way"),
+        ("train --preset world --flops 1e20", "in one way"),
+        ("train --config nowhere.toml", "nowhere.toml cannot be read"),
+        ("explain sora-2025", "the nearest is sora-2024"),
+        ("sources gadgets", "the nearest is"),
+        ("generate world --facts nowhere.toml", "nowhere.toml cannot be read"),
+        ("serve world --per-day -3", "per_day is -3"),
+        ('compare "remove everything"', "is no plan"),
+        ('compare "generate world --frobnicate 3"', "frobnicate"),
+        ("edge world", "say which device"),
+    ],
+)
+def test_bad_words_are_one_clear_line(words, said):
+    done = run(words, code=2)
+    assert said in done.stderr and "Traceback" not in done.output
+
+
+def test_a_plan_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom sorano.cli import app\n"
+        "app(['plan', 'generate', 'wan2.2-t2v-a14b', '--device', 'h100', '--json'], standalone_mode=False)\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'numpy', 'av', 'PIL', 'tokenizers'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

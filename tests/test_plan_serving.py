@@ -1,0 +1,103 @@
+"""The queue: closed forms, and a service that is played job by job."""
+
+import math
+import os
+
+import pytest
+
+from sorano.errors import RequestError
+from sorano.plan.facts import load_facts
+from sorano.plan.serving import Queue, erlang_c, mean_wait_of_day, plan_serve, share_of_peak, simulate, smallest
+
+FACTS = load_facts()
+FULL = bool(os.environ.get("SORANO_FULL"))
+
+
+def test_erlangs_formula_at_known_points():
+    assert erlang_c(1, 0.5) == pytest.approx(0.5)  # one server: it waits as often as the server is busy
+    assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
+    assert erlang_c(10, 7.0) == pytest.approx(0.2217, abs=5e-4)
+    assert erlang_c(3, 3.0) == 1.0 and erlang_c(3, 0.0) == 0.0
+
+
+def test_one_server_with_constant_service_is_pollaczek_and_khinchine():
+    queue = Queue(rate=0.008, service=100.0, pipelines=1)
+    assert queue.mean_wait == pytest.approx(0.8 / (2 * 0.2) * 100.0)
+    random = Queue(rate=0.008, service=100.0, pipelines=1, cv2=1.0)
+    assert random.mean_wait == pytest.approx(0.8 / 0.2 * 100.0)
+
+
+@pytest.mark.parametrize("per_day", [10, 1_000, 100_000])
+@pytest.mark.parametrize("wait", [0.0, 10.0, 300.0])
+def test_one_pipeline_fewer_would_be_too_late(per_day, wait):
+    queue = smallest(per_day * 2.5 / 86_400, 155.0, wait, 0.95)
+    assert queue.late_chance(wait) <= 0.05 + 1e-12
+    fewer = Queue(queue.rate, queue.service, queue.pipelines - 1)
+    assert fewer.load >= fewer.pipelines or fewer.late_chance(wait) > 0.05
+
+
+def test_the_waiting_time_of_a_share_of_jobs_inverts_the_chance_to_be_late():
+    queue = Queue(rate=0.1, service=100.0, pipelines=12)
+    for quantile in (0.9, 0.99):
+        assert queue.late_chance(queue.wait_at(quantile)) == pytest.approx(1 - quantile)
+    assert queue.wait_at(0.01) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rate", "service", "pipelines"), [(0.02, 100.0, 4), (0.05, 155.0, 12), (10_000 * 2.5 / 86_400, 147.0, 46)]
+)
+def test_a_played_day_agrees_with_the_formula_within_a_tenth(rate, service, pipelines):
+    queue = Queue(rate, service, pipelines)
+    days, seeds = (10.0, 8) if FULL else (6.0, 3)
+    played = [simulate(queue, 60.0, seed=seed, days=days) for seed in range(seeds)]
+    jobs = sum(day.jobs for day in played)
+    mean = sum(day.mean_wait * day.jobs for day in played) / jobs
+    assert mean == pytest.approx(queue.mean_wait, rel=0.10)
+    busy = sum(day.utilisation for day in played) / seeds
+    assert busy == pytest.approx(queue.load / pipelines, rel=0.05)
+
+
+def test_a_day_with_highs_and_lows_agrees_within_a_tenth():
+    queue = Queue(0.05, 155.0, 12)
+    played = [simulate(queue, 60.0, seed=seed, days=20.0, peak=2.5, profile=True) for seed in range(4)]
+    jobs = sum(day.jobs for day in played)
+    assert sum(day.mean_wait * day.jobs for day in played) / jobs == pytest.approx(
+        mean_wait_of_day(queue, 2.5), rel=0.10
+    )
+    busy = sum(day.utilisation for day in played) / len(played)
+    assert busy == pytest.approx(queue.load / 2.5 / queue.pipelines, rel=0.05)
+
+
+@pytest.mark.parametrize("peak", [1.0, 1.5, 2.0, 2.5, 8.0])
+def test_the_days_rate_has_its_peak_and_its_average(peak):
+    moments = [share_of_peak((step + 0.5) / 2000, peak) for step in range(2000)]
+    assert max(moments) == pytest.approx(1.0, abs=0.01) and min(moments) >= 0
+    assert sum(moments) / len(moments) == pytest.approx(1 / peak, rel=0.01)
+
+
+def test_the_worked_table():
+    """Facts 6.1: peak factor 2.5, at most 60 s for 95 %; within one pipeline (ours corrects for many)."""
+    for service, count, devices in ((155.1, 8, (56, 384, 3624)), (1041.5, 1, (38, 317, 3036)), (95.4, 1, (5, 30, 279))):
+        for per_day, wanted in zip((1_000, 10_000, 100_000), devices, strict=True):
+            found = smallest(per_day * 2.5 / 86_400, service, 60.0, 0.95).pipelines * count
+            assert abs(found - wanted) <= count, (service, per_day)
+
+
+def test_a_service_is_planned():
+    made = plan_serve("wan2.2-ti2v-5b", per_day=10_000, facts=FACTS)
+    assert made["devices"].default * 86_400 > made["service_seconds"].default * 10_000 * 2.5
+    assert made["autoscaled_usd_per_video"].default < made["always_on_usd_per_video"].default
+    assert 0 < made["utilisation_day"] < made["utilisation_peak"] < 1
+    assert all(math.isfinite(row.value) for row in made.all_rows() if isinstance(row.value, float))
+    busier = plan_serve("wan2.2-ti2v-5b", per_day=20_000, facts=FACTS)
+    assert busier["devices"].default > made["devices"].default
+    patient = plan_serve("wan2.2-ti2v-5b", per_day=10_000, wait=3600, facts=FACTS)
+    assert patient["devices"].default <= made["devices"].default
+
+
+@pytest.mark.parametrize(
+    "words", [{"per_day": 0}, {"peak": 0.5}, {"wait": -1}, {"quantile": 1.0}, {"count": 0}, {"service": -5.0}]
+)
+def test_a_service_that_means_nothing_is_refused(words):
+    with pytest.raises(RequestError, match=next(iter(words))):
+        plan_serve("world", **{"per_day": 10, "facts": FACTS, **words})
