@@ -76,3 +76,29 @@ def test_the_readme_gives_a_first_result_soon():
     assert any("scripts/demo" in line for line in lines[:30])
     assert any("sorano generate" in line for line in lines[:40])
     assert any("scripts/test" in line for line in lines)
+
+
+def test_the_charts_are_those_of_the_plans(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import charts
+
+    for name, text in charts.charts():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, f"python docs/charts.py draws {name} anew"
+
+
+def test_the_plans_in_the_documents_run():
+    import shlex
+
+    from typer.testing import CliRunner
+
+    from sorano.cli import app
+
+    lines = []
+    for document in (ROOT / "docs" / "plan.md", ROOT / "README.md"):
+        lines += re.findall(
+            r"^    sorano (plan (?!calibrate).*?)(?:\s+#.*)?$", document.read_text(encoding="utf-8"), re.M
+        )
+    assert len(lines) > 9
+    for line in lines:
+        done = CliRunner().invoke(app, shlex.split(line))
+        assert done.exit_code == 0, (line, done.output)

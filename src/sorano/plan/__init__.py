@@ -1,11 +1,31 @@
 """What a request will cost, before any work is done. Nothing here imports torch."""
 
+from importlib import import_module
+from typing import Any
+
 from sorano.plan.generate import RunEstimate, estimate_generate
 from sorano.plan.machine import Machine, free_memory_bytes
 from sorano.plan.memory import Placement, branches_together, decode_chunk
 from sorano.plan.model import ModelConfigs
 
+_LAZY = {  # answers, imported when they are asked for
+    "plan_generate": "inference",
+    "plan_train": "training",
+    "plan_serve": "serving",
+    "plan_edge": "edge",
+    "explain": "claims",
+    "Estimate": "estimate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
 __all__ = [
+    *_LAZY,
     "RunEstimate",
     "Machine",
     "ModelConfigs",

@@ -24,7 +24,8 @@ from sorano.shapes import TEMPORAL, LatentShape, VideoShape, video_frames
 CHUNK_PIXELS = 2_000_000  # decoded at once: small clips whole, which is faster; large ones in constant memory
 TILES = (512, 256)  # pixels on a side
 TOKENS_TOGETHER = 8192  # of a video up to which both branches of guidance run in one batch; more fill a device alone
-WORKSPACE = 1.15  # kernels' scratch memory and fragmentation
+# kernels' scratch memory and fragmentation; a process on a CPU keeps what it freed (docs/LOG.md, 2026-11-23)
+WORKSPACE = {True: 1.3, False: 1.15}  # on a CPU, on an accelerator
 
 
 @dataclass(frozen=True)
@@ -94,22 +95,25 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
     def held(own: int) -> int:
         return own if placement.in_turn else everything
 
+    def working(peak_bytes: int) -> int:
+        return round(WORKSPACE[machine.on_cpu] * peak_bytes)
+
     stages = {
         "text": held(round(text.parameters() * stored))
-        + _working(text.peak_bytes(job.text_tokens, batch=job.branches, bytes_per_value=size)),
+        + working(text.peak_bytes(job.text_tokens, batch=job.branches, bytes_per_value=size)),
         "denoise": held(_transformer_bytes(configs, stored, placement.offload))
-        + _working(
+        + working(
             configs.transformer.peak_bytes(
                 latent, batch=job.branches, text_tokens=job.text_tokens + job.image_tokens, bytes_per_value=size
             )
         ),
         "decode": held(round(vae.parameters() * stored))
-        + _working(vae.peak_bytes(_at_once(job.shape, placement, latent), bytes_per_value=size)),
+        + working(vae.peak_bytes(_at_once(job.shape, placement, latent), bytes_per_value=size)),
     }
     if job.has_pictures:
         own = round(stored * (vae.parameters() + (eyes.parameters() if eyes else 0)))
         chunk = replace(placement, chunk=decode_chunk(job.shape, latent.num_frames), tile=None)
-        stages["state"] = held(own) + _working(
+        stages["state"] = held(own) + working(
             vae.encode_peak_bytes(_at_once(job.shape, chunk, latent), bytes_per_value=size)
         )
     return stages
@@ -146,7 +150,3 @@ def _at_once(shape: VideoShape, placement: Placement, latent: LatentShape) -> Vi
     if placement.tile is None:
         return VideoShape(frames, shape.height, shape.width)
     return VideoShape(frames, min(shape.height, placement.tile), min(shape.width, placement.tile))
-
-
-def _working(peak_bytes: int) -> int:
-    return round(WORKSPACE * peak_bytes)
