@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from sorano.plan.generate import RunEstimate, estimate_generate
-from sorano.plan.machine import Machine, free_memory_bytes
+from sorano.plan.machine import Machine, Profile, free_memory_bytes
 from sorano.plan.memory import Placement, branches_together, decode_chunk
 from sorano.plan.model import ModelConfigs
 
@@ -30,6 +30,7 @@ __all__ = [
     "Machine",
     "ModelConfigs",
     "Placement",
+    "Profile",
     "branches_together",
     "decode_chunk",
     "estimate_generate",

@@ -17,13 +17,13 @@ import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sorano.errors import RequestError
 from sorano.models.config import MAX_TEXT_TOKENS, TransformerConfig
 from sorano.plan.facts import Facts, nearest, number
 from sorano.plan.model import ModelConfigs
-from sorano.shapes import VideoShape, nearest_num_frames, nearest_size, parse_size
+from sorano.shapes import LatentShape, VideoShape, nearest_num_frames, nearest_size, parse_size
 
 if TYPE_CHECKING:
     from sorano.presets import Preset
@@ -151,12 +151,12 @@ class PresetModel:
         return VideoShape(_frames(self.native, seconds, fps), height, width)
 
     def tokens(self, shape: VideoShape) -> int:
-        return self._latent(shape).tokens(self.configs.transformer.patch_size)
+        return self.latent(shape).tokens(self.configs.transformer.patch_size)
 
     def forward(self, shape: VideoShape) -> Parts:
         transformer, eyes = self.configs.transformer, self.configs.image_encoder
         images = transformer.pos_embed_seq_len or (eyes.num_tokens if eyes else 0)
-        parts = transformer.flops_by_part(self._latent(shape), text_tokens=MAX_TEXT_TOKENS, image_tokens=images)
+        parts = transformer.flops_by_part(self.latent(shape), text_tokens=MAX_TEXT_TOKENS, image_tokens=images)
         return Parts(parts["attention"], parts["linear"], parts["text"] + parts["edges"])
 
     def decode_flops(self, shape: VideoShape) -> int | None:
@@ -166,10 +166,11 @@ class PresetModel:
         return self.configs.vae.encode_flops(shape)
 
     def latent_bytes(self, shape: VideoShape) -> int:
-        latent = self._latent(shape)
+        latent = self.latent(shape)
         return 2 * self.configs.vae.z_dim * latent.num_frames * latent.rows * latent.columns
 
-    def _latent(self, shape: VideoShape) -> Any:
+    def latent(self, shape: VideoShape) -> LatentShape:
+        """The shape of a video's latents."""
         vae = self.configs.vae
         return shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
 

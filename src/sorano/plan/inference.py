@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from sorano.errors import RequestError
-from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, unique
+from sorano.plan import memory
+from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, Value, unique
 from sorano.plan.facts import Fact, Facts, load_facts
 from sorano.plan.flops import Costed, Parts, PresetModel, PublishedModel, find_model
-from sorano.plan.generate import RunEstimate, estimate_generate, format_bytes
+from sorano.plan.generate import TEXT_TOKENS, RunEstimate, estimate_generate, format_bytes
 from sorano.plan.hardware import Device, Shares, find_device, inference_shares
 from sorano.plan.machine import ACCELERATOR, Machine, Profile, this_machine
+from sorano.plan.memory import branches_together
 from sorano.plan.money import costs, published_prices
 from sorano.plan.parallel import Split, exchange_seconds, ring_exposed_seconds, shared, split_tokens
-from sorano.shapes import VideoShape
+from sorano.shapes import VideoShape, latent_frames
 
 MINUTES = (1.0, 10.0, 60.0)
 CHUNK_SECONDS, CONTEXT_SECONDS = 5.0, 15.0  # of a film made in chunks: new, and attended to from before
@@ -104,9 +107,9 @@ def plan_generate(
         Row("decode_flops", decode, "FLOP", "latents to pixels" if decode else "the autoencoder is not published"),
         Row("flops_per_video_second", (parts.total + (decode or 0)) / job.seconds, "FLOP", ""),
     ]
-    memory, placements = _memory(job, where, dtype, count, memory_bytes)
+    held, placements = _memory(job, where, dtype, count, memory_bytes)
     time, split = _time(facts, job, where, shares, count, used, placements)
-    rows = [*time, *memory]
+    rows = [*time, *held]
     seconds_range = next(row.value for row in time if row.name == "seconds")
     notes: list[str] = []
     tables: list[Table] = []
@@ -131,6 +134,9 @@ def plan_generate(
             notes.append(
                 f"{known.name} was trained on at most {most} frames: beyond them only chunks keep their quality"
             )
+    if isinstance(known, PresetModel):
+        tables.append(_placements(known, job, where, memory_bytes))
+        what += _experts(known, job)
     long_table, chart = _minutes(job, where, shares, minutes)
     tables.append(long_table)
     on = f"{count} x {where.title}" if where and count > 1 else where.title if where else "this machine"
@@ -260,6 +266,41 @@ def _memory(
     return rows, run
 
 
+def _placements(model: PresetModel, job: Job, device: Device | None, budget: int | None) -> Table:
+    """What each way of placing the weights takes, the fastest first."""
+    machine = this_machine() if device is None else machine_of(device, None)
+    free = budget or machine.free_bytes
+    latents = latent_frames(job.shape.num_frames)
+    together = job.branches if branches_together(model.latent(job.shape), model.configs.transformer.patch_size) else 1
+    held = memory.Job(job.shape, together, TEXT_TOKENS)
+    rows: list[tuple[Value, ...]] = []
+    for placement in memory.ladder(job.shape, latents, on_cpu=machine.on_cpu):
+        stages = memory.stage_bytes(model.configs, machine, held, placement)
+        chunk = (
+            "decoded whole" if placement.chunk >= latents else f"decoded {placement.chunk} latent frame(s) at a time"
+        )
+        fits = free is None or max(stages.values()) <= free
+        rows.append((f"{placement.words}, {chunk}", *(stages[name] for name in ("text", "denoise", "decode")), fits))
+    return Table(
+        "Ways to place it, the fastest first; the first that fits is taken",
+        ("placement", "text", "denoise", "decode", "fits"), tuple(rows), ("", "bytes", "bytes", "bytes", ""),
+    )  # fmt: skip
+
+
+def _experts(model: PresetModel, job: Job) -> list[Row]:
+    """How many steps each of two experts takes: the first those whose noise is at least the boundary."""
+    boundary, shift = model.preset.boundary, model.preset.shift
+    if model.configs.transformer_2 is None or boundary is None or shift is None:
+        return []
+    falls = [1 - step / job.num_steps for step in range(job.num_steps)]
+    first = sum(shift * sigma / (1 + (shift - 1) * sigma) >= boundary for sigma in falls)
+    why = f"noise of at least {boundary:g}; shift {shift:g}"
+    return [
+        Row("first_expert_steps", first, "steps", why),
+        Row("second_expert_steps", job.num_steps - first, "steps", ""),
+    ]
+
+
 def would_fit(job: Job, machine: Machine, run: RunEstimate) -> list[str]:
     """What would make a request fit, best first: fewer frames and smaller sizes, other precisions, larger devices."""
     assert isinstance(job.model, PresetModel)
@@ -276,7 +317,12 @@ def would_fit(job: Job, machine: Machine, run: RunEstimate) -> list[str]:
         if smaller.fits:
             ways.append(f"weights in {dtype}")
             break
-    return [*ways, f"a device with {format_bytes(1.05 * run.peak_bytes)}"]
+    together = math.ceil(1.1 * run.peak_bytes / (machine.free_bytes or run.peak_bytes))
+    return [
+        *ways,
+        f"a device with {format_bytes(1.05 * run.peak_bytes)}",
+        f"{together} of these that share the weights",
+    ]
 
 
 def machine_of(device: Device, shares: Shares | None, case: str = "default") -> Machine:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sorano.plan.estimate import Chart, Estimate, Row, Table, says, short, shown
 
 COLOURS = ("#2f6fed", "#d9480f", "#2b8a3e", "#9c36b5", "#e8590c", "#0b7285")
-WIDTH, HEIGHT, LEFT, BELOW = 720, 340, 76, 46
+WIDTH, HEIGHT, LEFT, RIGHT, BELOW = 720, 340, 84, 32, 46
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; }
@@ -87,17 +87,17 @@ def svg(chart: Chart) -> str:
     if not points:
         return "<p class=note>nothing to draw</p>"
     log = chart.log and min(min(x, y) for x, y in points) > 0
-    x_of, x_ticks = _axis([x for x, _ in points], log, LEFT, WIDTH - 16)
-    y_of, y_ticks = _axis([y for _, y in points], log, HEIGHT - BELOW, 26)
+    x_of, x_ticks = _axis([x for x, _ in points], log, LEFT, WIDTH - RIGHT, from_zero=False)
+    y_of, y_ticks = _axis([y for _, y in points], log, HEIGHT - BELOW, 26, from_zero=True)
     drawn = []
     for value in x_ticks:
         at = x_of(value)
         drawn.append(f'<line x1="{at:.1f}" y1="26" x2="{at:.1f}" y2="{HEIGHT - BELOW}" stroke="#8883"/>')
-        drawn.append(f'<text x="{at:.1f}" y="{HEIGHT - BELOW + 16}" text-anchor="middle">{escape(short(value))}</text>')
+        drawn.append(f'<text x="{at:.1f}" y="{HEIGHT - BELOW + 16}" text-anchor="middle">{escape(_tick(value))}</text>')
     for value in y_ticks:
         at = y_of(value)
-        drawn.append(f'<line x1="{LEFT}" y1="{at:.1f}" x2="{WIDTH - 16}" y2="{at:.1f}" stroke="#8883"/>')
-        drawn.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{escape(short(value))}</text>')
+        drawn.append(f'<line x1="{LEFT}" y1="{at:.1f}" x2="{WIDTH - RIGHT}" y2="{at:.1f}" stroke="#8883"/>')
+        drawn.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{escape(_tick(value))}</text>')
     for number, (name, line) in enumerate(chart.series):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line if math.isfinite(x) and math.isfinite(y))
@@ -105,14 +105,19 @@ def svg(chart: Chart) -> str:
         drawn.append(f'<text x="{LEFT + 8 + 170 * (number % 4)}" y="{16}" style="fill:{colour}">{escape(name)}</text>')
     middle = (LEFT + WIDTH) / 2
     drawn.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(chart.x_label)}</text>')
-    drawn.append(
-        f'<text x="14" y="{HEIGHT / 2}" transform="rotate(-90 14 {HEIGHT / 2})">{escape(chart.y_label)}</text>'
-    )
+    turned = f'transform="rotate(-90 12 {HEIGHT / 2})" text-anchor="middle"'
+    drawn.append(f'<text x="12" y="{HEIGHT / 2}" {turned}>{escape(chart.y_label)}</text>')
     label = escape(f"{chart.title}: {chart.y_label} over {chart.x_label}")
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
 
 
-def _axis(values: list[float], log: bool, start: float, end: float) -> tuple[Callable[[float], float], list[float]]:
+def _tick(value: float) -> str:
+    return f"{value:.0e}".replace("e+", "e") if value >= 1e15 else short(value)
+
+
+def _axis(
+    values: list[float], log: bool, start: float, end: float, *, from_zero: bool
+) -> tuple[Callable[[float], float], list[float]]:
     """A map from values to pixels, and where to write numbers."""
     low, high = min(values), max(values)
     if log:
@@ -121,11 +126,12 @@ def _axis(values: list[float], log: bool, start: float, end: float) -> tuple[Cal
         step = max(1, math.ceil((high - low) / 8))
         ticks = [10.0**power for power in range(int(low), int(high) + 1, step)]
     else:
-        low = min(0.0, low)
+        low = min(0.0, low) if from_zero else low
         high = high if high > low else low + 1
         step_ = 10 ** math.floor(math.log10((high - low) / 4))
         step_ = next(step_ * k for k in (1, 2, 5, 10) if (high - low) / (step_ * k) <= 6)
-        ticks = [low + k * step_ for k in range(int((high - low) / step_) + 1)]
+        first = math.ceil(low / step_)
+        ticks = [k * step_ for k in range(first, int(high / step_) + 1)]
 
     def place(value: float) -> float:
         at = math.log10(value) if log else value
