@@ -37,7 +37,7 @@ class Profile:
     write_pixels_per_second: float = 25e6  # Lanczos and x264
     load_bytes_per_second: float = 1e9
     load_seconds: float = 0.5  # importing and building the networks, whatever their size
-    base_bytes: int = 370_000_000  # Python, torch, PyAV and what kernels keep, in main memory
+    base_bytes: int = 375_000_000  # Python, torch, PyAV and what kernels keep, in main memory
     flops_per_second: float = 0.0  # the matrix rate when it was measured
 
     @classmethod
