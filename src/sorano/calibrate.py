@@ -123,8 +123,7 @@ def _probe(machine: Machine, size: str, num_steps: int, seconds: float, repeats:
                 measured.append(stages)
             else:
                 first_load = stages["load"]
-    # the best of a few: other work on the machine only slows it
-    stages = {name: min(one[name] for one in measured) for name in ("text", "denoise", "decode", "write")}
+    stages = {name: statistics.median(one[name] for one in measured) for name in ("text", "denoise", "decode", "write")}
     stages["load"] = first_load
     return Timed(
         shape, num_steps, attention, num_steps * sum(parts.values()), num_steps * configs.transformer.num_layers,
