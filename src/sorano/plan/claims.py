@@ -10,7 +10,7 @@ from collections.abc import Callable
 from sorano.errors import RequestError
 from sorano.plan import laws
 from sorano.plan.estimate import Chart, Estimate, Range, Row, Table, unique
-from sorano.plan.facts import Facts, load_facts, nearest
+from sorano.plan.facts import Fact, Facts, load_facts, nearest
 from sorano.plan.flops import published
 from sorano.plan.hardware import find_device, training_share
 from sorano.plan.training import device_hours
@@ -39,8 +39,10 @@ def _sora(facts: Facts) -> Estimate:
     like = published(facts, "movie-gen-30b")
     a100, h100, b200, h20 = (find_device(facts, name) for name in ("a100", "h100", "b200", "h20"))
     tokens = SORA_FLOPS / 6 / SORA_PARAMETERS
-    mfu, goodput = training_share(facts, a100), facts.constant("goodput")
+    mfu = training_share(facts, a100)
     a100_hours = device_hours(SORA_FLOPS, a100, mfu.value, 1.0)
+    then, now = facts.constant("price.a100.2024"), a100.price
+    assert now is not None
     rows = [
         Row("parameters", SORA_PARAMETERS, "parameters", 'S: Galaxy Securities, February 2024, "to be confirmed"'),
         Row("flops", SORA_FLOPS, "FLOP", 'S: the same, "may reach"; by the method for language models'),
@@ -55,8 +57,10 @@ def _sora(facts: Facts) -> Estimate:
         ),
         Row("a100_hours", a100_hours, "h", f"D: MFU {mfu.value:g}, every hour counted as work"),
         Row("a100_days_10000", a100_hours / 1e4 / 24, "days", "D: on 10,000 A100"),
+        Row("usd_then", _usd(a100_hours, then), "USD", f"M: A100 at {then.value:g} USD/h in 2024"),
+        Row("usd_now", _usd(a100_hours, now), "USD", f"{now.tag}: A100 at {now.value:g} USD/h in {now.date}"),
     ]
-    used = [mfu, goodput]
+    used = [mfu, then, now]
     costs = []
     for device in (a100, h100, b200, h20):
         share = training_share(facts, device)
@@ -197,6 +201,10 @@ def _chatgpt(facts: Facts) -> Estimate:
         facts=(words, decode),
         notes=("models, batching and caching have changed since: a lesson in sizes, not a bill",),
     )
+
+
+def _usd(hours: float, price: Fact) -> Range:
+    return Range(hours * price.low, hours * price.value, hours * price.high)
 
 
 def number_of(text: str) -> float | str:

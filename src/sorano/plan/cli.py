@@ -42,7 +42,7 @@ _collected: list[Estimate] | None = None  # where `compare` gathers what the com
 
 @app.command()
 def generate(
-    model: Annotated[str, typer.Argument(help="A preset, a diffusers folder, or a published model.")],
+    model: Annotated[str, typer.Argument(help="A preset, a diffusers folder, a published model, or 30e9 parameters.")],
     size: Size = None,
     seconds: Seconds = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second. Default: the model's.")] = None,

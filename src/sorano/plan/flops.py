@@ -251,7 +251,10 @@ class PublishedModel:
 
 
 def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
-    """A preset, a diffusers folder, or a published model. Raises RequestError naming the nearest."""
+    """A preset, a diffusers folder, a published model, or a number of parameters in the proportions of Movie Gen's.
+
+    Raises RequestError naming the nearest for other words.
+    """
     from sorano.presets import PRESETS, find_preset
 
     text = str(name)
@@ -261,6 +264,10 @@ def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
     if text in PRESETS or Path(text).expanduser().is_dir():
         preset = find_preset(text)
         return of_preset(preset)
+    try:
+        return of_dimensions(parameters=_count(text), like=published(facts, "movie-gen-30b"))
+    except ValueError:
+        pass
     known = [*PRESETS, *rows]
     raise RequestError(f"there is no model {text!r}", f"the nearest is {nearest(text, known)}; also a diffusers folder")
 
@@ -325,6 +332,15 @@ def of_dimensions(
         heads=max(1, new_width // 128),
     )
     return replace(made, all_parameters=round(parameters or made.parameters))
+
+
+def _count(text: str) -> float:
+    """30e9 and 30B. ValueError for what is no number of parameters of a model."""
+    scale = {"m": 1e6, "b": 1e9, "t": 1e12}.get(text[-1:].lower(), 1.0)
+    parameters = float(text[:-1] if scale > 1 else text) * scale
+    if not 1e6 <= parameters <= 1e14:
+        raise ValueError(text)
+    return parameters
 
 
 def _frames(native: Native, seconds: float | None, fps: float | None) -> int:

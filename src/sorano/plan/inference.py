@@ -105,6 +105,7 @@ def plan_generate(
         Row("passes", job.num_steps * job.branches, "", f"{job.num_steps} steps x {job.branches} with guidance"),
         Row("denoise_flops", parts.total, "FLOP", "all passes"),
         Row("decode_flops", decode, "FLOP", "latents to pixels" if decode else "the autoencoder is not published"),
+        *_encoders(known, job),
         Row("flops_per_video_second", (parts.total + (decode or 0)) / job.seconds, "FLOP", ""),
     ]
     held, placements = _memory(job, where, dtype, count, memory_bytes)
@@ -264,6 +265,17 @@ def _memory(
     if not run.fits:
         rows.append(Row("would_fit", " or ".join(would_fit(job, machine, run)), "", "best first"))
     return rows, run
+
+
+def _encoders(model: Costed, job: Job) -> list[Row]:
+    """What reads the prompt and a given picture; small beside denoising, and often forgotten in memory."""
+    if not isinstance(model, PresetModel):
+        return []
+    text = model.configs.text_encoder.flops(TEXT_TOKENS, batch=job.branches)
+    return [
+        Row("text_flops", text, "FLOP", f"{TEXT_TOKENS} tokens of each prompt"),
+        Row("encode_flops", model.encode_flops(job.shape), "FLOP", "pixels to latents, where a video is given"),
+    ]
 
 
 def _placements(model: PresetModel, job: Job, device: Device | None, budget: int | None) -> Table:

@@ -254,6 +254,7 @@ def _of_stages(
     used += more
     answers = [
         Row("flops", total_flops, "FLOP", "three forward passes a sample, attention counted"),
+        Row("hardware_flops", total_flops * 4 / 3, "FLOP", "with activations computed again: a fourth pass"),
         Row("flops_6nd", linear_flops, "FLOP", "6 N D, which leaves attention out"),
         Row("tokens", tokens_seen, "tokens", "video tokens seen"),
         Row("device_hours", hours_range, "h", f"MFU {mfu.value:g} (model FLOPs), goodput {goodput.value:g}"),
