@@ -106,7 +106,7 @@ RECIPES = {
         frames=Stage(num_steps=700, batch_size=32, learning_rate=2e-3, decay_fraction=0.5),
         clips=Stage(num_steps=2200, batch_size=4, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.8),
         reading=Stage(num_steps=600, batch_size=256, learning_rate=2e-3, decay_fraction=0.3),
-        flow=Stage(num_steps=8000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
+        flow=Stage(num_steps=7000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
