@@ -20,7 +20,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.config import VaeConfig
-from sorano.models.layers import CausalConv3d, ChannelRMSNorm, Conv2d, State, norm_silu
+from sorano.models.layers import (
+    CausalConv3d,
+    ChannelRMSNorm,
+    Conv2d,
+    State,
+    cat_frames,
+    frames_of,
+    norm_silu,
+    video_of,
+)
 from sorano.shapes import video_frames
 
 
@@ -237,12 +246,11 @@ class SpatialAttention(nn.Module):
         self.proj = Conv2d(width, width, 1)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        b, c, t, h, w = x_BCTHW.shape
-        x = x_BCTHW.transpose(1, 2).reshape(b * t, c, h, w)
-        qkv = self.to_qkv(self.norm(x)).flatten(2).transpose(1, 2)  # [BT, HW, 3C]
+        x_FCHW = frames_of(x_BCTHW)
+        qkv = self.to_qkv(self.norm(x_FCHW)).flatten(2).transpose(1, 2)  # [F, HW, 3C]
         q, k, v = qkv.unsqueeze(1).chunk(3, dim=-1)
-        out = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).reshape(b * t, c, h, w)
-        return x_BCTHW + self.proj(out).view(b, t, c, h, w).transpose(1, 2)
+        y_FCHW = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).unflatten(2, x_FCHW.shape[2:])
+        return x_BCTHW + video_of(self.proj(y_FCHW), x_BCTHW.shape[0])
 
 
 class MidBlock(nn.Module):
@@ -272,9 +280,9 @@ class Downsample(nn.Module):
         if state is not None:
             state[self] = x[:, :, -1:].clone()
         if previous is not None:
-            return self.time_conv(torch.cat([previous, x], dim=2))
+            return self.time_conv(cat_frames([previous, x]))
         first = x[:, :, :1]
-        return first if x.shape[2] == 1 else torch.cat([first, self.time_conv(x)], dim=2)
+        return first if x.shape[2] == 1 else cat_frames([first, self.time_conv(x)])
 
 
 class Upsample(nn.Module):
@@ -301,8 +309,9 @@ class Upsample(nn.Module):
                 return first
         assert self.time_conv is not None
         b, c, t, h, w = x.shape
-        x = self.time_conv(x, state).view(b, 2, c, t, h, w).permute(0, 2, 3, 1, 4, 5).reshape(b, c, 2 * t, h, w)
-        return x if first is None else torch.cat([first, x], dim=2)
+        y = self.time_conv(x, state).view(b, 2, c, t, h, w).permute(3, 1, 0, 4, 5, 2)  # two frames of each, [T2BHWC]
+        y = y.reshape(2 * t, b, h, w, c).permute(1, 4, 0, 2, 3)
+        return y if first is None else cat_frames([first, y])
 
 
 class Up(nn.Module):
@@ -369,9 +378,10 @@ class ResidualUp(nn.Module):
         """Repeats channels and unfolds them into space and time; the first frame yields one frame, not two."""
         b, c, t, h, w = x.shape
         r = self.factor_t
-        x = x.repeat_interleave(self.width_out * r * 4 // c, dim=1)
-        x = x.view(b, self.width_out, r, 2, 2, t, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
-        x = x.reshape(b, self.width_out, t * r, 2 * h, 2 * w)
+        source = torch.arange(c, device=x.device).repeat_interleave(self.width_out * r * 4 // c)
+        source = source.view(self.width_out, r, 2, 2).permute(1, 2, 3, 0).flatten()  # channels last, and stay so
+        x = x.permute(2, 0, 3, 4, 1)[..., source].view(t, b, h, w, r, 2, 2, self.width_out)
+        x = x.permute(0, 4, 1, 2, 5, 3, 6, 7).reshape(t * r, b, 2 * h, 2 * w, self.width_out).permute(1, 4, 0, 2, 3)
         return x[:, :, r - 1 :] if begins else x
 
 
@@ -380,9 +390,7 @@ def _per_channel(values: tuple[float, ...] | list[float]) -> Tensor:
 
 
 def _per_frame(module: nn.Module, x_BCTHW: Tensor) -> Tensor:
-    b, c, t, h, w = x_BCTHW.shape
-    y: Tensor = module(x_BCTHW.transpose(1, 2).reshape(b * t, c, h, w))
-    return y.view(b, t, *y.shape[1:]).transpose(1, 2)
+    return video_of(module(frames_of(x_BCTHW)), x_BCTHW.shape[0])
 
 
 def _patchify(x: Tensor, p: int) -> Tensor:
