@@ -89,7 +89,8 @@ def test_a_transformer_on_a_visit_computes_the_same(tmp_path, offload):
     inputs = tiny.latent(1), torch.tensor([500.0]), tiny.text((5,))
     with torch.no_grad(), bundle.present("transformer", offload=offload):
         made = bundle.transformer(*inputs)
-    assert torch.equal(made, tiny.transformer()(*inputs)) and checkpoint.is_empty(bundle.transformer)
+        expected = tiny.transformer()(*inputs)
+    assert torch.equal(made, expected) and checkpoint.is_empty(bundle.transformer)
 
 
 def test_a_failure_in_a_turn_leaves_no_weights_behind(tmp_path):

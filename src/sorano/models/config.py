@@ -21,6 +21,7 @@ from sorano.shapes import LatentShape, VideoShape
 DIFFUSERS_VERSION = "0.35.0"  # the oldest release whose pipelines know `expand_timesteps`
 MAX_TEXT_TOKENS = 512  # Wan's text length: real tokens, then zeros
 SHORT_ATTENTION = 512 * 512  # scores per head up to which a CPU holds them all: faster there than the flash kernel
+ROWS_OF_SCORES = 2**20  # of one head held at once where a CPU computes longer attention in bfloat16
 
 
 def _require(config: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> None:

@@ -26,21 +26,15 @@ def _cast(parameter: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, by oneDNN in float32 without gradients where the processor's own library is slow (`products`)."""
-    if (
-        _onednn_products
-        and x.dtype == torch.float32
-        and x.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and x.numel() > 0
-    ):
+    """`F.linear`; in float32 on a CPU and without gradients by oneDNN, where torch's own choice, MKL, is slow."""
+    if _onednn_products and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
         return result
     return F.linear(x, weight, bias)
 
 
 def _mkl_is_slow() -> bool:
-    """Whether float32 products of torch's CPU library, MKL, run at half speed: on processors that Intel did not make."""
+    """Whether MKL leaves AVX512 unused: on AMD's processors, where oneDNN's float32 products are twice as fast."""
     if not (torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
     try:
@@ -115,33 +109,43 @@ class CausalConv3d(nn.Conv3d):
         x_TBCHW = frames_of(x_BCTHW).contiguous(memory_format=torch.channels_last).unflatten(0, (-1, batch))
         count = (len(x_TBCHW) + missing - self.taps) // self.step + 1
         taps_OCHW = weight.unbind(2)
-        if 1 < self.taps <= FEW_CHANNELS // self.out_channels and self.step == 1 and count > 1:
-            parts = self._conv2d(x_TBCHW, torch.cat(taps_OCHW), None).unflatten(2, (self.taps, -1)).unbind(2)
-        else:
-            parts = None
+        together: Tensor | None = None  # all taps of all frames, [T, B, taps, C, H, W]
+        if 1 < self.taps <= FEW_CHANNELS // self.out_channels and self.step == 1:
+            only_last = None if bias is None else F.pad(bias, ((self.taps - 1) * len(bias), 0))
+            together = self._conv2d(x_TBCHW, torch.cat(taps_OCHW), only_last).unflatten(2, (self.taps, -1))
         y_TBCHW: Tensor | None = None
         for tap in reversed(range(self.taps)):
             skip = max(0, -((tap - missing) // self.step))  # outputs for which this tap is before the first frame
+            if skip >= count:
+                break
             first = skip * self.step + tap - missing
             seen = slice(first, first + (count - skip - 1) * self.step + 1, self.step)
+            if together is not None:
+                part_TBCHW = together[seen, :, tap]
+            else:
+                part_TBCHW = self._conv2d(x_TBCHW[seen], taps_OCHW[tap], bias if y_TBCHW is None else None)
             if y_TBCHW is None:  # the last tap: it is never before the first frame
-                if parts is None:
-                    y_TBCHW = self._conv2d(x_TBCHW[seen], taps_OCHW[tap], bias)
-                else:
-                    y_TBCHW = parts[tap][seen] if bias is None else parts[tap][seen] + bias[:, None, None]
-            elif skip < count:
-                y_TBCHW[skip:] += self._conv2d(x_TBCHW[seen], taps_OCHW[tap], None) if parts is None else parts[tap][seen]
+                y_TBCHW = part_TBCHW.clone() if together is not None else part_TBCHW
+            else:
+                y_TBCHW[skip:] += part_TBCHW
         assert y_TBCHW is not None
         return y_TBCHW.permute(1, 2, 0, 3, 4)
 
     def _conv2d(self, x_TBCHW: Tensor, weight_OCHW: Tensor, bias: Tensor | None) -> Tensor:
-        y_FCHW = F.conv2d(x_TBCHW.flatten(0, 1), weight_OCHW, bias, self.stride[1:], self.spatial_padding)
+        y_FCHW = F.conv2d(_flat(x_TBCHW), weight_OCHW, bias, self.stride[1:], self.spatial_padding)
         return y_FCHW.unflatten(0, x_TBCHW.shape[:2])
 
 
 def frames_of(x_BCTHW: Tensor) -> Tensor:
     """The frames [T*B, C, H, W] of videos, the videos' first frames first; a view where memory lies in that order."""
-    return x_BCTHW.permute(2, 0, 1, 3, 4).flatten(0, 1)
+    return _flat(x_BCTHW.permute(2, 0, 1, 3, 4))
+
+
+def _flat(x_TBCHW: Tensor) -> Tensor:
+    x_FCHW = x_TBCHW.flatten(0, 1)
+    if len(x_FCHW) == 1:  # the stride of a lone frame may be anything, and then torch takes channels as not last
+        x_FCHW = x_FCHW.as_strided(x_FCHW.shape, (x_FCHW.numel(), *x_FCHW.stride()[1:]))
+    return x_FCHW
 
 
 def video_of(x_FCHW: Tensor, batch: int) -> Tensor:

@@ -27,6 +27,7 @@ from sorano.models.layers import (
     State,
     cat_frames,
     frames_of,
+    linear,
     norm_silu,
     video_of,
 )
@@ -247,10 +248,17 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         x_FCHW = frames_of(x_BCTHW)
-        qkv = self.to_qkv(self.norm(x_FCHW)).flatten(2).transpose(1, 2)  # [F, HW, 3C]
-        q, k, v = qkv.unsqueeze(1).chunk(3, dim=-1)
-        y_FCHW = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).unflatten(2, x_FCHW.shape[2:])
-        return x_BCTHW + video_of(self.proj(y_FCHW), x_BCTHW.shape[0])
+        x_FPC = self.norm(x_FCHW).flatten(2).transpose(1, 2)  # P pixels
+        q, k, v = _pointwise(self.to_qkv, x_FPC).unsqueeze(1).chunk(3, dim=-1)
+        y_FPC = F.scaled_dot_product_attention(q, k, v)[:, 0]
+        y_FCHW = _pointwise(self.proj, y_FPC).transpose(1, 2).unflatten(2, x_FCHW.shape[2:])
+        return x_BCTHW + video_of(y_FCHW, x_BCTHW.shape[0])
+
+
+def _pointwise(conv: Conv2d, x_FPC: Tensor) -> Tensor:
+    """A convolution of 1 x 1 on pixels whose channels are last."""
+    bias = None if conv.bias is None else conv.bias.to(x_FPC.dtype)
+    return linear(x_FPC, conv.weight.flatten(1).to(x_FPC.dtype), bias)
 
 
 class MidBlock(nn.Module):
