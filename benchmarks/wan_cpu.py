@@ -13,7 +13,7 @@ import platform
 from dataclasses import replace
 
 import torch
-from wan_parts import decoder, matmul_rate, measure, report, text_encoder, transformer
+from wan_parts import decoder, measure, peak_rate, report, text_encoder, transformer
 
 from sorano.models import family
 from sorano.shapes import VideoShape
@@ -36,13 +36,13 @@ def main() -> None:
         rows = [
             transformer(TRANSFORMER, SMALL, 8, "cpu", dtype, branches=2, name="transformer, 128x192x9, guided"),
             transformer(TRANSFORMER, LARGE, 8, "cpu", dtype, name="transformer, 192x320x17"),
-            decoder(VAE_2_1, SMALL, "cpu", dtype),
-            decoder(VAE_2_2, SMALL, "cpu", dtype),
+            decoder(VAE_2_1, SMALL, "cpu", dtype, name="decode, kind of 2.1, 192x128x9"),
+            decoder(VAE_2_2, SMALL, "cpu", dtype, name="decode, kind of 2.2, 192x128x9"),
             text_encoder(TEXT, "cpu", dtype),
         ]
         machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {name}"
         timed = [measure(row, args.repeats, "cpu") for row in rows]
-        print(report(timed, matmul_rate("cpu", dtype, 2048), {"machine": machine}))
+        print(report(timed, peak_rate("cpu", dtype, 2048), {"machine": machine}))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ runs them, and otherwise they are multiplied from one pass, under "derived".
 from __future__ import annotations
 
 import argparse
+import gc
 import time
 from dataclasses import replace
 from typing import Any
 
 import torch
-from wan_parts import Row, Timed, decoder, matmul_rate, measure, report, text_encoder, transformer
+from wan_parts import Row, Timed, decoder, measure, peak_rate, report, text_encoder, transformer
 
 from sorano.models import family
 from sorano.shapes import VideoShape
@@ -48,12 +49,13 @@ def main() -> None:
         if args.whole and row.name.startswith("1.3B"):
             timed.append(whole(row, device))
         del row
+        gc.collect()  # the networks are in cycles
         if device == "cuda":
             torch.cuda.empty_cache()
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     notes: dict[str, Any] = {"machine": f"{name}, torch {torch.__version__}, bfloat16", "quoted": QUOTED}
     notes["derived"] = derived(timed)
-    print(report(timed, matmul_rate(device, dtype, 8192 if device == "cuda" else 1024), notes))
+    print(report(timed, peak_rate(device, dtype, 8192 if device == "cuda" else 1024), notes))
 
 
 def builders(device: str, dtype: torch.dtype, peer: bool, small: bool) -> list[Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.config import MAX_TEXT_TOKENS, TextEncoderConfig, TransformerConfig, VaeConfig
@@ -44,7 +45,7 @@ class Timed:
     theirs: float | None
     difference: float | None  # max|a-b| / max|b|
     flops_per_second: float
-    peak_bytes: int | None = None
+    peak_bytes: int | None = None  # beside what was held before: both sides' weights, and the last outputs
 
 
 def randomise(network: nn.Module, seed: int = 0) -> None:
@@ -122,7 +123,9 @@ def transformer(
     return Row(name or f"transformer, {shape.size}, {shape.num_frames} frames", flops, run_ours, run_theirs)
 
 
-def decoder(config: VaeConfig, shape: VideoShape, device: str, dtype: torch.dtype, *, peer: bool = True) -> Row:
+def decoder(
+    config: VaeConfig, shape: VideoShape, device: str, dtype: torch.dtype, *, peer: bool = True, name: str = ""
+) -> Row:
     """The autoencoder's decoder, chunk by chunk as `generate` runs it."""
     from sorano.plan import decode_chunk
 
@@ -148,8 +151,9 @@ def decoder(config: VaeConfig, shape: VideoShape, device: str, dtype: torch.dtyp
         def run_theirs() -> Tensor:
             return theirs.decode(z, return_dict=False)[0]
 
-    name = f"decode, {shape.size}, {shape.num_frames} frames"
-    return Row(name, config.decode_flops(shape), run_ours, run_theirs)
+    return Row(
+        name or f"decode, {shape.size}, {shape.num_frames} frames", config.decode_flops(shape), run_ours, run_theirs
+    )
 
 
 def text_encoder(config: TextEncoderConfig, device: str, dtype: torch.dtype, *, peer: bool = True) -> Row:
@@ -192,11 +196,12 @@ def measure(row: Row, repeats: int, device: str) -> Timed:
                 if on_cuda:
                     torch.cuda.synchronize()
                     torch.cuda.reset_peak_memory_stats()
+                    held = torch.cuda.memory_allocated()
                 began = time.perf_counter()
                 last[side] = run()
                 if on_cuda:
                     torch.cuda.synchronize()
-                    peak = torch.cuda.max_memory_allocated() if side == "ours" else peak
+                    peak = torch.cuda.max_memory_allocated() - held if side == "ours" else peak
                 if turn:
                     seconds[side].append(time.perf_counter() - began)
     difference = None
@@ -208,19 +213,37 @@ def measure(row: Row, repeats: int, device: str) -> Timed:
     return Timed(row.name, ours, theirs, difference, row.flops / ours, peak)
 
 
-def matmul_rate(device: str, dtype: torch.dtype, size: int) -> float:
-    """FLOP/s of a square product: the machine's measured peak."""
+def peak_rate(device: str, dtype: torch.dtype, size: int) -> float:
+    """FLOP/s of the fastest work there is: a square product by each library, or a 2-D convolution.
+
+    One of them alone is no yardstick: a CPU's float32 products may come from a library that knows the processor less
+    well than the one behind its convolutions.
+    """
+    from sorano.models.layers import linear
+
     a = torch.randn(size, size, device=device, dtype=dtype)
+    x = torch.randn(4, 128, size // 32, size // 32, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    weight = torch.randn(128, 128, 3, 3, device=device, dtype=dtype)
+    works: list[tuple[int, Callable[[], Tensor]]] = [
+        (2 * size**3, lambda: a @ a),
+        (2 * size**3, lambda: linear(a, a)),
+        (2 * 9 * 128 * x.numel(), lambda: F.conv2d(x, weight, padding=1)),
+    ]
+    with torch.inference_mode():
+        return max(flops / _best_seconds(work, device) for flops, work in works)
+
+
+def _best_seconds(work: Callable[[], Tensor], device: str) -> float:
     best = float("inf")
     for _ in range(6):
         if device.startswith("cuda"):
             torch.cuda.synchronize()
         began = time.perf_counter()
-        a @ a
+        work()
         if device.startswith("cuda"):
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+    return best
 
 
 def report(rows: list[Timed], peak: float, notes: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sorano.models import attention as module
 from sorano.models.attention import attention, backend, choose_backend, norm_heads, rotate, rotation, split_bias
 
-BACKENDS = ("fused", "short", "plain")
+BACKENDS = ("fused", "short", "by_rows", "plain")
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +88,29 @@ def test_auto_takes_the_fused_kernel_for_long_sequences(monkeypatch: pytest.Monk
     assert taken == ["short", "fused"]
 
 
+def test_auto_takes_long_bfloat16_by_rows_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = (x.bfloat16() for x in _qkv(4, length=600, text=600))
+    for amx, grad, name in ((False, False, "by_rows"), (True, False, "fused"), (False, True, "fused")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        with torch.set_grad_enabled(grad):
+            assert module._choose(q.transpose(1, 2), k.transpose(1, 2)) == name
+
+
+def test_rows_of_scores_come_together_again_and_stay_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = _qkv(5, length=200, text=90)
+    bias = torch.randn(2, 1, 200, 90)
+    expected = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (3 * q, k, v)), bias).transpose(1, 2)
+    monkeypatch.setattr(module, "ROWS_OF_SCORES", 64 * 90)  # four parts, the last one short
+    choose_backend("by_rows")
+    with torch.no_grad():
+        torch.testing.assert_close(attention(3 * q, k, v, bias), expected, rtol=1e-5, atol=1e-5)
+        found = attention((3 * q).bfloat16(), k.bfloat16(), v.bfloat16(), bias)
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - expected).abs().max() < 0.03 * expected.abs().max()
+
+
 def test_the_backend_is_described_with_its_reason() -> None:
-    assert "faster on a CPU" in backend() and "512" in backend()
+    assert "fastest on a CPU" in backend() and "512" in backend()
     assert "scaled_dot_product" in backend("cuda")
     choose_backend("plain")
     assert backend("cuda") == "plain (asked for)"

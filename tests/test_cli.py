@@ -167,11 +167,11 @@ def test_unknown_words_are_named_on_stderr(tiny_folder, tmp_path):
 
 
 def test_an_interruption_in_mid_write_is_exit_130_without_a_file(tiny_folder, tmp_path, monkeypatch):
-    def interrupted(temporary, *args):
-        temporary.write_bytes(b"half a video")
+    def interrupted(writer, frames_THWC):
+        writer.temporary.write_bytes(b"half a video")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(video, "_encode", interrupted)
+    monkeypatch.setattr(video.Writer, "_encode", interrupted)
     done = generate(tiny_folder, "-o", tmp_path / "a.mp4")
     assert done.exit_code == 130 and "nothing was written" in done.stderr
     assert os.listdir(tmp_path) == []

@@ -89,7 +89,8 @@ def test_a_transformer_on_a_visit_computes_the_same(tmp_path, offload):
     inputs = tiny.latent(1), torch.tensor([500.0]), tiny.text((5,))
     with torch.no_grad(), bundle.present("transformer", offload=offload):
         made = bundle.transformer(*inputs)
-    assert torch.equal(made, tiny.transformer()(*inputs)) and checkpoint.is_empty(bundle.transformer)
+        expected = tiny.transformer()(*inputs)
+    assert torch.equal(made, expected) and checkpoint.is_empty(bundle.transformer)
 
 
 def test_a_failure_in_a_turn_leaves_no_weights_behind(tmp_path):
@@ -118,15 +119,3 @@ def test_encoding_in_chunks_equals_encoding_whole():
     whole = vae.encode_latent(video)
     for chunk in (1, 2, 3, 5, 9):
         assert tiny.error(vae.encode_in_chunks(video, chunk), whole) < 1e-5
-
-
-def test_tiles_cover_the_frame_and_blend_to_the_whole_where_nothing_spans_it():
-    vae = tiny.vae()
-    attention = vae.decoder.mid_block.attentions[0]
-    attention.proj.weight.zero_()  # the only part that looks across the frame
-    latent = torch.randn(1, 16, 3, 24, 20, generator=torch.Generator().manual_seed(1))
-    whole = vae.decode(latent, clamp=False).clamp(-1, 1)
-    tiled = vae.decode_tiled(latent, 128)
-    assert tiled.shape == whole.shape
-    assert float((tiled - whole).abs().mean()) < 0.1 * float(whole.abs().mean())
-    assert tiny.error(vae.decode_tiled(latent, 1024), whole) < 1e-5  # one tile is the whole

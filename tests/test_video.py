@@ -6,6 +6,7 @@ import resource
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 
 import av
@@ -79,16 +80,74 @@ def test_an_existing_file_is_kept_unless_overwritten(tmp_path):
 
 def test_a_file_that_appears_while_writing_is_kept(tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
-    encode = video._encode
+    encode = video.Writer._encode
 
     def encode_while_another_finishes(*args):
         encode(*args)
         path.write_text("theirs")
 
-    monkeypatch.setattr(video, "_encode", encode_while_another_finishes)
+    monkeypatch.setattr(video.Writer, "_encode", encode_while_another_finishes)
     with pytest.raises(RequestError, match="exists and is kept"):
         video.write_video(path, moving_square(), 8)
     assert path.read_text() == "theirs" and os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_frames_encoded_while_later_ones_are_made_give_the_same_file(tmp_path):
+    frames = moving_square(num_frames=25, height=63, width=65)
+    whole = video.write_video(tmp_path / "whole.mp4", frames, 12, metadata={"seed": 1}, title="a square")
+    with video.writing(tmp_path / "parts.mp4", 12) as writer:
+        for part in np.split(frames, [1, 5, 6, 17]):
+            writer.put(part)
+            assert len(writer.waiting) <= video.MOST_WAITING
+        writer.label({"seed": 1}, "a square")
+    assert whole.read_bytes() == (tmp_path / "parts.mp4").read_bytes()
+
+
+def test_frames_are_encoded_beside_the_caller(tmp_path, monkeypatch):
+    encode, begun, go_on = video.Writer._encode, threading.Event(), threading.Event()
+
+    def slowly(*args):
+        begun.set()
+        assert go_on.wait(60)
+        encode(*args)
+
+    monkeypatch.setattr(video.Writer, "_encode", slowly)
+    with video.writing(tmp_path / "a.mp4", 12) as writer:
+        writer.put(moving_square())
+        assert begun.wait(60)  # and the caller is here
+        go_on.set()
+    assert len(video.read_video(tmp_path / "a.mp4").frames_THWC) == 9
+
+
+def test_what_fails_in_the_encoder_surfaces_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(writer, frames_THWC):
+        writer.temporary.write_bytes(b"half a video")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(video.Writer, "_encode", full)
+    taken = []
+    with pytest.raises(VideoError, match="No space left"), video.writing(tmp_path / "a.mp4", 12) as writer:
+        for index in range(100):
+            writer.put(moving_square())
+            taken.append(index)
+    assert len(taken) <= video.MOST_WAITING  # soon, not at the end
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("the caller's own")])
+def test_what_fails_in_the_caller_stays_what_it_is_and_leaves_nothing(tmp_path, error):
+    with pytest.raises(error if isinstance(error, type) else OSError) as caught:
+        with video.writing(tmp_path / "a.mp4", 12) as writer:
+            writer.put(moving_square())
+            raise error
+    assert not isinstance(caught.value, VideoError)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_video_without_frames_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no frames"), video.writing(tmp_path / "a.mp4", 12):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a", "missing/a.mp4", "."])

@@ -31,7 +31,7 @@ from sorano.plan import (
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
 from sorano.shapes import LatentShape, VideoShape, latent_frames
-from sorano.video import check_target, contact_sheet, read_video, resize, write_image, write_video
+from sorano.video import check_target, contact_sheet, read_video, resize, write_image, write_video, writing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,10 +94,9 @@ class Video:
         """
         target = Path(path) if path is not None else default_path(self.request)
         overwrite = self.request.overwrite if overwrite is None else overwrite
-        title = None if self.request.private else self.request.prompt[:200]
+        title = title_of(self.request)
         write_video(target, self.frames_THWC, self.fps, metadata=self.record, title=title, overwrite=overwrite)
-        confirm(target, self.frames_THWC, self.record)
-        self.path = target
+        self.path = confirm(target, self.frames_THWC, self.record)
         return target
 
     def save_sheet(self, path: str | Path, *, overwrite: bool | None = None) -> Path:
@@ -428,9 +427,8 @@ def denoise(
     return step.latent
 
 
-def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
-    """Latents to frames_THWC, chunk by chunk. Raises NumericsError for frames that are not finite or are black."""
-    import numpy as np
+def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[Frames]:
+    """Latents to frames_THWC, chunk by chunk. Raises NumericsError for frames that are not finite."""
     import torch
 
     from sorano.conditions import video_to_frames
@@ -439,7 +437,6 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
     total = latent_BCTHW.shape[2]
     chunk = min(placement.chunk, total)
     latent_BCTHW = latent_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
-    frames: list[Frames] = []
     listener.progress("decode", 0, total)
     with torch.inference_mode(), model.present("vae"):
         if placement.tile is not None:
@@ -454,11 +451,8 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Frames:
                     f"computing in {model.machine.dtype}",
                     "the weights or this dtype are at fault: try --device cpu",
                 )
-            frames.append(video_to_frames(video_BCTHW))
+            yield video_to_frames(video_BCTHW)
             listener.progress("decode", total if placement.tile else min(total, (index + 1) * chunk), total)
-    frames_THWC: Frames = np.concatenate(frames)
-    require_picture(frames_THWC)
-    return frames_THWC
 
 
 def finish(
@@ -470,17 +464,33 @@ def finish(
     listener: Listener,
     peak_bytes: int = 0,
 ) -> Video:
-    """What follows denoising: decode, upscale, record, file. `peak_bytes` is the peak of what came before."""
-    with out_of_memory_is_said(estimate), peak_memory(model.machine) as memory, clock("decode"):
-        frames = decode(model, latent_BCTHW, listener)
-    with clock("upscale"):
-        frames = resize(frames, *job.output_size)
-    record = write_record(job, model, estimate, clock.seconds, max(peak_bytes, memory[0]))
-    video = Video(frames, job.fps, job.request, record)
-    if job.request.output is not None:
-        video.save(job.request.output)
-    if job.request.sheet is not None:
-        video.save_sheet(job.request.sheet)
+    """What follows denoising: decode, upscale, record, file. `peak_bytes` is the peak of what came before.
+
+    Each chunk is encoded while the next ones are decoded; a failure on either side leaves no file.
+    """
+    import numpy as np
+
+    request = job.request
+    with ExitStack() as file:
+        writer = None
+        if request.output is not None:
+            writer = file.enter_context(writing(request.output, job.fps, overwrite=request.overwrite))
+        chunks: list[Frames] = []
+        with out_of_memory_is_said(estimate), peak_memory(model.machine) as memory, clock("decode"):
+            for chunk in decode(model, latent_BCTHW, listener):
+                chunks.append(resize(chunk, *job.output_size))
+                if writer is not None:
+                    writer.put(chunks[-1])
+        frames = np.concatenate(chunks)
+        require_picture(frames)
+        record = write_record(job, model, estimate, clock.seconds, max(peak_bytes, memory[0]))
+        if writer is not None:
+            writer.label(record, title_of(request))
+    video = Video(frames, job.fps, request, record)
+    if request.output is not None:
+        video.path = confirm(Path(request.output), frames, record)
+    if request.sheet is not None:
+        video.save_sheet(request.sheet)
     return video
 
 
@@ -494,7 +504,7 @@ def require_picture(frames_THWC: Frames) -> None:
         )
 
 
-def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any]) -> None:
+def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any]) -> Path:
     """Reads the finished file back and compares it with what was meant. Raises VideoError where they differ."""
     clip = read_video(path)
     wanted = tuple(side + side % 2 for side in frames_THWC.shape[1:3])
@@ -509,9 +519,15 @@ def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any]) -> None:
         problems.append("black frames")
     if problems:
         raise VideoError(f"{path} was written, but reading it back gave {'; '.join(problems)}")
+    return path
 
 
 # What the steps share.
+
+
+def title_of(request: Request) -> str | None:
+    """The prompt, unless the request is private."""
+    return None if request.private else request.prompt[:200]
 
 
 def default_path(request: Request, folder: Path | None = None) -> Path:

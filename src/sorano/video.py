@@ -13,7 +13,9 @@ import os
 import secrets
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,7 +26,9 @@ from sorano.errors import RequestError, VideoError
 
 if TYPE_CHECKING:
     import numpy as np
+    from av import Packet
     from av.container import OutputContainer
+    from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     Frames = NDArray[np.uint8]
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 CRF = 18  # x264's constant quality: visually close to the frames
 BT709 = 1  # the number of the BT.709 primaries, transfer and matrix in H.264
 LIMITED_RANGE = 1  # luma in 16..235, what every player expects
+MOST_WAITING = 2  # parts of a video that wait to be encoded; then decoding waits
 MAX_IMAGE_PIXELS = 50_000_000  # larger pictures are refused unread (decompression bombs)
 MAX_IMAGE_BYTES = 200_000_000
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -83,13 +88,104 @@ def write_video(
     H.264 with 4:2:0 colour needs even sizes: an odd last row or column is written twice. Raises RequestError
     where the file exists and `overwrite` is false, VideoError where it cannot be written.
     """
+    with writing(path, fps, overwrite=overwrite) as writer:
+        writer.put(frames_THWC)
+        writer.label(metadata, title)
+    return Path(path)
+
+
+class Writer:
+    """A file that is being written: frames are encoded on a thread of their own while the caller makes the next ones.
+
+    At most `MOST_WAITING` parts wait; then `put` waits. What fails on the thread is raised by the next call.
+    """
+
+    def __init__(self, path: Path, temporary: Path, fps: float) -> None:
+        self.path, self.temporary, self.fps = path, temporary, fps
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self.waiting: deque[Future[None]] = deque()
+        self.container: OutputContainer | None = None
+        self.stream: VideoStream | None = None
+        self.packets: list[Packet[VideoStream]] = []  # encoded; the record before them in the file is known last
+        self.tags: dict[str, str] = {}
+
+    def put(self, frames_THWC: Frames) -> None:
+        """The next frames, all of one size. They must not be changed afterwards."""
+        if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3 or frames_THWC.dtype != "uint8" or not len(frames_THWC):
+            raise ValueError(f"frames must be [T, H, W, 3] uint8: got {frames_THWC.shape} {frames_THWC.dtype}")
+        self._wait(MOST_WAITING - 1)
+        self.waiting.append(self.thread.submit(self._encode, frames_THWC))
+
+    def label(self, metadata: Mapping[str, Any] | None, title: str | None = None) -> None:
+        """What the file says of itself."""
+        if metadata:
+            self.tags["comment"] = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+        if title:
+            self.tags["title"] = title
+
+    def close(self) -> None:
+        """Waits for the thread and writes the file under its temporary name."""
+        self._wait(0)
+        if self.container is None or self.stream is None:
+            raise ValueError("there are no frames to write")
+        with _writing_errors_are_said(self.path):
+            self.container.metadata.update(self.tags)
+            self.container.mux([*self.packets, *self.stream.encode()])
+            self.container.close()
+
+    def abandon(self) -> None:
+        """Stops the thread and closes a file that will be thrown away; after `close`, nothing is left to do."""
+        self.thread.shutdown(cancel_futures=True)
+        if self.container is not None:
+            with suppress(Exception):
+                self.container.close()
+
+    def _wait(self, most: int) -> None:
+        while len(self.waiting) > most:
+            with _writing_errors_are_said(self.path):
+                self.waiting.popleft().result()
+
+    def _encode(self, frames_THWC: Frames) -> None:
+        import av
+        import numpy as np
+
+        if self.stream is None:
+            self.stream = self._open(*frames_THWC.shape[1:3])
+        height, width = frames_THWC.shape[1:3]
+        frames_THWC = np.pad(frames_THWC, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        for frame_HWC in frames_THWC:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            self.packets += self.stream.encode(frame)
+
+    def _open(self, height: int, width: int) -> VideoStream:
+        import av
+
+        self.container = av.open(str(self.temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(100_000))
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        stream.options = {"crf": str(CRF), "preset": "medium"}
+        codec = stream.codec_context
+        codec.color_primaries = codec.color_trc = codec.colorspace = BT709
+        codec.color_range = LIMITED_RANGE
+        return stream
+
+
+@contextmanager
+def writing(path: str | Path, fps: float, *, overwrite: bool = False) -> Iterator[Writer]:
+    """A `Writer` whose file appears, whole, when the block ends well, and of which nothing stays otherwise.
+
+    Raises as `write_video`.
+    """
     path = Path(path)
-    if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3 or frames_THWC.dtype != "uint8" or not len(frames_THWC):
-        raise ValueError(f"frames must be [T, H, W, 3] uint8: got {frames_THWC.shape} {frames_THWC.dtype}")
     check_target(path, overwrite=overwrite)
     with _whole_or_nothing(path, overwrite=overwrite) as temporary:
-        _encode(temporary, frames_THWC, fps, dict(metadata or {}), title)
-    return path
+        writer = Writer(path, temporary, fps)
+        try:
+            yield writer
+            writer.close()
+        finally:
+            writer.abandon()
 
 
 def read_video(path: str | Path) -> Clip:
@@ -174,7 +270,8 @@ def write_image(path: str | Path, frame_HWC: Frames, *, overwrite: bool = False)
     check_target(path, overwrite=overwrite, suffixes=(".png", ".jpg", ".jpeg", ".webp"))
     with _whole_or_nothing(path, overwrite=overwrite) as temporary:
         kind = Image.registered_extensions()[path.suffix.lower()]
-        Image.fromarray(frame_HWC).save(temporary, format=kind, quality=92)
+        with _writing_errors_are_said(path):
+            Image.fromarray(frame_HWC).save(temporary, format=kind, quality=92)
     return path
 
 
@@ -222,60 +319,33 @@ def contact_sheet(frames_THWC: Frames, *, num_frames: int = 12, columns: int = 6
     return sheet
 
 
-def _encode(path: Path, frames_THWC: Frames, fps: float, metadata: dict[str, Any], title: str | None) -> None:
-    import av
-    import numpy as np
-
-    _, height, width, _ = frames_THWC.shape
-    frames_THWC = np.pad(frames_THWC, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-    try:
-        if metadata:
-            container.metadata["comment"] = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
-        if title:
-            container.metadata["title"] = title
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        stream.options = {"crf": str(CRF), "preset": "medium"}
-        codec = stream.codec_context
-        codec.color_primaries = codec.color_trc = codec.colorspace = BT709
-        codec.color_range = LIMITED_RANGE
-        for frame_HWC in frames_THWC:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    except BaseException:
-        _abandon(container)
-        raise
-    container.close()
-
-
-def _abandon(container: OutputContainer) -> None:
-    """Closes a container whose file will be thrown away."""
-    with suppress(Exception):
-        container.close()
-
-
 @contextmanager
 def _whole_or_nothing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary name beside `path`: it becomes `path` when the block ends well, and vanishes otherwise."""
-    import av
-
     temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
     try:
         yield temporary
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _rename_to_new(temporary, path)
+        with _writing_errors_are_said(path):
+            if overwrite:
+                os.replace(temporary, path)
+            else:
+                _rename_to_new(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def _writing_errors_are_said(path: Path) -> Iterator[None]:
+    """Turns the system's and the encoder's errors into VideoError."""
+    import av
+
+    try:
+        yield
     except (OSError, av.error.FFmpegError) as error:
         raise VideoError(
             f"{path} cannot be written: {_reason(error)}", "free some space, or write elsewhere with -o"
         ) from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sorano.models.config import SHORT_ATTENTION
+from sorano.models.config import ROWS_OF_SCORES, SHORT_ATTENTION
+from sorano.models.layers import linear
 
 Rotation = Tensor
 """Cosines and sines of the positions: float32 [L, 1, K/2, 2], or [B, L, 1, K/2, 2] when items differ."""
@@ -29,8 +30,17 @@ def attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     name = _backend
     if name == "auto":
-        name = "short" if q.device.type == "cpu" and q.shape[2] * k.shape[2] <= SHORT_ATTENTION else "fused"
+        name = _choose(q, k) if q.device.type == "cpu" else "fused"
     return _BACKENDS[name](q, k, v, bias, scale).transpose(1, 2)
+
+
+def _choose(q: Tensor, k: Tensor) -> str:
+    """The fastest on a CPU."""
+    if q.shape[2] * k.shape[2] <= SHORT_ATTENTION:
+        return "short"
+    # torch's flash kernel computes bfloat16 at the rate of float32 where the processor has no matrix unit (AMX)
+    slow_flash = q.dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported()
+    return "by_rows" if slow_flash and not torch.is_grad_enabled() else "fused"
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
@@ -71,6 +81,24 @@ def _short(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
     return result
 
 
+def _by_rows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Head by head, some rows of the scores at a time: products in the fastest way there is, scores in float32."""
+    batch, heads, length, _ = q.shape
+    rows = max(64, ROWS_OF_SCORES // k.shape[2])
+    bias = None if bias is None else bias.expand(batch, heads, length, k.shape[2])
+    out = torch.empty_like(q)
+    for item in range(batch):
+        for head in range(heads):
+            keys, values = k[item, head].float(), v[item, head].contiguous()
+            for start in range(0, length, rows):
+                part = slice(start, start + rows)
+                scores = linear(q[item, head, part].float() * scale, keys)
+                if bias is not None:
+                    scores += bias[item, head, part]
+                out[item, head, part] = scores.softmax(dim=-1).to(v.dtype) @ values
+    return out
+
+
 class _ShortAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
@@ -98,12 +126,17 @@ class _ShortAttention(torch.autograd.Function):
         return *(x.view(*ctx.heads, *x.shape[1:]) for x in (grad_q, grad_k, grad_v)), None, None
 
 
-_BACKENDS: dict[str, Callable[..., Tensor]] = {"fused": _fused, "short": _short, "plain": _plain}
+_BACKENDS: dict[str, Callable[..., Tensor]] = {
+    "fused": _fused,
+    "short": _short,
+    "by_rows": _by_rows,
+    "plain": _plain,
+}
 _backend = "auto"
 
 
 def choose_backend(name: str) -> None:
-    """Use one backend from now on: "fused", "short", "plain", or "auto" (short attention on a CPU, else fused)."""
+    """Use one backend from now on: "fused", "short", "by_rows", "plain", or "auto" (the fastest of the first three)."""
     global _backend
     if name != "auto" and name not in _BACKENDS:
         raise ValueError(f"attention backend {name!r} is not one of auto, {', '.join(_BACKENDS)}")
@@ -115,7 +148,10 @@ def backend(device: str = "cpu") -> str:
     if _backend != "auto":
         return f"{_backend} (asked for)"
     if device == "cpu":
-        return "two products per head up to 512 x 512 scores, torch's flash kernel beyond (the faster on a CPU)"
+        return (
+            "two products per head up to 512 x 512 scores, beyond torch's flash kernel, or in bfloat16 without AMX "
+            "two products per head for some rows at a time (the fastest on a CPU)"
+        )
     return "torch's scaled_dot_product_attention (it picks a kernel by device, dtype and length)"
 
 

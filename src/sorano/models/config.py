@@ -21,6 +21,7 @@ from sorano.shapes import LatentShape, VideoShape
 DIFFUSERS_VERSION = "0.35.0"  # the oldest release whose pipelines know `expand_timesteps`
 MAX_TEXT_TOKENS = 512  # Wan's text length: real tokens, then zeros
 SHORT_ATTENTION = 512 * 512  # scores per head up to which a CPU holds them all: faster there than the flash kernel
+ROWS_OF_SCORES = 2**20  # of one head held at once where a CPU computes longer attention in bfloat16
 
 
 def _require(config: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> None:
@@ -485,13 +486,14 @@ class _ConvCost:
     parameters: int = 0
     flops: int = 0
 
-    def conv(self, inputs: int, outputs: int, taps: int, positions: int, computed_taps: int | None = None) -> None:
+    def conv(self, inputs: int, outputs: int, taps: int, positions: int) -> None:
         self.parameters += inputs * outputs * taps + outputs
-        self.flops += 2 * inputs * outputs * (taps if computed_taps is None else computed_taps) * positions
+        self.flops += 2 * inputs * outputs * taps * positions
 
     def causal(self, inputs: int, outputs: int, frames: int, pixels: int, space: int = 9) -> None:
-        """A causal convolution of three frames; a lone frame needs only the last tap."""
-        self.conv(inputs, outputs, 3 * space, frames * pixels, space if frames == 1 else None)
+        """A causal convolution of three frames; taps before the first frame, where zeros are, need not be computed."""
+        self.conv(inputs, outputs, 3 * space, 0)
+        self.flops += 2 * inputs * outputs * space * pixels * sum(max(0, frames - lag) for lag in range(3))
 
     def norm(self, channels: int) -> None:
         self.parameters += channels

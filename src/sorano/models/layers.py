@@ -6,7 +6,9 @@ module trains with float32 weights and bfloat16 activations, without autocast, a
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +18,40 @@ State = dict[nn.Module, Tensor]
 """What streaming remembers between chunks: for each causal layer, the last frames it has seen."""
 
 
+FEW_CHANNELS = 64  # outputs of a convolution on a CPU, up to which all taps in time are computed in one
+
+
 def _cast(parameter: Tensor | None, like: Tensor) -> Tensor | None:
     return None if parameter is None else parameter.to(like.dtype)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`; in float32 on a CPU and without gradients by oneDNN, where torch's own choice, MKL, is slow."""
+    if _onednn_products and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled():
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
+        return result
+    return F.linear(x, weight, bias)
+
+
+def _mkl_is_slow() -> bool:
+    """Whether MKL leaves AVX512 unused: on AMD's processors, where oneDNN's float32 products are twice as fast."""
+    if not (torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    try:
+        maker = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        maker = platform.processor()
+    return "AuthenticAMD" in maker and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+_onednn_products = _mkl_is_slow()
 
 
 class Linear(nn.Linear):
     """`nn.Linear` that computes in the dtype of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), _cast(self.bias, x))
+        return linear(x, self.weight.to(x.dtype), _cast(self.bias, x))
 
 
 class Conv2d(nn.Conv2d):
@@ -39,6 +66,9 @@ class CausalConv3d(nn.Conv3d):
 
     With a `state`, the missing past is what the layer saw last; without, it is zeros. So a clip in chunks gives
     what the whole clip gives. `padding` is (time, height, width) as for `nn.Conv3d`; time padding p means 2p in front.
+
+    A CPU computes it as a sum of 2-D convolutions over frames, one for each tap in time: torch's 2-D convolutions keep
+    channels last there, and its 3-D ones do not. Taps that would meet the zeros before the first frame are left out.
     """
 
     def __init__(
@@ -52,25 +82,80 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding)
         self.past = 2 * int(self.padding[0])
         self.spatial_padding = (int(self.padding[1]), int(self.padding[2]))
+        self.taps, self.step = int(self.kernel_size[0]), int(self.stride[0])
 
     def forward(self, x_BCTHW: Tensor, state: State | None = None) -> Tensor:
         weight, bias = self.weight.to(x_BCTHW.dtype), _cast(self.bias, x_BCTHW)
-        if state is None and x_BCTHW.shape[2] == 1 and self.past == self.kernel_size[0] - 1:
-            # A lone first frame meets zeros on every tap but the last: the same sums as a 2-D convolution, 3x cheaper.
-            x = F.conv2d(x_BCTHW[:, :, 0], weight[:, :, -1], bias, self.stride[1:], self.spatial_padding)
-            return x[:, :, None]
-        if self.past:
+        frames = x_BCTHW.shape[2]
+        if self.past and state is not None:
             x_BCTHW = self._with_past(x_BCTHW, state)
+        missing = self.past - (x_BCTHW.shape[2] - frames)  # zeros before the first frame
+        lone = x_BCTHW.shape[2] == 1 and missing == self.taps - 1  # all taps but one meet zeros
+        if lone or x_BCTHW.device.type == "cpu":
+            return self._tap_by_tap(x_BCTHW, missing, weight, bias)
+        x_BCTHW = F.pad(x_BCTHW, (0, 0, 0, 0, missing, 0)) if missing else x_BCTHW
         return F.conv3d(x_BCTHW, weight, bias, self.stride, (0, *self.spatial_padding))
 
-    def _with_past(self, x: Tensor, state: State | None) -> Tensor:
-        past = None if state is None else state.get(self)
-        if past is None:
-            past = x.new_zeros(x.shape[0], x.shape[1], self.past, *x.shape[3:])
-        x = torch.cat([past, x], dim=2)
-        if state is not None:
-            state[self] = x[:, :, -self.past :].clone()
-        return x
+    def _with_past(self, x_BCTHW: Tensor, state: State) -> Tensor:
+        """The video after the frames that the layer remembers of it, fewer than `past` where it has begun since."""
+        if self in state:
+            x_BCTHW = cat_frames([state[self], x_BCTHW])
+        state[self] = x_BCTHW[:, :, -self.past :].clone()
+        return x_BCTHW
+
+    def _tap_by_tap(self, x_BCTHW: Tensor, missing: int, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The sum over taps in time of 2-D convolutions; `missing` frames of zeros come before the first."""
+        batch = x_BCTHW.shape[0]
+        x_TBCHW = frames_of(x_BCTHW).contiguous(memory_format=torch.channels_last).unflatten(0, (-1, batch))
+        count = (len(x_TBCHW) + missing - self.taps) // self.step + 1
+        taps_OCHW = weight.unbind(2)
+        together: Tensor | None = None  # all taps of all frames, [T, B, taps, C, H, W]
+        if 1 < self.taps <= FEW_CHANNELS // self.out_channels and self.step == 1:
+            only_last = None if bias is None else F.pad(bias, ((self.taps - 1) * len(bias), 0))
+            together = self._conv2d(x_TBCHW, torch.cat(taps_OCHW), only_last).unflatten(2, (self.taps, -1))
+        y_TBCHW: Tensor | None = None
+        for tap in reversed(range(self.taps)):
+            skip = max(0, -((tap - missing) // self.step))  # outputs for which this tap is before the first frame
+            if skip >= count:
+                break
+            first = skip * self.step + tap - missing
+            seen = slice(first, first + (count - skip - 1) * self.step + 1, self.step)
+            if together is not None:
+                part_TBCHW = together[seen, :, tap]
+            else:
+                part_TBCHW = self._conv2d(x_TBCHW[seen], taps_OCHW[tap], bias if y_TBCHW is None else None)
+            if y_TBCHW is None:  # the last tap: it is never before the first frame
+                y_TBCHW = part_TBCHW.clone() if together is not None else part_TBCHW
+            else:
+                y_TBCHW[skip:] += part_TBCHW
+        assert y_TBCHW is not None
+        return y_TBCHW.permute(1, 2, 0, 3, 4)
+
+    def _conv2d(self, x_TBCHW: Tensor, weight_OCHW: Tensor, bias: Tensor | None) -> Tensor:
+        y_FCHW = F.conv2d(_flat(x_TBCHW), weight_OCHW, bias, self.stride[1:], self.spatial_padding)
+        return y_FCHW.unflatten(0, x_TBCHW.shape[:2])
+
+
+def frames_of(x_BCTHW: Tensor) -> Tensor:
+    """The frames [T*B, C, H, W] of videos, the videos' first frames first; a view where memory lies in that order."""
+    return _flat(x_BCTHW.permute(2, 0, 1, 3, 4))
+
+
+def _flat(x_TBCHW: Tensor) -> Tensor:
+    x_FCHW = x_TBCHW.flatten(0, 1)
+    if len(x_FCHW) == 1:  # the stride of a lone frame may be anything, and then torch takes channels as not last
+        x_FCHW = x_FCHW.as_strided(x_FCHW.shape, (x_FCHW.numel(), *x_FCHW.stride()[1:]))
+    return x_FCHW
+
+
+def video_of(x_FCHW: Tensor, batch: int) -> Tensor:
+    """`frames_of` turned back, as a view."""
+    return x_FCHW.unflatten(0, (-1, batch)).permute(1, 2, 0, 3, 4)
+
+
+def cat_frames(videos_BCTHW: list[Tensor]) -> Tensor:
+    """Videos one after the other in time. Joined frame by frame: so channels stay last in memory."""
+    return video_of(torch.cat([frames_of(video) for video in videos_BCTHW]), videos_BCTHW[0].shape[0])
 
 
 class ChannelRMSNorm(nn.Module):
@@ -84,15 +169,23 @@ class ChannelRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(channels, *[1] * ndim))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).clamp_min(1e-12).reciprocal()
-        return x * (scale * x.shape[1] ** 0.5).to(x.dtype) * self.gamma.to(x.dtype)
+        return x * self.scale(x) * self.gamma.to(x.dtype)
+
+    def scale(self, x: Tensor) -> Tensor:
+        """What each pixel is multiplied by, before `gamma`."""
+        # the sum is float32 in any case; on a CPU, the norm in the dtype of x is three times faster
+        dtype = x.dtype if x.device.type == "cpu" else torch.float32
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=dtype)
+        return (x.shape[1] ** 0.5 / norm.float().clamp_min(1e-12)).to(x.dtype)
 
 
 def norm_silu(norm: ChannelRMSNorm, x_BCTHW: Tensor) -> Tensor:
     """SiLU of the norm. Two thirds of an autoencoder's training step on a CPU is this, unless it is fused."""
     if _fused_norm_silu is not None:
         return _fused_norm_silu(x_BCTHW, norm.gamma)
-    return F.silu(norm(x_BCTHW))
+    if torch.is_grad_enabled():
+        return F.silu(norm(x_BCTHW))
+    return F.silu((x_BCTHW * norm.scale(x_BCTHW)).mul_(norm.gamma.to(x_BCTHW.dtype)), inplace=True)
 
 
 _fused_norm_silu: Callable[[Tensor, Tensor], Tensor] | None = None

@@ -1,14 +1,17 @@
 """Networks larger than the device: blocks live in the host's memory and visit the device one after the other.
 
-While a block computes, the next one's weights are copied (on a stream of their own where the device has streams), so
-with enough work per block the copies cost no time. At most two blocks are on the device at any moment. Weights never
-change on the way, so leaving the device copies nothing: the host's tensors are put back in place.
+The device has room for two blocks. While one computes, the next one's weights are copied into the other place, on a
+stream of their own where the device has streams, so with enough work per block the copies cost no time. The order is
+kept by events on the device (a place is filled after its last block has computed, a block computes after it has
+arrived), so the host never waits, and however far it runs ahead no more memory is taken. Weights never change on the
+way, so leaving the device copies nothing: the host's tensors are put back.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +21,25 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from sorano.models.transformer import VideoTransformer
 
+PLACES = 2
+
 
 class BlockOffload:
-    """Keeps `blocks` on the host and brings each to `device` for its turn. `close` leaves them on the host for good."""
+    """Keeps `blocks`, all alike, on the host and brings each to `device` for its turn; `close` leaves them there."""
 
     def __init__(self, blocks: Sequence[nn.Module], device: torch.device | str) -> None:
         self.blocks = list(blocks)
         self.device = torch.device(device)
-        on_cuda = self.device.type == "cuda"
-        self.copies = torch.cuda.Stream(self.device) if on_cuda else None
-        self.host = [[tensor.data.cpu() for tensor in _tensors(block)] for block in self.blocks]
-        if on_cuda:  # only pinned memory is copied while the device computes
-            self.host = [[tensor.pin_memory() for tensor in tensors] for tensors in self.host]
-        self.there: dict[int, Any] = {}  # blocks on the device, or on their way: index to the event of their arrival
+        self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self.host = [self._to_host(block) for block in self.blocks]
+        with torch.inference_mode(False):  # these tensors are written in any mode
+            places = [[torch.empty_like(tensor, device=self.device) for tensor in self.host[0]] for _ in range(PLACES)]
+        # where there is room, and when the last block there has computed
+        self.free: deque[tuple[list[Tensor], Any]] = deque((place, self._event()) for place in places)
+        self.there: dict[int, tuple[list[Tensor], Any]] = {}  # blocks on the device: where, and when they have arrived
         self.most = 0  # blocks on the device at once, so far
         self.hooks = []
         for index, block in enumerate(self.blocks):
-            self._leave(index)
             self.hooks.append(block.register_forward_pre_hook(partial(self._arrive, index)))
             self.hooks.append(block.register_forward_hook(partial(self._leave, index)))
 
@@ -44,36 +49,49 @@ class BlockOffload:
             hook.remove()
         for index in list(self.there):
             self._leave(index)
+        if self.copies is not None:  # the places are free for others when the last copy has ended
+            torch.cuda.current_stream(self.device).wait_stream(self.copies)
+        self.free.clear()
+
+    def _to_host(self, block: nn.Module) -> list[Tensor]:
+        """The block's tensors, in memory from which they are copied while the device computes: pinned, for CUDA."""
+        for tensor in _tensors(block):
+            tensor.data = tensor.data.cpu() if self.copies is None else tensor.data.cpu().pin_memory()
+        return [tensor.data for tensor in _tensors(block)]
 
     def _arrive(self, index: int, *_: Any) -> None:
         """The block is needed now: wait for its copy, and start the next one's (the first's after the last)."""
-        self._fetch(index)
-        if self.there[index] is not None:
-            torch.cuda.current_stream(self.device).wait_event(self.there[index])
-        self._fetch((index + 1) % len(self.blocks))
+        self._fetch(index, needed=index)
+        arrived = self.there[index][1]
+        if arrived is not None:
+            torch.cuda.current_stream(self.device).wait_event(arrived)
+        self._fetch((index + 1) % len(self.blocks), needed=index)
 
-    def _fetch(self, index: int) -> None:
+    def _fetch(self, index: int, needed: int) -> None:
         if index in self.there:
             return
-        if self.copies is None:
-            self._place(index)
-            self.there[index] = None
-        else:
-            with torch.cuda.stream(self.copies):
-                self._place(index)
-                self.there[index] = self.copies.record_event()
+        if not self.free:  # a pass that was broken off has left its blocks here
+            self._leave(next(other for other in self.there if other != needed))
+        place, computed = self.free.popleft()
+        with nullcontext() if self.copies is None else torch.cuda.stream(self.copies):
+            if self.copies is not None:
+                self.copies.wait_event(computed)
+            for tensor, room, kept in zip(_tensors(self.blocks[index]), place, self.host[index], strict=True):
+                room.copy_(kept, non_blocking=self.copies is not None)
+                tensor.data = room
+            self.there[index] = place, self._event()
         self.most = max(self.most, len(self.there))
 
-    def _place(self, index: int) -> None:
-        for tensor, kept in zip(_tensors(self.blocks[index]), self.host[index], strict=True):
-            tensor.data = kept.to(self.device, non_blocking=True, copy=True)
-
     def _leave(self, index: int, *_: Any) -> None:
+        if index not in self.there:
+            return
         for tensor, kept in zip(_tensors(self.blocks[index]), self.host[index], strict=True):
-            if tensor.data.is_cuda:  # made on the stream of copies: not to be used again before the block has computed
-                tensor.data.record_stream(torch.cuda.current_stream(self.device))
             tensor.data = kept
-        self.there.pop(index, None)
+        self.free.append((self.there.pop(index)[0], self._event()))
+
+    def _event(self) -> Any:
+        """When the current stream has done what it was given so far."""
+        return None if self.copies is None else torch.cuda.current_stream(self.device).record_event()
 
 
 @contextmanager

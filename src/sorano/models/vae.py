@@ -20,8 +20,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.config import VaeConfig
-from sorano.models.layers import CausalConv3d, ChannelRMSNorm, Conv2d, State, norm_silu
+from sorano.models.layers import (
+    CausalConv3d,
+    ChannelRMSNorm,
+    Conv2d,
+    State,
+    cat_frames,
+    frames_of,
+    linear,
+    norm_silu,
+    video_of,
+)
 from sorano.shapes import video_frames
+
+GUARD = 6  # latents thrown away at a tile's border; the convolutions after the attention reach 12, the last ones little
 
 
 class VideoAutoencoder(nn.Module):
@@ -89,30 +101,32 @@ class VideoAutoencoder(nn.Module):
         return torch.cat(list(self.encode_stream(chunks)), dim=2)
 
     def decode_tiled(self, latent_BCTHW: Tensor, tile: int, latents_at_once: int = 1) -> Tensor:
-        """Video (-1..1, float32, on the CPU) decoded in overlapping square tiles of `tile` pixels, blended linearly.
+        """Video (-1..1, float32, on the CPU) decoded in square tiles of at most `tile` pixels.
 
-        The device holds one tile of a few frames at a time. Convolutions see a quarter tile beyond each seam; only the
-        attention in the middle of the network, which spans the frame, sees less than it would: an approximation, whose
-        error `tests/test_vae.py` bounds.
+        The first part of the decoder, with the attention that spans the frame, runs on the whole frame: it is small,
+        64 or 256 pixels to a latent. The rest runs on one tile of a few frames at a time, with a border of up to
+        `GUARD` latents that is thrown away, because there the tile's own edge shows. What the border does not reach is
+        an approximation: for tiles of 128 pixels or more at 8 pixels a latent (256 at 16), at least 75 dB PSNR against
+        the whole frame with trained weights and 50 dB with random ones (`tests/test_tiles.py`).
         """
         scale = self.config.scale_factor_spatial
-        size = max(2, tile // scale)
-        overlap = max(1, size // 4)
+        size = max(4, tile // scale)
+        state: State = {}
+        parts = [self._begin(part, state).cpu() for part in latent_BCTHW.split(latents_at_once, dim=2)]
         b, _, t, rows, columns = latent_BCTHW.shape
-        video = torch.zeros(b, 3, video_frames(t, self.config.scale_factor_temporal), rows * scale, columns * scale)
-        weight_HW = torch.zeros(rows * scale, columns * scale)
-        for top, down_H in _tiles(rows, size, overlap, scale):
-            for left, across_W in _tiles(columns, size, overlap, scale):
-                share_HW = down_H[:, None] * across_W
-                part = latent_BCTHW[..., top : top + size, left : left + size].split(latents_at_once, dim=2)
-                y = slice(top * scale, top * scale + len(down_H))
-                x = slice(left * scale, left * scale + len(across_W))
-                start = 0
-                for frames in self.decode_stream(part):
-                    video[:, :, start : start + frames.shape[2], y, x].add_(frames.float().cpu() * share_HW)
+        video = torch.empty(b, 3, video_frames(t, self.config.scale_factor_temporal), rows * scale, columns * scale)
+        for seen_y, kept_y in _tiles(rows, size, min(GUARD, size // 4)):
+            for seen_x, kept_x in _tiles(columns, size, min(GUARD, size // 4)):
+                state, start = {}, 0
+                out = video[..., _times(kept_y, scale), _times(kept_x, scale)]
+                inside_y = _times(slice(kept_y.start - seen_y.start, kept_y.stop - seen_y.start), scale)
+                inside_x = _times(slice(kept_x.start - seen_x.start, kept_x.stop - seen_x.start), scale)
+                for part in parts:
+                    frames = self._end(part[..., seen_y, seen_x].to(latent_BCTHW.device), state)
+                    frames = frames[..., inside_y, inside_x].clamp(-1, 1)
+                    out[:, :, start : start + frames.shape[2]] = frames.float().cpu()
                     start += frames.shape[2]
-                weight_HW[y, x] += share_HW
-        return video.div_(weight_HW)
+        return video
 
     def normalise(self, mean_BCTHW: Tensor) -> Tensor:
         return (mean_BCTHW - self.latents_mean.to(mean_BCTHW)) / self.latents_std.to(mean_BCTHW)
@@ -127,27 +141,36 @@ class VideoAutoencoder(nn.Module):
         return mean, logvar
 
     def _decode(self, latent: Tensor, state: State | None, *, clamp: bool = True) -> Tensor:
-        latent = self.denormalise(latent).contiguous(memory_format=torch.channels_last_3d)  # fastest for convolutions
-        h = self.post_quant_conv(latent)
-        video = _unpatchify(self.decoder(h, state), self.config.patch_size or 1)
+        video = self._end(self._begin(latent, state), state)
         return video.clamp(-1, 1) if clamp else video
 
+    def _begin(self, latent: Tensor, state: State | None) -> Tensor:
+        """The part of decoding that looks across the whole frame, at the latent's size."""
+        latent = self.denormalise(latent).contiguous(memory_format=torch.channels_last_3d)  # fastest for convolutions
+        return self.decoder.begin(self.post_quant_conv(latent), state)
 
-def _tiles(total: int, size: int, overlap: int, scale: int) -> list[tuple[int, Tensor]]:
-    """Where tiles of `size` latents begin, and each one's weight per pixel: rising and falling where it overlaps."""
-    size = min(size, total)
-    starts = list(range(0, max(1, total - overlap), max(1, size - overlap)))
-    starts = sorted({min(start, total - size) for start in starts})
-    ramp = torch.arange(1, overlap * scale + 1) / (overlap * scale + 1)
-    tiles = []
-    for start in starts:
-        weight = torch.ones(size * scale)
-        if start > 0:
-            weight[: len(ramp)] = torch.minimum(weight[: len(ramp)], ramp)
-        if start + size < total:
-            weight[-len(ramp) :] = torch.minimum(weight[-len(ramp) :], ramp.flip(0))
-        tiles.append((start, weight))
-    return tiles
+    def _end(self, features: Tensor, state: State | None) -> Tensor:
+        return _unpatchify(self.decoder.end(features, state), self.config.patch_size or 1)
+
+
+def _tiles(total: int, size: int, guard: int) -> list[tuple[slice, slice]]:
+    """Tiles of at most `size` that cover `total`: what each one sees, and what is kept of it, `guard` further inside.
+
+    At the frame's own edges nothing is thrown away.
+    """
+    if size >= total:
+        return [(slice(0, total), slice(0, total))]
+    count = -(-(total - 2 * guard) // (size - 2 * guard))  # as many as it takes, and all of about the same size
+    edges = [guard + (total - 2 * guard) * index // count for index in range(count + 1)]
+    edges[0], edges[-1] = 0, total
+    return [
+        (slice(max(0, start - guard), min(total, stop + guard)), slice(start, stop))
+        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def _times(part: slice, scale: int) -> slice:
+    return slice(part.start * scale, part.stop * scale)
 
 
 class Encoder(nn.Module):
@@ -201,7 +224,15 @@ class Decoder(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], config.out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, state: State | None) -> Tensor:
-        x = self.mid_block(self.conv_in(x, state), state)
+        return self.end(self.begin(x, state), state)
+
+    def begin(self, x: Tensor, state: State | None) -> Tensor:
+        """Up to the attention, which spans the frame, and the block after it."""
+        y: Tensor = self.mid_block(self.conv_in(x, state), state)
+        return y
+
+    def end(self, x: Tensor, state: State | None) -> Tensor:
+        """From the latent's size to pixels, by convolutions only."""
         for block in self.up_blocks:
             x = block(x, state)
         return self.conv_out(norm_silu(self.norm_out, x), state)
@@ -237,12 +268,18 @@ class SpatialAttention(nn.Module):
         self.proj = Conv2d(width, width, 1)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        b, c, t, h, w = x_BCTHW.shape
-        x = x_BCTHW.transpose(1, 2).reshape(b * t, c, h, w)
-        qkv = self.to_qkv(self.norm(x)).flatten(2).transpose(1, 2)  # [BT, HW, 3C]
-        q, k, v = qkv.unsqueeze(1).chunk(3, dim=-1)
-        out = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).reshape(b * t, c, h, w)
-        return x_BCTHW + self.proj(out).view(b, t, c, h, w).transpose(1, 2)
+        x_FCHW = frames_of(x_BCTHW)
+        x_FPC = self.norm(x_FCHW).flatten(2).transpose(1, 2)  # P pixels
+        q, k, v = _pointwise(self.to_qkv, x_FPC).unsqueeze(1).chunk(3, dim=-1)
+        y_FPC = F.scaled_dot_product_attention(q, k, v)[:, 0]
+        y_FCHW = _pointwise(self.proj, y_FPC).transpose(1, 2).unflatten(2, x_FCHW.shape[2:])
+        return x_BCTHW + video_of(y_FCHW, x_BCTHW.shape[0])
+
+
+def _pointwise(conv: Conv2d, x_FPC: Tensor) -> Tensor:
+    """A convolution of 1 x 1 on pixels whose channels are last."""
+    bias = None if conv.bias is None else conv.bias.to(x_FPC.dtype)
+    return linear(x_FPC, conv.weight.flatten(1).to(x_FPC.dtype), bias)
 
 
 class MidBlock(nn.Module):
@@ -272,9 +309,9 @@ class Downsample(nn.Module):
         if state is not None:
             state[self] = x[:, :, -1:].clone()
         if previous is not None:
-            return self.time_conv(torch.cat([previous, x], dim=2))
+            return self.time_conv(cat_frames([previous, x]))
         first = x[:, :, :1]
-        return first if x.shape[2] == 1 else torch.cat([first, self.time_conv(x)], dim=2)
+        return first if x.shape[2] == 1 else cat_frames([first, self.time_conv(x)])
 
 
 class Upsample(nn.Module):
@@ -301,8 +338,9 @@ class Upsample(nn.Module):
                 return first
         assert self.time_conv is not None
         b, c, t, h, w = x.shape
-        x = self.time_conv(x, state).view(b, 2, c, t, h, w).permute(0, 2, 3, 1, 4, 5).reshape(b, c, 2 * t, h, w)
-        return x if first is None else torch.cat([first, x], dim=2)
+        y = self.time_conv(x, state).view(b, 2, c, t, h, w).permute(3, 1, 0, 4, 5, 2)  # two frames of each, [T2BHWC]
+        y = y.reshape(2 * t, b, h, w, c).permute(1, 4, 0, 2, 3)
+        return y if first is None else cat_frames([first, y])
 
 
 class Up(nn.Module):
@@ -369,9 +407,10 @@ class ResidualUp(nn.Module):
         """Repeats channels and unfolds them into space and time; the first frame yields one frame, not two."""
         b, c, t, h, w = x.shape
         r = self.factor_t
-        x = x.repeat_interleave(self.width_out * r * 4 // c, dim=1)
-        x = x.view(b, self.width_out, r, 2, 2, t, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
-        x = x.reshape(b, self.width_out, t * r, 2 * h, 2 * w)
+        source = torch.arange(c, device=x.device).repeat_interleave(self.width_out * r * 4 // c)
+        source = source.view(self.width_out, r, 2, 2).permute(1, 2, 3, 0).flatten()  # channels last, and stay so
+        x = x.permute(2, 0, 3, 4, 1)[..., source].view(t, b, h, w, r, 2, 2, self.width_out)
+        x = x.permute(0, 4, 1, 2, 5, 3, 6, 7).reshape(t * r, b, 2 * h, 2 * w, self.width_out).permute(1, 4, 0, 2, 3)
         return x[:, :, r - 1 :] if begins else x
 
 
@@ -380,9 +419,7 @@ def _per_channel(values: tuple[float, ...] | list[float]) -> Tensor:
 
 
 def _per_frame(module: nn.Module, x_BCTHW: Tensor) -> Tensor:
-    b, c, t, h, w = x_BCTHW.shape
-    y: Tensor = module(x_BCTHW.transpose(1, 2).reshape(b * t, c, h, w))
-    return y.view(b, t, *y.shape[1:]).transpose(1, 2)
+    return video_of(module(frames_of(x_BCTHW)), x_BCTHW.shape[0])
 
 
 def _patchify(x: Tensor, p: int) -> Tensor:
