@@ -114,11 +114,13 @@ def _probe(machine: Machine, size: str, num_steps: int, seconds: float, repeats:
         for turn in range(repeats + 1):
             request = Request(
                 prompt=PROMPT, size=size, seconds=seconds, num_steps=num_steps, seed=turn, device=machine.device,
-                output=Path(folder) / f"{turn}.mp4", upscale="none",
+                upscale="none",
             )  # fmt: skip
+            video = generate(request)
+            stages = dict(video.record["measured"]["stages"])
             began = time.perf_counter()
-            stages = generate(request).record["measured"]["stages"]
-            stages["write"] = time.perf_counter() - began - sum(stages.values()) + stages["upscale"]
+            video.save(Path(folder) / f"{turn}.mp4")
+            stages["write"] = time.perf_counter() - began
             if turn:
                 measured.append(stages)
             else:
