@@ -47,10 +47,18 @@ def diffusers_twin(vae: VideoAutoencoder):
     return twin
 
 
+@pytest.fixture(autouse=True)
+def as_in_generating():
+    with torch.no_grad():  # with gradients, a CPU computes convolutions in another way
+        yield
+
+
 @KINDS
-def test_encode_and_decode_equal_diffusers(config):
+@pytest.mark.parametrize("grad", [False, True])
+def test_encode_and_decode_equal_diffusers(config, grad):
     vae = build(config)
     twin = diffusers_twin(vae)
+    torch.set_grad_enabled(grad)
     mean, logvar = vae.encode(video())
     posterior = twin.encode(video()).latent_dist
     assert error(mean, posterior.mean) < 1e-5

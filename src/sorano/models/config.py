@@ -187,8 +187,8 @@ class TransformerConfig:
 
         A block holds the float32 tokens before and after it, and its float32 normalised input. Attention adds the
         input, q, k, v, its output before and after the projection, float32 copies of q or k while they are rotated,
-        and short attention on a CPU all its scores; the feed-forward adds its input and the hidden layer before and
-        after the activation. The keys and values of the text are held for all layers.
+        and on a CPU all scores of short attention or some rows of a long one's; the feed-forward adds its input and the
+        hidden layer before and after the activation. The keys and values of the text are held for all layers.
         """
         d = self.width
         tokens = batch * latent.tokens(self.patch_size)
@@ -197,6 +197,8 @@ class TransformerConfig:
         scores = latent.tokens(self.patch_size) ** 2
         if scores <= SHORT_ATTENTION:
             attention += batch * self.num_attention_heads * scores * (8 + bytes_per_value)
+        else:
+            attention += max(ROWS_OF_SCORES, 64 * latent.tokens(self.patch_size)) * (8 + bytes_per_value)
         feed_forward = tokens * bytes_per_value * (d + 2 * self.ffn_dim)
         text = 2 * self.num_layers * batch * text_tokens * d * bytes_per_value
         return stream + max(attention, feed_forward) + text
