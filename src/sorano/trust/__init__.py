@@ -1,0 +1,1 @@
+"""Marks, labels, credentials, and what can be proved with them."""
