@@ -76,7 +76,8 @@ def test_a_key_that_others_can_read_is_refused(home):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"", "cannot be read"), (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "")]
+    ("content", "said"),
+    [(b"", "cannot be read"), (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "")],
 )
 def test_a_key_that_cannot_be_read_is_said(home, content, said):
     keys.identity()

@@ -87,7 +87,7 @@ def write_video(
     if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3 or frames_THWC.dtype != "uint8" or not len(frames_THWC):
         raise ValueError(f"frames must be [T, H, W, 3] uint8: got {frames_THWC.shape} {frames_THWC.dtype}")
     check_target(path, overwrite=overwrite)
-    with _whole_or_nothing(path, overwrite=overwrite) as temporary:
+    with whole_or_nothing(path, overwrite=overwrite) as temporary:
         _encode(temporary, frames_THWC, fps, dict(metadata or {}), title)
     return path
 
@@ -172,7 +172,7 @@ def write_image(path: str | Path, frame_HWC: Frames, *, overwrite: bool = False)
 
     path = Path(path)
     check_target(path, overwrite=overwrite, suffixes=(".png", ".jpg", ".jpeg", ".webp"))
-    with _whole_or_nothing(path, overwrite=overwrite) as temporary:
+    with whole_or_nothing(path, overwrite=overwrite) as temporary:
         kind = Image.registered_extensions()[path.suffix.lower()]
         Image.fromarray(frame_HWC).save(temporary, format=kind, quality=92)
     return path
@@ -258,21 +258,29 @@ def _abandon(container: OutputContainer) -> None:
 
 
 @contextmanager
-def _whole_or_nothing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def whole_or_nothing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary name beside `path`: it becomes `path` when the block ends well, and vanishes otherwise."""
     import av
 
-    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
     try:
-        yield temporary
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _rename_to_new(temporary, path)
+        with beside(path) as temporary:
+            yield temporary
+            if overwrite:
+                os.replace(temporary, path)
+            else:
+                _rename_to_new(temporary, path)
     except (OSError, av.error.FFmpegError) as error:
         raise VideoError(
             f"{path} cannot be written: {_reason(error)}", "free some space, or write elsewhere with -o"
         ) from error
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name in the same folder for a file in the making; what is still there at the end is removed."""
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -549,9 +549,7 @@ def _read(file: Path) -> bytes:
 def _write_pair(folder: Path, name: str, key: EllipticCurvePrivateKey, cert: x509.Certificate) -> None:
     from cryptography.hazmat.primitives import serialization
 
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     _write_private(folder / f"{name}.key", pem)
     _write_private(folder / f"{name}.pem", to_pem(cert).encode())
 

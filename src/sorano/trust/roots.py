@@ -74,7 +74,9 @@ def remove(name: str) -> list[Root]:
             file.unlink()
             gone.append(root)
     if not gone:
-        raise RequestError(f"nothing that was added is called {name!r}", "sorano trust list shows names and fingerprints")
+        raise RequestError(
+            f"nothing that was added is called {name!r}", "sorano trust list shows names and fingerprints"
+        )
     return gone
 
 
