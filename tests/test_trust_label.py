@@ -184,7 +184,8 @@ def test_labels_of_others_in_the_wild_are_found(tmp_path, make):
 
 
 def test_xmp_that_is_there_is_kept(tmp_path):
-    old = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="r"><rdf:Description a="camera"/></rdf:RDF></x:xmpmeta>'
+    old = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="r"><rdf:Description a="camera"/></rdf:RDF>'
+    old += b"</x:xmpmeta>"
     Image.fromarray(frames(1)[0]).save(tmp_path / "a.jpg", xmp=old)
     label.write(tmp_path / "a.jpg", LABEL)
     assert b"camera" in (tmp_path / "a.jpg").read_bytes()

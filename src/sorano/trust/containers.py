@@ -181,13 +181,124 @@ def excluded_by_c2pa(path: Path) -> bytes | None:
     return found
 
 
-def c2pa_box(path: Path) -> bytes | None:
-    """The content of an MP4's C2PA box, after its uuid; None where there is none."""
+def c2pa_store(path: Path) -> bytes | None:
+    """The C2PA manifest store in a file, byte for byte; None where there is none, or no place that is read here.
+
+    Raises VideoError where the place it lies in is not exactly as the standard writes it.
+    """
+    container = sniff(path)
     with reading(path) as stream:
-        for box in boxes(stream):
-            if box.kind == b"uuid" and box.size >= 16 and _span(stream, box.content, box.content + 16) == C2PA_UUID:
-                return _span(stream, box.content + 16, box.end)
+        if container.name == "mp4":
+            return _mp4_store(stream)
+        if container.name == "png":
+            for chunk in _png_chunks(stream):
+                if chunk.kind == b"caBX":
+                    data = _span(stream, chunk.start + 4, chunk.end + 4)
+                    if struct.pack(">I", zlib.crc32(data[:-4])) != data[-4:]:
+                        raise VideoError(f"{path}: the checksum of its C2PA chunk is wrong")
+                    return data[4:-4]
+        if container.name == "jpeg":
+            return _jpeg_store(stream)
+        if container.name in ("webp", "wav"):
+            for chunk in _riff_chunks(stream):
+                if chunk.kind == b"C2PA":
+                    return _span(stream, chunk.content, chunk.end)
     return None
+
+
+def _mp4_store(stream: BinaryIO) -> bytes | None:
+    for box in boxes(stream):
+        if box.kind == b"uuid" and box.size >= 16 and _span(stream, box.content, box.content + 16) == C2PA_UUID:
+            content = _span(stream, box.content + 16, box.end)
+            head = bytes(4) + b"manifest\0" + bytes(8)  # version and flags, purpose, no Merkle tree
+            if not content.startswith(head):
+                raise VideoError("the C2PA box does not begin as the standard says")
+            return content[len(head) :]
+    return None
+
+
+def _jpeg_store(stream: BinaryIO) -> bytes | None:
+    found, wanted = b"", 1
+    for segment in _jpeg_segments(stream):
+        if segment.kind != b"\xeb":
+            continue
+        content = _span(stream, segment.content, segment.end)
+        if content[:2] != b"JP" or content[12:16] != b"jumb":
+            raise VideoError("an APP11 segment is no JUMBF")
+        if struct.unpack(">I", content[4:8])[0] != wanted:
+            raise VideoError("the APP11 segments are out of order")
+        found += content[8:] if wanted == 1 else content[16:]
+        wanted += 1
+    return found or None
+
+
+def check_jumbf(store: bytes) -> None:
+    """Raises VideoError where a manifest store has room for bytes that no hash and no signature covers.
+
+    C2PA readers pass over labels, high bytes of sizes, and the padding of the signature. Here boxes must nest exactly,
+    the parts have their names, and the last manifest's padding is zeros.
+    """
+    stream = io.BytesIO(store)
+    top = list(boxes(stream))
+    if len(top) != 1 or top[0].kind != b"jumb" or _jumbf_label(stream, top[0]) != b"c2pa":
+        raise VideoError("the manifest store is not one box called c2pa")
+    manifests = list(boxes(stream, top[0].content, top[0].end))[1:]
+    if not manifests:
+        raise VideoError("the manifest store is empty")
+    _check_superboxes(stream, top[0], 0)
+    labels = set()
+    for part in list(boxes(stream, manifests[-1].content, manifests[-1].end))[1:]:
+        name = _jumbf_label(stream, part)
+        labels.add(name)
+        inner = list(boxes(stream, part.content, part.end))
+        if name == b"c2pa.signature":
+            _check_padding(b"".join(_span(stream, box.content, box.end) for box in inner[1:]))
+    if not {b"c2pa.assertions", b"c2pa.signature"} <= labels or not labels & {b"c2pa.claim", b"c2pa.claim.v2"}:
+        raise VideoError("a part of the manifest has another name than the standard gives it")
+    if labels - {b"c2pa.assertions", b"c2pa.signature", b"c2pa.claim", b"c2pa.claim.v2", b"c2pa.databoxes"}:
+        raise VideoError("the manifest has a part that the standard does not name")
+
+
+def _check_superboxes(stream: BinaryIO, box: Part, depth: int) -> None:
+    """Every superbox nests exactly and is described with the switches that are in use, no others."""
+    inner = list(boxes(stream, box.content, box.end))
+    _jumbf_label(stream, box)
+    if depth > 8 or _span(stream, inner[0].content + 16, inner[0].content + 17) not in (b"\x03", b"\x13"):
+        raise VideoError("a superbox has switches that are not in use")
+    for part in inner[1:]:
+        if part.kind == b"jumb":
+            _check_superboxes(stream, part, depth + 1)
+
+
+def _jumbf_label(stream: BinaryIO, box: Part) -> bytes:
+    if box.kind != b"jumb":
+        raise VideoError(f"a box {box.kind!r} where a superbox belongs")
+    inner = next(boxes(stream, box.content, box.end))
+    content = _span(stream, inner.content, inner.end)
+    if inner.kind != b"jumd" or len(content) < 18:
+        raise VideoError("a superbox does not begin with its description")
+    return content[17:].partition(b"\0")[0]
+
+
+def _check_padding(cose: bytes) -> None:
+    """The signature's unprotected header holds `pad`: in CBOR, a string of bytes, all of them zeros.
+
+    What follows it is the signature itself (or the second padding), so only the length of the string is walked.
+    """
+    at = cose.find(b"cpad")
+    if at < 0:
+        raise VideoError("the signature's padding is missing or has another name")
+    major, place = cose[at + 4], at + 5
+    if major == 0x59:
+        size, place = struct.unpack(">H", cose[place : place + 2])[0], place + 2
+    elif major == 0x58:
+        size, place = cose[place], place + 1
+    elif 0x40 <= major <= 0x57:
+        size = major - 0x40
+    else:
+        raise VideoError("the signature's padding is no string of bytes")
+    if cose[place : place + size] != bytes(size):
+        raise VideoError("the signature's padding is not zeros")
 
 
 def has_c2pa(path: Path) -> bool:
@@ -539,11 +650,12 @@ def xmp_values(packet: bytes) -> list[str]:
 def xmp_with(packet: bytes | None, key: str, text: str) -> bytes:
     """A packet with the property set, the given one or a new one."""
     value = html.escape(text, quote=True)
-    item = f'<rdf:Description rdf:about="" xmlns:TC260="{AIGC_NAMESPACE}"><TC260:{key}>{value}</TC260:{key}></rdf:Description>'
+    opening = f'<rdf:Description rdf:about="" xmlns:TC260="{AIGC_NAMESPACE}"><TC260:{key}>'
+    closing = f"</TC260:{key}></rdf:Description>"
+    item = opening + value + closing
     if packet is not None:
         old = packet.decode("utf-8", "replace")
-        ours = rf'<rdf:Description rdf:about="" xmlns:TC260="{re.escape(AIGC_NAMESPACE)}"><TC260:{key}>[^<]*</TC260:{key}></rdf:Description>'
-        old = re.sub(ours, "", old)
+        old = re.sub(f"{re.escape(opening)}[^<]*{re.escape(closing)}", "", old)
         if "</rdf:RDF>" in old:
             return old.replace("</rdf:RDF>", item + "</rdf:RDF>", 1).encode()
     return (

@@ -326,7 +326,7 @@ def _sign(text: str, height: int, width: int) -> tuple[NDArray[np.float32], NDAr
         canvas = Image.new("L", (round(right - left) + 2 * pad, round(bottom - top) + 2 * pad))
         ImageDraw.Draw(canvas).text((pad - left, pad - top), text, font=font, fill=255)
     shape = (max(1, canvas.width // finer), max(1, canvas.height // finer))
-    letters_HW = np.asarray(canvas.resize(shape, Image.Resampling.BOX), np.float32) / 255
+    letters_HW = np.asarray(canvas.resize(shape, Image.Resampling.BOX), np.float32) / np.float32(255)
     margin = round(MARGIN * min(height, width))
     top, left = min(margin, max(0, height - 1)), min(margin, max(0, width - 1))
     letters_HW = letters_HW[: height - top, : width - left]

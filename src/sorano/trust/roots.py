@@ -40,7 +40,7 @@ def trust_folder() -> Path:
 
 
 def anchors(extra: Path | None = None) -> str:
-    """Every trusted root as one PEM text: one's own, the added ones, and those in `extra`. Empty where there are none."""
+    """Every trusted root as one PEM text: one's own, the added ones, those in `extra`. Empty where there are none."""
     pems = keys.own_roots()
     folder = trust_folder()
     if folder.is_dir():
