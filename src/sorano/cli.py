@@ -177,6 +177,25 @@ def generate(
         bool,
         typer.Option("--private", help="Keep the prompt and the image's name out of the file.", rich_help_panel=FILE),
     ] = False,
+    audience: Annotated[
+        str,
+        typer.Option(
+            help="Whose law asks for labels: cn (draws a visible sign too), eu, none. All is marked and signed anyway.",
+            rich_help_panel=FILE,
+        ),
+    ] = "none",
+    visible_label: Annotated[
+        bool | None,
+        typer.Option(
+            "--visible-label/--no-visible-label",
+            help='Draw "AI-generated" on the first seconds. Default: for the audience cn.',
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    producer: Annotated[
+        str,
+        typer.Option(help="Who the label names: a name, or a provider's 27-character code.", rich_help_panel=FILE),
+    ] = "Sorano",
     # what is said
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the path.", rich_help_panel=TALK)
@@ -216,6 +235,9 @@ def generate(
             upscale=upscale,
             overwrite=overwrite,
             private=private,
+            audience=audience,
+            visible_label=visible_label,
+            producer=producer,
         )
         if request.seed is None:
             request = replace(request, seed=_drawn_seed())

@@ -1,9 +1,11 @@
 """The main path: a sentence becomes a file.
 
-    request -> plan -> load -> text -> latent state -> denoise -> decode -> upscale -> file -> confirm
+    request -> plan -> load -> text -> latent state -> denoise -> decode -> upscale
+            -> mark -> file -> label -> sign -> confirm
 
-`generate` is that line, in that order; each step is one call. Everything that a user can ask for is data on it.
-Importing this module is cheap: torch comes in with the first request.
+`generate` is that line, in that order; each step is one call. Everything that a user can ask for is data on it. A file
+appears only when it was read back: its frames, its record, its signature. Importing this module is cheap: torch comes
+in with the first request.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sorano.plan import Estimate, Machine, ModelConfigs, Placement, branches_tog
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
 from sorano.shapes import LatentShape, VideoShape, latent_frames
-from sorano.video import check_target, contact_sheet, read_video, resize, write_image, write_video
+from sorano.video import check_target, contact_sheet, read_image, read_video, resize, write_image, write_video
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from sorano.models.checkpoint import Bundle, Change
     from sorano.models.lora import Lora
     from sorano.models.text_encoder import TextTokens
+    from sorano.trust.credentials import Ingredient
+    from sorano.trust.verify import Report
     from sorano.video import Frames
 
 BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
@@ -70,7 +74,11 @@ class Model:
 
 @dataclass
 class Video:
-    """A finished video: its frames, the request that made it with nothing left open, and the record of the run."""
+    """A finished video: its frames, the request that made it with nothing left open, and the record of the run.
+
+    `frames_THWC` are as the model made them; what `save` writes is marked, labelled and signed, and `report` is what
+    reading it back found.
+    """
 
     frames_THWC: Frames
     fps: float
@@ -78,25 +86,30 @@ class Video:
     record: dict[str, Any]
     path: Path | None = None
     sheet: Path | None = None
+    report: Report | None = None
 
     def save(self, path: str | Path | None = None, *, overwrite: bool | None = None) -> Path:
-        """Writes the MP4, reads it back, and returns its path; without a path, one named after the prompt.
+        """Writes the MP4, marked, labelled and signed, reads it back, and returns its path; without a path, one named
+        after the prompt.
 
-        Raises RequestError where the file exists and `overwrite` is not set, VideoError where it cannot be written.
+        Raises RequestError where the file exists and `overwrite` is not set, VideoError where it cannot be written,
+        TrustError where it cannot be signed.
         """
         target = Path(path) if path is not None else default_path(self.request)
-        overwrite = self.request.overwrite if overwrite is None else overwrite
-        title = None if self.request.private else self.request.prompt[:200]
-        write_video(target, self.frames_THWC, self.fps, metadata=self.record, title=title, overwrite=overwrite)
-        confirm(target, self.frames_THWC, self.record)
+        check_target(target, overwrite=self._overwrite(overwrite))
+        self.report = write_signed(self, target, overwrite=self._overwrite(overwrite))
         self.path = target
         return target
 
     def save_sheet(self, path: str | Path, *, overwrite: bool | None = None) -> Path:
-        """Writes a picture of evenly spaced frames and returns its path."""
-        overwrite = self.request.overwrite if overwrite is None else overwrite
-        self.sheet = write_image(path, contact_sheet(self.frames_THWC), overwrite=overwrite)
+        """Writes a picture of evenly spaced frames, marked, labelled and signed, and returns its path."""
+        check_target(Path(path), overwrite=self._overwrite(overwrite), suffixes=IMAGE_SUFFIXES)
+        write_signed(self, Path(path), overwrite=self._overwrite(overwrite), as_sheet=True)
+        self.sheet = Path(path)
         return self.sheet
+
+    def _overwrite(self, asked: bool | None) -> bool:
+        return self.request.overwrite if asked is None else asked
 
 
 def generate(request: Request | str, *, listener: Listener | None = None, **options: Any) -> Video:
@@ -164,6 +177,10 @@ def check_outputs(request: Request) -> None:
         check_target(Path(request.output), overwrite=request.overwrite)
     if request.sheet is not None:
         check_target(Path(request.sheet), overwrite=request.overwrite, suffixes=IMAGE_SUFFIXES)
+    if request.output is not None or request.sheet is not None:
+        from sorano.trust import keys
+
+        keys.identity()  # what cannot be signed is not begun
 
 
 def choose_machine(device: str) -> Machine:
@@ -486,8 +503,89 @@ def require_picture(frames_THWC: Frames) -> None:
         )
 
 
-def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any]) -> None:
-    """Reads the finished file back and compares it with what was meant. Raises VideoError where they differ."""
+def write_signed(video: Video, target: Path, *, overwrite: bool, as_sheet: bool = False) -> Report:
+    """Marks, encodes, labels, signs and confirms a video, or its sheet, in that order; then it gets its name."""
+    from sorano.trust import fingerprint, keys, label, release
+
+    request = video.request
+    signer = keys.identity()
+    frames_THWC = video.frames_THWC
+    if visible_label(request):
+        shown = label.sign_frames(len(frames_THWC), video.fps)
+        frames_THWC = label.draw(frames_THWC, request.audience, shown=shown)
+    if as_sheet:
+        frames_THWC = contact_sheet(frames_THWC)[None]
+    frames_THWC, chosen = release.mark(frames_THWC, video.fps, is_image=as_sheet)
+    prints = fingerprint.take(frames_THWC, video.fps)
+    reports: list[Report] = []
+    manifests: list[bytes] = []
+
+    def finish(temporary: Path) -> None:
+        manifests.append(
+            release.finish(
+                temporary,
+                chosen,
+                prints,
+                signer,
+                kind="made",
+                title="video" if request.private else request.prompt[:200],
+                record=signed_record(video),
+                ingredients=given_files(request),
+                producer=request.producer,
+            )
+        )
+        if as_sheet:
+            seen = read_image(temporary)[None]
+        else:
+            seen = confirm(temporary, frames_THWC, video.record, target)
+        report = release.confirm(temporary, chosen, signer, [seen], video.fps, is_image=as_sheet)
+        reports.append(replace(report, path=str(target)))
+
+    if as_sheet:
+        write_image(target, frames_THWC[0], overwrite=overwrite, finish=finish)
+    else:
+        title = None if request.private else request.prompt[:200]
+        write_video(
+            target, frames_THWC, video.fps, metadata=video.record, title=title, overwrite=overwrite, finish=finish
+        )
+    release.remember(chosen, manifests[0])
+    return reports[0]
+
+
+def visible_label(request: Request) -> bool:
+    """Whether the sign "AI-generated" is drawn on the first seconds: as asked, else for the audience cn."""
+    return request.audience == "cn" if request.visible_label is None else request.visible_label
+
+
+def signed_record(video: Video) -> dict[str, Any]:
+    """What the credential says of a run: digests of the request and of the model; the prompt only if it may be told."""
+    from sorano.trust.keys import canonical
+
+    words = video.record["request"]
+    preset = video.record["preset"]
+    return {
+        "request": {"sha256": hashlib.sha256(canonical(words)).hexdigest()},
+        "model": {"name": preset["name"], "sha256": hashlib.sha256(canonical(preset["sha256"])).hexdigest()},
+        **({} if video.request.private else {"prompt": video.request.prompt}),
+    }
+
+
+def given_files(request: Request) -> list[Ingredient]:
+    """The pictures that a video began and ended with, as its credential names them; none of a private request."""
+    from sorano.trust.containers import sniff
+    from sorano.trust.credentials import Ingredient
+
+    if request.private:
+        return []
+    files = [Path(file) for file in (request.image, request.last) if file is not None]
+    return [Ingredient(file, "inputTo", file.name) for file in files if file.exists() and sniff(file).signable]
+
+
+def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any], name: Path | None = None) -> Frames:
+    """Reads the finished file back, compares it with what was meant, and returns its frames.
+
+    Raises VideoError where they differ.
+    """
     clip = read_video(path)
     wanted = tuple(side + side % 2 for side in frames_THWC.shape[1:3])
     problems = []
@@ -500,7 +598,8 @@ def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any]) -> None:
     if int(clip.frames_THWC.max()) <= BLACK:
         problems.append("black frames")
     if problems:
-        raise VideoError(f"{path} was written, but reading it back gave {'; '.join(problems)}")
+        raise VideoError(f"{name or path} was written, but reading it back gave {'; '.join(problems)}")
+    return clip.frames_THWC
 
 
 # What the steps share.

@@ -1,9 +1,9 @@
 """C2PA credentials: who signed a file, what they say it is, and whether its bytes are as they were signed.
 
-What Sorano makes is `c2pa.created` by `trainedAlgorithmicMedia`; an edit `compositeWithTrainedAlgorithmicMedia` with its
-source as ingredient; a recording is `digitalCapture`. The manifest also signs the mark's id and a fingerprint of the
-frames (soft bindings), digests of the request and of the model, a private carrier's commitment, and the boxes of an MP4
-that C2PA's own hash leaves out. A manifest can be read without its file: then only the signature is judged.
+What Sorano makes is `c2pa.created` by `trainedAlgorithmicMedia`; an edit is `compositeWithTrainedAlgorithmicMedia`
+with its source as ingredient; a recording is `digitalCapture`. The manifest also signs the mark's id and a fingerprint
+of the frames (soft bindings), digests of the request and of the model, a private carrier's commitment, and the boxes of
+an MP4 that C2PA's own hash leaves out. A manifest can be read without its file: then only the signature is judged.
 
 Not covered: whether what a signer says is true, that the certificate's name is a person's, revocation, WebM and MKV
 (C2PA has no place in them), time stamps unless SORANO_TSA names an authority (without one, a signature counts until its

@@ -1,7 +1,7 @@
 """Trust: whose signatures count on this machine.
 
-One's own root counts; others' are added by hand (`sorano trust add root.pem`), as are disclosed carrier keys. Nothing is
-fetched, and no list comes with Sorano: a root is trusted because somebody here decided so.
+One's own root counts; others' are added by hand (`sorano trust add root.pem`), as are disclosed carrier keys.
+Nothing is fetched, and no list comes with Sorano: a root is trusted because somebody here decided so.
 
 Not covered: revocation lists and OCSP, chains longer than a leaf, three intermediates and a root, name constraints.
 """

@@ -1,0 +1,253 @@
+"""A robust fingerprint of frames: small grey pictures, to tell whether what is on screen is what was signed.
+
+A mark's id can be copied onto other pictures; a manifest that is found by the id alone proves nothing. So the manifest
+carries 24 x 24 grey thumbnails of the clip, at most 32 of them, and every second on screen must look like one of them,
+in their order: a fitted gain and offset allow for brightness and contrast, a search over windows for crops down to half.
+
+Covered: re-encoding, resizing, mirroring, cropping, trimming, other frame rates. Not covered: changes smaller than a cell
+of the grid (a word, a face far away; the tamper map is for those), rotation, letterboxes, picture in picture, and clips
+of hours, of which only a moment every few minutes is remembered. It is no secret: it shows the clip in 24 x 24 pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sorano.errors import TrustError
+
+if TYPE_CHECKING:
+    from sorano.video import Frames
+
+Array = NDArray[Any]
+Thumbs = NDArray[np.uint8]
+
+GRID = 24
+MOST_STORED = 32
+STORED_SECONDS = 0.5  # between two stored thumbnails, doubled as often as the clip needs
+MOST_SEEN = 4096  # frames on screen that are compared; of a longer clip every second, every fourth ...
+VERSION = 1
+MAX_BYTES = 200_000
+CROPS = tuple(side / GRID for side in range(GRID, 12, -1))  # sides of the windows that are tried
+BLOCKS = 4  # a side of the grid in which the worst place is looked for
+SAME = 0.65  # likeness of the worst block and above: the same picture (docs/LOG.md: others stay below 0.58)
+CHECKED_SECONDS = 1.0  # of the screen that one stored thumbnail must answer for
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Thumbnails [N, 24, 24] and the seconds at which they were taken."""
+
+    thumbs_NYX: Thumbs
+    seconds_N: NDArray[np.float32]
+
+    def to_bytes(self) -> bytes:
+        """What is signed."""
+        head = struct.pack(">BBH", VERSION, GRID, len(self.thumbs_NYX)) + self.seconds_N.astype(">f4").tobytes()
+        return head + zlib.compress(self.thumbs_NYX.tobytes(), 9)
+
+
+def from_bytes(data: bytes) -> Fingerprint:
+    """The reverse. Raises TrustError for anything else."""
+    try:
+        version, grid, count = struct.unpack(">BBH", data[:4])
+        if version != VERSION or grid != GRID or not 1 <= count <= MOST_STORED or len(data) > MAX_BYTES:
+            raise TrustError(f"a fingerprint of version {version} with {count} pictures is not known here")
+        seconds = np.frombuffer(data[4 : 4 + 4 * count], ">f4").astype(np.float32)
+        wanted = count * GRID * GRID
+        pixels = zlib.decompressobj().decompress(data[4 + 4 * count :], wanted + 1)
+    except (struct.error, zlib.error, ValueError) as error:
+        raise TrustError(f"a fingerprint cannot be read: {error}") from error
+    if len(pixels) != wanted or not np.isfinite(seconds).all():
+        raise TrustError("a fingerprint is cut off")
+    return Fingerprint(np.frombuffer(pixels, np.uint8).reshape(count, GRID, GRID), seconds)
+
+
+class Taker:
+    """Takes thumbnails of a stream in constant memory."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps if fps > 0 else 25.0
+        self.count = 0
+        self.stride = 1
+        self.thumbs: list[Thumbs] = []
+        self.places: list[int] = []
+
+    def add(self, frames_THWC: Frames) -> None:
+        """The next frames."""
+        for frame_HWC in frames_THWC:
+            if self.count % self.stride == 0:
+                self.thumbs.append(thumb(frame_HWC))
+                self.places.append(self.count)
+                if len(self.thumbs) >= MOST_SEEN:
+                    self.thumbs, self.places = self.thumbs[::2], self.places[::2]
+                    self.stride *= 2
+            self.count += 1
+
+    def seen(self) -> Fingerprint:
+        """Every thumbnail that was taken."""
+        if not self.thumbs:
+            raise TrustError("there are no frames to take a fingerprint of")
+        return Fingerprint(np.stack(self.thumbs), np.asarray(self.places, np.float32) / np.float32(self.fps))
+
+    def stored(self) -> Fingerprint:
+        """The few that are signed: evenly spaced, the first among them."""
+        seen = self.seen()
+        step = max(1.0, STORED_SECONDS * self.fps / self.stride, len(self.thumbs) / MOST_STORED)
+        picked = np.unique(np.arange(0, len(self.thumbs), step).astype(int))[:MOST_STORED]
+        return Fingerprint(seen.thumbs_NYX[picked], seen.seconds_N[picked])
+
+
+def take(frames_THWC: Frames, fps: float) -> Fingerprint:
+    """The fingerprint of a clip at hand."""
+    taker = Taker(fps)
+    taker.add(frames_THWC)
+    return taker.stored()
+
+
+def thumb(frame_HWC: Frames) -> Thumbs:
+    """A frame's luma in 24 x 24 means."""
+    height, width = frame_HWC.shape[:2]
+    step = max(1, min(height, width) // (8 * GRID))  # at least 8 x 8 samples a cell where there are as many
+    luma = frame_HWC[::step, ::step].astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    rows = (np.arange(GRID + 1) * luma.shape[0] / GRID).astype(int)
+    columns = (np.arange(GRID + 1) * luma.shape[1] / GRID).astype(int)
+    if min(luma.shape) < GRID:
+        luma = np.repeat(np.repeat(luma, -(-GRID // luma.shape[0]), 0), -(-GRID // luma.shape[1]), 1)
+        rows = (np.arange(GRID + 1) * luma.shape[0] / GRID).astype(int)
+        columns = (np.arange(GRID + 1) * luma.shape[1] / GRID).astype(int)
+    sums = np.add.reduceat(np.add.reduceat(luma, rows[:-1], 0), columns[:-1], 1)
+    return np.asarray(np.rint(sums / (np.diff(rows)[:, None] * np.diff(columns)[None])), np.uint8)
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well what is on screen fits a stored fingerprint."""
+
+    same: bool
+    likeness: float  # of the least like second, 0..1
+    at_seconds: float  # where that is
+    crop: float  # side of the window of the stored picture that is on screen
+
+
+def match(stored: Fingerprint, seen: Fingerprint) -> Match:
+    """Whether every second on screen is in the stored clip, in its order."""
+    best: Match | None = None
+    for crop, flipped, row, column in _windows(stored, seen):
+        found = _match_window(stored, seen, crop, flipped, row, column)
+        if best is None or found.likeness > best.likeness:
+            best = found
+        if best.same:
+            break
+    if best is None:
+        raise TrustError("there is nothing to compare")
+    return best
+
+
+def _match_window(stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool, row: int, column: int) -> Match:
+    a_NYX, b_MYX = _aligned(stored, seen, crop, flipped, row, column)
+    like_NM = likeness(a_NYX, b_MYX)
+    gaps = np.diff(stored.seconds_N)
+    span = max(CHECKED_SECONDS, 2 * float(gaps.max()) if len(gaps) else CHECKED_SECONDS)
+    worst, where, order = 1.0, 0.0, []
+    end = float(seen.seconds_N[-1])
+    for start in np.arange(0, max(end - 0.5 * span, 0) + 1e-6, span):
+        inside = (seen.seconds_N >= start) & (seen.seconds_N < start + span)
+        if not inside.any():
+            continue
+        part = like_NM[:, inside]
+        first = int(part.max(1).argmax())
+        score = float(part[first].max())
+        order.append((start, first, part.max(1)))
+        if score < worst:
+            worst, where = score, float(start)
+    reached = 0
+    for start, _, scores in order:  # forward only: a second that is shown again does not count
+        ahead = np.flatnonzero(scores[reached:] >= SAME)
+        if not len(ahead):
+            back = float(scores[reached:].max())
+            if back < worst:
+                worst, where = back, float(start)
+            break
+        reached += int(ahead[0])
+    return Match(worst >= SAME, worst, where, crop)
+
+
+def likeness(a_NYX: Array, b_MYX: Array) -> NDArray[np.float32]:
+    """[N, M]: how much alike the worst blocks of two pictures are, 0..1, whatever the gain and offset of the whole.
+
+    Each block's error after a common gain and offset is compared with how much there is to see: 1 is the same, and what
+    a codec does to 24 x 24 means stays near it, while a thing that is elsewhere makes its block unlike.
+    """
+    side = a_NYX.shape[1]
+    a = a_NYX.astype(np.float32).reshape(len(a_NYX), -1)
+    b = b_MYX.astype(np.float32).reshape(len(b_MYX), -1)
+    edges = np.linspace(0, side, BLOCKS + 1).round().astype(int)
+    block = np.searchsorted(edges, np.arange(side), side="right") - 1
+    index = (block[:, None] * BLOCKS + block[None]).ravel()
+    counts = np.bincount(index, minlength=BLOCKS**2).astype(np.float32)
+    out = np.empty((len(a), len(b)), np.float32)
+    b0 = b - b.mean(1, keepdims=True)
+    power_b = (b0 * b0).mean(1) + 1e-3
+    for n, picture in enumerate(a):
+        a0 = picture - picture.mean()
+        power_a = float((a0 * a0).mean()) + 1e-3
+        gain = np.clip((b0 @ a0) / len(a0) / power_b, 0.3, 3.0)
+        error = (a0[None] - gain[:, None] * b0) ** 2
+        blocks = np.stack([error[:, index == k].sum(1) / counts[k] for k in range(BLOCKS**2)], 1)
+        seen = 0.15 * power_a + 16.0  # a codec's own errors and the rounding of flat pictures are below this
+        out[n] = 1 / (1 + blocks.max(1) / seen)
+    return out
+
+
+def _windows(stored: Fingerprint, seen: Fingerprint) -> Iterator[tuple[float, bool, int, int]]:
+    """Windows of the stored picture to try, the most likely first: whole, mirrored, then the best place of each crop."""
+    yield 1.0, False, 0, 0
+    yield 1.0, True, 0, 0
+    picked = np.linspace(0, len(seen.thumbs_NYX) - 1, min(3, len(seen.thumbs_NYX))).astype(int)
+    tried = []
+    for crop in CROPS[1:]:
+        side = round(GRID * crop)
+        for flipped in (False, True):
+            small = _resized(seen.thumbs_NYX[picked][:, :, ::-1] if flipped else seen.thumbs_NYX[picked], side)
+            b = small - small.mean((1, 2), keepdims=True)
+            b /= np.sqrt((b * b).sum((1, 2), keepdims=True)) + 1e-3
+            places = np.lib.stride_tricks.sliding_window_view(
+                stored.thumbs_NYX.astype(np.float32), (side, side), (1, 2)
+            )
+            a = places - places.mean((-2, -1), keepdims=True)
+            norm = np.sqrt((a * a).sum((-2, -1))) + 1e-3
+            score = np.einsum("nijyx,myx->nmij", a, b, optimize=True) / norm[:, None]
+            score_ij = score.max(0).mean(0)
+            row, column = np.unravel_index(int(score_ij.argmax()), score_ij.shape)
+            tried.append((float(score_ij.max()), crop, flipped, int(row), int(column)))
+    for _, crop, flipped, row, column in sorted(tried, reverse=True)[:6]:
+        yield crop, flipped, row, column
+
+
+def _aligned(
+    stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool, row: int, column: int
+) -> tuple[Array, Array]:
+    shown = seen.thumbs_NYX[:, :, ::-1] if flipped else seen.thumbs_NYX
+    side = round(GRID * crop)
+    if side == GRID:
+        return stored.thumbs_NYX, shown
+    return stored.thumbs_NYX[:, row : row + side, column : column + side], _resized(shown, side)
+
+
+def _resized(thumbs_NYX: Array, side: int) -> NDArray[np.float32]:
+    """Means over a coarser grid."""
+    edges = np.linspace(0, GRID, side + 1)
+    weights = np.zeros((side, GRID), np.float32)
+    for k in range(side):
+        low, high = edges[k], edges[k + 1]
+        for cell in range(int(low), min(GRID, int(np.ceil(high)))):
+            weights[k, cell] = min(high, cell + 1) - max(low, cell)
+    weights /= weights.sum(1, keepdims=True)
+    return np.asarray(np.einsum("yr,nrc,xc->nyx", weights, thumbs_NYX.astype(np.float32), weights, optimize=True))
