@@ -25,6 +25,7 @@ from sorano.generate import generate as make_video
 from sorano.models.runtime import keep_freed_memory
 from sorano.presets import DEFAULT_PRESET, PRESETS, write_card
 from sorano.request import Request
+from sorano.trust.cli import mount as mount_trust
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -492,6 +493,9 @@ def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+mount_trust(app, errors_said)
 
 
 def _say(text: str) -> None:

@@ -25,7 +25,16 @@ from sorano.plan import Estimate, Machine, ModelConfigs, Placement, branches_tog
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
 from sorano.shapes import LatentShape, VideoShape, latent_frames
-from sorano.video import check_target, contact_sheet, read_image, read_video, resize, write_image, write_video
+from sorano.video import (
+    IMAGE_SUFFIXES,
+    check_target,
+    contact_sheet,
+    read_image,
+    read_video,
+    resize,
+    write_image,
+    write_video,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,7 +51,6 @@ BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
 MOST_LATENTS = 2**31  # at once: the whole clip
 MOST_TEXTS = 64  # kept encoded with a loaded model
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class Listener:

@@ -34,6 +34,7 @@ BT709 = 1  # the number of the BT.709 primaries, transfer and matrix in H.264
 LIMITED_RANGE = 1  # luma in 16..235, what every player expects
 MAX_IMAGE_PIXELS = 50_000_000  # larger pictures are refused unread (decompression bombs)
 MAX_IMAGE_BYTES = 200_000_000
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_VIDEO_FRAMES = 100_000
 MAX_VIDEO_PIXELS = 4_000_000_000  # frames x height x width held in memory at once
@@ -179,7 +180,7 @@ def write_image(
     from PIL import Image
 
     path = Path(path)
-    check_target(path, overwrite=overwrite, suffixes=(".png", ".jpg", ".jpeg", ".webp"))
+    check_target(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
     with whole_or_nothing(path, overwrite=overwrite) as temporary:
         kind = Image.registered_extensions()[path.suffix.lower()]
         Image.fromarray(frame_HWC).save(temporary, format=kind, quality=92)

@@ -1,12 +1,13 @@
 """A robust fingerprint of frames: small grey pictures, to tell whether what is on screen is what was signed.
 
-A mark's id can be copied onto other pictures; a manifest that is found by the id alone proves nothing. So the manifest
-carries 24 x 24 grey thumbnails of the clip, at most 32 of them, and every second on screen must look like one of them,
-in their order: a fitted gain and offset allow for brightness and contrast, a search over windows for crops down to half.
+A mark's id can be copied onto other pictures; a manifest that is found by the id alone proves nothing. So the
+manifest carries 24 x 24 grey thumbnails of the clip, at most 32 of them, and every second on screen must look like one
+of them, in their order: a fitted gain and offset allow for brightness and contrast, a search over windows for crops.
 
-Covered: re-encoding, resizing, mirroring, cropping, trimming, other frame rates. Not covered: changes smaller than a cell
-of the grid (a word, a face far away; the tamper map is for those), rotation, letterboxes, picture in picture, and clips
-of hours, of which only a moment every few minutes is remembered. It is no secret: it shows the clip in 24 x 24 pixels.
+Covered: re-encoding, resizing, mirroring, cropping to half (where the cut falls near the grid), trimming, other frame
+rates. Not covered: changes smaller than a cell of the grid (a word, a face far away; the tamper map is for those),
+rotation, letterboxes, picture in picture, and clips of hours, of which only a moment every few minutes is remembered.
+It is no secret: it shows the clip in 24 x 24 pixels.
 """
 
 from __future__ import annotations
@@ -207,7 +208,7 @@ def likeness(a_NYX: Array, b_MYX: Array) -> NDArray[np.float32]:
 
 
 def _windows(stored: Fingerprint, seen: Fingerprint) -> Iterator[tuple[float, bool, int, int]]:
-    """Windows of the stored picture to try, the most likely first: whole, mirrored, then the best place of each crop."""
+    """Windows of the stored picture to try: whole, mirrored, then the best place of each crop, the likeliest first."""
     yield 1.0, False, 0, 0
     yield 1.0, True, 0, 0
     picked = np.linspace(0, len(seen.thumbs_NYX) - 1, min(3, len(seen.thumbs_NYX))).astype(int)
@@ -225,8 +226,8 @@ def _windows(stored: Fingerprint, seen: Fingerprint) -> Iterator[tuple[float, bo
             norm = np.sqrt((a * a).sum((-2, -1))) + 1e-3
             score = np.einsum("nijyx,myx->nmij", a, b, optimize=True) / norm[:, None]
             score_ij = score.max(0).mean(0)
-            row, column = np.unravel_index(int(score_ij.argmax()), score_ij.shape)
-            tried.append((float(score_ij.max()), crop, flipped, int(row), int(column)))
+            place = int(score_ij.argmax())
+            tried.append((float(score_ij.max()), crop, flipped, *divmod(place, score_ij.shape[1])))
     for _, crop, flipped, row, column in sorted(tried, reverse=True)[:6]:
         yield crop, flipped, row, column
 

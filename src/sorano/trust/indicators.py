@@ -16,12 +16,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sorano.errors import VideoError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sorano.trust.fingerprint import Fingerprint
 
 FROZEN_SECONDS = 0.5
@@ -48,6 +48,8 @@ class Indicator:
 
 def of_frames(seen: Fingerprint) -> list[Indicator]:
     """Frozen and repeated frames, from the thumbnails of every frame."""
+    import numpy as np
+
     thumbs = seen.thumbs_NYX.astype(np.int16)
     if len(thumbs) < 8 or len(seen.seconds_N) < 2:
         return []
@@ -57,6 +59,8 @@ def of_frames(seen: Fingerprint) -> list[Indicator]:
 
 
 def _frozen(change_N: NDArray[Any], fps: float) -> list[Indicator]:
+    import numpy as np
+
     least, around = max(8, round(FROZEN_SECONDS * fps)), max(4, round(AROUND_SECONDS * fps))
     found, start = [], 0
     still = np.append(change_N <= STILL, False)
@@ -73,6 +77,8 @@ def _frozen(change_N: NDArray[Any], fps: float) -> list[Indicator]:
 
 
 def _repeated(thumbs: NDArray[np.int16], change_N: NDArray[Any], fps: float) -> list[Indicator]:
+    import numpy as np
+
     length = max(8, round(REPEATED_SECONDS * fps))
     if len(thumbs) < 2 * length:
         return []

@@ -1,6 +1,6 @@
 """Foreign videos and pictures as frames: streamed in constant memory, whatever they are, with limits.
 
-Not covered: sound, subtitles, rotation flags, HDR (10-bit and more become 8 bits), alpha (pictures over white, videos
+Not covered: sound, subtitles, HDR (10-bit and more become 8 bits), alpha (pictures over white, videos
 without it), pictures of more than 50 megapixels and videos beyond 8192 pixels a side, which are refused.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sorano.errors import VideoError
 from sorano.trust import containers
 
 if TYPE_CHECKING:
+    import av
+
     from sorano.video import Frames
 
 MOST_SIDE = 8192
@@ -72,6 +74,7 @@ def chunks(media: Media, most_seconds: float | None = None) -> Iterator[Frames]:
         yield read_image(media.path)[None]
         return
     held: list[Frames] = []
+    size = (0, 0)
     most = None if most_seconds is None else max(1, round(most_seconds * (media.fps or 25)))
     count = 0
     try:
@@ -79,9 +82,11 @@ def chunks(media: Media, most_seconds: float | None = None) -> Iterator[Frames]:
             stream = opened.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in opened.decode(stream):
-                if (frame.width, frame.height) != (media.width, media.height):
-                    frame = frame.reformat(width=media.width, height=media.height)
-                held.append(frame.to_ndarray(format="rgb24"))  # type: ignore[arg-type]
+                if held and (frame.width, frame.height) != size:
+                    yield np.stack(held)  # streams may change their size
+                    held = []
+                size = (frame.width, frame.height)
+                held.append(upright(frame))
                 count += 1
                 if len(held) >= media.chunk_frames:
                     yield np.stack(held)
@@ -100,6 +105,14 @@ def chunks(media: Media, most_seconds: float | None = None) -> Iterator[Frames]:
         raise VideoError(f"{media.path} has no frames in it")
     if held:
         yield np.stack(held)
+
+
+def upright(frame: av.VideoFrame) -> Frames:
+    """A decoded frame as RGB, turned as phones ask for."""
+    import numpy as np
+
+    frame_HWC = frame.to_ndarray(format="rgb24")
+    return cast("Frames", np.rot90(frame_HWC, round(frame.rotation / 90) % 4) if frame.rotation else frame_HWC)
 
 
 def _probe_image(path: Path, container: containers.Container) -> Media:

@@ -8,16 +8,17 @@ the file or by the one that the mark's id finds, whose fingerprint matches what 
 after it was signed, or part of it lies over the mark. SUSPICIOUS: nothing vouches for it and something is odd.
 UNVERIFIED: all else; absence of proof is no proof of absence.
 
-Covered: the signature, that it binds these bytes, the public mark and private ones whose keys are known here, a hole in
-the mark, labels. Not covered: whether a trusted signer tells the truth, scenes that were staged or filmed from a screen,
-marks that were destroyed, changes that leave no trace here, sound. The public mark can be forged by anyone: it is a hint.
+Covered: the signature, that it binds these bytes, the public mark and private ones whose keys are known here, a hole
+in the mark, labels. Not covered: whether a trusted signer tells the truth, scenes that were staged or filmed from a
+screen, marks that were destroyed, changes that leave no trace here, sound. The public mark can be forged by anyone: it
+is a hint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ SUFFIXES = (
 )  # fmt: skip  # what is looked for in a folder
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """What can be said about a file, with the command's exit code."""
 
     VERIFIED = "VERIFIED"
@@ -199,11 +200,7 @@ def look(
         "codec": found.codec,
         "container": found.container.name,
     }
-    so_far = Look(str(path), credential, labels, media=facts)
-    if credential is not None and credential.state in ("changed", "broken"):
-        carriers = _carriers(credential, bundle, anchors)
-    else:
-        carriers = _carriers(credential, bundle, anchors)
+    carriers = _carriers(credential, bundle, anchors)
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     eyes = Eyes(found)
     try:
@@ -230,13 +227,19 @@ def look(
     odd: list[Indicator] = []
     if credential is None and mark is None and not found.is_image:
         odd = _odd(found, eyes, labels, notes)
-    return (
-        Look(
-            so_far.path, credential, labels, mark, tuple(stored), regions, tuple(odd), shown is not None, facts,
-            tuple(notes),
-        ),
-        shown,
-    )  # fmt: skip
+    seen = Look(
+        path=str(path),
+        credential=credential,
+        labels=labels,
+        mark=mark,
+        stored=tuple(stored),
+        regions=regions,
+        indicators=tuple(odd),
+        map_checked=shown is not None,
+        media=facts,
+        notes=tuple(notes),
+    )
+    return seen, shown
 
 
 class Eyes:
