@@ -1,1 +1,1 @@
-"""Marks, labels, credentials, and what can be proved with them."""
+"""Trust on the path: what Sorano makes is marked, and what carries a mark can be asked about it."""
