@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -261,9 +261,8 @@ def _verify(
     from sorano.trust import record
     from sorano.trust import verify as verifying
 
-    places = []
-    for name in files:
-        places.append(_from_stdin(stack) if name == "-" else Path(name))
+    held = [_from_stdin(stack)] if "-" in files else []
+    places = [*held, *(Path(name) for name in files if name != "-")]
     asked = list(record.files_to_ask(places))
     if not asked:
         raise VideoError("there are no videos and no pictures in what was named", "name the files themselves")
@@ -282,7 +281,7 @@ def _verify(
             documents.append({"path": str(path), "error": error.message})
             _say(f"error: {error.message}")
             continue
-        report = verifying.judge(seen)
+        report = verifying.judge(replace(seen, path="-") if path in held else seen)
         codes.append(report.verdict.exit_code)
         documents.append(report.to_dict())
         if not as_json:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 120.0  # of the frames that are looked at for marks, fingerprints and indicators; bytes are all checked
 MOST_PRIVATE_KEYS = 32  # private carriers that are tried on a file whose manifest names none
+MOST_SEARCHED = 4  # of them that are also looked for in cut and scaled pictures; --bundle names the one to look for
 SUFFIXES = (
     ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp",
 )  # fmt: skip  # what is looked for in a folder
@@ -212,7 +213,7 @@ def look(
         notes.append(error.message)
     if found.seconds is not None and found.seconds > LOOK_SECONDS + 1:
         notes.append(f"the first {LOOK_SECONDS:g} s of {found.seconds:.0f} were looked at for marks")
-    mark, detection, key = eyes.mark(carriers)
+    mark, detection, key = eyes.mark(carriers, thorough=credential is None)
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
     stored: list[Stored] = []
     if credential is None and mark is not None:
@@ -249,34 +250,29 @@ class Eyes:
         from sorano.trust import fingerprint, reader
 
         self.fps = found.fps if found.fps > 0 else 25.0
-        self.is_image = found.is_image
         self.taker = fingerprint.Taker(self.fps)
         self.kept = reader.Kept()
         self.count = 0
-        self.first: Frames | None = None
 
     def add(self, chunk: Frames) -> None:
         """The next frames."""
-        if self.first is None:
-            self.first = chunk[0]
         self.taker.add(chunk)
         for frame in chunk:
             self.kept.add(frame)
         self.count += len(chunk)
 
-    def mark(self, carriers: Sequence[keys.Carrier]) -> tuple[SeenMark | None, Any, bytes]:
-        """The mark under the first key that finds one: the public one, then private ones."""
+    def mark(self, carriers: Sequence[keys.Carrier], *, thorough: bool = True) -> tuple[SeenMark | None, Any, bytes]:
+        """The mark under the first key that finds one: all keys as if nothing were cut, then a search with a few."""
         from sorano.trust import watermark
 
         tried: list[keys.Carrier | None] = [None, *carriers]
-        for carrier in tried:
-            key = watermark.PUBLIC_KEY if carrier is None else carrier.key
-            if self.is_image and self.first is not None:
-                detection = watermark.detect_image(self.first, key=key)
-            else:
-                detection = watermark.read(self.kept, fps=self.fps, key=key)
-            if detection is not None:
-                return seen_mark(detection, carrier), detection, key
+        rounds = [(tried, False)] + ([(tried[: 1 + MOST_SEARCHED], True)] if thorough else [])
+        for some, search in rounds:
+            for carrier in some:
+                key = watermark.PUBLIC_KEY if carrier is None else carrier.key
+                detection = watermark.read(self.kept, fps=self.fps, key=key, thorough=search)
+                if detection is not None:
+                    return seen_mark(detection, carrier), detection, key
         return None, None, watermark.PUBLIC_KEY
 
 
@@ -534,7 +530,7 @@ def _of_stored(one: Stored, mark: SeenMark | None) -> Evidence:
     if one.credential.state != "trusted":
         return Evidence(
             "manifest store",
-            f"the mark's id leads to a manifest by {who}, whose root is not trusted here",
+            f"the mark's id leads to a manifest by {who}, whose root is not trusted here or whose certificate has ended",
             "the picture looks like the one that was signed",
             "who signed it",
             "if you know them, ask for their root in person and run: sorano trust add root.pem",
