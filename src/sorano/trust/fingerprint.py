@@ -38,6 +38,7 @@ MAX_BYTES = 200_000
 CROPS = tuple(side / GRID for side in range(GRID, 12, -1))  # sides of the windows that are tried
 BLOCKS = 4  # a side of the grid in which the worst place is looked for
 SAME = 0.65  # likeness of the worst block and above: the same picture (docs/LOG.md: others stay below 0.58)
+ORDER_SLACK_SECONDS = 0.25
 CHECKED_SECONDS = 1.0  # of the screen that one stored thumbnail must answer for
 
 
@@ -47,27 +48,28 @@ class Fingerprint:
 
     thumbs_NYX: Thumbs
     seconds_N: NDArray[np.float32]
+    length: float = 0.0  # seconds of the whole clip; 0 where it is not known
 
     def to_bytes(self) -> bytes:
         """What is signed."""
-        head = struct.pack(">BBH", VERSION, GRID, len(self.thumbs_NYX)) + self.seconds_N.astype(">f4").tobytes()
-        return head + zlib.compress(self.thumbs_NYX.tobytes(), 9)
+        head = struct.pack(">BBHf", VERSION, GRID, len(self.thumbs_NYX), self.length)
+        return head + self.seconds_N.astype(">f4").tobytes() + zlib.compress(self.thumbs_NYX.tobytes(), 9)
 
 
 def from_bytes(data: bytes) -> Fingerprint:
     """The reverse. Raises TrustError for anything else."""
     try:
-        version, grid, count = struct.unpack(">BBH", data[:4])
+        version, grid, count, length = struct.unpack(">BBHf", data[:8])
         if version != VERSION or grid != GRID or not 1 <= count <= MOST_STORED or len(data) > MAX_BYTES:
             raise TrustError(f"a fingerprint of version {version} with {count} pictures is not known here")
-        seconds = np.frombuffer(data[4 : 4 + 4 * count], ">f4").astype(np.float32)
+        seconds = np.frombuffer(data[8 : 8 + 4 * count], ">f4").astype(np.float32)
         wanted = count * GRID * GRID
-        pixels = zlib.decompressobj().decompress(data[4 + 4 * count :], wanted + 1)
+        pixels = zlib.decompressobj().decompress(data[8 + 4 * count :], wanted + 1)
     except (struct.error, zlib.error, ValueError) as error:
         raise TrustError(f"a fingerprint cannot be read: {error}") from error
-    if len(pixels) != wanted or not np.isfinite(seconds).all():
+    if len(pixels) != wanted or not np.isfinite(seconds).all() or not 0 <= length < 1e9:
         raise TrustError("a fingerprint is cut off")
-    return Fingerprint(np.frombuffer(pixels, np.uint8).reshape(count, GRID, GRID), seconds)
+    return Fingerprint(np.frombuffer(pixels, np.uint8).reshape(count, GRID, GRID), seconds, length)
 
 
 class Taker:
@@ -95,14 +97,16 @@ class Taker:
         """Every thumbnail that was taken."""
         if not self.thumbs:
             raise TrustError("there are no frames to take a fingerprint of")
-        return Fingerprint(np.stack(self.thumbs), np.asarray(self.places, np.float32) / np.float32(self.fps))
+        return Fingerprint(
+            np.stack(self.thumbs), np.asarray(self.places, np.float32) / np.float32(self.fps), self.count / self.fps
+        )
 
     def stored(self) -> Fingerprint:
         """The few that are signed: evenly spaced, the first among them."""
         seen = self.seen()
         step = max(1.0, STORED_SECONDS * self.fps / self.stride, len(self.thumbs) / MOST_STORED)
         picked = np.unique(np.arange(0, len(self.thumbs), step).astype(int))[:MOST_STORED]
-        return Fingerprint(seen.thumbs_NYX[picked], seen.seconds_N[picked])
+        return Fingerprint(seen.thumbs_NYX[picked], seen.seconds_N[picked], seen.length)
 
 
 def take(frames_THWC: Frames, fps: float) -> Fingerprint:
@@ -139,6 +143,8 @@ class Match:
 
 def match(stored: Fingerprint, seen: Fingerprint) -> Match:
     """Whether every second on screen is in the stored clip, in its order."""
+    if stored.length and seen.length > 1.1 * stored.length + 1:
+        return Match(False, 0.0, stored.length, 1.0)  # longer than what was signed: shown twice, or with more
     best: Match | None = None
     for crop, flipped, row, column in _windows(stored, seen):
         found = _match_window(stored, seen, crop, flipped, row, column)
@@ -177,7 +183,18 @@ def _match_window(stored: Fingerprint, seen: Fingerprint, crop: float, flipped: 
                 worst, where = back, float(start)
             break
         reached += int(ahead[0])
+    if worst >= SAME and not _in_order(a_NYX, like_NM, seen.seconds_N):
+        worst, where = 0.0, 0.0
     return Match(worst >= SAME, worst, where, crop)
+
+
+def _in_order(a_NYX: Array, like_NM: NDArray[np.float32], seconds_M: NDArray[np.float32]) -> bool:
+    """Whether the stored pictures that can be told apart are on screen in the order in which they were signed."""
+    places = np.flatnonzero(like_NM.max(1) >= SAME)
+    when = seconds_M[like_NM[places].argmax(1)]
+    apart = likeness(a_NYX[places], a_NYX[places]) < SAME
+    late = when[:, None] > when[None] + ORDER_SLACK_SECONDS
+    return not bool(np.triu(apart & late, 1).any())
 
 
 def likeness(a_NYX: Array, b_MYX: Array) -> NDArray[np.float32]:

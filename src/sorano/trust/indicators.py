@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from sorano.trust.fingerprint import Fingerprint
 
 FROZEN_SECONDS = 0.5
-STILL = 0.01  # levels of mean change between thumbnails: none
-MOVING = 0.6  # levels: clear motion just before and after
+STILL = 0.1  # levels of mean change between thumbnails: none but a codec's
+MOVING = 1.0  # levels: clear motion just before and after
+MOSTLY_MOVING = 0.95  # of all other frames: slides, scrolled screens and pauses are ordinary
 AROUND_SECONDS = 0.34  # looked at before and after a stop
 REPEATED_SECONDS = 1.0
-REPEATED = 0.45  # levels of mean difference between a second and its repetition
+REPEATED_MOVING = 0.6  # levels: a piece without motion is like every other
+REPEATED, REPEATED_SHARE = 1.3, 0.5  # most levels between a second and its repetition; of its change frame by frame
 ENCODER_NAMES = 16  # of a stream's messages that are kept
 MAX_MESSAGE_BYTES = 4096
 X264_UUID = bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef")  # x264 says once, in its first packet, how it was set
@@ -64,12 +66,14 @@ def _frozen(change_N: NDArray[Any], fps: float) -> list[Indicator]:
     least, around = max(8, round(FROZEN_SECONDS * fps)), max(4, round(AROUND_SECONDS * fps))
     found, start = [], 0
     still = np.append(change_N <= STILL, False)
+    moving_share = 1 - still.sum() / max(1, len(change_N))
     for at, is_still in enumerate(still):
         if is_still:
             continue
         before, after = change_N[max(0, start - around) : start], change_N[at : at + around]
         if at - start >= least and len(before) == len(after) == around:
-            if min(before.min(), after.min()) > 0 and min(np.median(before), np.median(after)) >= MOVING:
+            rest = moving_share * len(change_N) / max(1, len(change_N) - (at - start))
+            if min(np.median(before), np.median(after)) >= MOVING and rest >= MOSTLY_MOVING:
                 span = (start / fps, at / fps)
                 found.append(Indicator("frozen", f"motion stops dead for {span[1] - span[0]:.1f} s and goes on", span))
         start = at + 1
@@ -84,30 +88,31 @@ def _repeated(thumbs: NDArray[np.int16], change_N: NDArray[Any], fps: float) -> 
         return []
     flat = thumbs.reshape(len(thumbs), -1)
     starts = np.arange(0, len(thumbs) - length + 1)
-    moving = np.convolve(change_N, np.ones(length - 1), "valid")[: len(starts)] / (length - 1) >= MOVING
+    motion = np.convolve(change_N, np.ones(length - 1), "valid")[: len(starts)] / (length - 1)
     anchor = flat[:, :: max(1, flat.shape[1] // 96)].astype(np.float32)
     for first in starts[:: max(1, length // 4)]:
-        if not moving[first]:
+        if motion[first] < REPEATED_MOVING:
             continue
-        close = np.abs(anchor[first + length :] - anchor[first]).mean(1) <= 2 * REPEATED
+        limit = min(REPEATED, REPEATED_SHARE * float(motion[first]))
+        close = np.abs(anchor[first + length :] - anchor[first]).mean(1) <= 2 * limit
         for later in np.flatnonzero(close) + first + length:
             if later + length > len(thumbs):
                 break
             apart = np.abs(flat[first : first + length] - flat[later : later + length]).mean(1)
-            if apart.max() <= REPEATED and not _periodic(flat, int(first), int(later), length):
+            if apart.max() <= limit and not _periodic(flat, int(first), int(later), length, limit):
                 span = (later / fps, (later + length) / fps)
                 words = f"{length / fps:.1f} s are shown again: first at {first / fps:.1f} s"
                 return [Indicator("repeated", words, span)]
     return []
 
 
-def _periodic(flat: NDArray[np.int16], first: int, later: int, length: int) -> bool:
+def _periodic(flat: NDArray[np.int16], first: int, later: int, length: int, limit: float) -> bool:
     """Whether what lies between repeats too: a thing that turns or swings, not a piece that was put in again."""
     gap = later - first
     for period in range(4, gap):
         if gap % period == 0 and period < gap:
             apart = np.abs(flat[first : first + length] - flat[first + period : first + period + length]).mean()
-            if apart <= REPEATED:
+            if apart <= limit:
                 return True
     return False
 

@@ -227,10 +227,14 @@ def _encode(
             if kind != "mp4" and words.kind != "captured":
                 text = label.Label(producer=words.producer, produce_id=f"sorano-{chosen.id:010x}")
                 out.metadata[label.KEY] = label.signed(text, keys.identity()).to_json()
+            early: list[Any] = []  # packets of sound before the first frame, which says how large the video is
             wanted = [video] + ([sound[0]] if sound else [])
             for packet in source.demux(wanted):
                 if packet.stream.type == "audio" and sound:
-                    _pass_sound(packet, sound, out)
+                    if stream is None:
+                        early.append(packet)
+                    else:
+                        _pass_sound(packet, sound, out)
                     continue
                 if packet.stream.type != "video":
                     continue
@@ -240,6 +244,9 @@ def _encode(
                         height, width = frame_HWC.shape[:2]
                         marker = Marker(chosen.payload, height=height, width=width, fps=fps, key=chosen.key)
                         stream = _video_stream(out, kind, height, width, fps, video)
+                        for held in early:
+                            _pass_sound(held, sound, out)
+                        early = []
                     if frame_HWC.shape != (height, width, 3):
                         raise VideoError(
                             f"{found.path} changes its size in frame {count}", "cut it there, mark each part"
@@ -297,7 +304,9 @@ def _sound(source: Any, out: Any, kind: str, notes: list[str]) -> tuple[Any, Any
     return heard, out.add_stream(name, rate=rate), True
 
 
-def _pass_sound(packet: Any, sound: tuple[Any, Any, bool], out: Any) -> None:
+def _pass_sound(packet: Any, sound: tuple[Any, Any, bool] | None, out: Any) -> None:
+    if sound is None:
+        return
     _, stream, again = sound
     if not again:
         if packet.dts is not None:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from sorano.video import Frames
 
 LOOK_SECONDS = 120.0  # of the frames that are looked at for marks, fingerprints and indicators; bytes are all checked
-MOST_PRIVATE_KEYS = 32  # private carriers that are tried on a file whose manifest names none
-MOST_SEARCHED = 4  # of them that are also looked for in cut and scaled pictures; --bundle names the one to look for
+MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
+MOST_SEARCHED = 1  # of them that is also looked for in cut and scaled pictures: that of --bundle, else the newest
 SUFFIXES = (
     ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp",
 )  # fmt: skip  # what is looked for in a folder
@@ -208,7 +208,7 @@ def look(
         for chunk in media.chunks(found, LOOK_SECONDS):
             eyes.add(chunk)
     except VideoError as error:
-        if not eyes.count:
+        if not eyes.count and (credential is None or credential.state not in ("changed", "broken")):
             raise
         notes.append(error.message)
     if found.seconds is not None and found.seconds > LOOK_SECONDS + 1:
