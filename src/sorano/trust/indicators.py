@@ -108,6 +108,8 @@ def _repeated(thumbs: NDArray[np.int16], change_N: NDArray[Any], fps: float) -> 
 
 def _periodic(flat: NDArray[np.int16], first: int, later: int, length: int, limit: float) -> bool:
     """Whether what lies between repeats too: a thing that turns or swings, not a piece that was put in again."""
+    import numpy as np
+
     gap = later - first
     for period in range(4, gap):
         if gap % period == 0 and period < gap:
