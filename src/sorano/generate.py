@@ -546,7 +546,7 @@ def write_signed(video: Video, target: Path, *, overwrite: bool, as_sheet: bool 
             seen = read_image(temporary)[None]
         else:
             seen = confirm(temporary, frames_THWC, video.record, target)
-        report = release.confirm(temporary, chosen, signer, [seen], video.fps, is_image=as_sheet)
+        report = release.confirm(temporary, chosen, signer, [seen], video.fps)
         reports.append(replace(report, path=str(target)))
 
     if as_sheet:

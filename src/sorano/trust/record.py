@@ -128,7 +128,7 @@ def _mark_image(
         prints = fingerprint.take(frame[None], 1.0)
         manifests.append(_finished(temporary, found, words, chosen, prints, signer))
         seen = read_image(temporary)[None]
-        reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0, is_image=True))
+        reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0))
 
     write_image(target, frame, overwrite=overwrite, finish=finish)
     release.remember(chosen, manifests[0])
@@ -164,8 +164,7 @@ def _mark_video(
     overwrite: bool,
     notes: list[str],
 ) -> Report:
-    from sorano.trust.verify import Look, judge, seen_mark
-    from sorano.trust.watermark import detect
+    from sorano.trust.verify import Look, judge
     from sorano.video import whole_or_nothing
 
     kind = {".mkv": "matroska", ".webm": "webm"}.get(target.suffix.lower(), "mp4")
@@ -185,9 +184,8 @@ def _mark_video(
             notes.append(
                 f"{target.suffix} has no place for a C2PA signature: it is marked, not signed; use .mp4 for both"
             )
-            seen = detect(media.chunks(back, CONFIRM_SECONDS), fps=fps, key=chosen.key, thorough=False)
-            found_labels = tuple(label.read(temporary))
-            report = judge(Look(str(target), labels=found_labels, mark=seen_mark(seen, chosen.carrier)))
+            seen = release.read_mark(chosen, media.chunks(back, CONFIRM_SECONDS), fps)
+            report = judge(Look(str(target), labels=tuple(label.read(temporary)), mark=seen))
         if report.mark_id is None or not any(
             one.about == "mark" and "not read" not in one.found for one in report.evidence
         ):

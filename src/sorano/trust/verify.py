@@ -318,13 +318,14 @@ def _stored(mark: SeenMark, folders: Sequence[Path], anchors: str, eyes: Eyes) -
 
 def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[Any, tuple[Region, ...]]:
     """The tamper map and its regions."""
+    import importlib.util
+
     from sorano.trust import media
 
-    try:
-        from sorano.trust.tamper import tamper_map
-    except ImportError:
+    if importlib.util.find_spec("sorano.trust.tamper") is None:
         return None, ()
-    shown = tamper_map(media.chunks(found, LOOK_SECONDS), detection, key)
+    tamper: Any = importlib.import_module("sorano.trust.tamper")
+    shown = tamper.tamper_map(media.chunks(found, LOOK_SECONDS), detection, key)
     return shown, tuple(Region(*region) if isinstance(region, tuple) else _region(region) for region in shown.regions)
 
 
@@ -530,7 +531,7 @@ def _of_stored(one: Stored, mark: SeenMark | None) -> Evidence:
     if one.credential.state != "trusted":
         return Evidence(
             "manifest store",
-            f"the mark's id leads to a manifest by {who}, whose root is not trusted here or whose certificate has ended",
+            f"the mark's id leads to a manifest by {who}, who is not trusted here or whose certificate has ended",
             "the picture looks like the one that was signed",
             "who signed it",
             "if you know them, ask for their root in person and run: sorano trust add root.pem",
