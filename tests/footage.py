@@ -1,4 +1,4 @@
-"""Footage that the tests of the marks make: moving textures with the spectrum of photographs, edges, noise, rendered worlds.
+"""Footage that the tests of the marks make: textures with the spectrum of photographs, edges, noise, rendered worlds.
 
 Every clip is a pure function of its name, size, length and seed, `frames_THWC` uint8 RGB.
 """

@@ -2,10 +2,10 @@
 
 The reader keeps up to 64 frames, thinned evenly over the clip, as luma with a short side of 540. It assumes first that
 nothing was cut; failing that it searches chip sizes, half-chip shifts and the eight orientations of the grid by
-correlation with the sync chips, and refines the best. Frames are not simply averaged: a coder keeps the mark in its key
-frames and loses it as things move, while its errors repeat from frame to frame. So the frames are combined with the
-weights that make the sync chips clearest against what all frames share (minimum variance, Capon 1969), which is worth up
-to 10 dB at CRF 30.
+correlation with the sync chips, and refines the best. Frames are not simply averaged: a coder keeps the mark in its
+key frames and loses it as things move, while its errors repeat from frame to frame. So the frames are combined with the
+weights that make the sync chips clearest against what all frames share (minimum variance, Capon 1969), which is worth
+up to 10 dB at CRF 30.
 
 Covered: crops to half, any size, mirror images and quarter turns, turns by a few degrees, dropped and repeated frames.
 Not covered: strong perspective, picture in picture (the crop around it is), frames below 100 pixels.
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from sorano.trust.carrier import NUM_CHIPS, Carrier, chip_size, folded, whitened
 
 Array = NDArray[Any]
-Floats = NDArray[np.float32]
 
 SHORT = 540  # pixels along the short side of a kept frame
 MOST_FRAMES = 64  # kept at once; then every other one goes
@@ -72,7 +71,7 @@ class Kept:
         self.stride = 1
         self.seen = 0
         self.size = (0, 0)  # height and width as they came
-        self._white: dict[int, list[Floats]] = {}
+        self._white: dict[int, list[Array]] = {}
 
     def wants_next(self) -> bool:
         """Whether the next frame is one of those that are kept."""
@@ -90,7 +89,7 @@ class Kept:
                 self.stride *= 2
         self.seen += 1
 
-    def white(self, level: int) -> list[Floats]:
+    def white(self, level: int) -> list[Array]:
         """The whitened frames at half the size, `level` times."""
         if level not in self._white:
             self._white[level] = [whitened(at_level(frame, level)) for frame in self.frames]
@@ -106,10 +105,11 @@ def small_luma(frame: Array) -> NDArray[np.uint8]:
     if scale == 1:
         return np.asarray(luma, np.uint8)
     size = (max(1, round(luma.shape[1] * scale)), max(1, round(luma.shape[0] * scale)))
-    return cv2.resize(luma, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(luma, size, interpolation=how), np.uint8)
 
 
-def at_level(frame: Array, level: int) -> Floats:
+def at_level(frame: Array, level: int) -> Array:
     """A kept frame at half the size, `level` times, float32."""
     import cv2
 
@@ -126,7 +126,7 @@ def level_of(chip: float) -> int:
 # Sampling and correlating.
 
 
-def sampled(white_YX: Floats, grid: Grid, level: int) -> Floats:
+def sampled(white_YX: Array, grid: Grid, level: int) -> Array:
     """The picture at half-chip spacing on the grid, [2 rows, 2 columns]: as many as the frame holds."""
     import cv2
 
@@ -142,10 +142,12 @@ def sampled(white_YX: Floats, grid: Grid, level: int) -> Floats:
     return cv2.warpAffine(white_YX, half.astype(np.float32), (2 * columns, 2 * rows), flags=flags)
 
 
-def chips_of(samples_YX: Floats) -> Floats:
+def chips_of(samples_YX: Array) -> Array:
     """The mean of each chip's four samples."""
+    import cv2
+
     rows, columns = samples_YX.shape
-    return samples_YX.reshape(rows // 2, 2, columns // 2, 2).mean((1, 3))
+    return cv2.resize(samples_YX, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
 
 
 @lru_cache(maxsize=4)
@@ -155,7 +157,7 @@ def _templates(carrier: Carrier) -> Array:
     return np.stack([spectra[turn] + 1j * spectra[turn + 4] for turn in range(4)]).astype(np.complex64)
 
 
-def correlated(tiles: Floats, carrier: Carrier) -> Floats:
+def correlated(tiles: Array, carrier: Carrier) -> Array:
     """Sync scores of tiles [B, 64, 64] at every orientation and shift, [B, 8, 64, 64], in deviations of chance."""
     spectra = np.fft.fft2(tiles)[:, None]
     pairs = np.fft.ifft2(spectra * _templates(carrier))
@@ -174,9 +176,7 @@ def plain_grid(chip: float, height: int, width: int) -> Grid:
     return Grid(np.array([[chip, 0, x], [0, chip, y]]))
 
 
-def best_in(
-    picture: Floats, grid: Grid, level: int, carrier: Carrier, turns: tuple[int, ...] = tuple(range(8))
-) -> Grid:
+def best_in(picture: Array, grid: Grid, level: int, carrier: Carrier, turns: tuple[int, ...] = tuple(range(8))) -> Grid:
     """The grid with the best of the four half-chip shifts, the best orientation and tile shift."""
     samples = sampled(picture, grid, level)
     phases = []
@@ -191,7 +191,7 @@ def best_in(
     return Grid(matrix, turns[turn], (int(y), int(x)), float(scores[phase, turn, y, x]))
 
 
-def refined(picture: Floats, grid: Grid, level: int, carrier: Carrier, target: Floats | None = None) -> Grid:
+def refined(picture: Array, grid: Grid, level: int, carrier: Carrier, target: Array | None = None) -> Grid:
     """Climbs to the best stretch, turn, shear and shift near a grid; its tile shift and orientation stay.
 
     `target` is the tile to match, the sync tile when left out.
@@ -239,19 +239,21 @@ def _moves(matrix: Array, step: float, reach: float, middle: Array) -> Iterator[
 # What a search looks at.
 
 
-def usual_grids(kept: Kept) -> list[Grid]:
-    """The grid of a clip that was not cut, for the size that it has and the small sizes that it may have had."""
-    height, width = kept.frames[0].shape
-    short = min(kept.size)
-    return [
-        Grid(np.array([[c, 0, c / 2 - 0.5], [0, c, c / 2 - 0.5]])) for c in [chip_size(short, short) * SHORT / short]
-    ]
+def usual_grid(kept: Kept) -> Grid:
+    """The grid of a clip that was not cut."""
+    chip = chip_size(*kept.size) * SHORT / min(kept.size)
+    return Grid(np.array([[chip, 0, chip / 2 - 0.5], [0, chip, chip / 2 - 0.5]]))
 
 
-def pictures(kept: Kept, level: int) -> list[Floats]:
+def near_chips(chip: float) -> Array:
+    """Chip sizes around one, in case a few rows were lost."""
+    return np.asarray(chip * np.exp(np.arange(-5, 6) * STEP))
+
+
+def pictures(kept: Kept, level: int) -> list[Array]:
     """What a search looks at: the mean of the frames, and the first one, which coders treat best."""
     white = kept.white(level)
-    return [white[0]] if len(white) == 1 else [np.mean(white, 0, dtype=np.float32), white[0]]
+    return [white[0]] if len(white) == 1 else [np.asarray(sum(white)) / len(white), white[0]]
 
 
 def all_chips() -> Array:
@@ -259,22 +261,30 @@ def all_chips() -> Array:
     return SMALLEST * np.exp(np.arange(0, np.log(LARGEST / SMALLEST), STEP))
 
 
-def search(kept: Kept, carrier: Carrier, most: int = 8, angles: tuple[float, ...] = (0.0,)) -> list[tuple[Grid, int]]:
-    """The best grids over all chip sizes (and angles, in degrees), refined; each with its level."""
+def search(
+    kept: Kept, carrier: Carrier, chips: Array, angles: tuple[float, ...] = (0.0,), most: int = 8
+) -> Iterator[tuple[Grid, int]]:
+    """The best grids over some chip sizes and angles (degrees), the best first, refined; each with its level."""
     height, width = kept.frames[0].shape
     found: list[tuple[Grid, int, int]] = []
-    seen = [pictures(kept, level) for level in range(LEVELS)]
-    for chip in all_chips():
+    seen = {level: pictures(kept, level) for level in {level_of(chip) for chip in chips}}
+    for chip in chips:
         level = level_of(chip)
         for angle in angles:
             grid = _rotated(plain_grid(float(chip), height, width), angle, height, width)
             for number, picture in enumerate(seen[level]):
                 found.append((best_in(picture, grid, level, carrier), level, number))
     found.sort(key=lambda item: -item[0].score)
-    good = []
-    for grid, level, number in found[:most]:
-        good.append((refined(seen[level][number], grid, level, carrier), level))
-    return good
+    good: list[tuple[Grid, int, int]] = []
+    for grid, level, number in found:
+        if len(good) < most and not any(n == number and _alike(grid, other) for other, _, n in good):
+            good.append((grid, level, number))
+            yield refined(seen[level][number], grid, level, carrier), level
+
+
+def _alike(a: Grid, b: Grid) -> bool:
+    """Whether two grids are neighbours in the search, of which refining makes one."""
+    return a.turn == b.turn and abs(np.log(a.chip / b.chip)) < 3 * STEP
 
 
 def _rotated(grid: Grid, degrees: float, height: int, width: int) -> Grid:
@@ -291,27 +301,27 @@ def _rotated(grid: Grid, degrees: float, height: int, width: int) -> Grid:
 # Combining frames.
 
 
-def tiles_of(kept: Kept, grid: Grid, level: int) -> Floats:
+def tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
     """Each kept frame folded on the grid, as the key draws it: [T, 64, 64]."""
     tiles = [folded(chips_of(sampled(white, grid, level))) for white in kept.white(level)]
     return np.asarray(aligned(np.stack(tiles), grid), np.float32)
 
 
-def weights(tiles_T: Floats, pattern: Floats) -> Array:
+def weights(tiles_T: Array, pattern: Array) -> Array:
     """Weights of frames [T] that make a known pattern clearest against what the frames share (minimum variance)."""
-    flat = tiles_T.reshape(len(tiles_T), -1).astype(np.float64)
-    response = flat @ pattern.ravel().astype(np.float64) / (pattern != 0).sum()
-    shared = flat @ flat.T / flat.shape[1]
+    flat = tiles_T.reshape(len(tiles_T), -1)
+    response = (flat @ pattern.ravel()).astype(np.float64) / (pattern != 0).sum()
+    shared = (flat @ flat.T).astype(np.float64) / flat.shape[1]
     load = LOADING * np.trace(shared) / len(flat) + 1e-12
     return np.asarray(np.linalg.solve(shared + load * np.eye(len(flat)), response))
 
 
-def combined(tiles_T: Floats, weight_T: Array) -> Floats:
+def combined(tiles_T: Array, weight_T: Array) -> Array:
     """The weighted sum of frames, [64, 64]."""
     return np.asarray(np.tensordot(weight_T, tiles_T, 1), np.float32)
 
 
-def score_of(tile_YX: Floats, pattern: Floats) -> float:
+def score_of(tile_YX: Array, pattern: Array) -> float:
     """How clearly a tile shows a known pattern, in deviations of chance."""
     flat = tile_YX.ravel()
     used = pattern.ravel() != 0
