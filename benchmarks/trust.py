@@ -2,8 +2,8 @@
 
     python benchmarks/trust.py [--runs 5]
 
-Prints a table and one JSON line. The bar is 15 % of a generation with the embedded model, warm; the machine may be busy,
-so shares within one run count, not seconds.
+Prints a table and one JSON line. The bar is 15 % of a generation with the embedded model, warm. Machines are shared, so
+shares within one run count, not seconds.
 """
 
 import argparse

@@ -106,7 +106,6 @@ def test_a_leaf_near_its_end_is_replaced_before_it_signs(home, monkeypatch):
     monkeypatch.setattr(keys, "RENEW_DAYS", 365 * keys.LEAF_YEARS + 1)
     second = keys.identity()
     assert second.chain_pem != first.chain_pem
-    monkeypatch.undo()
 
 
 def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(tmp_path, monkeypatch):

@@ -136,7 +136,7 @@ def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> SeenMark | 
     if not kept.frames:
         return None
     source = carrier(chosen.key)
-    grid = reader.usual_grids(few)[0]
+    grid = reader.usual_grid(few)
     tiles = reader.tiles_of(few, grid, reader.level_of(grid.chip))
     tile = reader.combined(tiles, reader.weights(tiles, source.sync_tile()))
     word = watermark.CODE.encode(chosen.payload.bits())
