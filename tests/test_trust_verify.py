@@ -110,6 +110,23 @@ def test_a_copy_that_lost_its_manifest_finds_it_by_its_mark(home, clips, tmp_pat
     assert report.verdict is Verdict.VERIFIED and "a copy of what" in report.summary
 
 
+def test_cuts_mirrors_and_slower_copies_match_the_fingerprint_and_other_clips_do_not():
+    clips = {kind: footage.clip(kind, 270, 480, 48, 1) for kind in ("landscape", "street", "speaker", "leaves")}
+    stored = {kind: fingerprint.from_bytes(fingerprint.take(frames, 24).to_bytes()) for kind, frames in clips.items()}
+
+    def same(kind, frames, fps=24):
+        taker = fingerprint.Taker(fps)
+        taker.add(frames)
+        return fingerprint.match(stored[kind], taker.seen()).same
+
+    for kind, frames in clips.items():
+        plain = coded(frames, 33)
+        assert same(kind, plain) and same(kind, plain[:, :, ::-1]) and same(kind, plain[::2], 12), kind
+        assert same(kind, plain[10:40]) and same(kind, (plain * 0.7).astype(np.uint8)), kind
+        assert same(kind, plain[:, 27:243, 48:432]), kind  # 0.8 of it
+        assert not any(same(other, plain) for other in clips if other != kind), kind
+
+
 def test_an_id_that_was_copied_onto_other_content_is_not_verified(home, clips, tmp_path):
     from sorano.trust import watermark
 

@@ -109,6 +109,8 @@ def read_video(path: str | Path) -> Clip:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video in it")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise VideoError(f"{path} has video in a code that is not known here")
             pixels = max(1, stream.codec_context.width * stream.codec_context.height)
             most = min(MAX_VIDEO_FRAMES, MAX_VIDEO_PIXELS // pixels)
             frames: list[Frames] = []

@@ -4,8 +4,8 @@ A mark's id can be copied onto other pictures; a manifest that is found by the i
 manifest carries 24 x 24 grey thumbnails of the clip, at most 32 of them, and every second on screen must look like one
 of them, in their order: a fitted gain and offset allow for brightness and contrast, a search over windows for crops.
 
-Covered: re-encoding, resizing, mirroring, cropping to half (where the cut falls near the grid), trimming, other frame
-rates. Not covered: changes smaller than a cell of the grid (a word, a face far away; the tamper map is for those),
+Covered: re-encoding, resizing, mirroring, cropping to 0.8 (to half where the picture is plain), trimming, other
+frame rates. Not covered: changes smaller than a cell of the grid (a word, a face far away; the tamper map is for those),
 rotation, letterboxes, picture in picture, and clips of hours, of which only a moment every few minutes is remembered.
 It is no secret: it shows the clip in 24 x 24 pixels.
 """
@@ -16,6 +16,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +37,11 @@ MOST_SEEN = 4096  # frames on screen that are compared; of a longer clip every s
 VERSION = 1
 MAX_BYTES = 200_000
 CROPS = tuple(side / GRID for side in range(GRID, 12, -1))  # sides of the windows that are tried
+MOST_REFINED = 2  # windows that are looked at closely
+COARSE = 12  # a side of the grid in which cut pictures are compared
 BLOCKS = 4  # a side of the grid in which the worst place is looked for
 SAME = 0.65  # likeness of the worst block and above: the same picture (docs/LOG.md: others stay below 0.58)
+SAME_CUT = 0.72  # the same for cut pictures, which are compared in a coarser grid (others: 0.65 and below)
 ORDER_SLACK_SECONDS = 0.25
 CHECKED_SECONDS = 1.0  # of the screen that one stored thumbnail must answer for
 
@@ -157,8 +161,11 @@ def match(stored: Fingerprint, seen: Fingerprint) -> Match:
     return best
 
 
-def _match_window(stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool, row: int, column: int) -> Match:
+def _match_window(
+    stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool, row: float, column: float
+) -> Match:
     a_NYX, b_MYX = _aligned(stored, seen, crop, flipped, row, column)
+    enough = SAME if crop == 1 else SAME_CUT
     like_NM = likeness(a_NYX, b_MYX)
     gaps = np.diff(stored.seconds_N)
     span = max(CHECKED_SECONDS, 2 * float(gaps.max()) if len(gaps) else CHECKED_SECONDS)
@@ -176,16 +183,16 @@ def _match_window(stored: Fingerprint, seen: Fingerprint, crop: float, flipped: 
             worst, where = score, float(start)
     reached = 0
     for start, _, scores in order:  # forward only: a second that is shown again does not count
-        ahead = np.flatnonzero(scores[reached:] >= SAME)
+        ahead = np.flatnonzero(scores[reached:] >= enough)
         if not len(ahead):
             back = float(scores[reached:].max())
             if back < worst:
                 worst, where = back, float(start)
             break
         reached += int(ahead[0])
-    if worst >= SAME and not _in_order(a_NYX, like_NM, seen.seconds_N):
+    if worst >= enough and not _in_order(a_NYX, like_NM, seen.seconds_N):
         worst, where = 0.0, 0.0
-    return Match(worst >= SAME, worst, where, crop)
+    return Match(worst >= enough, worst, where, crop)
 
 
 def _in_order(a_NYX: Array, like_NM: NDArray[np.float32], seconds_M: NDArray[np.float32]) -> bool:
@@ -224,7 +231,7 @@ def likeness(a_NYX: Array, b_MYX: Array) -> NDArray[np.float32]:
     return out
 
 
-def _windows(stored: Fingerprint, seen: Fingerprint) -> Iterator[tuple[float, bool, int, int]]:
+def _windows(stored: Fingerprint, seen: Fingerprint) -> Iterator[tuple[float, bool, float, float]]:
     """Windows of the stored picture to try: whole, mirrored, then the best place of each crop, the likeliest first."""
     yield 1.0, False, 0, 0
     yield 1.0, True, 0, 0
@@ -245,18 +252,56 @@ def _windows(stored: Fingerprint, seen: Fingerprint) -> Iterator[tuple[float, bo
             score_ij = score.max(0).mean(0)
             place = int(score_ij.argmax())
             tried.append((float(score_ij.max()), crop, flipped, *divmod(place, score_ij.shape[1])))
-    for _, crop, flipped, row, column in sorted(tried, reverse=True)[:6]:
-        yield crop, flipped, row, column
+    for _, crop, flipped, row, column in sorted(tried, reverse=True)[:MOST_REFINED]:
+        yield _refined(stored, seen.thumbs_NYX[picked], crop, flipped, row, column)
+
+
+def _refined(
+    stored: Fingerprint, shown_MYX: Array, crop: float, flipped: bool, row: float, column: float
+) -> tuple[float, bool, float, float]:
+    """The window nearby, to a quarter of a cell, in which stored and shown pictures are most alike."""
+    b = _sampled(shown_MYX[:, :, ::-1] if flipped else shown_MYX, 0, 0, GRID)
+    b = b - b.mean((1, 2), keepdims=True)
+    b /= np.sqrt((b * b).sum((1, 2), keepdims=True)) + 1e-3
+    best = (-1.0, crop, row, column)
+    for size in crop * GRID + np.arange(-0.75, 0.76, 0.25):
+        for top in row + np.arange(-0.75, 0.76, 0.25):
+            for left in column + np.arange(-0.75, 0.76, 0.25):
+                if top < 0 or left < 0 or max(top, left) + size > GRID:
+                    continue
+                a = _sampled(stored.thumbs_NYX, top, left, size)
+                a = a - a.mean((1, 2), keepdims=True)
+                a /= np.sqrt((a * a).sum((1, 2), keepdims=True)) + 1e-3
+                score = float((a.reshape(len(a), -1) @ b.reshape(len(b), -1).T).max(0).mean())
+                if score > best[0]:
+                    best = (score, float(size) / GRID, float(top), float(left))
+    return best[1], flipped, best[2], best[3]
 
 
 def _aligned(
-    stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool, row: int, column: int
+    stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool, row: float, column: float
 ) -> tuple[Array, Array]:
+    """What both show of the window: as they are where it is the whole picture, else in a coarser grid."""
     shown = seen.thumbs_NYX[:, :, ::-1] if flipped else seen.thumbs_NYX
-    side = round(GRID * crop)
-    if side == GRID:
+    if crop == 1:
         return stored.thumbs_NYX, shown
-    return stored.thumbs_NYX[:, row : row + side, column : column + side], _resized(shown, side)
+    return _sampled(stored.thumbs_NYX, row, column, GRID * crop), _sampled(shown, 0, 0, GRID)
+
+
+def _sampled(thumbs_NYX: Array, top: float, left: float, size: float) -> NDArray[np.float32]:
+    """Means of a window, at fractions of a cell, in a coarser grid [N, 12, 12]."""
+    rows, columns = _cover(round(top, 2), round(size, 2)), _cover(round(left, 2), round(size, 2))
+    return np.asarray(np.einsum("yr,nrc,xc->nyx", rows, thumbs_NYX.astype(np.float32), columns, optimize=True))
+
+
+@lru_cache(maxsize=4096)
+def _cover(start: float, size: float) -> NDArray[np.float32]:
+    """[12, 24]: how much of each cell each part of a window covers."""
+    edges = start + np.linspace(0, size, COARSE + 1)
+    cells = np.arange(GRID)
+    overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
+    weights = np.clip(overlap, 0, None)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
 def _resized(thumbs_NYX: Array, side: int) -> NDArray[np.float32]:

@@ -126,7 +126,8 @@ def of_stream(path: Path) -> list[Indicator]:
     found: list[float] = []
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video or container.streams.video[0].codec_context.name != "h264":
+            codec = container.streams.video[0].codec_context if container.streams.video else None
+            if codec is None or codec.name != "h264":
                 return []
             for count, packet in enumerate(container.demux(container.streams.video[0])):
                 if packet.size and X264_UUID in bytes(packet)[:MAX_MESSAGE_BYTES]:

@@ -133,6 +133,8 @@ def _probe_video(path: Path, container: containers.Container) -> Media:
                 raise VideoError(f"{path} has {what}")
             stream = opened.streams.video[0]
             codec = stream.codec_context
+            if codec is None:
+                raise VideoError(f"{path} has video in a code that is not known here")
             width, height = codec.width, codec.height
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             seconds = float(opened.duration / av.time_base) if opened.duration else None
