@@ -27,6 +27,8 @@ def clean_environment(monkeypatch, tmp_path_factory):
     for name in [name for name in os.environ if name.startswith("SORANO_") and name != "SORANO_FULL"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SORANO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path_factory.getbasetemp() / "config"))  # keys, made once for all
+    monkeypatch.setenv("SORANO_STORE", str(tmp_path_factory.getbasetemp() / "store"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
 

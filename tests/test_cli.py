@@ -41,7 +41,7 @@ def flags_of(command):
 
 def test_the_flags_are_the_fields_of_the_request():
     fields = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Request)} - {"--prompt"}
-    assert flags_of("generate") == fields | {"--json", "--quiet", "--verbose"}
+    assert flags_of("generate") == fields | {"--no-visible-label", "--json", "--quiet", "--verbose"}
 
 
 def test_every_flag_says_what_it_does():

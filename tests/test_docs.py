@@ -5,13 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
 import sorano
+from sorano import cli
 from sorano.request import Request
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "sorano"
-DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/how-it-works.md", "docs/LOG.md"]
+DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/how-it-works.md"]
+DOCUMENTS += ["docs/trust.md", "docs/LOG.md"]
 MODEL_CARD = "MODEL_CARD.md"
 
 
@@ -67,6 +70,11 @@ def test_every_flag_and_every_word_is_documented():
     text = "\n".join(document.read_text(encoding="utf-8") for document in written())
     flags = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(Request) if field.name != "prompt"]
     assert not [flag for flag in [*flags, "--json", "--quiet", "--verbose"] if flag not in text]
+    commands = typer.main.get_command(cli.app).commands
+    trust = [commands[name] for name in ("verify", "mark", "label")]
+    trust += [command for name in ("keys", "trust") for command in commands[name].commands.values()]
+    flags = {flag for command in trust for option in command.params for flag in option.opts if flag.startswith("--")}
+    assert not sorted(flag for flag in flags if flag not in text)
     names = [name for name in sorano.__all__ if not name.endswith("Error") or name == "SoranoError"]
     assert not [name for name in names if name not in text]
 

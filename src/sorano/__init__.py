@@ -16,10 +16,12 @@ from sorano.errors import (
     PolicyError,
     RequestError,
     SoranoError,
+    TrustError,
     VideoError,
 )
 from sorano.generate import Listener, Model, Video, generate, load
 from sorano.request import Request
+from sorano.trust.verify import Report, Verdict, verify
 from sorano.video import read_metadata
 
 __all__ = [
@@ -29,12 +31,16 @@ __all__ = [
     "Model",
     "NumericsError",
     "PolicyError",
+    "Report",
     "Request",
     "RequestError",
     "SoranoError",
+    "TrustError",
+    "Verdict",
     "Video",
     "VideoError",
     "generate",
     "load",
     "read_metadata",
+    "verify",
 ]

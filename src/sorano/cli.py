@@ -26,6 +26,7 @@ from sorano.models.runtime import keep_freed_memory
 from sorano.plan.cli import app as plan_app
 from sorano.presets import DEFAULT_PRESET, PRESETS, write_card
 from sorano.request import Request
+from sorano.trust.cli import mount as mount_trust
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -179,6 +180,25 @@ def generate(
         bool,
         typer.Option("--private", help="Keep the prompt and the image's name out of the file.", rich_help_panel=FILE),
     ] = False,
+    audience: Annotated[
+        str,
+        typer.Option(
+            help="Whose law asks for labels: cn (draws a visible sign too), eu, none. All is marked and signed anyway.",
+            rich_help_panel=FILE,
+        ),
+    ] = "none",
+    visible_label: Annotated[
+        bool | None,
+        typer.Option(
+            "--visible-label/--no-visible-label",
+            help='Draw "AI-generated" on the first seconds. Default: for the audience cn.',
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    producer: Annotated[
+        str,
+        typer.Option(help="Who the label names: a name, or a provider's 27-character code.", rich_help_panel=FILE),
+    ] = "Sorano",
     # what is said
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the path.", rich_help_panel=TALK)
@@ -218,6 +238,9 @@ def generate(
             upscale=upscale,
             overwrite=overwrite,
             private=private,
+            audience=audience,
+            visible_label=visible_label,
+            producer=producer,
         )
         if request.seed is None:
             request = replace(request, seed=_drawn_seed())
@@ -472,6 +495,9 @@ def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+mount_trust(app, errors_said)
 
 
 def _say(text: str) -> None:

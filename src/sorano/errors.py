@@ -7,6 +7,10 @@
       PolicyError        5  it is refused
       VideoError         1  a video or an image file cannot be read or written
       NumericsError      1  the numbers went wrong on the way (NaN, a black picture)
+      TrustError         1  a key, a label, a credential or a signer is not as it must be
+        TamperedError    6  `Report.require`: it was changed after it was signed or marked
+        SuspiciousError  7  `Report.require`: nothing says where it is from, and something is odd
+        UnverifiedError  8  `Report.require`: nothing trusted says where it is from
 
 The number is the exit code of the command (`EXIT_INTERRUPTED` for Ctrl-C). Library code raises; only `cli.py`
 prints and exits.
@@ -65,3 +69,25 @@ class VideoError(SoranoError):
 
 class NumericsError(SoranoError):
     """The run produced NaN, infinity or an empty picture; the message names the step."""
+
+
+class TrustError(SoranoError):
+    """A key, a label, a credential or a signer is not as it must be."""
+
+
+class TamperedError(TrustError):
+    """A file was changed after it was signed or marked."""
+
+    exit_code = 6
+
+
+class SuspiciousError(TrustError):
+    """Nothing says where a file is from, and something in it is odd."""
+
+    exit_code = 7
+
+
+class UnverifiedError(TrustError):
+    """Nothing that is trusted here says where a file is from."""
+
+    exit_code = 8

@@ -1,9 +1,11 @@
 """The main path: a sentence becomes a file.
 
-    request -> plan -> load -> text -> latent state -> denoise -> decode -> upscale -> file -> confirm
+    request -> plan -> load -> text -> latent state -> denoise -> decode -> upscale
+            -> mark -> file -> label -> sign -> confirm
 
-`generate` is that line, in that order; each step is one call. Everything that a user can ask for is data on it.
-Importing this module is cheap: torch comes in with the first request.
+`generate` is that line, in that order; each step is one call. Everything that a user can ask for is data on it. A file
+appears only when it was read back: its frames, its record, its signature. Importing this module is cheap: torch comes
+in with the first request.
 """
 
 from __future__ import annotations
@@ -31,7 +33,16 @@ from sorano.plan import (
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
 from sorano.shapes import LatentShape, VideoShape, latent_frames
-from sorano.video import check_target, contact_sheet, read_video, resize, write_image, write_video, writing
+from sorano.video import (
+    IMAGE_SUFFIXES,
+    check_target,
+    contact_sheet,
+    read_image,
+    read_video,
+    resize,
+    write_image,
+    writing,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,13 +51,17 @@ if TYPE_CHECKING:
     from sorano.models.checkpoint import Bundle, Change
     from sorano.models.lora import Lora
     from sorano.models.text_encoder import TextTokens
+    from sorano.trust.credentials import Ingredient
+    from sorano.trust.fingerprint import Fingerprint
+    from sorano.trust.keys import Identity
+    from sorano.trust.release import Mark
+    from sorano.trust.verify import Report
     from sorano.video import Frames
 
 BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
 MOST_LATENTS = 2**31  # at once: the whole clip
 MOST_TEXTS = 64  # kept encoded with a loaded model
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class Listener:
@@ -78,7 +93,11 @@ class Model:
 
 @dataclass
 class Video:
-    """A finished video: its frames, the request that made it with nothing left open, and the record of the run."""
+    """A finished video: its frames, the request that made it with nothing left open, and the record of the run.
+
+    `frames_THWC` are as the model made them; what `save` writes is marked, labelled and signed, and `report` is what
+    reading it back found.
+    """
 
     frames_THWC: Frames
     fps: float
@@ -86,24 +105,36 @@ class Video:
     record: dict[str, Any]
     path: Path | None = None
     sheet: Path | None = None
+    report: Report | None = None
+    mark_id: int | None = None  # follows from the latent; without one, from the frames
+
+    @property
+    def num_frames(self) -> int:
+        """Of the whole video, also while it is still being decoded."""
+        return len(self.frames_THWC) or round((self.request.seconds or 0) * self.fps)
 
     def save(self, path: str | Path | None = None, *, overwrite: bool | None = None) -> Path:
-        """Writes the MP4, reads it back, and returns its path; without a path, one named after the prompt.
+        """Writes the MP4, marked, labelled and signed, reads it back, and returns its path; without a path, one named
+        after the prompt.
 
-        Raises RequestError where the file exists and `overwrite` is not set, VideoError where it cannot be written.
+        Raises RequestError where the file exists and `overwrite` is not set, VideoError where it cannot be written,
+        TrustError where it cannot be signed.
         """
         target = Path(path) if path is not None else default_path(self.request)
-        overwrite = self.request.overwrite if overwrite is None else overwrite
-        title = title_of(self.request)
-        write_video(target, self.frames_THWC, self.fps, metadata=self.record, title=title, overwrite=overwrite)
-        self.path = confirm(target, self.frames_THWC, self.record)
+        check_target(target, overwrite=self._overwrite(overwrite))
+        self.report = write_signed(self, [self.frames_THWC], target, overwrite=self._overwrite(overwrite))
+        self.path = target
         return target
 
     def save_sheet(self, path: str | Path, *, overwrite: bool | None = None) -> Path:
-        """Writes a picture of evenly spaced frames and returns its path."""
-        overwrite = self.request.overwrite if overwrite is None else overwrite
-        self.sheet = write_image(path, contact_sheet(self.frames_THWC), overwrite=overwrite)
+        """Writes a picture of evenly spaced frames, marked, labelled and signed, and returns its path."""
+        check_target(Path(path), overwrite=self._overwrite(overwrite), suffixes=IMAGE_SUFFIXES)
+        write_signed_sheet(self, Path(path), overwrite=self._overwrite(overwrite))
+        self.sheet = Path(path)
         return self.sheet
+
+    def _overwrite(self, asked: bool | None) -> bool:
+        return self.request.overwrite if asked is None else asked
 
 
 def generate(request: Request | str, *, listener: Listener | None = None, **options: Any) -> Video:
@@ -171,6 +202,10 @@ def check_outputs(request: Request) -> None:
         check_target(Path(request.output), overwrite=request.overwrite)
     if request.sheet is not None:
         check_target(Path(request.sheet), overwrite=request.overwrite, suffixes=IMAGE_SUFFIXES)
+    if request.output is not None or request.sheet is not None:
+        from sorano.trust import keys
+
+        keys.identity()  # what cannot be signed is not begun
 
 
 def choose_machine(device: str) -> Machine:
@@ -464,31 +499,34 @@ def finish(
     listener: Listener,
     peak_bytes: int = 0,
 ) -> Video:
-    """What follows denoising: decode, upscale, record, file. `peak_bytes` is the peak of what came before.
+    """What follows denoising: decode, upscale, mark, encode, sign. `peak_bytes` is the peak of what came before.
 
-    Each chunk is encoded while the next ones are decoded; a failure on either side leaves no file.
+    Each chunk is marked and encoded while the next ones are decoded; a failure on either side leaves no file.
     """
     import numpy as np
 
+    from sorano.trust.release import id_of
+
     request = job.request
-    with ExitStack() as file:
-        writer = None
-        if request.output is not None:
-            writer = file.enter_context(writing(request.output, job.fps, overwrite=request.overwrite))
-        chunks: list[Frames] = []
+    mark_id = id_of(latent_BCTHW.float().cpu().numpy(), job.fps, job.output_size, visible_label(request))
+    video = Video(np.empty((0, 0, 0, 3), np.uint8), job.fps, request, {}, mark_id=mark_id)
+    chunks: list[Frames] = []
+
+    def decoded() -> Iterator[Frames]:
         with out_of_memory_is_said(estimate), peak_memory(model.machine) as memory, clock("decode"):
             for chunk in decode(model, latent_BCTHW, listener):
                 chunks.append(resize(chunk, *job.output_size))
-                if writer is not None:
-                    writer.put(chunks[-1])
-        frames = np.concatenate(chunks)
-        require_picture(frames)
-        record = write_record(job, model, estimate, clock.seconds, max(peak_bytes, memory[0]))
-        if writer is not None:
-            writer.label(record, title_of(request))
-    video = Video(frames, job.fps, request, record)
+                yield chunks[-1]
+        video.frames_THWC = np.concatenate(chunks)
+        require_picture(video.frames_THWC)
+        video.record = write_record(job, model, estimate, clock.seconds, max(peak_bytes, memory[0]))
+
     if request.output is not None:
-        video.path = confirm(Path(request.output), frames, record)
+        video.path = Path(request.output)
+        video.report = write_signed(video, decoded(), video.path, overwrite=request.overwrite)
+    else:
+        for _ in decoded():
+            pass
     if request.sheet is not None:
         video.save_sheet(request.sheet)
     return video
@@ -504,8 +542,117 @@ def require_picture(frames_THWC: Frames) -> None:
         )
 
 
-def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any]) -> Path:
-    """Reads the finished file back and compares it with what was meant. Raises VideoError where they differ."""
+def write_signed(video: Video, chunks: Iterable[Frames], target: Path, *, overwrite: bool) -> Report:
+    """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name.
+
+    What the file says of itself, `video.record`, may be known only when the last chunk has come.
+    """
+    import numpy as np
+
+    from sorano.trust import fingerprint, keys, label, release
+    from sorano.trust.watermark import Marker
+
+    request, signer = video.request, keys.identity()
+    mark_id = release.id_of(video.frames_THWC, video.fps) if video.mark_id is None else video.mark_id
+    chosen = release.Mark("made", mark_id)
+    marked: list[Frames] = []
+    reports: list[Report] = []
+
+    def finish(temporary: Path) -> None:
+        frames_THWC = np.concatenate(marked)
+        prints = fingerprint.take(frames_THWC, video.fps)
+        reports.append(_signed(video, temporary, chosen, prints, signer, target, frames_THWC))
+
+    marker, count = None, 0
+    with writing(target, video.fps, overwrite=overwrite, finish=finish) as writer:
+        for chunk_THWC in chunks:
+            if visible_label(request):
+                shown = label.sign_frames(video.num_frames, video.fps)
+                chunk_THWC = label.draw(chunk_THWC, request.audience, first=count, shown=shown)
+            count += len(chunk_THWC)
+            if marker is None:
+                height, width = chunk_THWC.shape[1:3]
+                marker = Marker(chosen.payload, height=height, width=width, fps=video.fps, key=chosen.key)
+            marked.append(marker(chunk_THWC))
+            writer.put(marked[-1])
+        writer.label(video.record, title_of(request))
+    return reports[0]
+
+
+def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report:
+    """The same for the picture of evenly spaced frames."""
+    from sorano.trust import fingerprint, keys, label, release
+
+    request, signer = video.request, keys.identity()
+    frames_THWC = video.frames_THWC
+    if visible_label(request):
+        frames_THWC = label.draw(frames_THWC, request.audience)
+    frames_THWC, chosen = release.mark(contact_sheet(frames_THWC)[None], video.fps, is_image=True)
+    prints = fingerprint.take(frames_THWC, video.fps)
+    reports: list[Report] = []
+
+    def finish(temporary: Path) -> None:
+        reports.append(_signed(video, temporary, chosen, prints, signer, target, None))
+
+    write_image(target, frames_THWC[0], overwrite=overwrite, finish=finish)
+    return reports[0]
+
+
+def _signed(
+    video: Video, temporary: Path, chosen: Mark, prints: Fingerprint, signer: Identity, target: Path,
+    frames_THWC: Frames | None,
+) -> Report:  # fmt: skip
+    """Labels, signs and confirms an encoded file under its temporary name; `frames_THWC` are a video's as meant."""
+    from sorano.trust import release
+
+    request = video.request
+    manifest = release.finish(
+        temporary, chosen, prints, signer, kind="made", title=title_of(request) or "video", record=signed_record(video),
+        ingredients=given_files(request), producer=request.producer,
+    )  # fmt: skip
+    if frames_THWC is None:
+        seen = read_image(temporary)[None]
+    else:
+        seen = confirm(temporary, frames_THWC, video.record, target)
+    report = release.confirm(temporary, chosen, signer, [seen], video.fps)
+    release.remember(chosen, manifest)
+    return replace(report, path=str(target))
+
+
+def visible_label(request: Request) -> bool:
+    """Whether the sign "AI-generated" is drawn on the first seconds: as asked, else for the audience cn."""
+    return request.audience == "cn" if request.visible_label is None else request.visible_label
+
+
+def signed_record(video: Video) -> dict[str, Any]:
+    """What the credential says of a run: digests of the request and of the model; the prompt only if it may be told."""
+    from sorano.trust.keys import canonical
+
+    words = video.record["request"]
+    preset = video.record["preset"]
+    return {
+        "request": {"sha256": hashlib.sha256(canonical(words)).hexdigest()},
+        "model": {"name": preset["name"], "sha256": hashlib.sha256(canonical(preset["sha256"])).hexdigest()},
+        **({} if video.request.private else {"prompt": video.request.prompt}),
+    }
+
+
+def given_files(request: Request) -> list[Ingredient]:
+    """The pictures that a video began and ended with, as its credential names them; none of a private request."""
+    from sorano.trust.containers import sniff
+    from sorano.trust.credentials import Ingredient
+
+    if request.private:
+        return []
+    files = [Path(file) for file in (request.image, request.last) if file is not None]
+    return [Ingredient(file, "inputTo", file.name) for file in files if file.exists() and sniff(file).signable]
+
+
+def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any], name: Path | None = None) -> Frames:
+    """Reads the finished file back, compares it with what was meant, and returns its frames.
+
+    Raises VideoError where they differ.
+    """
     clip = read_video(path)
     wanted = tuple(side + side % 2 for side in frames_THWC.shape[1:3])
     problems = []
@@ -518,8 +665,8 @@ def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any]) -> Path:
     if int(clip.frames_THWC.max()) <= BLACK:
         problems.append("black frames")
     if problems:
-        raise VideoError(f"{path} was written, but reading it back gave {'; '.join(problems)}")
-    return path
+        raise VideoError(f"{name or path} was written, but reading it back gave {'; '.join(problems)}")
+    return clip.frames_THWC
 
 
 # What the steps share.

@@ -31,6 +31,7 @@ MAX_SEED = 2**63 - 1
 MAX_UPSCALE = 16
 MIN_OUTPUT_HEIGHT = 256  # pixels; what upscale="auto" reaches, so that a chat shows more than a stamp
 MAX_OUTPUT_SIDE = 4096  # pixels; what players and phones decode
+AUDIENCES = ("none", "cn", "eu")
 DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 
 
@@ -63,6 +64,9 @@ class Request:
     upscale: int | str = "auto"  # "auto": at least 256 pixels high; "none" or 1: as made; 2 to 16: times
     overwrite: bool = False
     private: bool = False  # leave the words and the image's name out of the file
+    audience: str = "none"  # whose law asks for labels: "cn", "eu"; all files are marked and signed anyway
+    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for the audience cn
+    producer: str = "Sorano"  # who the label names as producer: a name, or the 27-character code of a provider in China
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
@@ -87,6 +91,10 @@ class Request:
             if not parse_lora(text)[0].exists():
                 raise RequestError(f"there is no LoRA file {parse_lora(text)[0]}")
         object.__setattr__(self, "upscale", _parse_upscale(self.upscale))
+        if self.audience not in AUDIENCES:
+            raise RequestError(f"unknown audience {self.audience!r}", f"use one of {', '.join(AUDIENCES)}")
+        if not (self.producer.strip() and len(self.producer) <= 200 and self.producer.isprintable()):
+            raise RequestError(f"the producer must be a name of 1 to 200 characters: got {self.producer!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON: what to make and how, without where it was written on this machine."""

@@ -14,7 +14,7 @@ import secrets
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +39,7 @@ LIMITED_RANGE = 1  # luma in 16..235, what every player expects
 MOST_WAITING = 2  # parts of a video that wait to be encoded; then decoding waits
 MAX_IMAGE_PIXELS = 50_000_000  # larger pictures are refused unread (decompression bombs)
 MAX_IMAGE_BYTES = 200_000_000
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_VIDEO_FRAMES = 100_000
 MAX_VIDEO_PIXELS = 4_000_000_000  # frames x height x width held in memory at once
@@ -82,13 +83,17 @@ def write_video(
     metadata: Mapping[str, Any] | None = None,
     title: str | None = None,
     overwrite: bool = False,
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes an MP4 that plays in a browser and a chat, all or nothing, and returns its path.
+
+    `finish` gets the encoded file before it has its name: to label and sign it, and to read it back. Where it raises,
+    nothing is left.
 
     H.264 with 4:2:0 colour needs even sizes: an odd last row or column is written twice. Raises RequestError
     where the file exists and `overwrite` is false, VideoError where it cannot be written.
     """
-    with writing(path, fps, overwrite=overwrite) as writer:
+    with writing(path, fps, overwrite=overwrite, finish=finish) as writer:
         writer.put(frames_THWC)
         writer.label(metadata, title)
     return Path(path)
@@ -172,20 +177,26 @@ class Writer:
 
 
 @contextmanager
-def writing(path: str | Path, fps: float, *, overwrite: bool = False) -> Iterator[Writer]:
+def writing(
+    path: str | Path, fps: float, *, overwrite: bool = False, finish: Callable[[Path], None] | None = None
+) -> Iterator[Writer]:
     """A `Writer` whose file appears, whole, when the block ends well, and of which nothing stays otherwise.
 
-    Raises as `write_video`.
+    `finish` and what is raised are as in `write_video`.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
-    with _whole_or_nothing(path, overwrite=overwrite) as temporary:
+    with beside(path) as temporary:
         writer = Writer(path, temporary, fps)
         try:
             yield writer
             writer.close()
         finally:
             writer.abandon()
+        if finish is not None:
+            finish(temporary)
+        with _writing_errors_are_said(path):
+            _give_name(temporary, path, overwrite=overwrite)
 
 
 def read_video(path: str | Path) -> Clip:
@@ -198,6 +209,8 @@ def read_video(path: str | Path) -> Clip:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video in it")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise VideoError(f"{path} has video in a code that is not known here")
             pixels = max(1, stream.codec_context.width * stream.codec_context.height)
             most = min(MAX_VIDEO_FRAMES, MAX_VIDEO_PIXELS // pixels)
             frames: list[Frames] = []
@@ -262,16 +275,20 @@ def read_image(path: str | Path) -> Frames:
     return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
 
 
-def write_image(path: str | Path, frame_HWC: Frames, *, overwrite: bool = False) -> Path:
-    """Writes a PNG, JPEG or WebP, all or nothing. Raises as `write_video`."""
+def write_image(
+    path: str | Path, frame_HWC: Frames, *, overwrite: bool = False, finish: Callable[[Path], None] | None = None
+) -> Path:
+    """Writes a PNG, JPEG or WebP, all or nothing; `finish` and errors are as in `write_video`."""
     from PIL import Image
 
     path = Path(path)
-    check_target(path, overwrite=overwrite, suffixes=(".png", ".jpg", ".jpeg", ".webp"))
-    with _whole_or_nothing(path, overwrite=overwrite) as temporary:
+    check_target(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
+    with whole_or_nothing(path, overwrite=overwrite) as temporary:
         kind = Image.registered_extensions()[path.suffix.lower()]
         with _writing_errors_are_said(path):
             Image.fromarray(frame_HWC).save(temporary, format=kind, quality=92)
+        if finish is not None:
+            finish(temporary)
     return path
 
 
@@ -320,19 +337,11 @@ def contact_sheet(frames_THWC: Frames, *, num_frames: int = 12, columns: int = 6
 
 
 @contextmanager
-def _whole_or_nothing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def whole_or_nothing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary name beside `path`: it becomes `path` when the block ends well, and vanishes otherwise."""
-    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
-    try:
+    with _writing_errors_are_said(path), beside(path) as temporary:
         yield temporary
-        with _writing_errors_are_said(path):
-            if overwrite:
-                os.replace(temporary, path)
-            else:
-                _rename_to_new(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        _give_name(temporary, path, overwrite=overwrite)
 
 
 @contextmanager
@@ -346,6 +355,24 @@ def _writing_errors_are_said(path: Path) -> Iterator[None]:
         raise VideoError(
             f"{path} cannot be written: {_reason(error)}", "free some space, or write elsewhere with -o"
         ) from error
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name in the same folder for a file in the making; what is still there at the end is removed."""
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _give_name(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, path)
+    else:
+        _rename_to_new(temporary, path)
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:

@@ -1,0 +1,338 @@
+"""The commands of trust: verify, mark, label, keys, trust. Thin, like `sorano.cli`, which mounts them.
+
+stdout is data (a path, or one JSON document), stderr is conversation. `verify` ends with the verdict's exit code; of
+several files the gravest one decides: TAMPERED, SUSPICIOUS, a file that could not be read, UNVERIFIED.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sorano.errors import RequestError, SoranoError, VideoError
+
+MOST_STDIN_BYTES = 4_000_000_000
+GRAVEST = (6, 7, 1, 8, 0)  # exit codes, the gravest first
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+OutputFlag = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where to write. Default: beside the original.")
+]
+InPlaceFlag = Annotated[bool, typer.Option("--in-place", help="Replace the original itself, in one step.")]
+ProducerFlag = Annotated[str, typer.Option(help="Who the label names: a name, or a provider's 27-character code.")]
+
+
+def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[None]]) -> None:
+    """Adds the commands to the program's; `errors_said` turns errors into lines and exit codes."""
+    keys_app = typer.Typer(help="Your keys: who signs, and private carriers.", no_args_is_help=True)
+    trust_app = typer.Typer(help="Whose signatures count on this machine.", no_args_is_help=True)
+
+    @app.command()
+    def verify(
+        files: Annotated[list[str], typer.Argument(help="Videos, pictures, folders of them, or - for stdin.")],
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+        html: Annotated[Path | None, typer.Option(help="Also write a page that plays the video with its map.")] = None,
+        trust: Annotated[Path | None, typer.Option(help="A PEM file of roots to trust as well, this time.")] = None,
+        store: Annotated[
+            list[Path] | None, typer.Option(help="A folder of manifests to look into as well; may be given again.")
+        ] = None,
+        bundle: Annotated[Path | None, typer.Option(help="A disclosed private carrier to look for.")] = None,
+        overwrite: OverwriteFlag = False,
+    ) -> None:
+        """Say where a video came from: VERIFIED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
+        with errors_said(), ExitStack() as stack:
+            code = _verify(files, as_json, html, trust, store or [], bundle, overwrite, stack)
+        raise typer.Exit(code)
+
+    @app.command()
+    def mark(
+        file: Annotated[Path, typer.Argument(help="A video or a picture of your own.")],
+        output: OutputFlag = None,
+        capture: Annotated[
+            bool, typer.Option("--capture", help="A camera or a meeting recorded it (the default).")
+        ] = False,
+        made: Annotated[bool, typer.Option("--made", help="AI made it, with another program.")] = False,
+        edit_of: Annotated[Path | None, typer.Option(help="AI edited it, from this source.")] = None,
+        private: Annotated[
+            bool,
+            typer.Option("--private", help="Mark with a secret carrier; sorano keys disclose gives it away later."),
+        ] = False,
+        title: Annotated[
+            str | None, typer.Option(help="Its title in the credential. Default: the file's name.")
+        ] = None,
+        producer: ProducerFlag = "Sorano",
+        audience: Annotated[str, typer.Option(help="Whose law asks for labels: cn, eu, none.")] = "none",
+        visible_label: Annotated[
+            bool | None, typer.Option("--visible-label/--no-visible-label", help='Draw "AI-generated" on it.')
+        ] = None,
+        overwrite: OverwriteFlag = False,
+        in_place: InPlaceFlag = False,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Mark, label and sign a recording or a picture of your own; stdout gets the path of the new file."""
+        with errors_said():
+            from sorano.trust import record
+
+            if capture + made + (edit_of is not None) > 1:
+                raise RequestError("--capture, --made and --edit-of exclude each other")
+            kind = "edited" if edit_of is not None else "made" if made else "captured"
+            words = record.Marking(
+                kind=kind,
+                private=private,
+                source=edit_of,
+                title=title,
+                producer=producer,
+                audience=audience,
+                visible_label=visible_label,
+            )
+            target = _target(file, output, in_place)
+            done = record.mark_file(file, target, words, overwrite=overwrite or in_place)
+            for note in done.notes:
+                _say(f"note: {note}")
+            if done.carrier_id:
+                _say(f"private carrier {done.carrier_id}: sorano keys disclose {done.carrier_id}  gives its key away")
+            path = os.path.abspath(done.path)
+            found = {"path": path, "carrier": done.carrier_id, "notes": done.notes, "report": done.report.to_dict()}
+            print(json.dumps(found, ensure_ascii=False) if as_json else path)
+
+    @app.command()
+    def label(
+        file: Annotated[Path, typer.Argument(help="An MP4, MOV, PNG, JPEG, WebP, WAV or MP3.")],
+        check: Annotated[bool, typer.Option("--check", help="Report what China's and the EU's rules ask for.")] = False,
+        output: OutputFlag = None,
+        level: Annotated[str, typer.Option(help="1: is AI-generated, 2: possibly, 3: suspected.")] = "1",
+        producer: ProducerFlag = "Sorano",
+        produce_id: Annotated[str | None, typer.Option(help="The producer's number for it. Default: drawn.")] = None,
+        propagator: Annotated[str, typer.Option(help="Who passes it on.")] = "",
+        propagate_id: Annotated[str, typer.Option(help="Their number for it.")] = "",
+        overwrite: OverwriteFlag = False,
+        in_place: InPlaceFlag = False,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Write an AIGC label (GB 45438-2025) into a copy of a file, or check one item by item."""
+        with errors_said():
+            from sorano.trust import keys, record
+            from sorano.trust import label as labels
+
+            if check:
+                items = record.check_labels(file)
+                if as_json:
+                    print(
+                        json.dumps({"path": str(file), "items": [asdict(item) for item in items]}, ensure_ascii=False)
+                    )
+                else:
+                    for item in items:
+                        print(f"{item.state:<8} {item.regime}: {item.item}: {item.detail}")
+                raise typer.Exit(8 if labels.worst(items) == "no" else 0)
+            import secrets
+
+            words = labels.Label(
+                label=level,
+                producer=producer,
+                produce_id=produce_id or f"sorano-{secrets.token_hex(8)}",
+                propagator=propagator,
+                propagate_id=propagate_id,
+            )
+            labels.check_fields(words)
+            words = labels.signed(words, keys.identity())
+            target, carrier = record.label_file(
+                file, _target(file, output, in_place), words, overwrite=overwrite or in_place
+            )
+            _say(f"labelled in {carrier}")
+            path = os.path.abspath(target)
+            print(json.dumps({"path": path, "carrier": carrier}) if as_json else path)
+
+    @keys_app.command("init")
+    def keys_init(
+        name: Annotated[str | None, typer.Option(help="Your name or your house's, in the certificate.")] = None,
+        chain: Annotated[Path | None, typer.Option(help="The certificates of a signer elsewhere, leaf first.")] = None,
+        command: Annotated[
+            str | None, typer.Option(help="The program that signs: bytes on stdin, an ES256 signature on stdout.")
+        ] = None,
+    ) -> None:
+        """Make your keys, or name a signer elsewhere (KMS, card): --chain and --command."""
+        with errors_said():
+            from sorano.trust import keys
+
+            if (chain is None) != (command is None):
+                raise RequestError("--chain and --command belong together")
+            who = keys.init_external(chain, command) if chain is not None and command is not None else keys.init(name)
+            _say(f"{who.name} signs from now on; others trust you with: sorano keys export")
+            print(keys.keys_folder())
+
+    @keys_app.command("export")
+    def keys_export(
+        output: Annotated[Path | None, typer.Option("--output", "-o", help="A file. Default: stdout.")] = None,
+    ) -> None:
+        """Print your root certificate: what others add to their trust. It holds no secret."""
+        with errors_said():
+            from sorano.trust import keys
+
+            _give(keys.export(), output)
+
+    @keys_app.command("rotate")
+    def keys_rotate(
+        root: Annotated[bool, typer.Option("--root", help="A new root too; others must trust it anew.")] = False,
+    ) -> None:
+        """Replace the key that signs."""
+        with errors_said():
+            from sorano.trust import keys
+
+            who = keys.rotate(root=root)
+            print(keys.fingerprint(who.leaf)[:16])
+
+    @keys_app.command("list")
+    def keys_list(as_json: JsonFlag = False) -> None:
+        """List your certificates and private carriers, without any secret."""
+        with errors_said():
+            from sorano.trust import keys
+
+            found = [asdict(one) for one in keys.list_keys()]
+            if as_json:
+                print(json.dumps({"keys": found}, ensure_ascii=False))
+            for one in [] if as_json else found:
+                print(f"{one['kind']:<9} {one['fingerprint']}  until {one['valid_until']:<10}  {one['name']}")
+
+    @keys_app.command("disclose")
+    def keys_disclose(
+        carrier: Annotated[str, typer.Argument(help="The carrier's id, as sorano mark --private said.")],
+        output: Annotated[Path | None, typer.Option("--output", "-o", help="A file. Default: stdout.")] = None,
+    ) -> None:
+        """Give a private carrier's key away in a signed bundle, so that anyone can look for its mark."""
+        with errors_said():
+            from sorano.trust import keys
+
+            _give(keys.disclose(carrier) + "\n", output)
+
+    @trust_app.command("add")
+    def trust_add(file: Annotated[Path, typer.Argument(help="A root (PEM), or a disclosed carrier.")]) -> None:
+        """Trust a root, or a disclosed carrier. Compare its fingerprint with its owner's by voice."""
+        with errors_said():
+            from sorano.trust import roots
+
+            for one in roots.add(file):
+                print(f"{one.fingerprint}  {one.name}")
+
+    @trust_app.command("list")
+    def trust_list(as_json: JsonFlag = False) -> None:
+        """List the roots and disclosed carriers that are trusted here."""
+        with errors_said():
+            from sorano.trust import roots
+
+            found = [asdict(one) for one in roots.list_roots()]
+            if as_json:
+                print(json.dumps({"roots": found}, ensure_ascii=False))
+            for one in [] if as_json else found:
+                print(f"{one['kind']:<8} {one['fingerprint']}  until {one['valid_until']:<10}  {one['name']}")
+
+    @trust_app.command("remove")
+    def trust_remove(name: Annotated[str, typer.Argument(help="A fingerprint's beginning, or a name.")]) -> None:
+        """Trust a root or a carrier no longer."""
+        with errors_said():
+            from sorano.trust import roots
+
+            for one in roots.remove(name):
+                print(f"{one.fingerprint}  {one.name}")
+
+    app.add_typer(keys_app, name="keys")
+    app.add_typer(trust_app, name="trust")
+
+
+def _verify(
+    files: list[str],
+    as_json: bool,
+    html: Path | None,
+    trust: Path | None,
+    stores: list[Path],
+    bundle: Path | None,
+    overwrite: bool,
+    stack: ExitStack,
+) -> int:
+    from sorano.trust import record
+    from sorano.trust import verify as verifying
+
+    held = [_from_stdin(stack)] if "-" in files else []
+    places = [*held, *(Path(name) for name in files if name != "-")]
+    asked = list(record.files_to_ask(places))
+    if not asked:
+        raise VideoError("there are no videos and no pictures in what was named", "name the files themselves")
+    if html is not None and len(asked) != 1:
+        raise RequestError(f"a page shows one file: {len(asked)} were named", "verify them one by one with --html")
+    if html is not None and html.exists() and not overwrite:
+        raise RequestError(f"{html} exists and is kept", "use --overwrite, or another name with --html")
+    codes, documents = [], []
+    for path in asked:
+        try:
+            seen, shown = verifying.look(path, trust=trust, stores=stores, bundle=bundle)
+        except SoranoError as error:
+            if len(asked) == 1:
+                raise
+            codes.append(1)
+            documents.append({"path": str(path), "error": error.message})
+            _say(f"error: {error.message}")
+            continue
+        report = verifying.judge(replace(seen, path="-") if path in held else seen)
+        codes.append(report.verdict.exit_code)
+        documents.append(report.to_dict())
+        if not as_json:
+            print("\n".join(report.lines()))
+        if html is not None:
+            from sorano.trust.page import write_page
+
+            write_page(html, report, path, shown)
+            _say(f"page: {os.path.abspath(html)}")
+    if as_json:
+        print(
+            json.dumps(
+                documents[0] if len(files) == 1 and len(asked) == 1 else {"reports": documents}, ensure_ascii=False
+            )
+        )
+    return next(code for code in GRAVEST if code in codes)
+
+
+def _from_stdin(stack: ExitStack) -> Path:
+    """stdin as a file: what is read twice must lie somewhere."""
+    held: Any = stack.enter_context(tempfile.NamedTemporaryFile(prefix="sorano-", suffix=".stdin"))
+    count = 0
+    while block := sys.stdin.buffer.read(1 << 20):
+        count += len(block)
+        if count > MOST_STDIN_BYTES:
+            raise VideoError(f"more than {MOST_STDIN_BYTES:,} bytes came on stdin", "name the file instead")
+        held.write(block)
+    held.flush()
+    return Path(held.name)
+
+
+def _target(file: Path, output: Path | None, in_place: bool) -> Path | None:
+    if in_place and output is not None:
+        raise RequestError("--in-place and --output exclude each other")
+    if output is not None and output.exists() and file.exists() and output.samefile(file):
+        raise RequestError(f"{output} is the original", "use --in-place to replace it")
+    return file if in_place else output
+
+
+def _give(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text, end="")
+        return
+    if output.exists():
+        raise RequestError(f"{output} exists and is kept", "use another name with -o")
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"{output} cannot be written: {error.strerror}") from error
+    print(os.path.abspath(output))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,856 @@
+"""Boxes, chunks and segments: where MP4, PNG, JPEG, WebP, WAV and MP3 keep metadata, read and written in place.
+
+Small parsers of our own, with limits, for untrusted files: no box is believed further than its parent reaches, nothing
+larger than MAX_METADATA_BYTES is read into memory, nesting is bounded. Anything wrong raises VideoError.
+
+Not covered: fragmented MP4 and 4 GB chunk offsets that would overflow (said, not written), HEIF, the pictures and the
+sound themselves (PyAV and Pillow read those), repair of damaged files.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from sorano.errors import VideoError
+
+MAX_METADATA_BYTES = 256_000_000  # of a moov box: hours of video have tens of megabytes of tables
+MAX_VALUE_BYTES = 1_000_000  # of one key's value
+MAX_PARTS = 1_000_000  # boxes, chunks or segments in one file
+MAX_ENTRIES = 4096  # keys in a table
+C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+XMP_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+AIGC_NAMESPACE = "http://www.tc260.org.cn/ns/AIGC/1.0/"
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a file is, by its first bytes. `signable`: C2PA has a place in it."""
+
+    name: str  # mp4, png, jpeg, webp, wav, mp3, matroska, other
+    mime: str
+    signable: bool
+
+    @property
+    def is_image(self) -> bool:
+        """A still picture."""
+        return self.name in ("png", "jpeg", "webp")
+
+    @property
+    def is_audio(self) -> bool:
+        """Sound alone."""
+        return self.name in ("wav", "mp3")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box, chunk or segment: its kind, where its content begins and how long that is, and where it began."""
+
+    kind: bytes
+    start: int  # of the header
+    content: int
+    size: int  # of the content
+
+    @property
+    def end(self) -> int:
+        """The first byte after it."""
+        return self.content + self.size
+
+
+def sniff(path: str | Path) -> Container:
+    """What a file is. Raises VideoError where it cannot be opened."""
+    with reading(path) as stream:
+        head = stream.read(64)
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        if brand in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"):
+            return Container("other", "image/heif", False)
+        return Container("mp4", "video/quicktime" if brand == b"qt  " else "video/mp4", True)
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return Container("mp4", "video/quicktime", True)
+    if head.startswith(PNG_SIGNATURE):
+        return Container("png", "image/png", True)
+    if head.startswith(b"\xff\xd8\xff"):
+        return Container("jpeg", "image/jpeg", True)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return Container("webp", "image/webp", True)
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return Container("wav", "audio/wav", True)
+    if head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2):
+        return Container("mp3", "audio/mpeg", True)
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return Container("matroska", "video/x-matroska", False)
+    return Container("other", "application/octet-stream", False)
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to read. Raises VideoError where it cannot be opened, and for what its structure lacks."""
+    try:
+        with open(path, "rb") as stream:
+            yield stream
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (struct.error, IndexError, zlib.error) as error:
+        raise VideoError(f"{path} is damaged: {error}") from error
+
+
+def read_texts(path: str | Path) -> list[tuple[str, str]]:
+    """Every AIGC text in a file, with where it was found. Empty where there is none or no place for one."""
+    container = sniff(path)
+    reader = {"mp4": _mp4_texts, "png": _png_texts, "jpeg": _jpeg_texts, "webp": _webp_texts}.get(container.name)
+    reader = reader or {"wav": _wav_texts, "mp3": _mp3_texts}.get(container.name)
+    if reader is None:
+        return _av_texts(path) if container.name == "matroska" else []
+    with reading(path) as stream:
+        return reader(stream)
+
+
+def write_text(source: Path, target: Path, key: str, text: str) -> str:
+    """Copies a file with `text` under `key` in its metadata; returns the carrier's name. Raises VideoError.
+
+    A value that is there under the key is replaced. Matroska's tags are written when it is muxed, not here.
+    """
+    container = sniff(source)
+    if len(text.encode()) > MAX_VALUE_BYTES // 20:  # a JPEG segment holds 64 KB
+        raise VideoError(f"a label of {len(text.encode()):,} bytes is too long")
+    writers = {"mp4": _mp4_write, "png": _png_write, "jpeg": _jpeg_write, "webp": _webp_write}
+    writer = {**writers, "wav": _wav_write, "mp3": _mp3_write}.get(container.name)
+    if writer is None:
+        raise VideoError(
+            f"{source} has no place for a label that is known here",
+            "MP4, MOV, PNG, JPEG, WebP, WAV and MP3 have; MKV and WebM get theirs from sorano mark",
+        )
+    with reading(source) as stream, open(target, "wb") as out:
+        return writer(stream, out, key, text)
+
+
+# ISO base media: MP4 and MOV.
+
+
+def boxes(stream: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[Part]:
+    """The boxes between two offsets. Raises VideoError for one that reaches beyond its parent."""
+    end = _size(stream) if end is None else end
+    for _ in range(MAX_PARTS):
+        if start >= end:
+            return
+        stream.seek(start)
+        head = stream.read(16)
+        if len(head) < 8 or start + 8 > end:
+            raise VideoError(f"the file is cut off: a box begins at byte {start:,} of {end:,}")
+        size, kind = struct.unpack(">I4s", head[:8])
+        header = 8
+        if size == 1:
+            if len(head) < 16:
+                raise VideoError(f"the file is cut off in the box at byte {start:,}")
+            size, header = struct.unpack(">Q", head[8:16])[0], 16
+        elif size == 0:
+            size = end - start
+        if size < header or start + size > end:
+            raise VideoError(
+                f"the file is cut off or damaged: box {kind!r} at byte {start:,} should end at {start + size:,}, "
+                f"the file or its parent ends at {end:,}"
+            )
+        yield Part(kind, start, start + header, size - header)
+        start += size
+    raise VideoError(f"more than {MAX_PARTS:,} boxes")
+
+
+def excluded_by_c2pa(path: Path) -> bytes | None:
+    """The boxes of an MP4 that C2PA's hash leaves out (ftyp, free, skip, mfra), in a row; None for other files."""
+    if sniff(path).name != "mp4":
+        return None
+    found = b""
+    with reading(path) as stream:
+        for box in boxes(stream):
+            if box.kind in (b"ftyp", b"free", b"skip", b"mfra"):
+                if len(found) + box.end - box.start > MAX_METADATA_BYTES // 16:
+                    raise VideoError(f"{path} carries {box.end - box.start:,} bytes in a {box.kind!r} box")
+                found += _span(stream, box.start, box.end)
+    return found
+
+
+def c2pa_store(path: Path) -> bytes | None:
+    """The C2PA manifest store in a file, byte for byte; None where there is none, or no place that is read here.
+
+    Raises VideoError where the place it lies in is not exactly as the standard writes it.
+    """
+    container = sniff(path)
+    with reading(path) as stream:
+        if container.name == "mp4":
+            return _mp4_store(stream)
+        if container.name == "png":
+            for chunk in _png_chunks(stream):
+                if chunk.kind == b"caBX":
+                    data = _span(stream, chunk.start + 4, chunk.end + 4)
+                    if struct.pack(">I", zlib.crc32(data[:-4])) != data[-4:]:
+                        raise VideoError(f"{path}: the checksum of its C2PA chunk is wrong")
+                    return data[4:-4]
+        if container.name == "jpeg":
+            return _jpeg_store(stream)
+        if container.name in ("webp", "wav"):
+            for chunk in _riff_chunks(stream):
+                if chunk.kind == b"C2PA":
+                    return _span(stream, chunk.content, chunk.end)
+    return None
+
+
+def _mp4_store(stream: BinaryIO) -> bytes | None:
+    for box in boxes(stream):
+        if box.kind == b"uuid" and box.size >= 16 and _span(stream, box.content, box.content + 16) == C2PA_UUID:
+            content = _span(stream, box.content + 16, box.end)
+            head = bytes(4) + b"manifest\0" + bytes(8)  # version and flags, purpose, no Merkle tree
+            if not content.startswith(head):
+                raise VideoError("the C2PA box does not begin as the standard says")
+            return content[len(head) :]
+    return None
+
+
+def _jpeg_store(stream: BinaryIO) -> bytes | None:
+    found, wanted = b"", 1
+    for segment in _jpeg_segments(stream):
+        if segment.kind != b"\xeb":
+            continue
+        content = _span(stream, segment.content, segment.end)
+        if content[:2] != b"JP" or content[12:16] != b"jumb":
+            raise VideoError("an APP11 segment is no JUMBF")
+        if struct.unpack(">I", content[4:8])[0] != wanted:
+            raise VideoError("the APP11 segments are out of order")
+        found += content[8:] if wanted == 1 else content[16:]
+        wanted += 1
+    return found or None
+
+
+def check_jumbf(store: bytes) -> None:
+    """Raises VideoError where a manifest store has room for bytes that no hash and no signature covers.
+
+    C2PA readers pass over labels, high bytes of sizes, and the padding of the signature. Here boxes must nest exactly,
+    the parts have their names, and the last manifest's padding is zeros.
+    """
+    stream = io.BytesIO(store)
+    top = list(boxes(stream))
+    if len(top) != 1 or top[0].kind != b"jumb" or _jumbf_label(stream, top[0]) != b"c2pa":
+        raise VideoError("the manifest store is not one box called c2pa")
+    manifests = list(boxes(stream, top[0].content, top[0].end))[1:]
+    if not manifests:
+        raise VideoError("the manifest store is empty")
+    _check_superboxes(stream, top[0], 0)
+    labels = set()
+    for part in list(boxes(stream, manifests[-1].content, manifests[-1].end))[1:]:
+        name = _jumbf_label(stream, part)
+        labels.add(name)
+        inner = list(boxes(stream, part.content, part.end))
+        if name == b"c2pa.signature":
+            _check_padding(b"".join(_span(stream, box.content, box.end) for box in inner[1:]))
+    if not {b"c2pa.assertions", b"c2pa.signature"} <= labels or not labels & {b"c2pa.claim", b"c2pa.claim.v2"}:
+        raise VideoError("a part of the manifest has another name than the standard gives it")
+    if labels - {b"c2pa.assertions", b"c2pa.signature", b"c2pa.claim", b"c2pa.claim.v2", b"c2pa.databoxes"}:
+        raise VideoError("the manifest has a part that the standard does not name")
+
+
+def _check_superboxes(stream: BinaryIO, box: Part, depth: int) -> None:
+    """Every superbox nests exactly and is described with the switches that are in use, no others."""
+    inner = list(boxes(stream, box.content, box.end))
+    _jumbf_label(stream, box)
+    if depth > 8 or _span(stream, inner[0].content + 16, inner[0].content + 17) not in (b"\x03", b"\x13"):
+        raise VideoError("a superbox has switches that are not in use")
+    for part in inner[1:]:
+        if part.kind == b"jumb":
+            _check_superboxes(stream, part, depth + 1)
+
+
+def _jumbf_label(stream: BinaryIO, box: Part) -> bytes:
+    if box.kind != b"jumb":
+        raise VideoError(f"a box {box.kind!r} where a superbox belongs")
+    inner = next(boxes(stream, box.content, box.end))
+    content = _span(stream, inner.content, inner.end)
+    if inner.kind != b"jumd" or len(content) < 18:
+        raise VideoError("a superbox does not begin with its description")
+    return content[17:].partition(b"\0")[0]
+
+
+def _check_padding(cose: bytes) -> None:
+    """The signature's unprotected header holds `pad`: in CBOR, a string of bytes, all of them zeros.
+
+    What follows it is the signature itself (or the second padding), so only the length of the string is walked.
+    """
+    at = cose.find(b"cpad")
+    if at < 0:
+        raise VideoError("the signature's padding is missing or has another name")
+    major, place = cose[at + 4], at + 5
+    if major == 0x59:
+        size, place = struct.unpack(">H", cose[place : place + 2])[0], place + 2
+    elif major == 0x58:
+        size, place = cose[place], place + 1
+    elif 0x40 <= major <= 0x57:
+        size = major - 0x40
+    else:
+        raise VideoError("the signature's padding is no string of bytes")
+    if cose[place : place + size] != bytes(size):
+        raise VideoError("the signature's padding is not zeros")
+
+
+def has_c2pa(path: Path) -> bool:
+    """Whether a file carries something that claims to be a C2PA manifest, readable or not."""
+    with reading(path) as stream:
+        while block := stream.read(1 << 22):
+            if b"jumdc2pa" in block or b"c2pa.claim" in block:
+                return True
+            if len(block) == 1 << 22:
+                stream.seek(-16, 1)  # a name may lie across two blocks
+    return False
+
+
+def _mp4_texts(stream: BinaryIO) -> list[tuple[str, str]]:
+    found = []
+    for box in boxes(stream):
+        if box.kind == b"moov":
+            moov = io.BytesIO(_span(stream, box.content, box.end))
+            for child in boxes(moov):
+                if child.kind == b"udta":
+                    for meta in _metas(moov, child):
+                        found += [("moov/udta/meta/keys", text) for text in _mdta(moov, meta).get("aigc", [])]
+                elif child.kind == b"meta":
+                    found += [("moov/meta/keys", text) for text in _mdta(moov, child).get("aigc", [])]
+        elif box.kind == b"uuid" and 16 <= box.size <= MAX_VALUE_BYTES:
+            content = _span(stream, box.content, box.end)
+            if content.startswith(XMP_UUID):
+                found += [("uuid XMP", text) for text in xmp_values(content[16:])]
+    return found
+
+
+def _metas(moov: BinaryIO, udta: Part) -> list[Part]:
+    """The meta boxes in udta, which may end in four zero bytes instead of a box."""
+    found = []
+    try:
+        for box in boxes(moov, udta.content, udta.end):
+            if box.kind == b"meta":
+                found.append(box)
+    except VideoError:
+        tail = _span(moov, max(udta.content, udta.end - 4), udta.end)
+        if tail != bytes(4):
+            raise
+    return found
+
+
+def _mdta(stream: BinaryIO, meta: Part) -> dict[str, list[str]]:
+    """The texts of a meta box that has a table of keys, by key in lower case."""
+    parts = {box.kind: box for box in boxes(stream, meta.content + _full(stream, meta), meta.end)}
+    if b"keys" not in parts or b"ilst" not in parts:
+        return {}
+    names = [name for _, name in _keys(_span(stream, parts[b"keys"].content, parts[b"keys"].end))]
+    found: dict[str, list[str]] = {}
+    for item in boxes(stream, parts[b"ilst"].content, parts[b"ilst"].end):
+        index = struct.unpack(">I", item.kind)[0]
+        if not 1 <= index <= len(names):
+            continue
+        for data in boxes(stream, item.content, item.end):
+            if data.kind == b"data" and 8 <= data.size <= MAX_VALUE_BYTES:
+                text = _span(stream, data.content + 8, data.end).decode("utf-8", "replace")
+                found.setdefault(names[index - 1].decode("utf-8", "replace").lower(), []).append(text)
+    return found
+
+
+def _full(stream: BinaryIO, meta: Part) -> int:
+    """4 where a meta box has version and flags, 0 where it is QuickTime's kind without."""
+    head = _span(stream, meta.content, min(meta.end, meta.content + 12))
+    return 0 if head[4:8] == b"hdlr" else 4
+
+
+def _keys(content: bytes) -> list[tuple[bytes, bytes]]:
+    """(namespace, name) of each entry of a keys box."""
+    if len(content) < 8:
+        raise VideoError("a table of keys is cut off")
+    count = struct.unpack(">I", content[4:8])[0]
+    if count > MAX_ENTRIES:
+        raise VideoError(f"a table promises {count:,} keys")
+    found, place = [], 8
+    for _ in range(count):
+        if place + 8 > len(content):
+            raise VideoError("a table of keys is cut off")
+        size, space = struct.unpack(">I4s", content[place : place + 8])
+        if size < 8 or place + size > len(content):
+            raise VideoError("a table of keys is damaged")
+        found.append((space, content[place + 8 : place + size]))
+        place += size
+    return found
+
+
+def _mp4_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
+    top = list(boxes(stream))
+    moovs = [box for box in top if box.kind == b"moov"]
+    if len(moovs) != 1:
+        raise VideoError(f"the file has {len(moovs)} moov boxes instead of one")
+    if any(box.kind == b"moof" for box in top):
+        raise VideoError(
+            "the file is a fragmented MP4, in which labels are not written", "remux it: ffmpeg -i in -c copy out.mp4"
+        )
+    moov = moovs[0]
+    content = _with_key(_span(stream, moov.content, moov.end), key.encode(), text.encode())
+    delta = 8 + len(content) - (moov.end - moov.start)
+    content = _moved(content, moov.end, delta)
+    if len(content) + 8 >= 2**32:
+        raise VideoError("the index of the file is too large")
+    _copy(stream, out, 0, moov.start)
+    out.write(_box(b"moov", content))
+    _copy(stream, out, moov.end, _size(stream))
+    return "moov/udta/meta/keys"
+
+
+def _with_key(moov: bytes, key: bytes, value: bytes) -> bytes:
+    """moov's content with a value under a key of its table in udta/meta, which is made where there is none."""
+    stream = io.BytesIO(moov)
+    children = [(box.kind, moov[box.start : box.end]) for box in boxes(stream)]
+    udta = next((data for kind, data in children if kind == b"udta"), _box(b"udta", b""))
+    inner = io.BytesIO(udta)
+    part = next(boxes(inner))
+    parts = []
+    if part.size:
+        with_tail = udta[part.content : part.end]
+        end = part.end - 4 if with_tail.endswith(bytes(4)) and _ends_in_zeros(inner, part) else part.end
+        parts = [udta[box.start : box.end] for box in boxes(inner, part.content, end)]
+    for index, data in enumerate(parts):
+        if data[4:8] == b"meta" and b"keys" in _kinds(data):
+            parts[index] = _meta_with(data, key, value)
+            break
+    else:
+        parts.append(_meta_with(None, key, value))
+    made = _box(b"udta", b"".join(parts))
+    kept = [data for kind, data in children if kind != b"udta"]
+    return b"".join(kept) + made
+
+
+def _ends_in_zeros(stream: BinaryIO, udta: Part) -> bool:
+    """Whether udta ends in the four zero bytes that QuickTime allows after its boxes."""
+    try:
+        for _ in boxes(stream, udta.content, udta.end):
+            pass
+    except VideoError:
+        return True
+    return False
+
+
+def _kinds(meta: bytes) -> set[bytes]:
+    stream = io.BytesIO(meta)
+    part = next(boxes(stream))
+    return {box.kind for box in boxes(stream, part.content + _full(stream, part), part.end)}
+
+
+def _meta_with(meta: bytes | None, key: bytes, value: bytes) -> bytes:
+    """A meta box with a table of keys, the one that is there or a new one, with this key set."""
+    names: list[tuple[bytes, bytes]] = []
+    items: list[tuple[int, bytes]] = []
+    if meta is not None:
+        stream = io.BytesIO(meta)
+        part = next(boxes(stream))
+        parts = {box.kind: box for box in boxes(stream, part.content + _full(stream, part), part.end)}
+        names = _keys(meta[parts[b"keys"].content : parts[b"keys"].end])
+        if b"ilst" in parts:
+            for item in boxes(stream, parts[b"ilst"].content, parts[b"ilst"].end):
+                index = struct.unpack(">I", item.kind)[0]
+                if 1 <= index <= len(names) and names[index - 1][1] != key:
+                    items.append((index, meta[item.content : item.end]))
+    if (b"mdta", key) not in names:
+        names.append((b"mdta", key))
+    items.append((names.index((b"mdta", key)) + 1, _box(b"data", struct.pack(">II", 1, 0) + value)))
+    table = b"".join(struct.pack(">I", 8 + len(name)) + space + name for space, name in names)
+    handler = _box(b"hdlr", struct.pack(">II4s12xB", 0, 0, b"mdta", 0))
+    listed = b"".join(_box(struct.pack(">I", index), data) for index, data in items)
+    return _box(b"meta", bytes(4) + handler + _box(b"keys", struct.pack(">II", 0, len(names)) + table)
+                + _box(b"ilst", listed))  # fmt: skip
+
+
+def _moved(moov: bytes, after: int, delta: int) -> bytes:
+    """moov's content with the chunk offsets that lie behind it moved."""
+    data = bytearray(moov)
+    stream = io.BytesIO(moov)
+    for table, width in _chunk_tables(stream, 0, len(moov), 0):
+        head = moov[table.content : table.content + 8]
+        count = struct.unpack(">4xI", head)[0]
+        if table.size < 8 + count * width:
+            raise VideoError("a table of chunk offsets is cut off")
+        kind = ">Q" if width == 8 else ">I"
+        for place in range(table.content + 8, table.content + 8 + count * width, width):
+            offset = struct.unpack_from(kind, data, place)[0]
+            if offset >= after:
+                if offset + delta >= 256**width:
+                    raise VideoError("the file is too large for its kind of index", "remux it with 64-bit offsets")
+                struct.pack_into(kind, data, place, offset + delta)
+    return bytes(data)
+
+
+def _chunk_tables(stream: BinaryIO, start: int, end: int, depth: int) -> Iterator[tuple[Part, int]]:
+    for box in boxes(stream, start, end):
+        if box.kind in (b"trak", b"mdia", b"minf", b"stbl") and depth < 4:
+            yield from _chunk_tables(stream, box.content, box.end, depth + 1)
+        elif box.kind in (b"stco", b"co64") and box.size >= 8:
+            yield box, 8 if box.kind == b"co64" else 4
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+# PNG.
+
+
+def _png_chunks(stream: BinaryIO) -> Iterator[Part]:
+    end, place = _size(stream), len(PNG_SIGNATURE)
+    for _ in range(MAX_PARTS):
+        if place >= end:
+            return
+        stream.seek(place)
+        head = stream.read(8)
+        if len(head) < 8:
+            raise VideoError("the picture is cut off")
+        size, kind = struct.unpack(">I4s", head)
+        if place + 12 + size > end:
+            raise VideoError(f"the picture is cut off in its chunk {kind!r}")
+        yield Part(kind, place, place + 8, size)
+        if kind == b"IEND":
+            return
+        place += 12 + size
+    raise VideoError(f"more than {MAX_PARTS:,} chunks")
+
+
+def _png_texts(stream: BinaryIO) -> list[tuple[str, str]]:
+    found = []
+    for chunk in _png_chunks(stream):
+        if chunk.kind not in (b"tEXt", b"iTXt", b"zTXt") or chunk.size > MAX_VALUE_BYTES:
+            continue
+        name, _, rest = _span(stream, chunk.content, chunk.end).partition(b"\0")
+        if chunk.kind == b"zTXt":
+            rest = _inflated(rest[1:])
+        elif chunk.kind == b"iTXt":
+            packed, rest = rest[:1] == b"\1", rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+            rest = _inflated(rest) if packed else rest
+        if name.lower() == b"aigc":
+            found.append((f"PNG {chunk.kind.decode()}", rest.decode("utf-8", "replace")))
+        elif name == b"XML:com.adobe.xmp":
+            found += [("PNG XMP", text) for text in xmp_values(rest)]
+    return found
+
+
+def _inflated(data: bytes) -> bytes:
+    return zlib.decompressobj().decompress(data, MAX_VALUE_BYTES)
+
+
+def _png_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
+    chunks = list(_png_chunks(stream))
+    if not chunks or chunks[0].kind != b"IHDR":
+        raise VideoError("the picture does not begin with its header")
+    stream.seek(0)
+    out.write(stream.read(len(PNG_SIGNATURE)))
+    for index, chunk in enumerate(chunks):
+        whole = _span(stream, chunk.start, chunk.end + 4) if chunk.kind in (b"tEXt", b"iTXt") else b""
+        if not whole[8:].startswith(key.encode() + b"\0"):
+            _copy(stream, out, chunk.start, chunk.end + 4)
+        if index == 0:
+            body = b"tEXt" + key.encode() + b"\0" + _ascii(text)
+            out.write(struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)))
+    return "PNG tEXt"
+
+
+def _ascii(text: str) -> bytes:
+    """JSON in ASCII: a tEXt chunk is Latin-1, and every reader agrees on ASCII."""
+    return "".join(char if ord(char) < 128 else _escaped(char) for char in text).encode("ascii")
+
+
+def _escaped(char: str) -> str:
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+# JPEG.
+
+
+def _jpeg_segments(stream: BinaryIO) -> Iterator[Part]:
+    """The segments before the picture itself; `kind` is the marker's second byte."""
+    end, place = _size(stream), 2
+    for _ in range(MAX_PARTS):
+        stream.seek(place)
+        head = stream.read(4)
+        if len(head) < 4 or head[0] != 0xFF:
+            raise VideoError("the picture is cut off or damaged")
+        if head[1] == 0xFF:  # padding
+            place += 1
+            continue
+        size = struct.unpack(">H", head[2:])[0]
+        if size < 2 or place + 2 + size > end:
+            raise VideoError("the picture is cut off")
+        yield Part(head[1:2], place, place + 4, size - 2)
+        if head[1] == 0xDA:  # the scan begins
+            return
+        place += 2 + size
+    raise VideoError(f"more than {MAX_PARTS:,} segments")
+
+
+def _jpeg_texts(stream: BinaryIO) -> list[tuple[str, str]]:
+    found = []
+    for segment in _jpeg_segments(stream):
+        if segment.kind != b"\xe1":
+            continue
+        content = _span(stream, segment.content, segment.end)
+        if content.startswith(XMP_JPEG):
+            found += [("JPEG XMP", text) for text in xmp_values(content[len(XMP_JPEG) :])]
+        elif content.startswith(b"Exif\0"):
+            for codec in ("utf-8", "utf-16-be", "utf-16-le"):
+                text = content[6:].decode(codec, "replace")
+                at = min((at for at in (text.find("AIGC"), text.find("ContentProducer")) if at >= 0), default=-1)
+                begin = text.rfind("{", 0, at + 1) if at >= 0 else -1
+                if begin >= 0:
+                    found.append(("JPEG EXIF", text[begin : begin + 4096]))
+                    break
+    return found
+
+
+def _jpeg_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
+    segments = list(_jpeg_segments(stream))
+    after = segments[0].end if segments and segments[0].kind == b"\xe0" else 2  # JFIF's segment comes first
+    xmp = [s for s in segments if s.kind == b"\xe1" and _span(stream, s.content, s.end).startswith(XMP_JPEG)]
+    packet = _span(stream, xmp[0].content + len(XMP_JPEG), xmp[0].end) if xmp else None
+    content = XMP_JPEG + xmp_with(packet, key, text)
+    if len(content) + 2 > 0xFFFF:
+        raise VideoError("the picture's XMP is full: there is no place for a label")
+    made = b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
+    if xmp:
+        _copy(stream, out, 0, xmp[0].start)
+        out.write(made)
+        _copy(stream, out, xmp[0].end, _size(stream))
+    else:
+        _copy(stream, out, 0, after)
+        out.write(made)
+        _copy(stream, out, after, _size(stream))
+    return "JPEG XMP"
+
+
+# XMP.
+
+
+def xmp_values(packet: bytes) -> list[str]:
+    """The values of properties called AIGC, by pattern: no XML parser meets an untrusted file."""
+    text = packet[:MAX_VALUE_BYTES].decode("utf-8", "replace")
+    found = re.findall(r"<(\w{1,20}):AIGC\b[^>]{0,200}>([^<]{0,65536})</\1:AIGC>", text)
+    values = [value for _, value in found]
+    values += [a or b for a, b in re.findall(r"\w{1,20}:AIGC\s*=\s*(?:\"([^\"]{0,65536})\"|'([^']{0,65536})')", text)]
+    return [html.unescape(value) for value in values]
+
+
+def xmp_with(packet: bytes | None, key: str, text: str) -> bytes:
+    """A packet with the property set, the given one or a new one."""
+    value = html.escape(text, quote=True)
+    opening = f'<rdf:Description rdf:about="" xmlns:TC260="{AIGC_NAMESPACE}"><TC260:{key}>'
+    closing = f"</TC260:{key}></rdf:Description>"
+    item = opening + value + closing
+    if packet is not None:
+        old = packet.decode("utf-8", "replace")
+        old = re.sub(f"{re.escape(opening)}[^<]*{re.escape(closing)}", "", old)
+        if "</rdf:RDF>" in old:
+            return old.replace("</rdf:RDF>", item + "</rdf:RDF>", 1).encode()
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f"{item}</rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+# RIFF: WAV and WebP.
+
+
+def _riff_chunks(stream: BinaryIO) -> Iterator[Part]:
+    end = min(_size(stream), 8 + struct.unpack("<I", _span(stream, 4, 8))[0])
+    place = 12
+    for _ in range(MAX_PARTS):
+        if place + 8 > end:
+            return
+        stream.seek(place)
+        kind, size = struct.unpack("<4sI", stream.read(8))
+        if place + 8 + size > end:
+            raise VideoError(f"the file is cut off in its chunk {kind!r}")
+        yield Part(kind, place, place + 8, size)
+        place += 8 + size + size % 2
+    raise VideoError(f"more than {MAX_PARTS:,} chunks")
+
+
+def _riff_write(stream: BinaryIO, out: BinaryIO, skip: bytes, first: bytes, last: bytes) -> None:
+    """Copies the chunks but those called `skip`, with chunks before and after, and sets the file's size."""
+    stream.seek(8)
+    form = stream.read(4)
+    out.write(b"RIFF\0\0\0\0" + form + first)
+    for chunk in _riff_chunks(stream):
+        if chunk.kind != skip:
+            _copy(stream, out, chunk.start, chunk.end)
+            out.write(bytes(chunk.size % 2))
+    out.write(last)
+    size = out.tell() - 8
+    if size >= 2**32:
+        raise VideoError("the file is too large for its kind")
+    out.seek(4)
+    out.write(struct.pack("<I", size))
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def _wav_texts(stream: BinaryIO) -> list[tuple[str, str]]:
+    parts = [part for part in _riff_chunks(stream) if part.kind == b"AIGC" and part.size <= MAX_VALUE_BYTES]
+    return [("RIFF AIGC", _span(stream, p.content, p.end).rstrip(b"\0").decode("utf-8", "replace")) for p in parts]
+
+
+def _wav_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
+    _riff_write(stream, out, key.encode(), b"", _chunk(key.encode(), text.encode()))
+    return "RIFF AIGC"
+
+
+def _webp_texts(stream: BinaryIO) -> list[tuple[str, str]]:
+    parts = [part for part in _riff_chunks(stream) if part.kind == b"XMP " and part.size <= MAX_VALUE_BYTES]
+    return [("WebP XMP", text) for p in parts for text in xmp_values(_span(stream, p.content, p.end))]
+
+
+def _webp_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
+    parts = {part.kind: part for part in _riff_chunks(stream)}
+    packet = parts.get(b"XMP ")
+    old = _span(stream, packet.content, packet.end) if packet else None
+    if b"VP8X" in parts:
+        head = bytearray(_span(stream, parts[b"VP8X"].content, parts[b"VP8X"].end))
+    else:
+        head = bytearray(_webp_header(stream, parts))
+    head[0] |= 0x04  # has XMP
+    first = _chunk(b"VP8X", bytes(head))
+    made = io.BytesIO()
+    _riff_write(stream, made, b"VP8X", first, b"")
+    _riff_write(made, out, b"XMP ", b"", _chunk(b"XMP ", xmp_with(old, key, text)))
+    return "WebP XMP"
+
+
+def _webp_header(stream: BinaryIO, parts: dict[bytes, Part]) -> bytes:
+    """The extended header that a simple WebP lacks: no flags but transparency, and the size of the canvas."""
+    if b"VP8L" in parts:
+        bits = struct.unpack("<I", _span(stream, parts[b"VP8L"].content + 1, parts[b"VP8L"].content + 5))[0]
+        width, height, flags = bits & 0x3FFF, bits >> 14 & 0x3FFF, 0x10 if bits >> 28 & 1 else 0
+    elif b"VP8 " in parts:
+        start = parts[b"VP8 "].content
+        w, h = struct.unpack("<HH", _span(stream, start + 6, start + 10))
+        width, height, flags = (w & 0x3FFF) - 1, (h & 0x3FFF) - 1, 0
+    else:
+        raise VideoError("the WebP file holds no picture")
+    return bytes([flags, 0, 0, 0]) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+
+
+# MP3: ID3v2.
+
+
+def _id3_frames(data: bytes, version: int) -> Iterator[tuple[bytes, bytes]]:
+    place = 0
+    while place + 10 <= len(data) and data[place : place + 4].isalnum():
+        raw = data[place + 4 : place + 8]
+        size = _syncsafe(raw) if version == 4 else struct.unpack(">I", raw)[0]
+        if place + 10 + size > len(data):
+            raise VideoError("the ID3 tag is cut off")
+        yield data[place : place + 4], data[place : place + 10 + size]
+        place += 10 + size
+
+
+def _id3(stream: BinaryIO) -> tuple[int, bytes, int]:
+    """(version, frames, where the sound begins) of an MP3; version 0 where there is no tag."""
+    stream.seek(0)
+    head = stream.read(10)
+    if not head.startswith(b"ID3"):
+        return 0, b"", 0
+    size = _syncsafe(head[6:10])
+    if 10 + size > _size(stream):
+        raise VideoError("the ID3 tag is cut off")
+    return head[3], _span(stream, 10, 10 + size), 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+def _mp3_texts(stream: BinaryIO) -> list[tuple[str, str]]:
+    version, data, _ = _id3(stream)
+    found = []
+    for kind, frame in _id3_frames(data, version) if version in (3, 4) else ():
+        if kind == b"TXXX" and len(frame) > 11:
+            codec = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}.get(frame[10], "utf-8")
+            name, _, value = frame[11:].decode(codec, "replace").partition("\0")
+            if name.lstrip("\ufeff").lower() == "aigc":
+                found.append(("ID3 TXXX", value.strip("\0\ufeff")))
+    return found
+
+
+def _mp3_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
+    version, data, start = _id3(stream)
+    if version not in (0, 3, 4):
+        raise VideoError(f"the MP3's tag is ID3v2.{version}, which is not written here", "convert it to ID3v2.4")
+    version = version or 4
+    stream.seek(5)
+    if data and stream.read(1)[0] & 0xC0:
+        raise VideoError("the MP3's tag is unsynchronised or extended, which is not written here")
+    body = b"\3" + key.encode() + b"\0" + text.encode() if version == 4 else b"\0" + key.encode() + b"\0" + _ascii(text)
+    size = _to_syncsafe(len(body)) if version == 4 else struct.pack(">I", len(body))
+    old = [frame for kind, frame in _id3_frames(data, version) if not (kind == b"TXXX" and key.encode() in frame[:40])]
+    frames = b"".join(old) + b"TXXX" + size + b"\0\0" + body
+    out.write(b"ID3" + bytes([version, 0, 0]) + _to_syncsafe(len(frames)) + frames)
+    _copy(stream, out, start, _size(stream))
+    return "ID3 TXXX"
+
+
+def _syncsafe(raw: bytes) -> int:
+    return sum((byte & 0x7F) << (7 * (3 - at)) for at, byte in enumerate(raw[:4]))
+
+
+def _to_syncsafe(size: int) -> bytes:
+    if size >= 2**28:
+        raise VideoError("the ID3 tag is too large")
+    return bytes(size >> (7 * (3 - at)) & 0x7F for at in range(4))
+
+
+# What they share.
+
+
+def _av_texts(path: str | Path) -> list[tuple[str, str]]:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return [("Matroska tag", value) for name, value in container.metadata.items() if name.lower() == "aigc"]
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise VideoError(f"{path} cannot be read: {error}") from error
+
+
+def _size(stream: BinaryIO) -> int:
+    return stream.seek(0, io.SEEK_END)
+
+
+def _span(stream: BinaryIO, start: int, end: int) -> bytes:
+    if end - start > MAX_METADATA_BYTES:
+        raise VideoError(f"{end - start:,} bytes of metadata are more than is read")
+    stream.seek(start)
+    data = stream.read(end - start)
+    if len(data) != end - start:
+        raise VideoError(f"the file is cut off at byte {start + len(data):,}")
+    return data
+
+
+def _copy(stream: BinaryIO, out: BinaryIO, start: int, end: int) -> None:
+    stream.seek(start)
+    left = end - start
+    if left > 1 << 24 and end == _size(stream):
+        stream.seek(start)
+        shutil.copyfileobj(stream, out, 1 << 20)
+        return
+    stream.seek(start)
+    while left > 0:
+        block = stream.read(min(left, 1 << 20))
+        if not block:
+            raise VideoError("the file is cut off")
+        out.write(block)
+        left -= len(block)

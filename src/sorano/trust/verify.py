@@ -1,0 +1,600 @@
+"""Verify where a video came from.
+
+    report = verify("clip.mp4")       # a Report with a verdict and the evidence for it
+    report.require()                  # raises unless VERIFIED
+
+Four verdicts, never "real" and never "fake". VERIFIED: a signer who is trusted here vouches for it, by the manifest in
+the file or by the one that the mark's id finds, whose fingerprint matches what is on screen. TAMPERED: it was changed
+after it was signed, or part of it lies over the mark. SUSPICIOUS: nothing vouches for it and something is odd.
+UNVERIFIED: all else; absence of proof is no proof of absence.
+
+Covered: the signature, that it binds these bytes, the public mark and private ones whose keys are known here, a hole
+in the mark, labels. Not covered: whether a trusted signer tells the truth, scenes that were staged or filmed from a
+screen, marks that were destroyed, changes that leave no trace here, sound. The public mark can be forged by anyone: it
+is a hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sorano.errors import SuspiciousError, TamperedError, TrustError, UnverifiedError, VideoError
+from sorano.trust import containers, credentials, keys, roots, store
+from sorano.trust.indicators import Indicator, words
+
+if TYPE_CHECKING:
+    from sorano.trust import media as media_module
+    from sorano.trust.fingerprint import Match
+    from sorano.trust.label import Found
+    from sorano.video import Frames
+
+LOOK_SECONDS = 120.0  # of the frames that are looked at for marks, fingerprints and indicators; bytes are all checked
+MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
+MOST_SEARCHED = 1  # of them that is also looked for in cut and scaled pictures: that of --bundle, else the newest
+SUFFIXES = (
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp",
+)  # fmt: skip  # what is looked for in a folder
+
+
+class Verdict(StrEnum):
+    """What can be said about a file, with the command's exit code."""
+
+    VERIFIED = "VERIFIED"
+    TAMPERED = "TAMPERED"
+    SUSPICIOUS = "SUSPICIOUS"
+    UNVERIFIED = "UNVERIFIED"
+
+    @property
+    def exit_code(self) -> int:
+        """0, 6, 7 or 8."""
+        return {"VERIFIED": 0, "TAMPERED": 6, "SUSPICIOUS": 7, "UNVERIFIED": 8}[self.value]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One thing that was looked at: what was found, what that proves, what it does not, what to do next."""
+
+    about: str  # credential, mark, manifest store, tamper map, label, indicators
+    found: str
+    proves: str
+    does_not_prove: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class SeenMark:
+    """A mark that was read: its kind, its id, and the private carrier that it was found with, if any."""
+
+    kind: str
+    id: int
+    confidence: float
+    carrier_id: str | None = None
+    commitment: str | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """A place and time where the mark is missing: seconds, and a box (left, top, right, bottom) in 0..1."""
+
+    start: float
+    end: float
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A manifest that the mark's id found, and whether what is on screen matches its fingerprint."""
+
+    credential: credentials.Credential
+    match: Match | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything that was seen of a file; `judge` turns it into a report and sees nothing else."""
+
+    path: str
+    credential: credentials.Credential | None = None
+    labels: tuple[Found, ...] = ()
+    mark: SeenMark | None = None
+    stored: tuple[Stored, ...] = ()
+    regions: tuple[Region, ...] = ()
+    indicators: tuple[Indicator, ...] = ()
+    map_checked: bool = False
+    media: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on a file, and the evidence for it."""
+
+    path: str
+    verdict: Verdict
+    summary: str
+    evidence: tuple[Evidence, ...]
+    signer: str | None = None
+    kind: str | None = None  # made, edited, captured: what the trusted signer says
+    mark_id: str | None = None  # ten hexadecimal digits
+    regions: tuple[Region, ...] = ()
+    notes: tuple[str, ...] = ()
+    media: dict[str, Any] = field(default_factory=dict)
+
+    def require(self) -> Report:
+        """The report itself where it is VERIFIED. Raises TamperedError, SuspiciousError or UnverifiedError."""
+        errors = {
+            Verdict.TAMPERED: TamperedError,
+            Verdict.SUSPICIOUS: SuspiciousError,
+            Verdict.UNVERIFIED: UnverifiedError,
+        }
+        if self.verdict in errors:
+            step = next((one.next_step for one in self.evidence if one.next_step), None)
+            raise errors[self.verdict](f"{self.path}: {self.verdict.value}: {self.summary}", step)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return {
+            "path": self.path,
+            "verdict": self.verdict.value,
+            "summary": self.summary,
+            "signer": self.signer,
+            "kind": self.kind,
+            "mark_id": self.mark_id,
+            "regions": [one.__dict__ | {"box": list(one.box)} for one in self.regions],
+            "evidence": [one.__dict__ for one in self.evidence],
+            "notes": list(self.notes),
+            "media": self.media,
+        }
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        out = [f"{self.verdict.value}  {self.path}", f"  {self.summary}"]
+        for one in self.evidence:
+            out.append(f"  {one.about}: {one.found}")
+            out.append(f"    proves: {one.proves}")
+            out.append(f"    does not prove: {one.does_not_prove}")
+            if one.next_step:
+                out.append(f"    next: {one.next_step}")
+        return out + [f"  note: {note}" for note in self.notes]
+
+
+def verify(
+    path: str | Path, *, trust: str | Path | None = None, stores: Sequence[str | Path] = (), bundle: Path | None = None
+) -> Report:
+    """Where a file came from. `trust` is a PEM file of more roots, `stores` more folders of manifests, `bundle` a
+    disclosed private carrier.
+
+    Raises VideoError for a file that cannot be read at all, TrustError for trust that cannot.
+    """
+    return judge(look(Path(path), trust=trust, stores=stores, bundle=bundle)[0])
+
+
+def look(
+    path: Path,
+    *,
+    trust: str | Path | None = None,
+    stores: Sequence[str | Path] = (),
+    bundle: Path | None = None,
+) -> tuple[Look, Any]:
+    """Everything that can be seen of a file, and its tamper map (None where none was made), for a page to show."""
+    from sorano.trust import label, media
+
+    anchors = roots.anchors(Path(trust) if trust is not None else None)
+    notes: list[str] = []
+    # (1) The bytes: does a credential bind them?
+    found = media.probe(path)
+    credential = credentials.read(path, anchors)
+    try:
+        labels = tuple(label.read(path))
+    except VideoError as error:
+        labels, notes = (), [*notes, f"its metadata cannot be read: {error.message}"]
+    facts = {
+        "size": f"{found.width}x{found.height}",
+        "fps": round(found.fps, 3),
+        "seconds": found.seconds,
+        "codec": found.codec,
+        "container": found.container.name,
+    }
+    carriers = _carriers(credential, bundle, anchors)
+    # (2) The frames: one pass for the mark, the fingerprint and the indicators.
+    eyes = Eyes(found)
+    try:
+        for chunk in media.chunks(found, LOOK_SECONDS):
+            eyes.add(chunk)
+    except VideoError as error:
+        if not eyes.count and (credential is None or credential.state not in ("changed", "broken")):
+            raise
+        notes.append(error.message)
+    if found.seconds is not None and found.seconds > LOOK_SECONDS + 1:
+        notes.append(f"the first {LOOK_SECONDS:g} s of {found.seconds:.0f} were looked at for marks")
+    mark, detection, key = eyes.mark(carriers, thorough=credential is None)
+    # (3) The manifest that the mark's id finds, for a copy that lost its own.
+    stored: list[Stored] = []
+    if credential is None and mark is not None:
+        stored = _stored(mark, [Path(folder) for folder in stores], anchors, eyes)
+    # (4) Holes in the mark, where no signature vouches for every byte.
+    regions: tuple[Region, ...] = ()
+    shown = None
+    bound = credential is not None and credential.state in ("trusted", "valid", "ended")
+    if detection is not None and not bound and not found.is_image:
+        shown, regions = _holes(found, detection, key)
+    # (5) What is odd, where nothing at all vouches for it.
+    odd: list[Indicator] = []
+    if credential is None and mark is None and not found.is_image:
+        odd = _odd(found, eyes, labels, notes)
+    seen = Look(
+        path=str(path),
+        credential=credential,
+        labels=labels,
+        mark=mark,
+        stored=tuple(stored),
+        regions=regions,
+        indicators=tuple(odd),
+        map_checked=shown is not None,
+        media=facts,
+        notes=tuple(notes),
+    )
+    return seen, shown
+
+
+class Eyes:
+    """What a single pass over the frames remembers, in constant memory."""
+
+    def __init__(self, found: media_module.Media) -> None:
+        from sorano.trust import fingerprint, reader
+
+        self.fps = found.fps if found.fps > 0 else 25.0
+        self.taker = fingerprint.Taker(self.fps)
+        self.kept = reader.Kept()
+        self.count = 0
+
+    def add(self, chunk: Frames) -> None:
+        """The next frames."""
+        self.taker.add(chunk)
+        for frame in chunk:
+            self.kept.add(frame)
+        self.count += len(chunk)
+
+    def mark(self, carriers: Sequence[keys.Carrier], *, thorough: bool = True) -> tuple[SeenMark | None, Any, bytes]:
+        """The mark under the first key that finds one: all keys as if nothing were cut, then a search with a few."""
+        from sorano.trust import watermark
+
+        tried: list[keys.Carrier | None] = [None, *carriers]
+        rounds = [(tried, False)] + ([(tried[: 1 + MOST_SEARCHED], True)] if thorough else [])
+        for some, search in rounds:
+            for carrier in some:
+                key = watermark.PUBLIC_KEY if carrier is None else carrier.key
+                detection = watermark.read(self.kept, fps=self.fps, key=key, thorough=search)
+                if detection is not None:
+                    return seen_mark(detection, carrier), detection, key
+        return None, None, watermark.PUBLIC_KEY
+
+
+def seen_mark(detection: Any, carrier: keys.Carrier | None) -> SeenMark | None:
+    """A detection in a report's words."""
+    if detection is None:
+        return None
+    payload = detection.payload
+    own = (carrier.id, carrier.commitment) if carrier is not None else (None, None)
+    return SeenMark(payload.kind, payload.id, round(float(getattr(detection, "confidence", 0.0)), 1), *own)
+
+
+def _carriers(credential: credentials.Credential | None, bundle: Path | None, anchors: str) -> list[keys.Carrier]:
+    """The private carriers to try: the one that the manifest names, or those that are known here."""
+    known = []
+    if bundle is not None:
+        known.append(keys.read_bundle(roots.read_text(bundle), str(bundle), anchors)[0])
+    known += keys.carriers() + roots.disclosed_carriers()
+    if credential is not None and credential.carrier_id is not None:
+        return [one for one in known if one.id == credential.carrier_id and one.commitment == credential.commitment][:1]
+    if credential is not None and credential.signature_holds:
+        return []  # it says that its mark is public, or has none
+    return known[:MOST_PRIVATE_KEYS]
+
+
+def _stored(mark: SeenMark, folders: Sequence[Path], anchors: str, eyes: Eyes) -> list[Stored]:
+    from sorano.trust import fingerprint
+
+    found = []
+    for manifest in store.find(mark.id, folders):
+        credential = credentials.read_store(manifest, anchors)
+        if credential is None or credential.mark_id != mark.id:
+            continue
+        match = None
+        if credential.fingerprint is not None:
+            try:
+                match = fingerprint.match(fingerprint.from_bytes(credential.fingerprint), eyes.taker.seen())
+            except TrustError:
+                match = None
+        found.append(Stored(credential, match))
+    return found
+
+
+def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[Any, tuple[Region, ...]]:
+    """The tamper map and its regions."""
+    import importlib.util
+
+    from sorano.trust import media
+
+    if importlib.util.find_spec("sorano.trust.tamper") is None:
+        return None, ()
+    tamper: Any = importlib.import_module("sorano.trust.tamper")
+    shown = tamper.tamper_map(media.chunks(found, LOOK_SECONDS), detection, key)
+    return shown, tuple(Region(*region) if isinstance(region, tuple) else _region(region) for region in shown.regions)
+
+
+def _region(region: Any) -> Region:
+    return Region(float(region.start), float(region.end), tuple(region.box), float(region.score))
+
+
+def _odd(found: media_module.Media, eyes: Eyes, labels: Sequence[Found], notes: list[str]) -> list[Indicator]:
+    from sorano.trust import indicators
+
+    odd = indicators.of_frames(eyes.taker.seen()) + indicators.of_metadata(found.tags, bool(labels))
+    try:
+        odd += indicators.of_stream(found.path)
+    except VideoError as error:
+        notes.append(error.message)
+    return odd
+
+
+# The verdict.
+
+
+def judge(seen: Look) -> Report:
+    """The report that follows from what was seen: no file is opened here."""
+    evidence: list[Evidence] = []
+    verdict, summary, signer, kind = (
+        Verdict.UNVERIFIED,
+        "nothing that is trusted here says where it is from",
+        None,
+        None,
+    )
+    credential = seen.credential
+    trusted_store = next((one for one in seen.stored if _vouches(one, seen.mark)), None)
+    if credential is not None:
+        evidence.append(_of_credential(credential))
+    if seen.mark is not None:
+        evidence.append(_of_mark(seen.mark, credential))
+    elif credential is not None and credential.mark_id is not None and credential.state in ("trusted", "valid"):
+        evidence.append(_of_lost_mark(credential))
+    evidence += [_of_stored(one, seen.mark) for one in seen.stored]
+    if seen.map_checked:
+        evidence.append(_of_map(seen.regions))
+    evidence += [_of_label(one) for one in seen.labels]
+    if seen.indicators:
+        evidence.append(_of_indicators(seen.indicators))
+    if credential is not None and credential.state in ("changed", "broken"):
+        verdict = Verdict.TAMPERED
+        summary = "it was changed after it was signed" if credential.state == "changed" else "its credential is damaged"
+    elif seen.regions:
+        verdict = Verdict.TAMPERED
+        summary = f"something was put over the mark in {len(seen.regions)} place{'s'[: len(seen.regions) > 1]}"
+    elif credential is not None and credential.state == "trusted":
+        verdict, signer, kind = Verdict.VERIFIED, credential.signer, credential.kind
+        summary = f"it is as {signer} signed it, {_says(kind)}"
+    elif trusted_store is not None:
+        verdict, signer, kind = Verdict.VERIFIED, trusted_store.credential.signer, trusted_store.credential.kind
+        summary = f"it is a copy of what {signer} signed, {_says(kind)}; its mark led to the manifest"
+    elif credential is not None:
+        who = credential.signer or "somebody"
+        summary = (
+            f"the certificate of {who} has ended and no time stamp says that it was signed before"
+            if credential.state == "ended"
+            else f"it is signed by {who}, who is not trusted here"
+        )
+    elif seen.mark is not None:
+        made = "made by AI, by Sorano" if seen.mark.kind == "made" else "recorded with Sorano"
+        summary = f"it carries a mark that says {made}, and nothing that is trusted here confirms it"
+        if seen.stored:
+            summary = "its mark is that of another picture, or its signer is not trusted here"
+    elif seen.indicators and not seen.labels:
+        verdict, summary = Verdict.SUSPICIOUS, f"nothing says where it is from, and {words(seen.indicators)}"
+    elif seen.indicators:
+        verdict, summary = Verdict.SUSPICIOUS, words(seen.indicators)
+    elif seen.labels:
+        summary = f"a label that anyone can write says that it {seen.labels[0].says}"
+    if not evidence:
+        evidence.append(
+            Evidence(
+                "provenance",
+                "no credential, no mark and no label",
+                "nothing",
+                "that it is false: most files carry none, and many programs remove what there was",
+                "ask the sender for the original file, or for who made it",
+            )
+        )
+    mark_id = seen.mark.id if seen.mark is not None else credential.mark_id if credential is not None else None
+    return Report(
+        path=seen.path,
+        verdict=verdict,
+        summary=summary,
+        evidence=tuple(evidence),
+        signer=signer,
+        kind=kind,
+        mark_id=None if mark_id is None else store.name_of(mark_id),
+        regions=seen.regions,
+        notes=seen.notes,
+        media=seen.media,
+    )
+
+
+def _vouches(one: Stored, mark: SeenMark | None) -> bool:
+    """Whether a manifest from the store vouches for this copy: trusted, of this mark, and of what is on screen."""
+    found = one.credential
+    if mark is None or found.state != "trusted" or one.match is None or not one.match.same:
+        return False
+    kinds = {"captured": ("captured",), "made": ("made", "edited")}
+    if found.kind not in kinds.get(mark.kind, ()):
+        return False
+    return found.commitment == mark.commitment and found.carrier_id == mark.carrier_id
+
+
+def _says(kind: str | None) -> str:
+    return f"who says: {credentials.KIND_WORDS[kind]}" if kind else "who does not say how it was made"
+
+
+def _of_credential(found: credentials.Credential) -> Evidence:
+    who = found.signer or "an unnamed signer"
+    if found.state == "changed":
+        return Evidence(
+            "credential",
+            f"signed by {who}; the bytes are not those that were signed ({found.problems[-1][1]})",
+            "the file was changed after it was signed",
+            "what was changed, by whom, or with what intent: a chat that codes again changes bytes too",
+            "ask for the file as it was signed",
+        )
+    if found.state == "broken":
+        code, text = found.problems[0] if found.problems else ("", "it cannot be read")
+        return Evidence(
+            "credential",
+            f"a manifest that does not hold ({code}: {text})"[:400],
+            "the manifest was damaged, or made by somebody who could not sign",
+            "who did it, or that the picture was changed",
+            "ask for the file as it was signed",
+        )
+    if found.state == "ended":
+        return Evidence(
+            "credential",
+            f"signed by {who}, whose certificate has ended",
+            "nobody changed the bytes since whoever held the key signed them",
+            "that it was signed while the certificate was valid: there is no time stamp",
+            "ask the signer to sign it again; if today is earlier, set this machine's clock",
+        )
+    said = _says(found.kind)
+    from_files = f"; from {', '.join(found.ingredients)}" if found.ingredients else ""
+    if found.state == "trusted":
+        return Evidence(
+            "credential",
+            f"signed by {who}, under a root that is trusted here; {said}{from_files}",
+            "the file is byte for byte as they signed it",
+            "that what they say is true, or that a recorded scene was not staged",
+        )
+    return Evidence(
+        "credential",
+        f"signed by {who}, whose root is not trusted here; {said}{from_files}",
+        "nobody changed the bytes since they were signed",
+        "who signed: a name in a certificate is what its maker typed",
+        "if you know them, ask for their root in person and run: sorano trust add root.pem",
+    )
+
+
+def _of_mark(mark: SeenMark, credential: credentials.Credential | None) -> Evidence:
+    made = "made by AI, by Sorano" if mark.kind == "made" else "recorded with Sorano"
+    odd = credential is not None and credential.mark_id is not None and credential.mark_id != mark.id
+    note = f"; the credential names another, {store.name_of(credential.mark_id or 0)}" if odd and credential else ""
+    if mark.carrier_id is None:
+        return Evidence(
+            "mark",
+            f"the public mark {store.name_of(mark.id)} in the picture: {made}{note}",
+            "the picture, or one that it was copied from, went through Sorano or somebody with its public key",
+            "who made it: the public key is public, so the mark can be copied, forged and removed",
+            "" if credential is not None else "ask for the signed file, or for a store that holds its manifest",
+        )
+    return Evidence(
+        "mark",
+        f"the private mark {store.name_of(mark.id)} of carrier {mark.carrier_id}: {made}{note}",
+        "whoever put it in held the carrier's key",
+        "who that was, unless a signed manifest names the carrier; once disclosed, anyone holds the key",
+        "" if credential is not None else "ask for the signed file, or for a store that holds its manifest",
+    )
+
+
+def _of_lost_mark(credential: credentials.Credential) -> Evidence:
+    private = credential.carrier_id is not None
+    return Evidence(
+        "mark",
+        f"the mark {store.name_of(credential.mark_id or 0)} that the credential names was not read",
+        "nothing: " + ("its carrier is private" if private else "small or plain pictures may not hold one"),
+        "that it was removed: the bytes are as they were signed",
+        "ask the signer to disclose the carrier: sorano keys disclose" if private else "",
+    )
+
+
+def _of_stored(one: Stored, mark: SeenMark | None) -> Evidence:
+    who = one.credential.signer or "an unnamed signer"
+    if one.match is None or not one.match.same:
+        like = "has no fingerprint" if one.match is None else f"is like it by {one.match.likeness:.0%}"
+        return Evidence(
+            "manifest store",
+            f"the mark's id leads to a manifest by {who}, whose picture is another ({like})",
+            "the mark was copied onto this picture, or the picture was changed beyond what can be compared",
+            "who made this picture",
+            "ask for the original file",
+        )
+    if one.credential.state != "trusted":
+        return Evidence(
+            "manifest store",
+            f"the mark's id leads to a manifest by {who}, who is not trusted here or whose certificate has ended",
+            "the picture looks like the one that was signed",
+            "who signed it",
+            "if you know them, ask for their root in person and run: sorano trust add root.pem",
+        )
+    if not _vouches(one, mark):
+        return Evidence(
+            "manifest store",
+            f"the mark's id leads to a manifest by {who} that names another carrier or another kind",
+            "nothing: the mark is not the one that was signed",
+            "that the picture is theirs",
+        )
+    return Evidence(
+        "manifest store",
+        f"the mark's id leads to a manifest by {who}, trusted here, and the picture matches its fingerprint",
+        "it is a copy of what they signed, coded again or cut",
+        "that small things in it are as they were: 24 x 24 pixels are compared, and the mark where it still reads",
+        "ask for the signed file where details matter",
+    )
+
+
+def _of_map(regions: Sequence[Region]) -> Evidence:
+    if not regions:
+        return Evidence(
+            "tamper map",
+            "the mark lies over all of the picture",
+            "no large part of the picture was replaced after it was marked",
+            "that small parts were not; whoever has the key can mark a replacement too",
+        )
+    one = regions[0]
+    left, top, right, bottom = one.box
+    where = f"{one.start:.1f} to {one.end:.1f} s, {left:.0%}-{right:.0%} across, {top:.0%}-{bottom:.0%} down"
+    return Evidence(
+        "tamper map",
+        f"the mark is missing in {len(regions)} place{'s'[: len(regions) > 1]}: {where}",
+        "something was put over the marked picture there",
+        "what was there before, or why: subtitles and stickers do this too",
+        "look at the map: sorano verify --html report.html; ask for the original",
+    )
+
+
+def _of_label(one: Found) -> Evidence:
+    wrong = f" ({'; '.join(one.problems)})" if one.problems else ""
+    return Evidence(
+        "label",
+        f"AIGC in {one.carrier}: it {one.says}, by {one.fields.get('ContentProducer', '')[:80]!r}{wrong}",
+        "somebody wrote that label",
+        "who wrote it, or that it is true: metadata is easily written and removed",
+    )
+
+
+def _of_indicators(found: Iterable[Indicator]) -> Evidence:
+    return Evidence(
+        "indicators",
+        words(list(found)),
+        "nothing by itself: at most 1 in 100 ordinary clips shows one",
+        "that it was forged: editing and faulty cameras do this too",
+        "ask for the original file, and where it was first published",
+    )
+
+
+def files_in(place: Path) -> Iterator[Path]:
+    """The media files of a folder and its folders, sorted."""
+    yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+__all__ = ["Evidence", "Look", "Report", "Verdict", "containers", "judge", "look", "verify"]

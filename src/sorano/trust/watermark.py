@@ -1,0 +1,351 @@
+"""The invisible mark in video and pictures: put in, and read back after coding, cutting and scaling.
+
+    marker = Marker(Payload(1, "made", 0x123456789A), height=540, width=960, fps=24)
+    marked = [marker(chunk) for chunk in chunks]      # a stream, in constant memory
+    found = detect(marked, fps=24)                    # a Detection, or None
+
+A payload is a version, a kind ("made" by AI, or "captured") and an id of 40 bits, with a CRC of 28 bits, in a polar
+code of 1,024 bits on the carrier of `trust/carrier.py`. It is the same through the clip, so that it is read as one.
+The mark is added to luma (equally to R, G and B), as strongly as a PSNR of luma allows, and where it hides best
+(`hiding`). It comes in bursts of a sixth of a second, the first one at the start, with less in between: a coder keeps
+what is strong in a few frames better than what is weak in all, and VMAF sees it less. The embedder looks at what it
+marks through the reader's eyes and gives bits that the picture works against more strength.
+
+Covered: re-coding, crops, scaling, mirror images, dropped frames, brightness, contrast, blur, noise; how well is
+measured by benchmarks/watermark.py and kept in docs/LOG.md. A mark is reported only where its CRC holds:
+`false_accept_rate` of a Detection is the chance, at most, that noise passed.
+
+Not covered: who made it. The public key ships with Sorano, so that anyone can read the mark; whoever has it can also
+remove it, forge it, or copy it onto other content. A mark alone is a hint, never proof; a signature proves
+(`trust/credentials.py`). No mark proves nothing either. Coarse coding (CRF 40 and more) and strong perspective often
+destroy it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sorano.errors import RequestError
+from sorano.trust import reader
+from sorano.trust.carrier import (
+    CHIP,
+    CODE_BITS,
+    Carrier,
+    carrier,
+    chip_size,
+    drawn,
+    folded,
+    hiding,
+    whitened,
+    work_size,
+)
+from sorano.trust.code import LIST_SIZE, Bits, PolarCode, to_bits, to_int
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Frames = NDArray[np.uint8]
+Array = NDArray[Any]
+
+PUBLIC_KEY = hashlib.sha256(b"Sorano public carrier key, version 1").digest()
+VERSION = 1
+KINDS = {"made": 1, "captured": 2}  # by AI; by a camera or a screen
+ID_BITS = 40
+CODE = PolarCode(size=CODE_BITS, message_bits=4 + ID_BITS, crc_bits=28)
+HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are a known version and kind
+
+TARGET_PSNR = 42.5  # dB of luma
+SLOT_SECONDS = 2.0
+SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
+PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 2.0  # how often, how long, how strong bursts are
+LOOK_EVERY = 8  # frames between two looks at what is being marked
+FIRST_LOOKS = 3  # on the first frame
+GAINS = (0.6, 1.6)  # the least and the most strength of a bit
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a mark says. `id` has 40 bits; `kind` is "made" (by AI) or "captured"."""
+
+    version: int
+    kind: str
+    id: int
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise RequestError(f"marks have version {VERSION}: got {self.version}")
+        if self.kind not in KINDS:
+            raise RequestError(f"a mark says {' or '.join(KINDS)}: got {self.kind!r}")
+        if not 0 <= self.id < 1 << ID_BITS:
+            raise RequestError(f"the id of a mark has {ID_BITS} bits: got {self.id}")
+
+    def bits(self) -> Bits:
+        """The message: version, kind, id."""
+        return np.concatenate([to_bits(self.version, 2), to_bits(KINDS[self.kind], 2), to_bits(self.id, ID_BITS)])
+
+    @classmethod
+    def from_bits(cls, message: Bits) -> Payload | None:
+        """The payload of a decoded message; None where it is none that this version writes."""
+        kinds = {number: kind for kind, number in KINDS.items()}
+        kind = kinds.get(to_int(message[2:4]))
+        if to_int(message[:2]) != VERSION or kind is None:
+            return None
+        return cls(VERSION, kind, to_int(message[4:]))
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A mark that was read, and how the frames lay on its grid."""
+
+    payload: Payload
+    confidence: float  # deviations of chance by which the decoded word stands out
+    scale: float  # the chips' size, in that of an uncut frame of this size
+    shift: tuple[float, float]  # where the tile begins in the first chips: down and right, in pixels
+    flipped: bool  # mirrored
+    rotation: float  # degrees, counter-clockwise
+    slots_read: int  # of 2 s each, those that carry this word
+    slots: int
+    false_accept_rate: float  # how often, at most, a look at unmarked frames would find some mark
+    size: tuple[int, int]  # height and width of the frames
+    grid: reader.Grid  # in a kept frame (`reader.SHORT`)
+    level: int
+
+
+# Putting it in.
+
+
+class Marker:
+    """Marks a stream of frames chunk by chunk, in constant memory; the result does not depend on the chunks."""
+
+    def __init__(
+        self,
+        payload: Payload,
+        *,
+        height: int,
+        width: int,
+        fps: float,
+        key: bytes = PUBLIC_KEY,
+        target_psnr: float = TARGET_PSNR,
+    ) -> None:
+        """`target_psnr` is that of luma over the clip, in dB."""
+        if height < 1 or width < 1 or not fps > 0:
+            raise RequestError(f"cannot mark frames of {width}x{height} at {fps} fps")
+        if not 30 <= target_psnr <= 60:
+            raise RequestError(f"the PSNR of a mark lies from 30 to 60 dB: got {target_psnr}")
+        self.size = (height, width)
+        self._rms = 255 / 10 ** (target_psnr / 20)
+        self._pulse = _bursts(fps)
+        self._carrier = carrier(key)
+        self._word = CODE.encode(payload.bits())
+        self._sign = 1 - 2.0 * self._word
+        self._chip = chip_size(height, width)
+        self._work = work_size(height, width, self._chip)
+        self._gain = np.ones(CODE_BITS)
+        self._seen: Array | None = None  # what a reader sees so far: a tile
+        self._pattern = self._draw()
+        self._count = 0
+
+    def __call__(self, frames_THWC: Frames) -> Frames:
+        """Marks the next frames, uint8 RGB [T, H, W, 3]."""
+        if frames_THWC.ndim != 4 or frames_THWC.shape[1:] != (*self.size, 3) or frames_THWC.dtype != np.uint8:
+            height, width = self.size
+            raise ValueError(f"frames must be [T, {height}, {width}, 3] uint8: got {frames_THWC.shape}")
+        marked = np.empty_like(frames_THWC)
+        for index, frame_HWC in enumerate(frames_THWC):
+            marked[index] = self._frame(np.ascontiguousarray(frame_HWC))
+        return marked
+
+    def _frame(self, frame_HWC: Frames) -> Frames:
+        import cv2
+
+        luma = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
+        work = self._to_work(luma)
+        level = hiding(work)
+        if self._work != self.size:
+            level = cv2.resize(level, self.size[::-1], interpolation=cv2.INTER_LINEAR)
+        if self._count % LOOK_EVERY == 0:
+            for _ in range(1 if self._count else FIRST_LOOKS):
+                self._look(luma, level)
+        change = self._change(level, self._pulse[self._count % len(self._pulse)])
+        self._count += 1
+        return np.asarray(cv2.add(frame_HWC, cv2.merge([change, change, change]), dtype=cv2.CV_8U), np.uint8)
+
+    def _change(self, level: Array, pulse: float = 1.0) -> Array:
+        """What is added to a frame, int16, with the wanted deviation."""
+        import cv2
+
+        shaped = cv2.multiply(level, self._pattern)
+        rms = float(cv2.norm(shaped)) / shaped.size**0.5
+        return cv2.multiply(shaped, pulse * self._rms / max(rms, 1e-9), dtype=cv2.CV_16S)
+
+    def _look(self, luma: Array, level: Array) -> None:
+        """Reads the mark as a reader would, and shifts strength to the bits that the picture works against."""
+        import cv2
+
+        seen = cv2.add(luma, self._change(level), dtype=cv2.CV_8U)
+        white = whitened(self._to_work(seen))
+        rows, columns = white.shape[0] // CHIP, white.shape[1] // CHIP
+        chips = cv2.resize(white[: rows * CHIP, : columns * CHIP], (columns, rows), interpolation=cv2.INTER_AREA)
+        tile = folded(chips)
+        looks = self._count // LOOK_EVERY
+        old = min(looks / (looks + 1), 0.9)
+        tile = tile if self._seen is None else old * self._seen + (1 - old) * tile
+        if self._count:
+            self._seen = tile
+        agree = self._carrier.soft_bits(tile) * self._sign
+        wanted = float(np.median(agree))
+        if wanted <= 0:
+            return
+        change = np.sqrt(wanted / np.maximum(agree, wanted / 4))
+        gain = np.clip(self._gain * np.clip(change, 0.7, 1.5), *GAINS)
+        self._gain = gain / np.sqrt((gain * gain).mean())
+        self._pattern = self._draw()
+
+    def _to_work(self, luma: Array) -> Array:
+        import cv2
+
+        if self._work != self.size:
+            luma = cv2.resize(luma, self._work[::-1], interpolation=cv2.INTER_AREA)
+        return luma.astype(np.float32)
+
+    def _draw(self) -> Array:
+        return drawn(self._carrier.tile(self._word, self._gain), *self.size, self._chip)
+
+
+def _bursts(fps: float) -> list[float]:
+    """The strength of each frame of a period; its mean square is 1. Even where a period has few frames."""
+    period, burst = round(PERIOD_SECONDS * fps), max(1, round(BURST_SECONDS * fps))
+    rest = period - burst * BURST**2
+    if period < 12 or rest <= 0:
+        return [1.0]
+    return [BURST] * burst + [(rest / (period - burst)) ** 0.5] * (period - burst)
+
+
+def mark_frames(
+    frames_THWC: Frames, payload: Payload, *, fps: float, key: bytes = PUBLIC_KEY, target_psnr: float = TARGET_PSNR
+) -> Frames:
+    """Marks a whole clip, uint8 RGB [T, H, W, 3]."""
+    height, width = frames_THWC.shape[1:3]
+    return Marker(payload, height=height, width=width, fps=fps, key=key, target_psnr=target_psnr)(frames_THWC)
+
+
+# Reading it.
+
+
+def detect(frames: Iterable[Array], *, fps: float, key: bytes = PUBLIC_KEY, thorough: bool = True) -> Detection | None:
+    """Reads the mark of a clip that comes in chunks, [T, H, W, 3] RGB or [T, H, W] luma, uint8; None without one.
+
+    Constant memory, whatever the length. Without `thorough` only an uncut frame is tried, at any size.
+    """
+    kept = reader.Kept()
+    for chunk in frames:
+        for frame in chunk:
+            kept.add(frame)
+    return read(kept, fps=fps, key=key, thorough=thorough)
+
+
+def read(kept: reader.Kept, *, fps: float, key: bytes = PUBLIC_KEY, thorough: bool = True) -> Detection | None:
+    """Reads the mark of the frames that were kept of a clip."""
+    if not kept.frames or min(kept.size) < 16:
+        return None
+    source = carrier(key)
+    tried = 0
+    for grid, level in _grids(kept, source, thorough):
+        payload, tried = _decoded(kept, source, grid, level, tried)
+        if payload is not None:
+            return _described(kept, source, payload, grid, level, fps, tried)
+    return None
+
+
+def _grids(kept: reader.Kept, source: Carrier, thorough: bool) -> Iterator[tuple[reader.Grid, int]]:
+    """Grids to try, the likely and cheap ones first."""
+    usual = reader.usual_grid(kept)
+    yield usual, reader.level_of(usual.chip)
+    yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
+    if thorough:
+        yield from reader.search(kept, source, reader.all_chips())
+
+
+def _decoded(
+    kept: reader.Kept, source: Carrier, grid: reader.Grid, level: int, tried: int
+) -> tuple[Payload | None, int]:
+    """The payload that a grid shows, if any, and how many words were tried by now."""
+    tiles = reader.tiles_of(kept, grid, level)
+    ways = [reader.combined(tiles, reader.weights(tiles, source.sync_tile())), tiles[0], tiles.sum(0)]
+    soft = np.stack([source.soft_bits(tile) for tile in ways[: 1 if len(tiles) == 1 else 3]])
+    for message in CODE.decode(soft):
+        payload = None if message is None else Payload.from_bits(message)
+        if payload is not None:
+            return payload, tried + len(soft)
+    return None, tried + len(soft)
+
+
+def _described(
+    kept: reader.Kept, source: Carrier, payload: Payload, grid: reader.Grid, level: int, fps: float, tried: int
+) -> Detection:
+    """All that is said about a mark that was read."""
+    pattern = source.tile(CODE.encode(payload.bits()))
+    tiles = reader.tiles_of(kept, grid, level)
+    weight = reader.weights(tiles, source.sync_tile())
+    clearest = np.argsort(-np.abs(weight))[:8]
+    picture = np.asarray(sum(np.float32(weight[index]) * kept.white(level)[index] for index in clearest))
+    grid = reader.refined(picture, grid, level, source, pattern)
+    tiles = reader.tiles_of(kept, grid, level)
+    score = reader.score_of(reader.combined(tiles, reader.weights(tiles, source.sync_tile())), pattern)
+    slots = [int(time / fps // SLOT_SECONDS) for time in kept.times]
+    read_slots = [_slot_score(tiles[[s == slot for s in slots]], pattern) >= SLOT_SCORE for slot in sorted(set(slots))]
+    pixels = min(kept.size) / reader.SHORT  # of the frame for one of a kept frame
+    turn = grid.turn
+    a = grid.matrix_23
+    lean = float(np.degrees(np.arctan2(a[1, 0] - a[0, 1], a[0, 0] + a[1, 1])))
+    return Detection(
+        payload=payload,
+        confidence=score,
+        scale=grid.chip * pixels / chip_size(*kept.size),
+        shift=(grid.shift_2[0] * grid.chip * pixels, grid.shift_2[1] * grid.chip * pixels),
+        flipped=turn >= 4,
+        rotation=(90.0 * (turn % 4) - lean + 180) % 360 - 180,
+        slots_read=sum(read_slots),
+        slots=len(read_slots),
+        false_accept_rate=min(1.0, CODE.false_accept_rate(tried, LIST_SIZE) * HEADER_PASSES),
+        size=kept.size,
+        grid=grid,
+        level=level,
+    )
+
+
+def _slot_score(tiles: Array, pattern: Array) -> float:
+    """How clearly a slot shows the word: together, or in its clearest frame."""
+    return max(reader.score_of(tiles.sum(0), pattern), *(reader.score_of(tile, pattern) for tile in tiles))
+
+
+# Pictures.
+
+
+def mark_image(
+    image: Image | Array, payload: Payload, *, key: bytes = PUBLIC_KEY, target_psnr: float = TARGET_PSNR
+) -> Array:
+    """A marked copy of a picture, uint8 RGB [H, W, 3], of a PIL image or an array."""
+    picture = _rgb(image)
+    return mark_frames(picture[None], payload, fps=1.0, key=key, target_psnr=target_psnr)[0]
+
+
+def detect_image(image: Image | Array, *, key: bytes = PUBLIC_KEY, thorough: bool = True) -> Detection | None:
+    """Reads the mark of a picture; None where there is none."""
+    return detect([_rgb(image)[None]], fps=1.0, key=key, thorough=thorough)
+
+
+def _rgb(image: Image | Array) -> Frames:
+    """uint8 RGB [H, W, 3]; transparency is dropped."""
+    picture = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
+    if picture.ndim == 2:
+        picture = np.repeat(picture[..., None], 3, -1)
+    if picture.ndim != 3 or picture.shape[2] not in (3, 4) or picture.dtype != np.uint8:
+        raise ValueError(f"a picture must be [H, W, 3] uint8: got {picture.shape} {picture.dtype}")
+    return np.ascontiguousarray(picture[..., :3])
