@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "device": FOUNDATION | {"plan"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch"},
+    "trust": FOUNDATION | {"trust", "video", "request"},
     "conditions": FOUNDATION | {"models", "sampling", "video"},
     "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
@@ -112,7 +113,7 @@ def modules_after(code):
 
 def test_importing_sorano_is_light():
     for name in ("sorano", "sorano.cli", "sorano.plan", "sorano.models.config", "sorano.request"):
-        heavy = {"torch", "numpy", "av", "PIL", "numba", "tokenizers", "safetensors", "huggingface_hub"}
+        heavy = {"torch", "numpy", "av", "PIL", "numba", "tokenizers", "safetensors", "huggingface_hub", "cv2"}
         assert not heavy & modules_after(f"import {name}"), name
 
 

@@ -34,8 +34,8 @@ Array = NDArray[Any]
 
 WINDOW_SECONDS = 2.0
 MOST_FRAMES = 32  # of a window that are looked at
-SPREADS = (4.0, 12.0)  # chips: the least and the most deviation of the smoothing of the map
-WANTED = 12.0  # squared deviations of evidence that the smoothing should gather at each place
+SPREADS = (6.0, 14.0)  # chips: the least and the most deviation of the smoothing of the map
+WANTED = 25.0  # squared deviations of evidence that the smoothing should gather at each place
 KINDS_OF_GROUND = 6  # by detail, and as many by motion
 LEAST_AREA = 0.01  # of the frame: smaller regions are not reported
 LEAST_SCORE = 7.0  # deviations of chance
@@ -55,7 +55,7 @@ class Region:
 
 @dataclass(frozen=True)
 class TamperMap:
-    """What is missing of the mark in each window: `map_THW` from 0 (intact) to 1 (gone), T windows."""
+    """What is missing of the mark in each window: `map_THW` from 0 (intact) over 0.5 (doubtful) to 1 (gone), T windows."""
 
     map_THW: NDArray[np.float32]
     starts_s: tuple[float, ...]
@@ -183,7 +183,7 @@ class _Source:
         motion = cv2.resize(_motion(pictures), size, interpolation=cv2.INTER_AREA)
         asked, heard, reach = _evidence(agree, detail, motion)
         ratio = (heard + PRIOR) / (asked + PRIOR)
-        return np.clip(1 - ratio, 0, 1), _regions(ratio, asked / reach, heard / reach)
+        return 1 / (1 + np.exp(8 * (ratio - MISSING))), _regions(ratio, asked / reach, heard / reach)
 
 
 def _detail(pictures: list[Array]) -> Array:
@@ -206,7 +206,7 @@ def _motion(pictures: list[Array]) -> Array:
 
 
 def _evidence(agree: Array, detail: Array, motion: Array) -> tuple[Array, Array, float]:
-    """How much agreement is expected around each chip, how much there is, in squared deviations; over how many chips."""
+    """Expected and found agreement around each chip, in squared deviations, and the number of chips around it."""
     import cv2
 
     kinds = _ranked(detail) * KINDS_OF_GROUND + _ranked(motion)
