@@ -1,8 +1,12 @@
 """Footage that the tests of the marks make: textures with the spectrum of photographs, edges, noise, rendered worlds.
 
-Every clip is a pure function of its name, size, length and seed, `frames_THWC` uint8 RGB.
+Every clip is a pure function of its name, size, length and seed, `frames_THWC` uint8 RGB. `coded` sends one through a
+coder, `covered` puts something over it.
 """
 
+import io
+
+import av
 import cv2
 import numpy as np
 
@@ -133,3 +137,49 @@ def clip(kind, height=540, width=960, frames=96, seed=0):
     """A clip by name."""
     random = np.random.default_rng([seed, sum(kind.encode()), height, width])
     return KINDS[kind](random, height, width, frames)
+
+
+def coded(frames, crf, fps=24, codec="libx264"):
+    """The luma [T, H, W] of a clip after a coder; odd last rows and columns are cut."""
+    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "medium"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file) as container:
+        return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
+
+
+def cropped(frames, share, down=0.37, right=0.61):
+    """A share of the height and width, from a place in 0..1."""
+    height, width = (int(side * share) // 2 * 2 for side in frames.shape[1:3])
+    top, left = int((frames.shape[1] - height) * down), int((frames.shape[2] - width) * right)
+    return frames[:, top : top + height, left : left + width]
+
+
+def resized(frames, share):
+    """The same picture in fewer pixels."""
+    return np.stack([cv2.resize(frame, None, fx=share, fy=share, interpolation=cv2.INTER_AREA) for frame in frames])
+
+
+def covered(marked, original, random, area):
+    """A feathered, moving ellipse of unmarked, moved and smoothed picture over a marked clip; and where it is."""
+    frames, height, width, _ = marked.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    tall = min(np.sqrt(area * height * width / np.pi) * random.uniform(0.8, 1.2), height * 0.45)
+    wide = area * height * width / np.pi / tall
+    middle_x, middle_y = random.uniform(wide, width - wide), random.uniform(tall, height - tall)
+    out, where = marked.copy(), np.empty(marked.shape[:3], bool)
+    for t in range(frames):
+        moved_x, moved_y = middle_x + 0.1 * wide * np.sin(t / 13), middle_y + 0.1 * tall * np.cos(t / 17)
+        radius = np.hypot((x - moved_x) / wide, (y - moved_y) / tall)
+        alpha = cv2.GaussianBlur(np.clip((1.07 - radius) / 0.14, 0, 1), (0, 0), 4)[..., None]
+        other = cv2.GaussianBlur(np.roll(original[t], (5, 9), (0, 1)).astype(np.float32), (0, 0), 0.8) * 1.02
+        out[t] = np.clip(alpha * other + (1 - alpha) * marked[t], 0, 255)
+        where[t] = alpha[..., 0] > 0.5
+    return out, where

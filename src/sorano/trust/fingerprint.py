@@ -5,8 +5,8 @@ manifest carries 24 x 24 grey thumbnails of the clip, at most 32 of them, and ev
 of them, in their order: a fitted gain and offset allow for brightness and contrast, a search over windows for crops.
 
 Covered: re-encoding, resizing, mirroring, cropping to 0.8 (to half where the picture is plain), trimming, other
-frame rates. Not covered: changes smaller than a cell of the grid (a word, a face far away: see the
-tamper map), rotation, letterboxes, picture in picture, and clips of hours, of which only a moment every few minutes is remembered.
+frame rates. Not covered: changes smaller than a cell of the grid (a word, a face far away: see the tamper map),
+rotation, letterboxes, picture in picture, and clips of hours, of which only a moment every few minutes is remembered.
 It is no secret: it shows the clip in 24 x 24 pixels.
 """
 

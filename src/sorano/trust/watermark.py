@@ -60,7 +60,9 @@ ID_BITS = 40
 CODE = PolarCode(size=CODE_BITS, message_bits=4 + ID_BITS, crc_bits=28)
 HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are a known version and kind
 
-TARGET_PSNR = 42.5  # dB of luma
+TARGET_PSNR, SMALL_PSNR = 43.5, 42.5  # dB of luma; for frames of few chips
+SMALL = 360  # pixels along the short side
+FULL_CONTRAST, LEAST_STRENGTH = 28.0, 0.7  # a picture whose luma deviates by less hides less, and gets less
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
 PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 2.0  # how often, how long, how strong bursts are
@@ -111,6 +113,7 @@ class Detection:
     rotation: float  # degrees, counter-clockwise
     slots_read: int  # of 2 s each, those that carry this word
     slots: int
+    fps: float
     false_accept_rate: float  # how often, at most, a look at unmarked frames would find some mark
     size: tuple[int, int]  # height and width of the frames
     grid: reader.Grid  # in a kept frame (`reader.SHORT`)
@@ -131,11 +134,13 @@ class Marker:
         width: int,
         fps: float,
         key: bytes = PUBLIC_KEY,
-        target_psnr: float = TARGET_PSNR,
+        target_psnr: float | None = None,
     ) -> None:
-        """`target_psnr` is that of luma over the clip, in dB."""
+        """`target_psnr` is that of luma over the clip, in dB; a clip of low contrast is changed by up to 3 dB less."""
         if height < 1 or width < 1 or not fps > 0:
             raise RequestError(f"cannot mark frames of {width}x{height} at {fps} fps")
+        if target_psnr is None:
+            target_psnr = SMALL_PSNR if min(height, width) < SMALL else TARGET_PSNR
         if not 30 <= target_psnr <= 60:
             raise RequestError(f"the PSNR of a mark lies from 30 to 60 dB: got {target_psnr}")
         self.size = (height, width)
@@ -148,8 +153,9 @@ class Marker:
         self._work = work_size(height, width, self._chip)
         self._gain = np.ones(CODE_BITS)
         self._seen: Array | None = None  # what a reader sees so far: a tile
-        self._pattern = self._draw()
+        self._draw()
         self._count = 0
+        self._contrast = 0.0  # of the frames so far
 
     def __call__(self, frames_THWC: Frames) -> Frames:
         """Marks the next frames, uint8 RGB [T, H, W, 3]."""
@@ -157,39 +163,41 @@ class Marker:
             height, width = self.size
             raise ValueError(f"frames must be [T, {height}, {width}, 3] uint8: got {frames_THWC.shape}")
         marked = np.empty_like(frames_THWC)
-        for index, frame_HWC in enumerate(frames_THWC):
-            marked[index] = self._frame(np.ascontiguousarray(frame_HWC))
+        for frame_HWC, marked_HWC in zip(frames_THWC, marked, strict=True):
+            self._frame(np.ascontiguousarray(frame_HWC), marked_HWC)
         return marked
 
-    def _frame(self, frame_HWC: Frames) -> Frames:
+    def _frame(self, frame_HWC: Frames, marked_HWC: Frames) -> None:
         import cv2
 
-        luma = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
-        work = self._to_work(luma)
-        level = hiding(work)
+        work = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
         if self._work != self.size:
-            level = cv2.resize(level, self.size[::-1], interpolation=cv2.INTER_LINEAR)
+            work = cv2.resize(work, self._work[::-1], interpolation=cv2.INTER_AREA)
+        work = work.astype(np.float32)
+        level = hiding(work)
+        contrast = float(work.std())
+        self._contrast = 0.95 * self._contrast + 0.05 * contrast if self._count else contrast
         if self._count % LOOK_EVERY == 0:
             for _ in range(1 if self._count else FIRST_LOOKS):
-                self._look(luma, level)
-        change = self._change(level, self._pulse[self._count % len(self._pulse)])
+                self._look(work, level)
+        scale = self._scale(level) * self._pulse[self._count % len(self._pulse)]
         self._count += 1
-        return np.asarray(cv2.add(frame_HWC, cv2.merge([change, change, change]), dtype=cv2.CV_8U), np.uint8)
+        if self._work != self.size:
+            level = cv2.resize(level, self.size[::-1], interpolation=cv2.INTER_LINEAR)
+        change = cv2.multiply(level, self._pattern, scale=scale, dtype=cv2.CV_16S)
+        cv2.add(frame_HWC, cv2.merge([change, change, change]), dst=marked_HWC, dtype=cv2.CV_8U)
 
-    def _change(self, level: Array, pulse: float = 1.0) -> Array:
-        """What is added to a frame, int16, with the wanted deviation."""
-        import cv2
+    def _scale(self, level: Array) -> float:
+        """The factor of the shaped pattern that gives the wanted deviation."""
+        rms = float(np.sqrt(np.mean(np.square(level * self._small_pattern))))
+        contrast = min(1.0, max(LEAST_STRENGTH, self._contrast / FULL_CONTRAST))
+        return self._rms * contrast / max(rms, 1e-9)
 
-        shaped = cv2.multiply(level, self._pattern)
-        rms = float(cv2.norm(shaped)) / shaped.size**0.5
-        return cv2.multiply(shaped, pulse * self._rms / max(rms, 1e-9), dtype=cv2.CV_16S)
-
-    def _look(self, luma: Array, level: Array) -> None:
+    def _look(self, work: Array, level: Array) -> None:
         """Reads the mark as a reader would, and shifts strength to the bits that the picture works against."""
         import cv2
 
-        seen = cv2.add(luma, self._change(level), dtype=cv2.CV_8U)
-        white = whitened(self._to_work(seen))
+        white = whitened(np.clip(np.rint(work + self._scale(level) * level * self._small_pattern), 0, 255))
         rows, columns = white.shape[0] // CHIP, white.shape[1] // CHIP
         chips = cv2.resize(white[: rows * CHIP, : columns * CHIP], (columns, rows), interpolation=cv2.INTER_AREA)
         tile = folded(chips)
@@ -205,17 +213,13 @@ class Marker:
         change = np.sqrt(wanted / np.maximum(agree, wanted / 4))
         gain = np.clip(self._gain * np.clip(change, 0.7, 1.5), *GAINS)
         self._gain = gain / np.sqrt((gain * gain).mean())
-        self._pattern = self._draw()
+        self._draw()
 
-    def _to_work(self, luma: Array) -> Array:
-        import cv2
-
-        if self._work != self.size:
-            luma = cv2.resize(luma, self._work[::-1], interpolation=cv2.INTER_AREA)
-        return luma.astype(np.float32)
-
-    def _draw(self) -> Array:
-        return drawn(self._carrier.tile(self._word, self._gain), *self.size, self._chip)
+    def _draw(self) -> None:
+        """The pattern as it is added, and at the size of the work picture."""
+        tile = self._carrier.tile(self._word, self._gain)
+        self._pattern = drawn(tile, *self.size, self._chip)
+        self._small_pattern = self._pattern if self._work == self.size else drawn(tile, *self._work, CHIP)
 
 
 def _bursts(fps: float) -> list[float]:
@@ -228,7 +232,7 @@ def _bursts(fps: float) -> list[float]:
 
 
 def mark_frames(
-    frames_THWC: Frames, payload: Payload, *, fps: float, key: bytes = PUBLIC_KEY, target_psnr: float = TARGET_PSNR
+    frames_THWC: Frames, payload: Payload, *, fps: float, key: bytes = PUBLIC_KEY, target_psnr: float | None = None
 ) -> Frames:
     """Marks a whole clip, uint8 RGB [T, H, W, 3]."""
     height, width = frames_THWC.shape[1:3]
@@ -292,12 +296,15 @@ def _described(
     """All that is said about a mark that was read."""
     pattern = source.tile(CODE.encode(payload.bits()))
     tiles = reader.tiles_of(kept, grid, level)
-    weight = reader.weights(tiles, source.sync_tile())
+    weight = reader.weights(tiles, pattern)
+    score = reader.score_of(reader.combined(tiles, weight), pattern)
     clearest = np.argsort(-np.abs(weight))[:8]
     picture = np.asarray(sum(np.float32(weight[index]) * kept.white(level)[index] for index in clearest))
-    grid = reader.refined(picture, grid, level, source, pattern)
-    tiles = reader.tiles_of(kept, grid, level)
-    score = reader.score_of(reader.combined(tiles, reader.weights(tiles, source.sync_tile())), pattern)
+    closer = reader.refined(picture, grid, level, source, pattern)
+    closer_tiles = reader.tiles_of(kept, closer, level)
+    closer_score = reader.score_of(reader.combined(closer_tiles, reader.weights(closer_tiles, pattern)), pattern)
+    if closer_score > score:
+        grid, tiles, score = closer, closer_tiles, closer_score
     slots = [int(time / fps // SLOT_SECONDS) for time in kept.times]
     read_slots = [_slot_score(tiles[[s == slot for s in slots]], pattern) >= SLOT_SCORE for slot in sorted(set(slots))]
     pixels = min(kept.size) / reader.SHORT  # of the frame for one of a kept frame
@@ -313,6 +320,7 @@ def _described(
         rotation=(90.0 * (turn % 4) - lean + 180) % 360 - 180,
         slots_read=sum(read_slots),
         slots=len(read_slots),
+        fps=fps,
         false_accept_rate=min(1.0, CODE.false_accept_rate(tried, LIST_SIZE) * HEADER_PASSES),
         size=kept.size,
         grid=grid,
@@ -329,7 +337,7 @@ def _slot_score(tiles: Array, pattern: Array) -> float:
 
 
 def mark_image(
-    image: Image | Array, payload: Payload, *, key: bytes = PUBLIC_KEY, target_psnr: float = TARGET_PSNR
+    image: Image | Array, payload: Payload, *, key: bytes = PUBLIC_KEY, target_psnr: float | None = None
 ) -> Array:
     """A marked copy of a picture, uint8 RGB [H, W, 3], of a PIL image or an array."""
     picture = _rgb(image)

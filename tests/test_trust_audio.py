@@ -1,0 +1,91 @@
+"""The mark in sound."""
+
+import io
+
+import av
+import numpy as np
+import pytest
+
+from sorano.errors import RequestError
+from sorano.trust.audio import detect_audio, mark_audio
+
+RATE = 48_000
+
+
+def speech(seed, seconds=5, rate=RATE):
+    """Something with the pitch, formants and syllables of a voice, float32."""
+    random = np.random.default_rng(seed)
+    count = seconds * rate
+    time = np.arange(count) / rate
+    pitch = 120 * np.exp(np.cumsum(random.normal(size=count)) / count**0.5 / 2 + 0.1 * np.sin(4.4 * time))
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    knots = np.arange(0, seconds + 0.2, 0.2)
+    voice = sum(np.cos(k * phase) / k for k in range(1, 30)) * np.interp(
+        time, knots, random.uniform(0.05, 1, len(knots))
+    )
+    hiss = random.normal(size=count) * np.interp(time, knots, random.uniform(0, 0.15, len(knots)))
+    frequency = np.fft.rfftfreq(count, 1 / rate)
+    formants = ((1, 500, 120), (0.6, 1500, 200), (0.4, 2500, 250), (0.2, 3500, 300))
+    shape = 0.02 + sum(a / (1 + ((frequency - f) / w) ** 2) for a, f, w in formants)
+    sound = np.fft.irfft(np.fft.rfft(voice + hiss) * shape, count)
+    return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def through(samples, codec, bit_rate, rate=RATE):
+    """Samples after a coder, float32 mono, and their rate."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        if bit_rate:
+            stream.bit_rate = bit_rate
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file) as container:
+        to_float = av.AudioResampler(format="flt", layout="mono")
+        parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in to_float.resample(f)]
+        return np.concatenate(parts), container.streams.audio[0].rate
+
+
+@pytest.mark.parametrize(
+    "codec, bit_rate, rate",
+    [("libopus", 24_000, RATE), ("libmp3lame", 32_000, RATE), ("aac", 64_000, RATE), ("pcm_s16le", 0, 8_000)],
+)
+def test_the_mark_survives(codec, bit_rate, rate):
+    marked = mark_audio(speech(1), RATE, 0xBEEF)
+    sound, found_rate = through(marked, codec, bit_rate, rate)
+    found = detect_audio(sound[found_rate // 7 :], found_rate)
+    assert found is not None and found.payload == 0xBEEF and found.false_accept_rate < 1e-5
+
+
+def test_unmarked_sound_and_wrong_keys_read_nothing():
+    marked = mark_audio(speech(2), RATE, 1)
+    assert detect_audio(speech(2), RATE) is None
+    assert detect_audio(marked, RATE, key=bytes(16)) is None
+    assert detect_audio(marked[:1000], RATE) is None
+    assert detect_audio(np.zeros(RATE * 4), RATE) is None
+
+
+def test_channels_and_integers_keep_their_kind():
+    stereo = np.stack([speech(3), 0.5 * speech(4)], -1)
+    marked = mark_audio(stereo, RATE, 77)
+    assert marked.shape == stereo.shape and marked.dtype == stereo.dtype
+    whole = (stereo * 32767).astype(np.int16)
+    from_whole = mark_audio(whole, RATE, 77)
+    assert from_whole.dtype == np.int16 and np.abs(from_whole / 32767 - marked).max() < 1e-3
+    assert detect_audio(from_whole, RATE).payload == 77
+    error = marked - stereo
+    assert 10 * np.log10((stereo**2).sum() / (error**2).sum()) > 18
+
+
+def test_wrong_sound_is_refused():
+    with pytest.raises(RequestError):
+        mark_audio(speech(1), RATE, 1 << 16)
+    with pytest.raises(RequestError):
+        mark_audio(speech(1), 4_000, 1)
+    with pytest.raises(RequestError):
+        mark_audio(np.zeros((2, 2, 2)), RATE, 1)

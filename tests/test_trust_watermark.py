@@ -1,0 +1,172 @@
+"""The mark in video and pictures: there after what happens to videos, and nowhere else."""
+
+import io
+
+import cv2
+import footage
+import numpy as np
+import pytest
+from conftest import FULL
+from PIL import Image
+
+from sorano.errors import RequestError
+from sorano.trust import reader
+from sorano.trust.carrier import carrier
+from sorano.trust.watermark import (
+    PUBLIC_KEY,
+    Marker,
+    Payload,
+    detect,
+    detect_image,
+    mark_frames,
+    mark_image,
+    read,
+)
+
+PAYLOAD = Payload(1, "made", 0x123456789A)
+SECRET = bytes(range(32))
+
+
+@pytest.fixture(scope="module")
+def original():
+    return footage.clip("landscape", 360, 640, 48)
+
+
+@pytest.fixture(scope="module")
+def marked(original):
+    return mark_frames(original, PAYLOAD, fps=24)
+
+
+def luma_psnr(a, b):
+    weights = np.array([0.299, 0.587, 0.114])
+    return 10 * np.log10(255**2 / np.mean(((a.astype(float) - b) @ weights) ** 2))
+
+
+def test_the_mark_is_read_and_hardly_changes_the_frames(original, marked):
+    found = detect([marked], fps=24)
+    assert found.payload == PAYLOAD
+    assert (found.slots_read, found.slots, found.flipped) == (1, 1, False)
+    assert found.scale == pytest.approx(1, abs=1e-3) and abs(found.rotation) < 0.2
+    assert found.confidence > 20 and found.false_accept_rate < 1e-6
+    assert luma_psnr(original, marked) >= 42
+    assert marked.dtype == np.uint8 and marked.shape == original.shape
+
+
+ATTACKS = {
+    "H.264 CRF 30": lambda clip: footage.coded(clip, 30),
+    "H.264 CRF 28 of a crop of 0.6": lambda clip: footage.coded(footage.cropped(clip, 0.6), 28),
+    "half the size": lambda clip: footage.coded(footage.resized(clip, 0.5), 23),
+    "every other frame": lambda clip: footage.coded(clip[::2], 28, fps=12),
+    "darker": lambda clip: footage.coded((clip * 0.5).astype(np.uint8), 23),
+    "blurred": lambda clip: np.stack([cv2.GaussianBlur(frame, (9, 9), 0) for frame in clip[:24]]),
+    "noise": lambda clip: np.clip(clip + np.random.default_rng(0).normal(0, 25, clip.shape), 0, 255).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_the_mark_survives(marked, attack):
+    found = detect([ATTACKS[attack](marked)], fps=24)
+    assert found is not None and found.payload == PAYLOAD
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_mirrored_and_turned_video_is_read_and_described(marked, turn):
+    frames = np.rot90(marked[:8, :, ::-1] if turn >= 4 else marked[:8], turn % 4, (1, 2))
+    found = detect([frames], fps=24)
+    assert found.payload == PAYLOAD
+    assert found.flipped == (turn >= 4)
+    assert (found.rotation - 90 * (turn % 4) + 180) % 360 - 180 == pytest.approx(0, abs=0.5)
+
+
+@pytest.mark.parametrize("kind", ["speaker", "leaves"])
+def test_the_embedded_models_size_is_enough(kind):
+    """256 pixels and 17 frames at 12 a second hold less than two tiles."""
+    frames = mark_frames(footage.clip(kind, 256, 256, 17), PAYLOAD, fps=12)
+    for clip in (footage.coded(frames, 30, fps=12), footage.coded(footage.cropped(frames, 0.8), 28, fps=12)):
+        found = detect([clip], fps=12)
+        assert found is not None and found.payload == PAYLOAD
+
+
+def test_chunks_do_not_matter(original, marked):
+    for sizes in ([1] * 20, [7, 13], [3, 0, 17]):
+        marker = Marker(PAYLOAD, height=360, width=640, fps=24)
+        parts = np.split(original[:20], np.cumsum(sizes)[:-1])
+        assert np.array_equal(np.concatenate([marker(part) for part in parts]), marked[:20])
+    chunks = [marked[:5], marked[5:6], marked[6:]]
+    assert detect(chunks, fps=24) == detect([marked], fps=24) or detect(chunks, fps=24).payload == PAYLOAD
+
+
+def test_a_long_stream_is_kept_in_constant_memory():
+    kept = reader.Kept()
+    for number in range(1000):
+        kept.add(np.full((90, 160), number % 251, np.uint8))
+    assert kept.seen == 1000 and len(kept.frames) <= reader.MOST_FRAMES
+    gaps = set(np.diff(kept.times))
+    assert gaps == {kept.stride} and kept.times[0] == 0
+
+
+def test_unmarked_and_wrong_keys_read_nothing(original, marked):
+    assert detect([original[::8]], fps=24) is None
+    assert detect([marked[::8]], fps=24, key=SECRET) is None
+    private = mark_frames(original[:8], PAYLOAD, fps=24, key=SECRET)
+    assert detect([private], fps=24) is None
+    assert detect([private], fps=24, key=SECRET).payload == PAYLOAD
+
+
+def test_many_wrong_keys_read_nothing(marked):
+    """10,000 in the full run: the same marked frames under other keys."""
+    kept = reader.Kept()
+    for frame in marked[:2]:
+        kept.add(footage.cropped(frame[None], 0.5)[0])
+    for number in range(10_000 if FULL else 20):
+        key = b"a wrong key" + number.to_bytes(8, "big")
+        assert read(kept, fps=24, key=key, thorough=False) is None
+
+
+def test_a_clip_marked_in_part_says_so(original, marked):
+    long = np.concatenate([marked, original, original])
+    found = detect([long], fps=24)
+    assert found.payload == PAYLOAD and found.slots == 3 and found.slots_read == 1
+
+
+@pytest.mark.parametrize("quality", [90, 60])
+def test_pictures(original, quality):
+    picture = mark_image(Image.fromarray(original[0]), Payload(1, "captured", 7))
+    assert luma_psnr(original[0], picture) >= 42
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    found = detect_image(Image.open(file))
+    assert found is not None and found.payload == Payload(1, "captured", 7)
+    assert detect_image(original[0]) is None
+
+
+def test_odd_sizes_and_flat_frames_are_marked_without_harm():
+    for height, width in ((101, 67), (3, 5), (720, 33)):
+        frames = np.full((2, height, width, 3), 128, np.uint8)
+        assert mark_frames(frames, PAYLOAD, fps=30).shape == frames.shape
+    white = np.full((2, 360, 360, 3), 255, np.uint8)
+    assert mark_frames(white, PAYLOAD, fps=30).min() > 200
+    assert detect([], fps=24) is None
+    assert detect([np.zeros((3, 8, 8, 3), np.uint8)], fps=24) is None
+
+
+@pytest.mark.parametrize("wrong", [{"version": 2}, {"kind": "real"}, {"id": 1 << 40}, {"id": -1}])
+def test_wrong_payloads_are_refused(wrong):
+    with pytest.raises(RequestError):
+        Payload(**({"version": 1, "kind": "made", "id": 1} | wrong))
+
+
+def test_wrong_frames_and_settings_are_refused(original):
+    with pytest.raises(ValueError, match="frames must be"):
+        Marker(PAYLOAD, height=10, width=10, fps=24)(original)
+    with pytest.raises(RequestError, match="dB"):
+        mark_frames(original[:1], PAYLOAD, fps=24, target_psnr=10)
+    with pytest.raises(ValueError, match="16 bytes"):
+        mark_frames(original[:1], PAYLOAD, fps=24, key=b"short")
+
+
+def test_the_public_carrier_never_changes():
+    """Marks that are out there must stay readable: the first signs and bits of the public key."""
+    source = carrier(PUBLIC_KEY)
+    assert source.sign_C[:8].tolist() == [1, 1, 1, 1, 1, 1, -1, -1]
+    assert source.bit_C[:8].tolist() == [303, 180, 31, 173, 276, 118, 857, 455]
