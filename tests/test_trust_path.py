@@ -21,7 +21,7 @@ PROMPT = "a red ball bounces on the grass at sunset"
 # Every public verb: those that write videos and pictures, and those that do not.
 WRITES = {"generate", "resume", "mark"}
 LABELS_ONLY = {"label"}  # writes what others made, and signs nothing
-WRITES_NONE = {"verify", "train", "score", "pull", "list", "show", "rm", "keys", "trust"}
+WRITES_NONE = {"plan", "verify", "train", "score", "pull", "list", "show", "rm", "keys", "trust"}
 
 
 def make(folder, **options):

@@ -17,6 +17,7 @@ import sorano
 from sorano import cli, errors, video
 from sorano.trust import containers, credentials, fingerprint, indicators, keys, label, media, record, roots, store
 from sorano.trust import verify as verifying
+from sorano.trust.tamper import Region
 from sorano.trust.verify import Look, SeenMark, Stored, Verdict, judge
 
 FULL = os.environ.get("SORANO_FULL") == "1"
@@ -362,7 +363,7 @@ def coded(frames, crf):
 TRUSTED = credentials.Credential("trusted", signer="A", kind="made", mark_id=1, fingerprint=b"f")
 SAME, OTHER = fingerprint.Match(True, 0.9, 0.0, 1.0), fingerprint.Match(False, 0.2, 0.0, 1.0)
 MARK, CAPTURED = SeenMark("made", 1, 9.0), SeenMark("captured", 1, 9.0)
-HOLE = verifying.Region(1.0, 2.0, (0.2, 0.2, 0.6, 0.6), 0.9)
+HOLE = Region(1.0, 2.0, (0.2, 0.2, 0.6, 0.6), 0.9)
 
 
 def state(name, **more):

@@ -473,13 +473,17 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[F
     chunk = min(placement.chunk, total)
     latent_BCTHW = latent_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
     listener.progress("decode", 0, total)
-    with torch.inference_mode(), model.present("vae"):
+
+    def chunks() -> Iterator[Tensor]:
         if placement.tile is not None:
-            chunks: Iterable[Tensor] = [vae.decode_tiled(latent_BCTHW, placement.tile, chunk)]
+            yield vae.decode_tiled(latent_BCTHW, placement.tile, chunk)
+        elif chunk < total:
+            yield from vae.decode_stream(torch.split(latent_BCTHW, chunk, dim=2))
         else:
-            latents = torch.split(latent_BCTHW, chunk, dim=2)
-            chunks = vae.decode_stream(latents) if chunk < total else [vae.decode(latents[0])]
-        for index, video_BCTHW in enumerate(chunks):
+            yield vae.decode(latent_BCTHW)
+
+    with model.present("vae"):
+        for index, video_BCTHW in enumerate(inferred(chunks())):
             if not bool(torch.isfinite(video_BCTHW).all()):
                 raise NumericsError(
                     f"the decoder gave NaN or infinity in latent frame {index * chunk} of {total}, "
@@ -488,6 +492,18 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[F
                 )
             yield video_to_frames(video_BCTHW)
             listener.progress("decode", total if placement.tile else min(total, (index + 1) * chunk), total)
+
+
+def inferred(tensors: Iterator[Tensor]) -> Iterator[Tensor]:
+    """What an iterator computes, without gradients; what its consumer does meanwhile is not touched by that."""
+    import torch
+
+    while True:
+        with torch.inference_mode():
+            tensor = next(tensors, None)
+        if tensor is None:
+            return
+        yield tensor
 
 
 def finish(

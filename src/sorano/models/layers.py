@@ -92,7 +92,7 @@ class CausalConv3d(nn.Conv3d):
             x_BCTHW = self._with_past(x_BCTHW, state)
         missing = self.past - (x_BCTHW.shape[2] - frames)  # zeros before the first frame
         lone = x_BCTHW.shape[2] == 1 and missing == self.taps - 1  # all taps but one meet zeros
-        if lone or x_BCTHW.device.type == "cpu" and not torch.is_grad_enabled():
+        if lone or x_BCTHW.device.type in ("cpu", "meta") and not torch.is_grad_enabled():
             return self._tap_by_tap(x_BCTHW, missing, weight, bias)
         x_BCTHW = F.pad(x_BCTHW, (0, 0, 0, 0, missing, 0)) if missing else x_BCTHW
         return F.conv3d(x_BCTHW, weight, bias, self.stride, (0, *self.spatial_padding))

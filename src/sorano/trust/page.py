@@ -90,7 +90,7 @@ function strip(now) {
   });
   pen.strokeStyle = "#a30d11"; pen.lineWidth = 3;
   for (const one of report.regions)
-    pen.strokeRect(800 * one.start / length, 2, Math.max(4, 800 * (one.end - one.start) / length), 28);
+    pen.strokeRect(800 * one.start_s / length, 2, Math.max(4, 800 * (one.end_s - one.start_s) / length), 28);
   pen.fillStyle = "#0060df"; pen.fillRect(800 * now / length - 1, 0, 3, 32);
 }
 function draw() {
@@ -109,13 +109,13 @@ function draw() {
   }
   const here = [];
   pen.strokeStyle = "#fff"; pen.lineWidth = 6;
-  for (const one of report.regions) if (now >= one.start && now <= one.end) {
+  for (const one of report.regions) if (now >= one.start_s && now <= one.end_s) {
     const [left, top, right, bottom] = one.box;
     for (const [colour, width] of [["#fff", 8], ["#d00", 4]]) {
       pen.strokeStyle = colour; pen.lineWidth = width;
       pen.strokeRect(left * over.width, top * over.height, (right - left) * over.width, (bottom - top) * over.height);
     }
-    here.push(`the mark is missing here from ${one.start.toFixed(1)} to ${one.end.toFixed(1)} s`);
+    here.push(`the mark is missing here from ${one.start_s.toFixed(1)} to ${one.end_s.toFixed(1)} s`);
   }
   at("badge").textContent = report.verdict + (here.length ? ": look here" : "");
   at("where").textContent = here.join("; ");

@@ -10,8 +10,8 @@ How well an untouched chip agrees depends on what the coder left there, so what 
 itself, by how much detail there is and how much moves; most of a frame must be untouched for that. `score` of a region
 is by how many deviations of chance it agrees less than it should.
 
-Covered: regions of some percent of the frame that are there for most of a window, in video whose mark is read. Not
-covered: who did it or why (captions, logos and black bars are holes too); small or brief changes; places where the
+Covered: regions of some percent of the frame that are there for most of a window, in video whose mark is read.
+Not covered: who did it or why (captions, logos and black bars are holes too); small or brief changes; places where the
 coder left nothing of the mark, which count as intact; changes that keep the mark, such as dubbing, colour, or cutting
 frames out; a forger who knows the carrier key and marks what is put in.
 """

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sorano.trust import media as media_module
     from sorano.trust.fingerprint import Match
     from sorano.trust.label import Found
+    from sorano.trust.tamper import Region, TamperMap
     from sorano.video import Frames
 
 LOOK_SECONDS = 120.0  # of the frames that are looked at for marks, fingerprints and indicators; bytes are all checked
@@ -74,16 +75,6 @@ class SeenMark:
     confidence: float
     carrier_id: str | None = None
     commitment: str | None = None
-
-
-@dataclass(frozen=True)
-class Region:
-    """A place and time where the mark is missing: seconds, and a box (left, top, right, bottom) in 0..1."""
-
-    start: float
-    end: float
-    box: tuple[float, float, float, float]
-    score: float
 
 
 @dataclass(frozen=True)
@@ -316,21 +307,12 @@ def _stored(mark: SeenMark, folders: Sequence[Path], anchors: str, eyes: Eyes) -
     return found
 
 
-def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[Any, tuple[Region, ...]]:
+def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[TamperMap, tuple[Region, ...]]:
     """The tamper map and its regions."""
-    import importlib.util
+    from sorano.trust import media, tamper
 
-    from sorano.trust import media
-
-    if importlib.util.find_spec("sorano.trust.tamper") is None:
-        return None, ()
-    tamper: Any = importlib.import_module("sorano.trust.tamper")
     shown = tamper.tamper_map(media.chunks(found, LOOK_SECONDS), detection, key)
-    return shown, tuple(Region(*region) if isinstance(region, tuple) else _region(region) for region in shown.regions)
-
-
-def _region(region: Any) -> Region:
-    return Region(float(region.start), float(region.end), tuple(region.box), float(region.score))
+    return shown, shown.regions
 
 
 def _odd(found: media_module.Media, eyes: Eyes, labels: Sequence[Found], notes: list[str]) -> list[Indicator]:
@@ -562,7 +544,7 @@ def _of_map(regions: Sequence[Region]) -> Evidence:
         )
     one = regions[0]
     left, top, right, bottom = one.box
-    where = f"{one.start:.1f} to {one.end:.1f} s, {left:.0%}-{right:.0%} across, {top:.0%}-{bottom:.0%} down"
+    where = f"{one.start_s:.1f} to {one.end_s:.1f} s, {left:.0%}-{right:.0%} across, {top:.0%}-{bottom:.0%} down"
     return Evidence(
         "tamper map",
         f"the mark is missing in {len(regions)} place{'s'[: len(regions) > 1]}: {where}",

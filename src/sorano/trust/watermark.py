@@ -162,7 +162,7 @@ class Marker:
         if frames_THWC.ndim != 4 or frames_THWC.shape[1:] != (*self.size, 3) or frames_THWC.dtype != np.uint8:
             height, width = self.size
             raise ValueError(f"frames must be [T, {height}, {width}, 3] uint8: got {frames_THWC.shape}")
-        marked = np.empty_like(frames_THWC)
+        marked = np.empty(frames_THWC.shape, np.uint8)  # in the usual order, however the frames lie in memory
         for frame_HWC, marked_HWC in zip(frames_THWC, marked, strict=True):
             self._frame(np.ascontiguousarray(frame_HWC), marked_HWC)
         return marked
