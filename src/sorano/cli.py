@@ -6,12 +6,14 @@ progress, errors. Exit codes are those of `sorano.errors`. Nothing heavy is impo
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields as fields_of
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -19,13 +21,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sorano.errors import EXIT_INTERRUPTED, SoranoError
+from sorano.conditions import Blend, Continue, Edit, Keyframe, Loop, Region
+from sorano.errors import EXIT_INTERRUPTED, RequestError, SoranoError
 from sorano.generate import Listener, default_path
 from sorano.generate import generate as make_video
 from sorano.models.runtime import keep_freed_memory
 from sorano.plan.cli import app as plan_app
-from sorano.presets import DEFAULT_PRESET, PRESETS, write_card
-from sorano.request import Request
+from sorano.presets import ALL_KINDS, DEFAULT_PRESET, PRESETS, find_preset, write_card
+from sorano.request import Request, slug
+from sorano.storyboard import changes
 from sorano.trust.cli import mount as mount_trust
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ app.add_typer(plan_app, name="plan")
 train_app = typer.Typer(help="Train a model from nothing.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 
+REQUEST_FIELDS = tuple(one.name for one in fields_of(Request))
 WHAT, HOW, FILE, TALK = "What to make", "How to sample", "The file", "What is said"
 
 
@@ -81,18 +86,8 @@ def about(
     """Text and images in, video out."""
 
 
-@app.command()
-def generate(
-    prompt: Annotated[str, typer.Argument(help='What to see, in quotes: "a blue cube spins on the snow at night".')],
+def _shared(
     # what to make
-    image: Annotated[
-        Path | None,
-        typer.Option(help="Begin with this picture (PNG, JPEG, WebP); it is scaled to fill.", rich_help_panel=WHAT),
-    ] = None,
-    last: Annotated[
-        Path | None,
-        typer.Option(help="End with this picture, on models that take a first and a last one.", rich_help_panel=WHAT),
-    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(help="Length; the nearest 4k + 1 frames are made. Default: the preset's.", rich_help_panel=WHAT),
@@ -114,6 +109,20 @@ def generate(
         str,
         typer.Option(help=f"A model: {', '.join(PRESETS)}, or the path of a diffusers folder.", rich_help_panel=HOW),
     ] = DEFAULT_PRESET,
+    draft: Annotated[
+        bool,
+        typer.Option(
+            "--draft",
+            help="A quick look with a third of the steps; the same seed makes the final.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
+    variations: Annotated[
+        int,
+        typer.Option(
+            "--variations", "-n", help="How many, with seeds one after the other.", min=1, rich_help_panel=HOW
+        ),
+    ] = 1,
     seed: Annotated[
         int | None,
         typer.Option(help="The same seed gives the same video. Default: drawn, and printed.", rich_help_panel=HOW),
@@ -210,55 +219,225 @@ def generate(
         bool, typer.Option("--verbose", "-v", help="Also say what was chosen and why.", rich_help_panel=TALK)
     ] = False,
 ) -> None:
+    """The options that every verb has: its signature is what counts."""
+
+
+def verb(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command with its own options and those of `_shared`; the function gets the latter as `options`."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = [one for key, one in inspect.signature(function, eval_str=True).parameters.items() if key != "options"]
+        shared = [
+            one for one in inspect.signature(_shared, eval_str=True).parameters.values()
+            if one.name not in {mine.name for mine in own}
+        ]  # fmt: skip
+        names = {one.name for one in shared}
+
+        def command(**given: Any) -> None:
+            options = {key: value for key, value in given.items() if key in names}
+            with errors_said():
+                function(**{key: value for key, value in given.items() if key not in names}, options=options)
+
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        command.__doc__, command.__name__ = function.__doc__, function.__name__
+        app.command(name)(command)
+        return function
+
+    return register
+
+
+def _make(options: dict[str, Any], **fields: Any) -> None:
+    """Makes what a verb asks for, and prints where it is."""
+    words = dict(options)
+    as_json, quiet, verbose = words.pop("as_json"), words.pop("quiet"), words.pop("verbose")
+    words["lora"] = words.get("lora") or ()
+    request = Request(**{**words, **fields})
+    if request.seed is None:
+        request = replace(request, seed=_drawn_seed())
+    if request.output is None:
+        request = replace(request, output=default_path(request))
+    with Talk(quiet=quiet, verbose=verbose) as talk:
+        talk.memory = keep_freed_memory()
+        video = make_video(request, listener=talk)
+    for one in video.variations:
+        print(_as_json(one, talk) if as_json else _absolute(one.path))
+
+
+Prompt = Annotated[str, typer.Argument(help='What to see, in quotes: "a blue cube spins on the snow at night".')]
+MaybePrompt = Annotated[str, typer.Argument(help="What to see. Default: what the video says that it shows.")]
+GivenVideo = Annotated[Path, typer.Argument(help="The video: MP4, MOV, MKV, WebM ...")]
+
+
+@verb()
+def generate(
+    prompt: Annotated[
+        str, typer.Argument(help='What to see, in quotes: "a blue cube spins on the snow at night".')
+    ] = "",
+    image: Annotated[
+        Path | None,
+        typer.Option(help="Begin with this picture (PNG, JPEG, WebP); it is scaled to fill.", rich_help_panel=WHAT),
+    ] = None,
+    last: Annotated[Path | None, typer.Option(help="End with this picture.", rich_help_panel=WHAT)] = None,
+    keyframe: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Come to this picture at a time; may be given again.", metavar="1.5s=FILE", rich_help_panel=WHAT
+        ),
+    ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Change the prompt at a time; may be given again.", metavar="10s=PROMPT", rich_help_panel=WHAT
+        ),
+    ] = None,
+    loop_: Annotated[
+        bool, typer.Option("--loop", help="Make the end lead into the beginning.", rich_help_panel=WHAT)
+    ] = False,
+    request: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take what is not said here from this JSON, as sorano show --json prints it.", rich_help_panel=WHAT
+        ),
+    ] = None,
+    *,
+    options: dict[str, Any],
+) -> None:
     """Make a video of a sentence.
 
     The plan comes first, then progress, both on stderr; stdout gets the path of the finished file and nothing else.
     """
-    with errors_said():
-        request = Request(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            image=image,
-            last=last,
-            seconds=seconds,
-            fps=fps,
-            size=size,
-            preset=preset,
-            seed=seed,
-            num_steps=num_steps,
-            guidance=guidance,
-            guidance_2=guidance_2,
-            shift=shift,
-            settings=settings,
-            lora=lora or (),
-            device=device,
-            memory=memory,
-            output=output,
-            sheet=sheet,
-            upscale=upscale,
-            overwrite=overwrite,
-            private=private,
-            audience=audience,
-            visible_label=visible_label,
-            producer=producer,
-        )
-        if request.seed is None:
-            request = replace(request, seed=_drawn_seed())
-        if request.output is None:
-            request = replace(request, output=default_path(request))
-        with Talk(quiet=quiet, verbose=verbose) as talk:
-            talk.memory = keep_freed_memory()
-            video = make_video(request, listener=talk)
-        print(_as_json(video, talk) if as_json else _absolute(video.path))
+    conditions: list[Any] = [_keyframe(text) for text in keyframe or ()]
+    if loop_:
+        conditions.append(Loop())
+    shots = changes(prompt, options["seconds"], at) if at else ()
+    fields: dict[str, Any] = {
+        "prompt": prompt, "image": image, "last": last, "conditions": conditions, "shots": shots
+    }  # fmt: skip
+    if request is not None:
+        fields = _saved_over(_read_json(request), fields, options)
+    _make(options, **fields)
+
+
+@verb()
+def image(prompt: Prompt, *, options: dict[str, Any]) -> None:
+    """Make a picture of a sentence: PNG, JPEG or WebP."""
+    given = options.pop("output") or options.pop("sheet")
+    picture = Path(given) if given is not None else _free(Path.cwd() / f"{slug(prompt)}.png")
+    words = {name: value for name, value in options.items() if name not in ("as_json", "quiet", "verbose")}
+    words |= {"prompt": prompt, "lora": options["lora"] or (), "sheet": picture, "seconds": None, "num_frames": 1}
+    request = Request(**words)
+    with Talk(quiet=options["quiet"], verbose=options["verbose"]) as talk:
+        talk.memory = keep_freed_memory()
+        video = make_video(request, listener=talk)
+    for one in video.variations:
+        print(_as_json(one, talk) if options["as_json"] else _absolute(one.sheet))
+
+
+@verb()
+def extend(
+    video: GivenVideo,
+    prompt: MaybePrompt = "",
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Make what came before it.", rich_help_panel=WHAT)
+    ] = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Go on with a video, or go back before it. Its own frames are copied, its sound is kept."""
+    direction = "backward" if backward else "forward"
+    _make(_named(options, video, "longer"), prompt=prompt, conditions=[Continue(video, direction)])
+
+
+@verb("loop")
+def loop_video(video: GivenVideo, prompt: MaybePrompt = "", *, options: dict[str, Any]) -> None:
+    """Make a video's end lead into its beginning, so that it plays on without a seam."""
+    _make(_named(options, video, "loop"), prompt=prompt, conditions=[Loop(video)])
+
+
+@verb()
+def blend(
+    first: GivenVideo,
+    second: Annotated[Path, typer.Argument(help="The video to arrive at; of the same size and rate.")],
+    prompt: MaybePrompt = "",
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Lead from the end of one video to the beginning of another."""
+    _make(_named(options, first, f"to-{second.stem}"), prompt=prompt, conditions=[Blend(first, second)])
+
+
+@verb()
+def edit(
+    video: GivenVideo,
+    prompt: Annotated[str, typer.Argument(help='A whole prompt, or a change: "it is night".')],
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much is made anew, up to 1. Default: 0.8; a region: 1.", rich_help_panel=WHAT),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Only this box, in pixels of the video.", metavar="X,Y,W,H", rich_help_panel=WHAT),
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Only where this picture is white.", rich_help_panel=WHAT)] = None,
+    start: Annotated[float, typer.Option("--from", help="A region's first second.", rich_help_panel=WHAT)] = 0.0,
+    end: Annotated[float | None, typer.Option("--to", help="A region's last second.", rich_help_panel=WHAT)] = None,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Change a video by words: all of it, or a region, outside of which every pixel is copied."""
+    given: Any
+    if region is None and mask is None:
+        given = Edit(video) if strength is None else Edit(video, strength)
+    else:
+        box = None if region is None else _box(region)
+        given = Region(video, box=box, mask=mask, start=start, end=end, strength=1.0 if strength is None else strength)
+    _make(_named(options, video, "edited"), prompt=prompt, conditions=[given])
+
+
+@verb()
+def remix(
+    video: Annotated[Path, typer.Argument(help="A video that Sorano made.")],
+    prompt: Annotated[str, typer.Argument(help="A whole prompt, or a change. Default: as it was.")] = "",
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Make a video again from its saved request, with changes: another prompt, seed, size, number of steps ..."""
+    from sorano.remix import request_of
+    from sorano.wording import merged
+
+    saved = request_of(video)
+    fields = _saved_over(saved, {"prompt": ""}, options)
+    if prompt:
+        small = find_preset(saved.get("preset", DEFAULT_PRESET)).small_vocabulary
+        fields["prompt"] = merged(saved.get("prompt", ""), prompt, small_vocabulary=small)
+    _make(_named(options, video, "remix"), **fields)
+
+
+@verb()
+def film(
+    board: Annotated[
+        Path, typer.Argument(help="A storyboard in TOML: [[shot]] with prompt, seconds, image, video, join.")
+    ],
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Make a film of a storyboard: shot after shot, of any length, in the memory of one."""
+    from sorano.storyboard import read_board
+
+    known = [name for name in options if name not in ("as_json", "quiet", "verbose", "seconds")]
+    fields = _saved_over(read_board(board, ["prompt", *known]), {"prompt": ""}, options)
+    _make(_named(options, board, "film"), **fields)
 
 
 @app.command()
 def resume(
-    file: Annotated[Path, typer.Argument(help="NAME.latent.safetensors, as a failed run said.")],
+    file: Annotated[Path, typer.Argument(help="The film that was stopped, or NAME.latent.safetensors, as it said.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the path.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")] = False,
 ) -> None:
-    """Finish a run that failed, or was killed, while it decoded: only decoding is done again."""
+    """Go on with a run that failed or was killed: a film from its last finished stretch, a video from its latent."""
     with errors_said():
         from sorano.generate import resume as finish_run
 
@@ -299,6 +478,7 @@ def train_world(
             max_num_frames=chosen.clip_frames,
             max_side=2 * chosen.size,
             small_vocabulary=True,
+            known=list(ALL_KINDS),
             num_steps=chosen.num_steps,
             guidance=chosen.guidance,
         )
@@ -542,8 +722,8 @@ def _as_json(video: Video, talk: Talk) -> str:
     document = {
         "path": _absolute(video.path),
         "sheet": _absolute(video.sheet),
-        "size": f"{video.frames_THWC.shape[2]}x{video.frames_THWC.shape[1]}",
-        "num_frames": len(video.frames_THWC),
+        "size": video.record["made"]["size"],
+        "num_frames": video.record["made"]["num_frames"],
         "fps": video.fps,
         "notes": talk.notes,
         **video.record,
@@ -559,6 +739,69 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _named(options: dict[str, Any], file: Path, what: str) -> dict[str, Any]:
+    """The options with an output named after a file, where none is given: never the file itself."""
+    if options["output"] is not None:
+        if Path(options["output"]).resolve() == file.resolve():
+            raise RequestError(f"{file} would be written over itself", "give another name with -o")
+        return options
+    return {**options, "output": _free(Path.cwd() / f"{file.stem}-{what}.mp4")}
+
+
+def _free(path: Path) -> Path:
+    """The path, or one with a number that is not taken."""
+    stem, number = path.stem, 2
+    while path.exists():
+        path, number = path.with_stem(f"{stem}-{number}"), number + 1
+    return path
+
+
+def _keyframe(text: str) -> Keyframe:
+    seconds, equals, file = text.partition("=")
+    try:
+        return Keyframe(float(seconds.strip().removesuffix("s")), Path(file))
+    except ValueError as error:
+        raise RequestError(f"a keyframe is written 1.5s=FILE: got {text!r}") from error
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        left, top, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise RequestError(f"a region is written X,Y,WIDTH,HEIGHT in pixels: got {text!r}") from error
+    return left, top, width, height
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """The request in a JSON file, alone or in what `sorano show --json` printed."""
+    try:
+        words = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RequestError(f"there is no file {file}") from error
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{file} cannot be read as JSON: {error}") from error
+    words = words.get("request", words) if isinstance(words, dict) else None
+    if not isinstance(words, dict):
+        raise RequestError(f"{file} holds no request", 'it is an object: {"prompt": "..."}')
+    unknown = [name for name in words if name not in REQUEST_FIELDS]
+    if unknown:
+        raise RequestError(f"{file}: a request has no {unknown[0]!r}", f"it has {', '.join(REQUEST_FIELDS)}")
+    return words
+
+
+def _saved_over(saved: dict[str, Any], fields: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """What was saved, with what is said now over it; options that were not given are left as saved."""
+    defaults = {one.name: one.default for one in inspect.signature(_shared).parameters.values()}
+    said = {name: value for name, value in fields.items() if value not in (None, "", (), [])}
+    kept = {name: value for name, value in saved.items() if value is not None and name not in said}
+    for name in list(kept):
+        if name in options and options[name] != defaults.get(name):
+            del kept[name]  # said on the command line
+    for name in kept:
+        options.pop(name, None)
+    return {"prompt": "", **kept, **said}
 
 
 def _drawn_seed() -> int:

@@ -11,6 +11,7 @@ in with the first request.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import CheckpointError, NumericsError, RequestError, VideoError
 from sorano.kept import kept_until_written, read_latent
 from sorano.measure import Clock, out_of_memory_is_said, peak_memory
+from sorano.outgoing import BLACK, visible_label, write_signed, write_signed_sheet
 from sorano.plan import (
     Machine,
     ModelConfigs,
@@ -32,16 +34,12 @@ from sorano.plan import (
 )
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
-from sorano.shapes import LatentShape, VideoShape, latent_frames
+from sorano.shapes import LatentShape, VideoShape, format_size, latent_frames
 from sorano.video import (
     IMAGE_SUFFIXES,
     check_target,
-    contact_sheet,
-    read_image,
     read_video,
     resize,
-    write_image,
-    writing,
 )
 
 if TYPE_CHECKING:
@@ -51,14 +49,9 @@ if TYPE_CHECKING:
     from sorano.models.checkpoint import Bundle, Change
     from sorano.models.lora import Lora
     from sorano.models.text_encoder import TextTokens
-    from sorano.trust.credentials import Ingredient
-    from sorano.trust.fingerprint import Fingerprint
-    from sorano.trust.keys import Identity
-    from sorano.trust.release import Mark
     from sorano.trust.verify import Report
     from sorano.video import Frames
 
-BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
 MOST_LATENTS = 2**31  # at once: the whole clip
 MOST_TEXTS = 64  # kept encoded with a loaded model
@@ -91,27 +84,38 @@ class Model:
         return self.bundle.present(*names, offload=self.placement.offload, change=change)
 
 
-@dataclass
 class Video:
     """A finished video: its frames, the request that made it with nothing left open, and the record of the run.
 
     `frames_THWC` are as the model made them; what `save` writes is marked, labelled and signed, and `report` is what
-    reading it back found.
+    reading it back found. A film's frames are in its file only, and are read from there when they are asked for.
     """
 
-    frames_THWC: Frames
-    fps: float
-    request: Request
-    record: dict[str, Any]
-    path: Path | None = None
-    sheet: Path | None = None
-    report: Report | None = None
-    mark_id: int | None = None  # follows from the latent; without one, from the frames
+    def __init__(
+        self,
+        frames_THWC: Frames | None,
+        fps: float,
+        request: Request,
+        record: dict[str, Any],
+        *,
+        path: Path | None = None,
+        mark_id: int | None = None,
+    ) -> None:
+        self._frames_THWC = frames_THWC
+        self.fps, self.request, self.record, self.path = fps, request, record, path
+        self.mark_id = mark_id  # follows from the latent; without one, from the frames
+        self.sheet: Path | None = None
+        self.report: Report | None = None
+        self.variations: tuple[Video, ...] = (self,)  # with other seeds, where they were asked for
 
     @property
-    def num_frames(self) -> int:
-        """Of the whole video, also while it is still being decoded."""
-        return len(self.frames_THWC) or round((self.request.seconds or 0) * self.fps)
+    def frames_THWC(self) -> Frames:
+        """All frames, uint8 RGB. Raises VideoError for a film whose file is gone or too long to hold."""
+        if self._frames_THWC is None:
+            if self.path is None:
+                raise VideoError("this film was not written")
+            return read_video(self.path).frames_THWC
+        return self._frames_THWC
 
     def save(self, path: str | Path | None = None, *, overwrite: bool | None = None) -> Path:
         """Writes the MP4, marked, labelled and signed, reads it back, and returns its path; without a path, one named
@@ -122,12 +126,13 @@ class Video:
         """
         target = Path(path) if path is not None else default_path(self.request)
         check_target(target, overwrite=self._overwrite(overwrite))
-        self.report = write_signed(self, [self.frames_THWC], target, overwrite=self._overwrite(overwrite))
+        chunks = [self.frames_THWC]
+        self.report = write_signed(self, chunks, target, len(chunks[0]), overwrite=self._overwrite(overwrite))
         self.path = target
         return target
 
     def save_sheet(self, path: str | Path, *, overwrite: bool | None = None) -> Path:
-        """Writes a picture of evenly spaced frames, marked, labelled and signed, and returns its path."""
+        """Writes a picture, marked, labelled and signed, and returns its path: evenly spaced frames, or the one."""
         check_target(Path(path), overwrite=self._overwrite(overwrite), suffixes=IMAGE_SUFFIXES)
         write_signed_sheet(self, Path(path), overwrite=self._overwrite(overwrite))
         self.sheet = Path(path)
@@ -140,12 +145,57 @@ class Video:
 def generate(request: Request | str, *, listener: Listener | None = None, **options: Any) -> Video:
     """Makes a video of a sentence, or of a whole `Request`; `options` are the fields of `Request`.
 
-    The file is written where `output` or `sheet` says so; `Video.save` writes it later. Raises the errors of
+    The file is written where `output` or `sheet` says so; `Video.save` writes it later. A film (more than the model
+    makes at once, or with a video's own frames in it) is always written: without `output`, named after its prompt.
+    With `variations`, the first one is returned, and all are in its `variations`. Raises the errors of
     `sorano.errors`; whatever can be known before the work raises before it.
     """
     request = Request(prompt=request, **options) if isinstance(request, str) else replace(request, **options)
     listener = listener or Listener()
+    if request.variations > 1:
+        return _variations(request, listener)
     check_outputs(request)
+    job, configs, machine, estimate, clock = prepare(request, listener)
+    if job.is_film:
+        from sorano import stream
+
+        return stream.make(job, configs, machine, estimate, clock, listener)
+    request = job.request
+    loras = read_loras(request)
+    with out_of_memory_is_said(estimate), peak_memory(machine) as memory:
+        with clock("load"):
+            model = load(job.preset, machine, estimate.placement)
+        with clock("text"):
+            text = encode_text(model, job, listener)
+        with clock("state"):
+            state = start(model, job, listener)
+        with clock("denoise"):
+            latent = denoise(model, job, text, state, listener, loras)
+    with kept_until_written(request, latent, clock.seconds["denoise"]):
+        return finish(job, model, estimate, latent, clock, listener, memory[0])
+
+
+def _variations(request: Request, listener: Listener) -> Video:
+    """The same request with seeds one after the other, each a file of its own."""
+    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+    made = []
+    for number in range(request.variations):
+        output, sheet = (
+            None if given is None else Path(given).with_stem(f"{Path(given).stem}-{number + 1}")
+            for given in (request.output, request.sheet)
+        )
+        one = replace(request, variations=1, seed=seed + number, output=output, sheet=sheet)
+        made.append(generate(one, listener=listener))
+    for video in made:
+        video.variations = tuple(made)
+    return made[0]
+
+
+def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfigs, Machine, RunEstimate, Clock]:
+    """A request with nothing left open, where it will run, and what it should take.
+
+    Raises CapacityError where it does not fit.
+    """
     preset = find_preset(request.preset)
     if preset.folder is None:
         resolve(request, preset, preset.configs)  # a wrong request is said before missing weights are
@@ -160,34 +210,21 @@ def generate(request: Request | str, *, listener: Listener | None = None, **opti
     for note in job.notes:
         listener.note(note)
     estimate.require()
-    loras = read_loras(job.request)
-    with out_of_memory_is_said(estimate), peak_memory(machine) as memory:
-        with clock("load"):
-            model = load(preset, machine, estimate.placement)
-        with clock("text"):
-            text = encode_text(model, job, listener)
-        with clock("state"):
-            state = start(model, job, listener)
-        with clock("denoise"):
-            latent = denoise(model, job, text, state, listener, loras)
-    with kept_until_written(job.request, latent, clock.seconds["denoise"]):
-        return finish(job, model, estimate, latent, clock, listener, memory[0])
+    return job, configs, machine, estimate, clock
 
 
 def resume(file: str | Path, *, listener: Listener | None = None) -> Video:
-    """Decodes the kept latent, writes the file that its run was asked for, and removes the latent."""
-    file, listener, clock = Path(file), listener or Listener(), Clock()
+    """Finishes a run that stopped: a film from its last finished stretch, a video from its kept latent."""
+    from sorano import stream
+
+    file, listener = Path(file), listener or Listener()
+    if stream.parts_of(file).is_dir():
+        return stream.resume(file, listener)
     request, latent_BCTHW = read_latent(file)
     check_outputs(request)
-    preset = located(find_preset(request.preset))
-    configs = preset.read_configs()
-    job = resolve(request, preset, configs)
-    with clock("probe"):
-        machine = within(choose_machine(request.device), request.memory)
-    estimate = plan(job, configs, machine)
-    listener.planned(job, machine, estimate)
+    job, _, machine, estimate, clock = prepare(request, listener)
     with clock("load"):
-        model = load(preset, machine, estimate.placement)
+        model = load(job.preset, machine, estimate.placement)
     video = finish(job, model, estimate, latent_BCTHW, clock, listener)
     file.unlink()
     return video
@@ -228,16 +265,23 @@ def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> RunEstimate:
     """Memory and seconds of the job."""
     request = job.request
     assert request.num_steps is not None and request.guidance is not None
-    return estimate_generate(
+    if job.is_film:
+        from sorano import stream
+
+        shape, windows = stream.windows(job)
+    else:
+        shape, windows = job.shape, 1
+    estimate = estimate_generate(
         configs,
         machine,
-        job.shape,
+        shape,
         num_steps=request.num_steps,
         guided=request.guidance > 1,
         fps=job.fps,
         upscale=job.upscale,
-        has_pictures=request.image is not None,
+        has_pictures=bool(request.files),
     )
+    return estimate if windows == 1 else estimate.times(windows)
 
 
 def within(machine: Machine, memory: str | None) -> Machine:
@@ -346,27 +390,31 @@ class Eyes:
 
 def start(model: Model, job: Resolved, listener: Listener) -> LatentState:
     """The noise of the seed, and what the user gave of the video."""
-    import torch
-
-    from sorano.conditions import Condition, FirstFrame, LastFrame, as_channels, read_picture, start_state
+    from sorano.conditions import start_state
 
     request, vae = job.request, model.bundle.vae
     assert request.seed is not None
     latent = job.shape.latent(spatial=vae.config.scale_factor_spatial, temporal=vae.config.scale_factor_temporal)
     state = start_state([request.seed], vae.config.z_dim, latent)
-    given: list[Condition] = []
-    if request.image is not None:
-        given.append(FirstFrame(read_picture(request.image)))
-    if request.last is not None:
-        given.append(LastFrame(read_picture(request.last)))
+    return with_given(model, state, job.shape, request.given, job.rate, listener)
+
+
+def with_given(
+    model: Model, state: LatentState, shape: VideoShape, given: Sequence[Any], rate: float, listener: Listener
+) -> LatentState:
+    """The state with what is given put into it."""
+    import torch
+
+    from sorano.conditions import as_channels
+
     if not given:
         return state
     eyes = Eyes(model)
     with torch.inference_mode(), model.present("vae", "image_encoder"):
         for condition in given:
-            state, said = condition.apply(state, job.shape, eyes)
+            state, said = condition.apply(state, shape, eyes, rate)
             listener.note(said)
-        return as_channels(state, job.shape, eyes)
+        return as_channels(state, shape, eyes)
 
 
 def read_loras(request: Request) -> list[tuple[Lora, float]]:
@@ -435,11 +483,17 @@ def denoise(
     def there(tensor: Tensor | None) -> Tensor | None:
         return tensor if tensor is None else tensor.to(device)
 
+    schedule = SCHEDULES[solver](request.num_steps, shift if request.shift is None else request.shift)
+    noise_BCTHW = state.noise_BCTHW
+    if state.data_BCTHW is not None:
+        schedule = schedule.beginning_at(state.strength)
+        sigma = schedule.sigmas[0]
+        noise_BCTHW = sigma * noise_BCTHW + (1 - sigma) * state.data_BCTHW
     steps = steps_of(
         bundle.transformer,
-        state.noise_BCTHW.to(device),
+        noise_BCTHW.to(device),
         text[:1],
-        SCHEDULES[solver](request.num_steps, shift if request.shift is None else request.shift),
+        schedule,
         negative_text=text[1:],
         guidance=request.guidance,
         branches_together=branches_together(
@@ -450,16 +504,18 @@ def denoise(
         known_mask_BTHW=there(state.known_mask_BTHW),
         beside_BCTHW=there(state.beside_BCTHW),
         image_BSD=there(state.image_BSD),
+        known_noise=state.known_noise,
         positions_T=state.positions_T,
         solver=SOLVERS[solver],
         dtype=getattr(torch, model.machine.dtype),
     )
-    listener.progress("denoise", 0, request.num_steps)
+    listener.progress("denoise", 0, schedule.num_steps)
     with turns:
         turns.enter_context(model.present("transformer", change=merged(loras, listener)))
         for step in steps:
             listener.progress("denoise", step.index, step.num_steps)
-    return step.latent
+    latent_BCTHW = step.latent
+    return latent_BCTHW[:, :, : latent_BCTHW.shape[2] - state.appended]
 
 
 def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[Frames]:
@@ -530,22 +586,48 @@ def finish(
 
     def decoded() -> Iterator[Frames]:
         with out_of_memory_is_said(estimate), peak_memory(model.machine) as memory, clock("decode"):
-            for chunk in decode(model, latent_BCTHW, listener):
-                chunks.append(resize(chunk, *job.output_size))
-                yield chunks[-1]
-        video.frames_THWC = np.concatenate(chunks)
+            for chunk in composed(job, decode(model, latent_BCTHW, listener)):
+                chunks.append(chunk)
+                yield chunk
+        video._frames_THWC = np.concatenate(chunks)
         require_picture(video.frames_THWC)
-        video.record = write_record(job, model, estimate, clock.seconds, max(peak_bytes, memory[0]))
+        video.record = write_record(
+            job, model, estimate, clock.seconds, max(peak_bytes, memory[0]), len(video.frames_THWC)
+        )
 
     if request.output is not None:
         video.path = Path(request.output)
-        video.report = write_signed(video, decoded(), video.path, overwrite=request.overwrite)
+        num_frames = job.shape.num_frames if job.source is None else job.source.num_frames
+        video.report = write_signed(video, decoded(), video.path, num_frames, overwrite=request.overwrite)
     else:
         for _ in decoded():
             pass
     if request.sheet is not None:
         video.save_sheet(request.sheet)
     return video
+
+
+def composed(job: Resolved, chunks: Iterable[Frames]) -> Iterator[Frames]:
+    """Decoded frames at the file's size and rate; outside of a region, the video's own pixels, to the bit."""
+    from sorano.conditions import Region
+    from sorano.frames import alpha_inside, at_rate
+
+    sized = (resize(chunk, *job.output_size) for chunk in chunks)
+    if job.source is None:
+        yield from sized
+        return
+    made = at_rate(sized, job.rate, job.fps, job.source.num_frames)
+    region = next((one for one in job.request.conditions if isinstance(one, Region)), None)
+    if region is None:
+        yield from made
+        return
+    alpha_HW1 = alpha_inside(region.mask_HW(job.source))[..., None]
+    when_F = region.when(job.source.num_frames, job.fps)
+    own = (frame for chunk in job.source.frames() for frame in chunk)
+    frames = (frame for chunk in made for frame in chunk)
+    for frame_HWC, own_HWC, now in zip(frames, own, when_F, strict=False):
+        mixed = own_HWC + alpha_HW1 * (frame_HWC.astype("float32") - own_HWC)
+        yield (mixed.round().astype("uint8") if now else own_HWC)[None]
 
 
 def require_picture(frames_THWC: Frames) -> None:
@@ -558,139 +640,7 @@ def require_picture(frames_THWC: Frames) -> None:
         )
 
 
-def write_signed(video: Video, chunks: Iterable[Frames], target: Path, *, overwrite: bool) -> Report:
-    """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name.
-
-    What the file says of itself, `video.record`, may be known only when the last chunk has come.
-    """
-    import numpy as np
-
-    from sorano.trust import fingerprint, keys, label, release
-    from sorano.trust.watermark import Marker
-
-    request, signer = video.request, keys.identity()
-    mark_id = release.id_of(video.frames_THWC, video.fps) if video.mark_id is None else video.mark_id
-    chosen = release.Mark("made", mark_id)
-    marked: list[Frames] = []
-    reports: list[Report] = []
-
-    def finish(temporary: Path) -> None:
-        frames_THWC = np.concatenate(marked)
-        prints = fingerprint.take(frames_THWC, video.fps)
-        reports.append(_signed(video, temporary, chosen, prints, signer, target, frames_THWC))
-
-    marker, count = None, 0
-    with writing(target, video.fps, overwrite=overwrite, finish=finish) as writer:
-        for chunk_THWC in chunks:
-            if visible_label(request):
-                shown = label.sign_frames(video.num_frames, video.fps)
-                chunk_THWC = label.draw(chunk_THWC, request.audience, first=count, shown=shown)
-            count += len(chunk_THWC)
-            if marker is None:
-                height, width = chunk_THWC.shape[1:3]
-                marker = Marker(chosen.payload, height=height, width=width, fps=video.fps, key=chosen.key)
-            marked.append(marker(chunk_THWC))
-            writer.put(marked[-1])
-        writer.label(video.record, title_of(request))
-    return reports[0]
-
-
-def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report:
-    """The same for the picture of evenly spaced frames."""
-    from sorano.trust import fingerprint, keys, label, release
-
-    request, signer = video.request, keys.identity()
-    frames_THWC = video.frames_THWC
-    if visible_label(request):
-        frames_THWC = label.draw(frames_THWC, request.audience)
-    frames_THWC, chosen = release.mark(contact_sheet(frames_THWC)[None], video.fps, is_image=True)
-    prints = fingerprint.take(frames_THWC, video.fps)
-    reports: list[Report] = []
-
-    def finish(temporary: Path) -> None:
-        reports.append(_signed(video, temporary, chosen, prints, signer, target, None))
-
-    write_image(target, frames_THWC[0], overwrite=overwrite, finish=finish)
-    return reports[0]
-
-
-def _signed(
-    video: Video, temporary: Path, chosen: Mark, prints: Fingerprint, signer: Identity, target: Path,
-    frames_THWC: Frames | None,
-) -> Report:  # fmt: skip
-    """Labels, signs and confirms an encoded file under its temporary name; `frames_THWC` are a video's as meant."""
-    from sorano.trust import release
-
-    request = video.request
-    manifest = release.finish(
-        temporary, chosen, prints, signer, kind="made", title=title_of(request) or "video", record=signed_record(video),
-        ingredients=given_files(request), producer=request.producer,
-    )  # fmt: skip
-    if frames_THWC is None:
-        seen = read_image(temporary)[None]
-    else:
-        seen = confirm(temporary, frames_THWC, video.record, target)
-    report = release.confirm(temporary, chosen, signer, [seen], video.fps)
-    release.remember(chosen, manifest)
-    return replace(report, path=str(target))
-
-
-def visible_label(request: Request) -> bool:
-    """Whether the sign "AI-generated" is drawn on the first seconds: as asked, else for the audience cn."""
-    return request.audience == "cn" if request.visible_label is None else request.visible_label
-
-
-def signed_record(video: Video) -> dict[str, Any]:
-    """What the credential says of a run: digests of the request and of the model; the prompt only if it may be told."""
-    from sorano.trust.keys import canonical
-
-    words = video.record["request"]
-    preset = video.record["preset"]
-    return {
-        "request": {"sha256": hashlib.sha256(canonical(words)).hexdigest()},
-        "model": {"name": preset["name"], "sha256": hashlib.sha256(canonical(preset["sha256"])).hexdigest()},
-        **({} if video.request.private else {"prompt": video.request.prompt}),
-    }
-
-
-def given_files(request: Request) -> list[Ingredient]:
-    """The pictures that a video began and ended with, as its credential names them; none of a private request."""
-    from sorano.trust.containers import sniff
-    from sorano.trust.credentials import Ingredient
-
-    if request.private:
-        return []
-    files = [Path(file) for file in (request.image, request.last) if file is not None]
-    return [Ingredient(file, "inputTo", file.name) for file in files if file.exists() and sniff(file).signable]
-
-
-def confirm(path: Path, frames_THWC: Frames, record: dict[str, Any], name: Path | None = None) -> Frames:
-    """Reads the finished file back, compares it with what was meant, and returns its frames.
-
-    Raises VideoError where they differ.
-    """
-    clip = read_video(path)
-    wanted = tuple(side + side % 2 for side in frames_THWC.shape[1:3])
-    problems = []
-    if clip.frames_THWC.shape[:3] != (len(frames_THWC), *wanted):
-        problems.append(f"{clip.frames_THWC.shape[:3]} frames, rows, columns instead of {(len(frames_THWC), *wanted)}")
-    if (clip.codec, clip.pixel_format) != ("h264", "yuv420p"):
-        problems.append(f"{clip.codec} {clip.pixel_format} instead of h264 yuv420p")
-    if clip.metadata != record:
-        problems.append("another record than was written")
-    if int(clip.frames_THWC.max()) <= BLACK:
-        problems.append("black frames")
-    if problems:
-        raise VideoError(f"{name or path} was written, but reading it back gave {'; '.join(problems)}")
-    return clip.frames_THWC
-
-
 # What the steps share.
-
-
-def title_of(request: Request) -> str | None:
-    """The prompt, unless the request is private."""
-    return None if request.private else request.prompt[:200]
 
 
 def default_path(request: Request, folder: Path | None = None) -> Path:
@@ -704,18 +654,20 @@ def default_path(request: Request, folder: Path | None = None) -> Path:
 
 
 def write_record(
-    job: Resolved, model: Model, estimate: RunEstimate, seconds: dict[str, float], peak_bytes: int
+    job: Resolved, model: Model, estimate: RunEstimate, seconds: dict[str, float], peak_bytes: int, num_frames: int
 ) -> dict[str, Any]:
     """What is stored in the file: the request, the preset's digests, the plan and the measurement."""
     import torch
 
-    from sorano import __version__
+    from sorano import __version__, library
     from sorano.models.checkpoint import sha256
 
     loras = [parse_lora(text) for text in job.request.lora]
     return {
         "sorano": __version__,
         "request": job.request.to_dict(),
+        "made": {"size": format_size(*job.output_size), "num_frames": num_frames, "fps": job.fps},
+        **({"files": library.keep(job.request.files)} if job.request.files and not job.request.private else {}),
         **({"loras": [{"scale": scale, "sha256": sha256(file)} for file, scale in loras]} if loras else {}),
         "preset": {"name": model.preset.name, "sha256": model.bundle.digests},
         "machine": {"device": model.machine.device, "dtype": model.machine.dtype, "torch": torch.__version__},

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,11 @@ def kept_until_written(request: Request, latent_BCTHW: Tensor, seconds: float) -
     if request.output is None or seconds < RESUME_SECONDS:
         yield
         return
-    file = write_latent(request, latent_BCTHW)
+    try:
+        file = write_latent(request, latent_BCTHW)
+    except RequestError:  # it holds pictures or videos that are no files
+        yield
+        return
     try:
         yield
     except BaseException as error:
@@ -46,7 +49,7 @@ def write_latent(request: Request, latent_BCTHW: Tensor) -> Path:
     assert request.output is not None
     output = Path(request.output)
     file = output.with_name(output.stem + SUFFIX)
-    words = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(request).items()}
+    words = request.to_json()
     content = save({"latent": latent_BCTHW.float().cpu().contiguous()}, metadata={"request": json.dumps(words)})
     temporary = file.with_name(file.name + ".tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -25,6 +25,7 @@ from sorano.shapes import parse_size
 WEIGHTS = Path(__file__).parent / "weights"
 CARD = "sorano.json"  # inside a model's folder: what it was trained on
 DEFAULT_PRESET = "world"
+ALL_KINDS = ("first", "prefix", "middle", "suffix", "keyframe", "region")  # what `sorano train` teaches
 
 
 NEGATIVE = (
@@ -51,6 +52,7 @@ class Preset:
     max_num_frames: int | None = None
     max_side: int | None = None  # pixels, the longer of width and height
     small_vocabulary: bool = False  # knows only the words of its captions
+    known: tuple[str, ...] | None = None  # kinds of known latents; None: the pictures that its networks take
     # how it samples best
     num_steps: int = 50
     guidance: float = 5.0
@@ -74,6 +76,13 @@ class Preset:
             names = ", ".join(["official", *known])
             raise RequestError(f"preset {self.name} has no settings {name!r}", f"choose one of: {names}")
         return replace(self, **dict(known[name]))  # type: ignore[arg-type]
+
+    def kinds(self, configs: ModelConfigs) -> tuple[str, ...]:
+        """The kinds of known latents that the model was trained on (docs/how-it-works.md): "first", "last" ..."""
+        if self.known is not None:
+            return self.known
+        pictures = (("first", configs.first_picture), ("last", configs.last_picture))
+        return tuple(kind for kind, takes in pictures if takes != "none")
 
     def read_configs(self) -> ModelConfigs:
         """What the networks are made of: the folder's own words where it is here, else the official ones."""
@@ -123,7 +132,7 @@ PRESETS = {
         #      name           folder                     trained on
         Preset(name="world",  folder=WEIGHTS / "world",  size="64x64", num_frames=17, fps=12,
                # limits                                                            samples best with
-               max_num_frames=25, max_side=128, small_vocabulary=True,            num_steps=24, guidance=4.5),
+               max_num_frames=25, max_side=128, small_vocabulary=True, known=ALL_KINDS, num_steps=24, guidance=4.5),
         _wan("wan2.1-t2v-1.3b",      "Wan2.1-T2V-1.3B-Diffusers",      _configs(family.T2V_1_3B), shift=5.0,
              alternatives={"readme": {"shift": 8.0, "guidance": 6.0}, "hub": {"shift": 3.0}}),
         _wan("wan2.1-t2v-14b",       "Wan2.1-T2V-14B-Diffusers",       _configs(family.T2V_14B), shift=5.0,
@@ -200,9 +209,13 @@ def _read_card(card: Path) -> dict[str, Any]:
     known = {field.name for field in fields(Preset)} - {"name", "folder", "repo", "configs", "alternatives"}
     if not isinstance(words, dict) or set(words) - known:
         raise ValueError(f"expected the words {', '.join(sorted(known))}")
-    for name, value in words.items():
+    for name, value in list(words.items()):
         if name == "size":
             parse_size(value)
+        elif name == "known":
+            if not isinstance(value, list) or not set(value) <= {*ALL_KINDS, "last"}:
+                raise ValueError(f"known is {value!r}")
+            words[name] = tuple(value)
         elif name in ("licence", "negative_prompt"):
             if not isinstance(value, str):
                 raise ValueError(f"{name} is {value!r}")

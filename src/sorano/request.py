@@ -7,30 +7,59 @@ the seed, and returns with it the exact shape and everything that was adjusted, 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import secrets
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sorano.conditions import (
+    IN_MEMORY,
+    Blend,
+    Condition,
+    Continue,
+    Edit,
+    FirstFrame,
+    Keyframe,
+    LastFrame,
+    Loop,
+    Region,
+    as_condition,
+)
 from sorano.errors import RequestError
 from sorano.plan.model import ModelConfigs
 from sorano.presets import DEFAULT_PRESET, PRESETS, Preset
-from sorano.shapes import VideoShape, format_size, nearest_num_frames, nearest_size, parse_size, pixel_grid
+from sorano.shapes import (
+    TEMPORAL,
+    VideoShape,
+    format_size,
+    nearest_num_frames,
+    nearest_size,
+    parse_size,
+    pixel_grid,
+    video_frames,
+)
+from sorano.sources import Source
+from sorano.storyboard import as_shot
 
 MAX_PROMPT_CHARACTERS = 4000  # far beyond the 512 tokens that a model reads; the exact limit is checked there
 MAX_SECONDS = 3600.0
 MAX_FPS = 120.0
 MAX_STEPS = 1000
+MAX_VARIATIONS = 64
+LEAST_DRAFT_STEPS = 8
 MAX_GUIDANCE = 100.0
 MAX_SHIFT = 1000.0
 MAX_SEED = 2**63 - 1
 MAX_UPSCALE = 16
 MIN_OUTPUT_HEIGHT = 256  # pixels; what upscale="auto" reaches, so that a chat shows more than a stamp
 MAX_OUTPUT_SIDE = 4096  # pixels; what players and phones decode
+BRIDGE_SECONDS = 1.0  # of a loop or a blend, unless told
+VERBS = (Continue, Loop, Blend, Edit, Region)  # of which a request has one
 AUDIENCES = ("none", "cn", "eu")
 DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 
@@ -39,18 +68,23 @@ DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 class Request:
     """A video to make. Raises RequestError, with the next step, for a value that cannot be made."""
 
-    prompt: str
+    prompt: str = ""  # may be left out where a video that is given says what it shows
     negative_prompt: str | None = None  # None: the preset's
     image: str | Path | None = None  # the first frame
     last: str | Path | None = None  # the last frame
+    conditions: Sequence[Any] = ()  # more that is given: `sorano.conditions`, or the same as JSON
+    shots: Sequence[Any] = ()  # of a film: `Shot`, or the same as JSON; the prompt is the first one's
     # what to make
     seconds: float | None = None
+    num_frames: int | None = None  # instead of seconds: 4k + 1; 1 is a picture
     fps: float | None = None
     size: str | None = None  # "width x height" in pixels: "64x64"
+    variations: int = 1  # videos of this request, with seeds one after the other
     # how to sample
     preset: str = DEFAULT_PRESET  # a name, or the path of a diffusers folder
     seed: int | None = None  # None: drawn once, then recorded
     num_steps: int | None = None
+    draft: bool = False  # a quick look: a third of the steps; the same seed makes the final
     guidance: float | None = None
     guidance_2: float | None = None  # of the second expert, where a model has two
     shift: float | None = None  # towards more noise; what larger videos need
@@ -71,14 +105,21 @@ class Request:
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
         _check_text("negative_prompt", self.negative_prompt or "")
-        if not self.prompt.strip():
+        object.__setattr__(self, "conditions", tuple(as_condition(given) for given in self.conditions))
+        object.__setattr__(self, "shots", tuple(as_shot(shot) for shot in self.shots))
+        if not self.prompt.strip() and not any(one.files for one in self.conditions) and not self.shots:
             raise RequestError("the prompt is empty", 'say what to see: "a red ball bounces on the grass at sunset"')
         _check_number("seconds", self.seconds, above=0, most=MAX_SECONDS)
+        _check_whole("num_frames", self.num_frames, 1, round(MAX_SECONDS * MAX_FPS))
+        if self.num_frames is not None and (self.num_frames - 1) % TEMPORAL:
+            near = nearest_num_frames(self.num_frames, 1)
+            raise RequestError(f"a video has 4k + 1 frames: got {self.num_frames}", f"the nearest is {near}")
         _check_number("fps", self.fps, above=0, most=MAX_FPS)
         _check_number("guidance", self.guidance, least=0, most=MAX_GUIDANCE)
         _check_number("guidance_2", self.guidance_2, least=0, most=MAX_GUIDANCE)
         _check_number("shift", self.shift, above=0, most=MAX_SHIFT)
         _check_whole("num_steps", self.num_steps, 1, MAX_STEPS)
+        _check_whole("variations", self.variations, 1, MAX_VARIATIONS)
         _check_whole("seed", self.seed, 0, MAX_SEED)
         if self.size is not None:
             parse_size(self.size)
@@ -96,9 +137,25 @@ class Request:
         if not (self.producer.strip() and len(self.producer) <= 200 and self.producer.isprintable()):
             raise RequestError(f"the producer must be a name of 1 to 200 characters: got {self.producer!r}")
 
+    @property
+    def given(self) -> tuple[Condition, ...]:
+        """All that is given, pictures first."""
+        pictures: list[Condition] = []
+        if self.image is not None:
+            pictures.append(FirstFrame(self.image))
+        if self.last is not None:
+            pictures.append(LastFrame(self.last))
+        return (*pictures, *self.conditions)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is given, in order."""
+        given = [path for one in (*self.given, *self.shots) for path in one.paths()]
+        return tuple(dict.fromkeys(given))
+
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON: what to make and how, without where it was written on this machine."""
-        words = asdict(self)
+        words = self._words(whole_paths=False)
         for name in ("output", "sheet", "overwrite"):
             del words[name]
         words["preset"] = Path(self.preset).name
@@ -106,7 +163,27 @@ class Request:
         for name in ("image", "last"):
             words[name] = Path(words[name]).name if words[name] is not None else None
         if self.private:
-            del words["prompt"], words["negative_prompt"], words["image"], words["last"]
+            for name in ("prompt", "negative_prompt", "image", "last", "conditions", "shots"):
+                del words[name]
+        return words
+
+    def to_json(self) -> dict[str, Any]:
+        """All of the request as JSON, files by their whole paths: `Request(**words)` is the same again.
+
+        Raises RequestError where it holds pictures or videos that are no files.
+        """
+        words = self._words(whole_paths=True)
+        if IN_MEMORY in json.dumps(words["conditions"]):
+            raise RequestError("a request with pictures or videos in memory cannot be written down", "save them first")
+        for name in ("image", "last", "output", "sheet"):
+            words[name] = None if words[name] is None else str(Path(words[name]).resolve())
+        words["lora"] = list(self.lora)
+        return words
+
+    def _words(self, *, whole_paths: bool) -> dict[str, Any]:
+        words = {field.name: getattr(self, field.name) for field in fields(self)}
+        words["conditions"] = [one.to_dict(whole_paths=whole_paths) for one in self.conditions]
+        words["shots"] = [one.to_dict(whole_paths=whole_paths) for one in self.shots]
         return words
 
 
@@ -116,24 +193,33 @@ class Resolved:
 
     request: Request
     preset: Preset
-    shape: VideoShape
+    shape: VideoShape  # of what the model makes; a film is made in windows
     notes: tuple[str, ...] = ()
+    source: Source | None = None  # the video that it is about: it says the size and the rate of the file
+    is_film: bool = False  # made in more than one stretch: `stream.py`
 
     @property
-    def fps(self) -> float:
-        """Frames per second of the file."""
+    def rate(self) -> float:
+        """Frames per second that the model makes."""
         assert self.request.fps is not None
         return self.request.fps
 
     @property
+    def fps(self) -> float:
+        """Frames per second of the file."""
+        return self.rate if self.source is None else self.source.fps
+
+    @property
     def upscale(self) -> int:
-        """How many times larger than the model's frames the file is, each way."""
+        """How many times larger than the model's frames the file is, each way, where no source says how large."""
         assert isinstance(self.request.upscale, int)
         return self.request.upscale
 
     @property
     def output_size(self) -> tuple[int, int]:
         """(width, height) of the file in pixels."""
+        if self.source is not None:
+            return self.source.width, self.source.height
         return self.shape.width * self.upscale, self.shape.height * self.upscale
 
 
@@ -147,23 +233,73 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     notes: list[str] = []
     preset = preset.with_settings(request.settings)
     if configs is not None:
-        _check_pictures(request, preset, configs)
-    width, height = _resolve_size(request, preset, configs.pixel_grid if configs else pixel_grid(), notes)
-    fps, num_frames = _resolve_length(request, preset, notes)
+        _check_given(request, preset, configs)
+    source = _source_of(request)
+    request = replace(request, prompt=_resolve_prompt(request, preset, source, notes))
+    grid = configs.pixel_grid if configs else pixel_grid()
+    if source is not None and request.size is None:
+        width, height = _size_like(source, preset, grid)
+    else:
+        width, height = _resolve_size(request, preset, grid, notes)
+    fps, num_frames, is_film = _resolve_length(request, preset, source, configs, notes)
+    between = is_film and source is not None  # new frames only: none begins the video
+    num_steps = request.num_steps or preset.num_steps
+    if request.draft and request.num_steps is None:
+        num_steps = max(LEAST_DRAFT_STEPS, num_steps // 3)
+        notes.append(f"a draft of {num_steps} steps; the same seed without --draft makes the final")
     request = replace(
         request,
-        seconds=round(num_frames / fps, 6),
+        seconds=round((num_frames - between) / fps, 6),
         fps=fps,
         size=format_size(width, height),
         seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
-        num_steps=request.num_steps or preset.num_steps,
+        num_steps=num_steps,
         negative_prompt=preset.negative_prompt if request.negative_prompt is None else request.negative_prompt,
         guidance=preset.guidance if request.guidance is None else float(request.guidance),
         guidance_2=_resolve_guidance_2(request, preset, configs),
         shift=preset.shift if request.shift is None else float(request.shift),
-        upscale=_resolve_upscale(request.upscale, width, height, notes),
+        upscale=1 if source is not None else _resolve_upscale(request.upscale, width, height, notes),
     )
-    return Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes))
+    job = Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes), source, is_film)
+    for given in request.conditions:
+        if isinstance(given, Keyframe) and not is_film:
+            given.place(job.shape, job.rate)
+    return job
+
+
+def _source_of(request: Request) -> Source | None:
+    """The video that a request is about, opened; RequestError where there are two, or where it does not fit."""
+    about = [one for one in request.conditions if isinstance(one, VERBS)]
+    if len(about) > 1:
+        raise RequestError(
+            f"{about[0].flag} and {about[1].flag} are two things to do", "do one, then the other with its file"
+        )
+    if about and request.shots:
+        raise RequestError("a film of shots has no other verb", "name the video in a shot")
+    places = sorted(one.seconds for one in request.conditions if isinstance(one, Keyframe))
+    for earlier, later in zip(places, places[1:], strict=False):
+        if later - earlier < 0.02:
+            raise RequestError(f"two keyframes are at {later:g} s", "give each its own time")
+    return about[0].source() if about else None
+
+
+def _resolve_prompt(request: Request, preset: Preset, source: Source | None, notes: list[str]) -> str:
+    """The whole prompt: what is said, merged into what the video says of itself where it is only a change."""
+    from sorano.wording import merged, saved_prompt
+
+    if request.shots and not request.prompt.strip():
+        return next((shot.prompt for shot in request.shots if shot.prompt), "")
+    saved = saved_prompt(source.path) if source is not None and source.path is not None else None
+    if not request.prompt.strip():
+        if saved is None and source is not None:
+            raise RequestError(f"{source.name} does not say what it shows", "say it: give a prompt")
+        return saved or request.prompt
+    if saved is None or not any(isinstance(one, Edit | Region | Continue) for one in request.conditions):
+        return request.prompt
+    whole = merged(saved, request.prompt, small_vocabulary=preset.small_vocabulary)
+    if whole != request.prompt:
+        notes.append(f"the prompt is now: {whole}")
+    return whole
 
 
 def parse_bytes(text: str) -> int:
@@ -192,23 +328,25 @@ def slug(prompt: str, limit: int = 48) -> str:
     return name or "video"
 
 
-def _check_pictures(request: Request, preset: Preset, configs: ModelConfigs) -> None:
-    """Raises RequestError where a picture is given that the model does not take, or missing where it needs one."""
-    wanted = {"--image": (request.image, configs.first_picture), "--last": (request.last, configs.last_picture)}
-    for flag, (given, takes) in wanted.items():
-        place = "a first picture" if flag == "--image" else "a last picture"
-        if given is not None and takes == "none":
-            able = [other.name for other in PRESETS.values() if _takes(other, flag)]
-            raise RequestError(f"preset {preset.name} does not take {place}", f"these do: {', '.join(able)}")
-        if given is None and takes == "required":
+def _check_given(request: Request, preset: Preset, configs: ModelConfigs) -> None:
+    """Raises RequestError where something is given that the model does not take, or missing where it needs it."""
+    kinds = preset.kinds(configs)
+    wanted = [*request.given, *(FirstFrame(shot.image) for shot in request.shots if shot.image is not None)]
+    for one in wanted:
+        needs = ("keyframe",) if isinstance(one, LastFrame) and "keyframe" in kinds else one.needs
+        if not set(needs) <= set(kinds):
+            able = [name for name, other in PRESETS.items() if set(one.needs) <= set(other.kinds(other.read_configs()))]
+            what = {"--image": "a first picture", "--last": "a last picture"}.get(one.flag, one.flag)
+            raise RequestError(f"preset {preset.name} does not take {what}", f"these do: {', '.join(able)}")
+    for flag, given, takes in (
+        ("--image", request.image, configs.first_picture),
+        ("--last", request.last, configs.last_picture),
+    ):
+        if given is None and takes == "required" and not any(FirstFrame.needs[0] in one.needs for one in request.given):
+            place = "a first picture" if flag == "--image" else "a last picture"
             raise RequestError(f"preset {preset.name} needs {place}", f"give {flag} picture.png")
-    if request.last is not None and request.image is None:
+    if request.last is not None and request.image is None and "keyframe" not in kinds:
         raise RequestError("a last picture needs a first one", "give --image first.png as well")
-
-
-def _takes(preset: Preset, flag: str) -> bool:
-    configs = preset.configs or preset.read_configs()
-    return (configs.first_picture if flag == "--image" else configs.last_picture) != "none"
 
 
 def _resolve_guidance_2(request: Request, preset: Preset, configs: ModelConfigs | None) -> float | None:
@@ -220,6 +358,16 @@ def _resolve_guidance_2(request: Request, preset: Preset, configs: ModelConfigs 
         return float(request.guidance_2)
     first = preset.guidance if request.guidance is None else request.guidance
     return float(first if preset.guidance_2 is None or request.guidance is not None else preset.guidance_2)
+
+
+def _size_like(source: Source, preset: Preset, grid: int) -> tuple[int, int]:
+    """The size that the model makes for a video: of its aspect, and of about the area that the preset does best."""
+    native = parse_size(preset.size)
+    side = math.sqrt(native[0] * native[1])
+    stretch = math.sqrt(source.width / source.height)
+    width, height = nearest_size(round(side * stretch), round(side / stretch), grid)
+    most = preset.max_side // grid * grid if preset.max_side else max(width, height)
+    return min(width, most), min(height, most)
 
 
 def _resolve_size(request: Request, preset: Preset, grid: int, notes: list[str]) -> tuple[int, int]:
@@ -240,31 +388,51 @@ def _resolve_size(request: Request, preset: Preset, grid: int, notes: list[str])
     return width, height
 
 
-def _resolve_length(request: Request, preset: Preset, notes: list[str]) -> tuple[float, int]:
+def _resolve_length(
+    request: Request, preset: Preset, source: Source | None, configs: ModelConfigs | None, notes: list[str]
+) -> tuple[float, int, bool]:
+    """Frames per second and frames that the model makes, and whether as a film. (Notes say what was adjusted.)"""
     fps = float(request.fps or preset.fps)
-    if request.seconds is None:
+    most = preset.max_num_frames
+    if any(isinstance(one, Edit | Region) for one in request.conditions):
+        assert source is not None
+        num_frames = nearest_num_frames(source.seconds, fps)
+        if most is not None and num_frames > most:
+            raise RequestError(
+                f"preset {preset.name} edits {most / fps:.2f} s at most: {source.name} is {source.seconds:.2f} s long",
+                "cut out the part to edit",
+            )
+        return fps, num_frames, False
+    if any(isinstance(one, Continue | Blend) or isinstance(one, Loop) and one.video for one in request.conditions):
+        seconds = request.seconds or (BRIDGE_SECONDS if not isinstance(request.conditions[-1], Continue) else None)
+        latents = max(1, round((preset.num_frames - 1 if seconds is None else seconds * fps) / TEMPORAL))
+        return fps, video_frames(latents + 1), True
+    if request.shots:
+        lengths = [shot.seconds or preset.num_frames / fps for shot in request.shots if shot.video is None]
+        return fps, nearest_num_frames(max(sum(lengths), 1 / fps), fps), True
+    seconds = request.seconds if request.num_frames is None else request.num_frames / fps
+    if seconds is None:
         if fps != preset.fps:
             notes.append(f"{preset.name} moves at {preset.fps:g} fps; at {fps:g} fps it plays faster or slower")
-        return fps, preset.num_frames
-    if request.seconds * fps < 0.5:
+        return fps, preset.num_frames, any(isinstance(one, Loop) for one in request.conditions)
+    if seconds * fps < 0.5:
         raise RequestError(
-            f"{request.seconds:g} s at {fps:g} fps is less than one frame",
+            f"{seconds:g} s at {fps:g} fps is less than one frame",
             f"the shortest is --seconds {1 / fps:.3g}",
         )
-    num_frames = nearest_num_frames(request.seconds, fps)
-    most = preset.max_num_frames
+    num_frames = nearest_num_frames(seconds, fps)
+    is_film = any(isinstance(one, Loop) for one in request.conditions)
     if most is not None and num_frames > most:
-        longest = math.floor(most / fps * 100) / 100
-        raise RequestError(
-            f"preset {preset.name} makes at most {most} frames, {longest:g} s at {fps:g} fps: "
-            f"got {request.seconds:g} s",
-            f"use --seconds {longest:g}; longer films need a preset that was trained on them",
-        )
-    if abs(num_frames - request.seconds * fps) > 0.5:
-        notes.append(
-            f"{request.seconds:g} s at {fps:g} fps becomes {num_frames} frames (4k + 1), {num_frames / fps:.2f} s"
-        )
-    return fps, num_frames
+        is_film = True
+        if configs is not None and "first" not in preset.kinds(configs):
+            longest = math.floor(most / fps * 100) / 100
+            raise RequestError(
+                f"preset {preset.name} makes at most {most} frames, {longest:g} s at {fps:g} fps: got {seconds:g} s",
+                f"use --seconds {longest:g}; longer films need a preset that can go on from what it made",
+            )
+    if abs(num_frames - seconds * fps) > 0.5:
+        notes.append(f"{seconds:g} s at {fps:g} fps becomes {num_frames} frames (4k + 1), {num_frames / fps:.2f} s")
+    return fps, num_frames, is_film
 
 
 def _resolve_upscale(upscale: int | str, width: int, height: int, notes: list[str]) -> int:

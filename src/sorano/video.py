@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import struct
 import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +42,9 @@ MAX_IMAGE_PIXELS = 50_000_000  # larger pictures are refused unread (decompressi
 MAX_IMAGE_BYTES = 200_000_000
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+STREAM, TABLE = "film.h264", "film.packets"  # of a film that grows
+PACKET = struct.Struct("<IqB")  # bytes, when it is shown in frames, whether it is a key frame
+REORDERED = 2  # frames by which x264's medium preset decodes ahead of showing
 MAX_VIDEO_FRAMES = 100_000
 MAX_VIDEO_PIXELS = 4_000_000_000  # frames x height x width held in memory at once
 
@@ -123,10 +127,7 @@ class Writer:
 
     def label(self, metadata: Mapping[str, Any] | None, title: str | None = None) -> None:
         """What the file says of itself."""
-        if metadata:
-            self.tags["comment"] = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
-        if title:
-            self.tags["title"] = title
+        self.tags = _tags(metadata, title)
 
     def close(self) -> None:
         """Waits for the thread and writes the file under its temporary name."""
@@ -151,29 +152,194 @@ class Writer:
                 self.waiting.popleft().result()
 
     def _encode(self, frames_THWC: Frames) -> None:
-        import av
-        import numpy as np
-
         if self.stream is None:
             self.stream = self._open(*frames_THWC.shape[1:3])
-        height, width = frames_THWC.shape[1:3]
-        frames_THWC = np.pad(frames_THWC, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frames_THWC = _even(frames_THWC)
         for frame_HWC in frames_THWC:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-            self.packets += self.stream.encode(frame)
+            self.packets += self.stream.encode(_to_yuv(frame_HWC))
 
     def _open(self, height: int, width: int) -> VideoStream:
         import av
 
         self.container = av.open(str(self.temporary), "w", format="mp4", options={"movflags": "+faststart"})
         stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(100_000))
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        stream.options = {"crf": str(CRF), "preset": "medium"}
-        codec = stream.codec_context
-        codec.color_primaries = codec.color_trc = codec.colorspace = BT709
-        codec.color_range = LIMITED_RANGE
+        _set_coder(stream.codec_context, height, width)
         return stream
+
+
+class Pieces:
+    """A film that grows in a folder, piece by piece: each is coded alone, so that a kill costs none that is finished.
+
+    `film.h264` can be played while it grows; beside it is a table of its packets, from which `join` makes an MP4 in
+    constant memory. Pieces are coded on a thread of their own.
+    """
+
+    def __init__(self, folder: Path, fps: float) -> None:
+        self.folder, self.fps = folder, Fraction(fps).limit_denominator(100_000)
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self.waiting: deque[Future[None]] = deque()
+        self.size = (0, 0)  # height and width, even
+        self.count = 0  # frames
+
+    def put(self, frames_THWC: Frames) -> None:
+        """The next frames, coded as a closed piece. They must not be changed afterwards."""
+        while len(self.waiting) >= MOST_WAITING:
+            self._wait()
+        self.waiting.append(self.thread.submit(self._encode, frames_THWC, self.count))
+        self.count += len(frames_THWC)
+
+    def flush(self) -> None:
+        """Returns when all that was put is on disk."""
+        while self.waiting:
+            self._wait()
+        for name in (STREAM, TABLE):
+            with _writing_errors_are_said(self.folder), open(self.folder / name, "ab") as file:
+                os.fsync(file.fileno())
+
+    def state(self) -> dict[str, Any]:
+        """How far the files are good; after `flush`."""
+        lengths = {name: (self.folder / name).stat().st_size for name in (STREAM, TABLE)}
+        return {"count": self.count, "size": list(self.size), **lengths}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state`: what was written after it is cut off. Raises VideoError where less is there."""
+        self.count, self.size = state["count"], (state["size"][0], state["size"][1])
+        for name in (STREAM, TABLE):
+            file = self.folder / name
+            if not file.exists() or file.stat().st_size < state[name]:
+                raise VideoError(f"{file} has lost what was finished", f"remove {self.folder} and begin again")
+            os.truncate(file, state[name])
+
+    def abandon(self) -> None:
+        """Stops the thread."""
+        self.thread.shutdown(cancel_futures=True)
+
+    def join(
+        self,
+        target: Path,
+        metadata: Mapping[str, Any] | None,
+        title: str | None,
+        sound: tuple[Path, float, float] | None = None,
+    ) -> str | None:
+        """Writes all pieces as one MP4; `sound` is a file, when its sound begins, and how long it lasts.
+
+        Returns what was changed about the sound, in words.
+        """
+        import av
+
+        from sorano.sound import Sound
+
+        self.flush()
+        self.thread.shutdown()
+        with (
+            _writing_errors_are_said(target),
+            av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out,
+            ExitStack() as stack,
+        ):
+            stream = out.add_stream("libx264", rate=self.fps)
+            _set_coder(stream.codec_context, *self.size)
+            stream.codec_context.open()
+            out.metadata.update(_tags(metadata, title))
+            heard: Sound | None = None
+            packets: Iterator[Any] = iter(())
+            if sound is not None:
+                given = stack.enter_context(av.open(str(sound[0])))
+                heard = Sound(given, out, "mp4", seconds=sound[1], most=sound[2])
+                packets = given.demux(heard.heard)
+            ahead = next(packets, None)
+            for packet in self._packets():
+                shown = float(packet.dts * packet.time_base)
+                while heard is not None and ahead is not None and _begins(ahead) + sound_at(sound) <= shown:
+                    heard.pass_on(ahead)
+                    ahead = next(packets, None)
+                packet.stream = stream
+                out.mux(packet)
+            while heard is not None and ahead is not None:
+                heard.pass_on(ahead)
+                ahead = next(packets, None)
+            if heard is not None:
+                heard.close()
+        return heard.said if heard is not None else None
+
+    def _packets(self) -> Iterator[Any]:
+        import av
+
+        with open(self.folder / TABLE, "rb") as table, open(self.folder / STREAM, "rb") as film:
+            count = 0
+            while entry := table.read(PACKET.size):
+                size, pts, is_keyframe = PACKET.unpack(entry)
+                packet = av.Packet(film.read(size))
+                # a piece of few frames is coded without delay: counted through, decoding times never fall
+                packet.pts, packet.dts, packet.time_base = pts, count - REORDERED, 1 / self.fps
+                count += 1
+                packet.is_keyframe = bool(is_keyframe)
+                yield packet
+
+    def _wait(self) -> None:
+        with _writing_errors_are_said(self.folder):
+            self.waiting.popleft().result()
+
+    def _encode(self, frames_THWC: Frames, first: int) -> None:
+        import av
+
+        frames_THWC = _even(frames_THWC)
+        height, width = frames_THWC.shape[1:3]
+        self.size = (height, width)
+        coder = cast("Any", av.CodecContext.create("libx264", "w"))
+        _set_coder(coder, height, width)
+        coder.time_base, coder.framerate = 1 / self.fps, self.fps
+        packets = []
+        for index, frame_HWC in enumerate(frames_THWC):
+            frame = _to_yuv(frame_HWC)
+            frame.pts, frame.time_base = first + index, 1 / self.fps
+            packets += coder.encode(frame)
+        packets += coder.encode(None)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        with open(self.folder / STREAM, "ab") as film, open(self.folder / TABLE, "ab") as table:
+            for packet in packets:
+                film.write(bytes(packet))
+                table.write(PACKET.pack(packet.size, packet.pts, packet.is_keyframe))
+
+
+def sound_at(sound: tuple[Path, float, float] | None) -> float:
+    """When a sound begins."""
+    return sound[1] if sound is not None else 0.0
+
+
+def _begins(packet: Any) -> float:
+    return float(packet.dts * packet.time_base) if packet.dts is not None else 0.0
+
+
+def _even(frames_THWC: Frames) -> Frames:
+    """Frames of even sizes, as 4:2:0 colour needs them: an odd last row or column is there twice."""
+    import numpy as np
+
+    height, width = frames_THWC.shape[1:3]
+    return np.pad(frames_THWC, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _to_yuv(frame_HWC: Frames) -> Any:
+    import av
+    import numpy as np
+
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+
+
+def _set_coder(codec: Any, height: int, width: int) -> None:
+    """H.264 as every file of ours has it."""
+    codec.width, codec.height, codec.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+    codec.options = {"crf": str(CRF), "preset": "medium"}
+    codec.color_primaries = codec.color_trc = codec.colorspace = BT709
+    codec.color_range = LIMITED_RANGE
+
+
+def _tags(metadata: Mapping[str, Any] | None, title: str | None) -> dict[str, str]:
+    """What a file says of itself."""
+    tags = {"title": title} if title else {}
+    if metadata:
+        tags["comment"] = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+    return tags
 
 
 @contextmanager

@@ -40,6 +40,17 @@ class RunEstimate:
     stage_bytes: dict[str, int]  # of text, state, denoise and decode, on the device
     largest_fit: str | None = None  # what would fit in words, where this does not
 
+    def times(self, windows: int) -> RunEstimate:
+        """The estimate of so many stretches one after the other, in the memory of one."""
+        return replace(
+            self,
+            denoise_seconds=windows * self.denoise_seconds,
+            decode_seconds=windows * self.decode_seconds,
+            write_seconds=windows * self.write_seconds,
+            denoise_flops=windows * self.denoise_flops,
+            decode_flops=windows * self.decode_flops,
+        )
+
     @property
     def seconds(self) -> float:
         """All of it."""

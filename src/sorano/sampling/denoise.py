@@ -33,11 +33,13 @@ class Step:
 class Known:
     """The known part of a latent: where `mask_BTHW` is true the network sees `latent_BCTHW`, with timestep 0.
 
-    The mask is constant over each token's patch. A batch that guidance has doubled is served twice.
+    `noise` is the share of noise that is in it, which the timestep then says: what is known need not be exact. The mask
+    is constant over each token's patch. A batch that guidance has doubled is served twice.
     """
 
     latent_BCTHW: Tensor
     mask_BTHW: Tensor
+    noise: float = 0.0
 
     def put_into(self, x_BCTHW: Tensor) -> Tensor:
         """`x` with the known parts in place."""
@@ -90,7 +92,7 @@ def transformer_velocity(
 
     def table(sigmas: Sequence[float], device: torch.device) -> Iterator[tuple[float, Tensor]]:
         times = [schedule.timestep(sigma) for sigma in sigmas]
-        distinct = [[time] if known is None else [time, 0.0] for time in times]
+        distinct = [[time] if known is None else [time, NUM_TRAIN_TIMESTEPS * known.noise] for time in times]
         return zip(sigmas, torch.tensor(distinct, device=device), strict=True)
 
     def velocity(x_BCTHW: Tensor, sigma: float) -> Tensor:
@@ -129,6 +131,7 @@ def denoise(
     low_noise: LowNoise | None = None,
     known_BCTHW: Tensor | None = None,
     known_mask_BTHW: Tensor | None = None,
+    known_noise: float = 0.0,
     beside_BCTHW: Tensor | None = None,
     image_BSD: Tensor | None = None,
     positions_T: Tensor | Sequence[float] | None = None,
@@ -148,7 +151,7 @@ def denoise(
     batch = noise_BCTHW.shape[0]
     known = None
     if known_BCTHW is not None and known_mask_BTHW is not None and bool(known_mask_BTHW.any()):
-        known = Known(known_BCTHW, known_mask_BTHW)
+        known = Known(known_BCTHW, known_mask_BTHW, known_noise)
 
     def guided(network: VideoTransformer, guidance: float) -> Velocity:
         def of(prompts: TextTokens) -> Velocity:

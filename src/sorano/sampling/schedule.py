@@ -30,6 +30,14 @@ class Schedule:
     def num_steps(self) -> int:
         return len(self.timesteps)
 
+    def beginning_at(self, sigma: float) -> Schedule:
+        """The rest of the schedule from a noise level on: that level, then the sigmas below it."""
+        later = [index for index in range(self.num_steps) if self.sigmas[index] < sigma]
+        if len(later) == self.num_steps:
+            return self
+        sigmas = [sigma, *(self.sigmas[index] for index in later), 0.0]
+        return Schedule(sigmas, [sigma * NUM_TRAIN_TIMESTEPS, *(self.timesteps[index] for index in later)])
+
     def timestep(self, sigma: float) -> float:
         """What the network is told at `sigma`: the schedule's own timestep if it is one of its sigmas."""
         for known, timestep in zip(self.sigmas, self.timesteps, strict=False):

@@ -18,7 +18,7 @@ path). Temporal positions are relative to the window. The kinds, for a window of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,16 @@ KINDS = {  # how often each kind of known latents is drawn
     "middle": 0.05,
     "suffix": 0.03,
     "keyframe": 0.05,
+    "region": 0.03,
+}
+VERB_KINDS = {  # the same for a last stage, which learns what the verbs ask of it
+    "none": 0.48,
+    "first": 0.05,
+    "prefix": 0.06,
+    "middle": 0.1,
+    "suffix": 0.08,
+    "bridge": 0.12,
+    "keyframe": 0.08,
     "region": 0.03,
 }
 
@@ -96,6 +106,7 @@ class FlowTask:
         word_dropout: float = 0.1,
         sigma_mean: float = 0.8,
         known_noise: float = 0.1,
+        kinds: Mapping[str, float] = KINDS,
         prompts: tuple[str, ...] = (),
         shift: float = 1.5,
         guidance: float = 3.0,
@@ -104,6 +115,7 @@ class FlowTask:
         self.batch_size, self.dtype, self.num_latents = batch_size, dtype, num_latents
         self.caption_dropout, self.word_dropout = caption_dropout, word_dropout
         self.sigma_mean, self.known_noise = sigma_mean, known_noise
+        self.kinds = kinds
         self.prompts, self.shift, self.guidance = prompts, shift, guidance
         self.device = next(model.parameters()).device
         self.ids = [tokenizer.encode(texts) for texts in captions]
@@ -112,7 +124,7 @@ class FlowTask:
 
     def batch(self, generator: torch.Generator) -> Batch:
         clips = torch.randint(len(self.store), (self.batch_size,), generator=generator)
-        window = draw_window(self.store, clips, self.num_latents, generator)
+        window = draw_window(self.store, clips, self.num_latents, generator, self.kinds)
         dropped = (torch.rand(len(clips), generator=generator) < self.caption_dropout).tolist()
         picks = torch.randint(1 << 30, (len(clips),), generator=generator).tolist()
         ids = [
@@ -183,9 +195,15 @@ class FlowTask:
         return to_frames(self.vae.decode(latent.to(self.dtype)))
 
 
-def draw_window(store: LatentStore, clips: Tensor, num_latents: int, generator: torch.Generator) -> Window:
+def draw_window(
+    store: LatentStore,
+    clips: Tensor,
+    num_latents: int,
+    generator: torch.Generator,
+    shares: Mapping[str, float] = KINDS,
+) -> Window:
     """A window of each clip, with a kind of known latents drawn for the whole batch."""
-    kinds, weights = list(KINDS), torch.tensor(list(KINDS.values()))
+    kinds, weights = list(shares), torch.tensor(list(shares.values()))
     kind = kinds[int(torch.multinomial(weights, 1, generator=generator))]
     longest = store.latents_NCTHW.shape[2]
 
@@ -197,9 +215,11 @@ def draw_window(store: LatentStore, clips: Tensor, num_latents: int, generator: 
     chance = float(torch.rand((), generator=generator))
     if kind == "none":  # mostly the default length, sometimes all there is, sometimes short, sometimes one image
         t = longest if chance < 0.12 else draw(2, t) if chance < 0.17 else 1 if chance < 0.22 else t
+    elif kind == "bridge":
+        t = draw(t, longest)
     elif chance < 0.15:
         t = longest - 1 if kind == "middle" else longest
-    start = draw(1, longest - t) if kind == "middle" else draw(0, longest - t) if kind == "suffix" else 0
+    start = draw(1, longest - t) if kind == "middle" else draw(0, longest - t) if kind in ("suffix", "bridge") else 0
     latents = store.latents_NCTHW[clips, :, start : start + t]
     b, _, _, h, w = latents.shape
     known = torch.zeros(b, t, h // 2, w // 2, dtype=torch.bool)
@@ -212,6 +232,9 @@ def draw_window(store: LatentStore, clips: Tensor, num_latents: int, generator: 
         known[:, : draw(1, t - 2)] = True
     elif kind == "suffix":
         known[:, t - draw(1, t - 2) :] = True
+    elif kind == "bridge":
+        known[:, : draw(1, 2)] = True
+        known[:, t - draw(1, 2) :] = True
     elif kind == "region":
         top, left = draw(0, h // 2 - 1), draw(0, w // 2 - 1)
         bottom = draw(top + 1, h // 2)

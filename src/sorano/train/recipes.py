@@ -70,6 +70,7 @@ class Recipe:
     clips: Stage
     reading: Stage
     flow: Stage
+    verbs: Stage  # the same model, with more of what is known of a video
     shift: float = 1.5
     guidance: float = 4.5
     num_steps: int = 24
@@ -102,11 +103,12 @@ RECIPES = {
         name="cpu", world="core", num_clips=9000, clip_frames=25, size=64, fps=12.0, num_frames=17,
         vae=_vae(48, 64),
         transformer=_transformer(192, 4, 8, 768, 192),
-        text_encoder=_text_encoder(192, 4, 3),
+        text_encoder=_text_encoder(192, 4, 2),
         frames=Stage(num_steps=700, batch_size=32, learning_rate=2e-3, decay_fraction=0.5),
         clips=Stage(num_steps=2200, batch_size=4, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.8),
         reading=Stage(num_steps=600, batch_size=256, learning_rate=2e-3, decay_fraction=0.3),
         flow=Stage(num_steps=7000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
+        verbs=Stage(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=17),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
@@ -120,6 +122,7 @@ RECIPES = {
         flow=Stage(
             num_steps=12000, batch_size=128, learning_rate=1e-3, num_frames=33, decay_fraction=0.4, ema_decay=0.9995
         ),
+        verbs=Stage(num_steps=3000, batch_size=128, learning_rate=4e-4, num_frames=33, ema_decay=0.999),
     ),
     # seconds: what the tests run
     "smoke": Recipe(
@@ -131,6 +134,7 @@ RECIPES = {
         clips=Stage(num_steps=4, batch_size=1, learning_rate=1e-3, num_frames=17),
         reading=Stage(num_steps=4, batch_size=8, learning_rate=1e-3),
         flow=Stage(num_steps=6, batch_size=2, learning_rate=1e-3, num_frames=17),
+        verbs=Stage(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
     ),
 }  # fmt: skip
 
@@ -150,7 +154,7 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in (frame, window)]
     flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
     reading = recipe.text_encoder.flops(20)
-    forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "reading": reading, "flow": flow}
+    forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "reading": reading, "flow": flow, "verbs": flow}
     pixels = recipe.num_clips * recipe.clip_frames * recipe.size**2
     rows = [
         ("clips", f"{recipe.num_clips}", f"{recipe.world} world, {recipe.clip_frames} frames at {recipe.fps:g} fps"),
@@ -187,7 +191,7 @@ def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print)
     from sorano.models.vae import VideoAutoencoder
     from sorano.train.autoencoder import AutoencoderTask
     from sorano.train.clips import ClipSpec, ClipStore
-    from sorano.train.flow import encode_clips
+    from sorano.train.flow import VERB_KINDS, encode_clips
     from sorano.train.loop import train
     from sorano.train.reading import ReadingTask
 
@@ -228,6 +232,8 @@ def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print)
     )  # fmt: skip
     train(reading, _loop(recipe.reading), folder / reading.name, log)
     train(task_flow, _loop(recipe.flow), folder / "flow", log)
+    task_flow.kinds = VERB_KINDS
+    train(task_flow, _loop(recipe.verbs), folder / "verbs", log)
     out = export(recipe, task_flow.model, vae, task_flow.tokenizer, folder / "model")
     log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
     return out

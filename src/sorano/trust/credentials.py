@@ -194,13 +194,15 @@ def _definition(path: Path, statement: Statement) -> dict[str, Any]:
 
     agent = {"name": "Sorano", "version": __version__}
     source = SOURCE_TYPES[statement.kind]
-    used = {"ingredientIds": [f"ingredient{index}" for index in range(len(statement.ingredients))]}
-    parameters = {"parameters": used} if statement.ingredients else {}
+    given = list(enumerate(statement.ingredients))
+    parents = [f"ingredient{index}" for index, one in given if one.relationship == "parentOf"]
+    inputs = [f"ingredient{index}" for index, one in given if one.relationship != "parentOf"]
+    parameters = {"parameters": {"ingredientIds": inputs}} if inputs else {}
     actions: list[dict[str, Any]]
     if statement.kind == "edited" and statement.ingredients:
         actions = [
-            {"action": "c2pa.opened", **parameters},
-            {"action": "c2pa.edited", "digitalSourceType": source, "softwareAgent": agent},
+            {"action": "c2pa.opened", "parameters": {"ingredientIds": parents}},
+            {"action": "c2pa.edited", "digitalSourceType": source, "softwareAgent": agent, **parameters},
         ]
     else:
         actions = [{"action": "c2pa.created", "digitalSourceType": source, "softwareAgent": agent, **parameters}]

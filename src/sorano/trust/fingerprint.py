@@ -97,6 +97,16 @@ class Taker:
                     self.stride *= 2
             self.count += 1
 
+    def state(self) -> dict[str, Any]:
+        """What it remembers, for a run that goes on later."""
+        thumbs = np.stack(self.thumbs) if self.thumbs else np.zeros((0, GRID, GRID), np.uint8)
+        return {"count": self.count, "stride": self.stride, "places": self.places, "thumbs": thumbs}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self.count, self.stride, self.places = state["count"], state["stride"], list(state["places"])
+        self.thumbs = list(state["thumbs"])
+
     def seen(self) -> Fingerprint:
         """Every thumbnail that was taken."""
         if not self.thumbs:

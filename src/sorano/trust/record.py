@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, TrustError, VideoError
+from sorano.sound import Sound
 from sorano.trust import containers, credentials, fingerprint, keys, label, media, release
 from sorano.video import BT709, CRF, IMAGE_SUFFIXES, LIMITED_RANGE, beside, check_target, read_image, write_image
 
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from sorano.trust.verify import Report
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-COPIED_SOUND = {
-    "mp4": ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"),
-    "matroska": ("aac", "mp3", "ac3", "eac3", "opus", "vorbis", "flac", "pcm_s16le"),
-    "webm": ("opus", "vorbis"),
-}
 CONFIRM_SECONDS = 20.0  # of a long recording in which its mark is looked for when it is read back
 
 
@@ -221,18 +217,20 @@ def _encode(
             video.thread_type = "AUTO"
             stream: Any = None
             last = -1
-            sound = _sound(source, out, kind, notes) if source.streams.audio else None
+            sound = Sound(source, out, kind) if source.streams.audio else None
+            if sound is not None and sound.said:
+                notes.append(sound.said)
             if kind != "mp4" and words.kind != "captured":
                 text = label.Label(producer=words.producer, produce_id=f"sorano-{chosen.id:010x}")
                 out.metadata[label.KEY] = label.signed(text, keys.identity()).to_json()
             early: list[Any] = []  # packets of sound before the first frame, which says how large the video is
-            wanted = [video] + ([sound[0]] if sound else [])
+            wanted = [video] + ([sound.heard] if sound else [])
             for packet in source.demux(wanted):
                 if packet.stream.type == "audio" and sound:
                     if stream is None:
                         early.append(packet)
                     else:
-                        _pass_sound(packet, sound, out)
+                        sound.pass_on(packet)
                     continue
                 if packet.stream.type != "video":
                     continue
@@ -243,7 +241,8 @@ def _encode(
                         marker = Marker(chosen.payload, height=height, width=width, fps=fps, key=chosen.key)
                         stream = _video_stream(out, kind, height, width, fps, video)
                         for held in early:
-                            _pass_sound(held, sound, out)
+                            if sound is not None:
+                                sound.pass_on(held)
                         early = []
                     if frame_HWC.shape != (height, width, 3):
                         raise VideoError(
@@ -263,8 +262,8 @@ def _encode(
             if stream is None:
                 raise VideoError(f"{found.path} has no frames in it")
             out.mux(stream.encode())
-            if sound and sound[2]:
-                out.mux(sound[1].encode())
+            if sound is not None:
+                sound.close()
     except (ValueError, av.error.FFmpegError) as error:
         if isinstance(error, OSError) and error.errno in (28,):
             raise
@@ -289,30 +288,6 @@ def _video_stream(out: Any, kind: str, height: int, width: int, fps: float, sour
     codec.color_range = LIMITED_RANGE
     codec.time_base = source.time_base
     return stream
-
-
-def _sound(source: Any, out: Any, kind: str, notes: list[str]) -> tuple[Any, Any, bool] | None:
-    """(stream in, stream out, whether it is coded again) of the first sound."""
-    heard = source.streams.audio[0]
-    if heard.codec_context.name in COPIED_SOUND[kind]:
-        return heard, out.add_stream_from_template(heard), False
-    name = "libopus" if kind == "webm" else "aac"
-    notes.append(f"its sound ({heard.codec_context.name}) is coded again as {name}")
-    rate = 48000 if kind == "webm" else min(48000, heard.codec_context.sample_rate or 48000)
-    return heard, out.add_stream(name, rate=rate), True
-
-
-def _pass_sound(packet: Any, sound: tuple[Any, Any, bool] | None, out: Any) -> None:
-    if sound is None:
-        return
-    _, stream, again = sound
-    if not again:
-        if packet.dts is not None:
-            packet.stream = stream
-            out.mux(packet)
-        return
-    for frame in packet.decode():
-        out.mux(stream.encode(frame))
 
 
 def label_file(source: Path, target: Path | None, words: label.Label, *, overwrite: bool = False) -> tuple[Path, str]:

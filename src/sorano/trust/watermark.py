@@ -167,6 +167,17 @@ class Marker:
             self._frame(np.ascontiguousarray(frame_HWC), marked_HWC)
         return marked
 
+    def state(self) -> dict[str, Any]:
+        """What the next frames depend on, for a stream that goes on later."""
+        seen = np.zeros((0, 0), np.float32) if self._seen is None else self._seen
+        return {"count": self._count, "contrast": self._contrast, "gain": self._gain, "seen": seen}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self._count, self._contrast, self._gain = state["count"], state["contrast"], np.asarray(state["gain"])
+        self._seen = np.asarray(state["seen"], np.float32) if np.size(state["seen"]) else None
+        self._draw()
+
     def _frame(self, frame_HWC: Frames, marked_HWC: Frames) -> None:
         import cv2
 

@@ -507,7 +507,7 @@ def _chinese(stated: Attributes, stream: Stream) -> str:
 # --- from words to attributes -------------------------------------------------------------------------------------
 
 
-def _read(text: str) -> list[tuple[str, str]]:
+def phrases(text: str) -> list[tuple[str, str]]:
     """The phrases of a text as (field, canonical word), longest match first. Raises UnknownWords."""
     said, unknown, rest = [], [], tokens(text)
     position = 0
@@ -592,7 +592,7 @@ def parse(text: str) -> Attributes:
     reader = _Reader()
     scene: dict[str, str] = {}
     collision = False
-    for field, word in _read(text):
+    for field, word in phrases(text):
         if field == "filler":
             if word in ("a", "an", "一个"):
                 reader.definite = False

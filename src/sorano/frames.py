@@ -1,0 +1,73 @@
+"""Frames on their way to a file: another rate, soft edges, and how a new piece takes over from an old one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sorano.video import Frames
+
+EDGE = 0.02  # of the shorter side: how far inside a region its edge is soft
+
+
+class Rate:
+    """Frames at one rate shown at another: each moment shows the frame that is nearest to it. Constant memory."""
+
+    def __init__(self, from_fps: float, to_fps: float) -> None:
+        self.ratio = from_fps / to_fps
+        self.seen = 0  # frames that came
+        self.shown = 0  # frames that went
+
+    def __call__(self, frames_THWC: Frames) -> Frames:
+        """What the next frames add."""
+        if self.ratio == 1:
+            return frames_THWC
+        picked = []
+        while (place := int(self.shown * self.ratio + 0.5)) < self.seen + len(frames_THWC):
+            picked.append(max(0, place - self.seen))
+            self.shown += 1
+        self.seen += len(frames_THWC)
+        return frames_THWC[picked]
+
+
+def at_rate(chunks: Iterable[Frames], from_fps: float, to_fps: float, count: int) -> Iterator[Frames]:
+    """A clip at another rate, `count` frames of it; the last one is held where there are too few."""
+    rate, given, last = Rate(from_fps, to_fps), 0, None
+    for chunk in chunks:
+        last = chunk[-1:]
+        shown = rate(chunk)[: count - given]
+        if len(shown):
+            given += len(shown)
+            yield shown
+    while last is not None and given < count:
+        given += 1
+        yield last
+
+
+def alpha_inside(mask_HW: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How much of the new shows at each pixel: 0 outside the mask, 1 well inside, rising over a few pixels between."""
+    import cv2
+    import numpy as np
+
+    soft = max(1.0, EDGE * min(mask_HW.shape))
+    padded = np.pad(mask_HW.astype(np.uint8), 1, mode="edge")  # the picture's own border is no edge
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    return np.clip(distance / soft, 0, 1).astype(np.float32) * mask_HW
+
+
+def taking_over(frames_THWC: Frames, error_HWC: NDArray[np.float32], first: int, count: int) -> Frames:
+    """Frames that start where others ended: what the coding of those lost is added, less and less over `count` frames.
+
+    `error_HWC` is the last old frame less its coded self; the frames are the new piece's from the `first` on.
+    """
+    import numpy as np
+
+    left = 1 - (first + 1 + np.arange(len(frames_THWC), dtype=np.float32)) / (count + 1)
+    if left[0] <= 0:
+        return frames_THWC
+    shares = np.clip(left, 0, 1)[:, None, None, None]
+    return np.clip(np.rint(frames_THWC + shares * error_HWC), 0, 255).astype(np.uint8)

@@ -1,0 +1,67 @@
+"""The files that videos were made of, kept once each by their digest, so that a video can be made again or changed.
+
+In SORANO_LIBRARY, or ~/.local/share/sorano/library; readable by their owner only. A private request keeps none.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from sorano.errors import RequestError
+
+MOST_BYTES = 2_000_000_000  # larger files are named by their digest and not copied
+
+
+def folder() -> Path:
+    """Where the files are."""
+    own = os.environ.get("SORANO_LIBRARY")
+    return Path(own) if own else Path.home() / ".local" / "share" / "sorano" / "library"
+
+
+def digests(files: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of each file by its name."""
+    from sorano.models.checkpoint import sha256
+
+    return {file.name: sha256(file) for file in files}
+
+
+def keep(files: Iterable[Path]) -> dict[str, str]:
+    """Keeps files; returns the SHA-256 of each by its name."""
+    files = list(files)
+    known = digests(files)
+    for file in files:
+        digest = known[file.name]
+        target = folder() / f"{digest}{file.suffix.lower()}"
+        if target.exists() or file.stat().st_size > MOST_BYTES:
+            continue
+        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        try:
+            shutil.copyfile(file, temporary)
+            temporary.chmod(0o600)
+            os.replace(temporary, target)
+        except OSError:  # a full disk does not cost the video
+            temporary.unlink(missing_ok=True)
+    return known
+
+
+def find(name: str, digest: str, beside: Path) -> Path:
+    """A kept file, or the one of the same name beside a video, if it is the same.
+
+    Raises RequestError where it is nowhere.
+    """
+    from sorano.models.checkpoint import sha256
+
+    kept = folder() / f"{digest}{Path(name).suffix.lower()}"
+    if kept.is_file():
+        return kept
+    near = beside / name
+    if near.is_file() and sha256(near) == digest:
+        return near
+    raise RequestError(
+        f"{name}, of which the video was made, is not on this machine", f"put it beside the video, in {beside}"
+    )

@@ -1,0 +1,219 @@
+"""How what was made leaves: visible label, mark and fingerprint chunk by chunk; then label, signature and proof.
+
+    out = Outgoing(request, fps=12, num_frames=17, mark_id=...)
+    marked = [out(chunk) for chunk in chunks]        # constant memory
+    report = out.seal(file, record, name)            # once they are encoded
+
+Every file goes through here (`generate`, films, sheets of pictures), and nothing gets its name before it was read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sorano.errors import VideoError
+from sorano.request import Request
+from sorano.video import contact_sheet, read_image, read_metadata, write_image, writing
+
+if TYPE_CHECKING:
+    from sorano.generate import Video
+    from sorano.trust.credentials import Ingredient
+    from sorano.trust.fingerprint import Fingerprint
+    from sorano.trust.release import Mark
+    from sorano.trust.verify import Report
+    from sorano.video import Frames
+
+BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
+
+
+class Outgoing:
+    """Frames on their way out."""
+
+    def __init__(self, request: Request, *, fps: float, num_frames: int, mark_id: int) -> None:
+        from sorano.trust import fingerprint, keys, label, release
+
+        self.request, self.fps, self.num_frames = request, fps, num_frames
+        self.signer = keys.identity()
+        self.mark = release.Mark("made", mark_id)
+        self.taker = fingerprint.Taker(fps)
+        self.shown = label.sign_frames(num_frames, fps) if visible_label(request) else 0
+        self.size = (0, 0)  # height and width
+        self._marker: Any = None
+        self.count = 0
+
+    def __call__(self, frames_THWC: Frames) -> Frames:
+        """The next frames, labelled where they should be seen to be, and marked."""
+        from sorano.trust import label
+        from sorano.trust.watermark import Marker
+
+        if self.shown > self.count:
+            frames_THWC = label.draw(frames_THWC, self.request.audience, first=self.count, shown=self.shown)
+        if self._marker is None:
+            self.size = frames_THWC.shape[1:3]
+            height, width = self.size
+            self._marker = Marker(self.mark.payload, height=height, width=width, fps=self.fps, key=self.mark.key)
+        marked: Frames = self._marker(frames_THWC)
+        self.taker.add(marked)
+        self.count += len(marked)
+        return marked
+
+    def seal(self, temporary: Path, record: dict[str, Any], name: Path) -> Report:
+        """Labels and signs an encoded file under its temporary name, reads it back, and remembers its manifest.
+
+        Raises VideoError where it is not what was meant, TrustError where its signature does not hold.
+        """
+        from sorano.trust import release
+
+        manifest = signed(self.request, temporary, self.mark, self.taker.stored(), record)
+        frames = self._read_back(temporary, record, name)
+        report = release.confirm(temporary, self.mark, self.signer, frames, self.fps)
+        release.remember(self.mark, manifest)
+        return replace(report, path=str(name))
+
+    def _read_back(self, path: Path, record: dict[str, Any], name: Path) -> Iterator[Frames]:
+        """The frames of the finished file. Raises VideoError at their end where it is not what was meant."""
+        from sorano.trust import media
+
+        found = media.probe(path)
+        height, width = (side + side % 2 for side in self.size)
+        problems, count, brightest = [], 0, 0
+        for chunk in media.chunks(found):
+            yield chunk
+            count, brightest = count + len(chunk), max(brightest, int(chunk.max()))
+        if (count, found.height, found.width) != (self.count, height, width):
+            problems.append(
+                f"{count} frames of {found.width}x{found.height} instead of {self.count} of {width}x{height}"
+            )
+        if (found.codec, found.pixel_format) != ("h264", "yuv420p"):
+            problems.append(f"{found.codec} {found.pixel_format} instead of h264 yuv420p")
+        if read_metadata(path) != record:
+            problems.append("another record than was written")
+        if brightest <= BLACK:
+            problems.append("black frames")
+        if problems:
+            raise VideoError(f"{name} was written, but reading it back gave {'; '.join(problems)}")
+
+    def state(self) -> dict[str, Any]:
+        """What the next frames depend on, as arrays and numbers, for a run that goes on later."""
+        return {
+            "count": self.count,
+            "size": list(self.size),
+            "taker": self.taker.state(),
+            "marker": self._marker.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        from sorano.trust.watermark import Marker
+
+        self.count, self.size = state["count"], tuple(state["size"])
+        height, width = self.size
+        self._marker = Marker(self.mark.payload, height=height, width=width, fps=self.fps, key=self.mark.key)
+        self._marker.restore(state["marker"])
+        self.taker.restore(state["taker"])
+
+
+def write_signed(video: Video, chunks: Iterable[Frames], target: Path, num_frames: int, *, overwrite: bool) -> Report:
+    """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name.
+
+    What the file says of itself, `video.record`, may be known only when the last chunk has come.
+    """
+    from sorano.trust import release
+
+    mark_id = release.id_of(video.frames_THWC, video.fps) if video.mark_id is None else video.mark_id
+    out = Outgoing(video.request, fps=video.fps, num_frames=num_frames, mark_id=mark_id)
+    reports: list[Report] = []
+
+    def finish(temporary: Path) -> None:
+        reports.append(out.seal(temporary, video.record, target))
+
+    with writing(target, video.fps, overwrite=overwrite, finish=finish) as writer:
+        for chunk_THWC in chunks:
+            writer.put(out(chunk_THWC))
+        writer.label(video.record, title_of(video.request))
+    return reports[0]
+
+
+def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report:
+    """The same for the picture of evenly spaced frames, or of the only one."""
+    from sorano.trust import fingerprint, keys, label, release
+
+    request, signer = video.request, keys.identity()
+    frames_THWC = video.frames_THWC
+    if visible_label(request):
+        frames_THWC = label.draw(frames_THWC, request.audience)
+    sheet = frames_THWC[0] if len(frames_THWC) == 1 else contact_sheet(frames_THWC)
+    frames_THWC, chosen = release.mark(sheet[None], video.fps, is_image=True)
+    reports: list[Report] = []
+
+    def finish(temporary: Path) -> None:
+        manifest = signed(request, temporary, chosen, fingerprint.take(frames_THWC, video.fps), video.record)
+        report = release.confirm(temporary, chosen, signer, [read_image(temporary)[None]], video.fps)
+        release.remember(chosen, manifest)
+        reports.append(replace(report, path=str(target)))
+
+    write_image(target, frames_THWC[0], overwrite=overwrite, finish=finish)
+    return reports[0]
+
+
+def signed(request: Request, path: Path, chosen: Mark, prints: Fingerprint, record: dict[str, Any]) -> bytes:
+    """Labels and signs an encoded file; returns the manifest. A video made from another is an edit of that."""
+    from sorano.trust import keys, release
+
+    ingredients = given_files(request)
+    return release.finish(
+        path,
+        chosen,
+        prints,
+        keys.identity(),
+        kind="edited" if any(one.relationship == "parentOf" for one in ingredients) else "made",
+        title=title_of(request) or "video",
+        record=signed_record(request, record),
+        ingredients=ingredients,
+        producer=request.producer,
+    )
+
+
+def visible_label(request: Request) -> bool:
+    """Whether the sign "AI-generated" is drawn on the first seconds: as asked, else for the audience cn."""
+    return request.audience == "cn" if request.visible_label is None else request.visible_label
+
+
+def signed_record(request: Request, record: dict[str, Any]) -> dict[str, Any]:
+    """What the credential says of a run: digests of the request and of the model; the prompt only if it may be told."""
+    from sorano.trust.keys import canonical
+
+    preset = record["preset"]
+    return {
+        "request": {"sha256": hashlib.sha256(canonical(record["request"])).hexdigest()},
+        "model": {"name": preset["name"], "sha256": hashlib.sha256(canonical(preset["sha256"])).hexdigest()},
+        **({} if request.private else {"prompt": request.prompt}),
+    }
+
+
+def given_files(request: Request) -> list[Ingredient]:
+    """The files that a video was made of, as its credential names them; none of a private request.
+
+    The first video among them is its parent: its own frames, or what they showed, are in it.
+    """
+    from sorano.trust.containers import sniff
+    from sorano.trust.credentials import Ingredient
+
+    if request.private:
+        return []
+    named: list[Ingredient] = []
+    for file in request.files:
+        if not file.exists() or not sniff(file).signable:
+            continue
+        first_video = not sniff(file).is_image and all(one.relationship != "parentOf" for one in named)
+        named.append(Ingredient(file, "parentOf" if first_video else "inputTo", file.name))
+    return named
+
+
+def title_of(request: Request) -> str | None:
+    """The prompt, unless the request is private."""
+    return None if request.private else request.prompt[:200]

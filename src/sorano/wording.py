@@ -1,0 +1,97 @@
+"""The words of a video that exists: what it says of itself, and changes merged into that.
+
+"it is night" is a change: merged into "a red ball bounces on the grass at sunset" it gives "a red ball bounces on the
+grass at night". For a model that knows only the words of its captions that is done by their meaning; for others the
+change is said after the rest, which is how their captions are written.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sorano.errors import RequestError, VideoError
+
+CHANGES = re.compile(
+    r"^\s*(it'?s|it is|now|make|turn|change|let|but|with|without|add|remove|at|in|on|把|变成|改成|现在)\b", re.I
+)
+FILLERS = re.compile(
+    r"^\s*(now\s+)?((please\s+)?(make|turn|change)\s+(it|the \w+|everything)?\s*(to|into|be)?|"
+    r"it'?s|it is|it becomes|let it be|现在是?|改成|变成|换成)\s*",
+    re.I,
+)
+FEW_WORDS = 4
+WHOLE_FIELDS = 3  # what a whole prompt of the small world says of a thing and its surroundings, at least
+MOST_PHRASINGS = 300
+
+
+def saved_prompt(path: Path) -> str | None:
+    """The prompt that a video says it was made of; None where it says none."""
+    from sorano.video import read_metadata
+
+    try:
+        request = read_metadata(path).get("request", {})
+    except VideoError:
+        return None
+    prompt = request.get("prompt") if isinstance(request, dict) else None
+    return prompt if isinstance(prompt, str) and prompt.strip() else None
+
+
+def merged(saved: str, words: str, *, small_vocabulary: bool = False) -> str:
+    """The whole prompt: the words themselves where they are one, else the saved one with the change in it."""
+    if small_vocabulary:
+        return _by_meaning(saved, words) or _after(saved, words)
+    return _after(saved, words)
+
+
+def _after(saved: str, words: str) -> str:
+    if len(words.split()) > FEW_WORDS and not CHANGES.match(words):
+        return words
+    return f"{saved.rstrip(' .。')}, {words}"
+
+
+def _by_meaning(saved: str, words: str) -> str | None:
+    """The merged caption of the small world; None where it does not know the words."""
+    from sorano.world import caption
+
+    try:
+        before = caption.parse(saved)
+        said = _meaning(words)
+    except RequestError:
+        return None
+    if not said:
+        return None
+    if {"kind", "color"} & set(said) and len(said) >= WHOLE_FIELDS:
+        return words
+    thing = {name: said[name] for name in ("kind", "color", "size", "motion", "finish") if name in said}
+    scene = {name: said[name] for name in ("ground", "time", "camera", "weather", "sun") if name in said}
+    things = before.things
+    if thing and things:
+        which = next((i for i, one in enumerate(things) if one.kind == said.get("kind")), 0)
+        changed = {name: value for name, value in thing.items() if name != "kind" or len(things) == 1}
+        things = tuple(replace(one, **changed) if i == which else one for i, one in enumerate(things))
+    wanted: Any = replace(before, things=things, **scene).canonical()
+    for seed in range(MOST_PHRASINGS):
+        text = caption.describe(wanted, seed)
+        if caption.parse(text) == wanted:
+            return text
+    return None
+
+
+def _meaning(words: str) -> dict[str, str]:
+    """Field and word of each phrase; "night" is understood as "at night"."""
+    from sorano.world import caption
+
+    bare = FILLERS.sub("", words).strip(" .,!。，") or words
+    error: RequestError | None = None
+    for text in (words, bare, f"at {bare}", f"on the {bare}", f"a {bare}", f"the camera {bare}"):
+        try:
+            said = {field: word for field, word in caption.phrases(text) if field != "filler"}
+        except RequestError as failure:
+            error = failure
+            continue
+        if said:
+            return said
+    raise error or RequestError(f"nothing is said by {words!r}")
