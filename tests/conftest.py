@@ -29,6 +29,7 @@ def clean_environment(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("SORANO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path_factory.getbasetemp() / "config"))  # keys, made once for all
     monkeypatch.setenv("SORANO_STORE", str(tmp_path_factory.getbasetemp() / "store"))
+    monkeypatch.setenv("SORANO_LIBRARY", str(tmp_path_factory.getbasetemp() / "library"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
 
@@ -68,4 +69,18 @@ def tiny_folder(tmp_path_factory) -> Path:
     card = {"size": "32x32", "num_frames": 9, "fps": 8, "max_num_frames": 25, "max_side": 64}
     card |= {"small_vocabulary": True, "num_steps": 3, "guidance": 3.0}
     (folder / "sorano.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_verbs(tiny_folder, tmp_path_factory) -> Path:
+    """The same networks with a card that says they take every kind of known latents."""
+    import shutil
+
+    from sorano.presets import ALL_KINDS
+
+    folder = tmp_path_factory.mktemp("models") / "verbs"
+    shutil.copytree(tiny_folder, folder)
+    card = json.loads((folder / "sorano.json").read_text())
+    (folder / "sorano.json").write_text(json.dumps(card | {"known": list(ALL_KINDS), "small_vocabulary": False}))
     return folder

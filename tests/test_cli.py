@@ -40,8 +40,10 @@ def flags_of(command):
 
 
 def test_the_flags_are_the_fields_of_the_request():
-    fields = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Request)} - {"--prompt"}
-    assert flags_of("generate") == fields | {"--no-visible-label", "--json", "--quiet", "--verbose"}
+    fields = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Request)}
+    fields -= {"--prompt", "--conditions", "--shots"}
+    given = {"--keyframe", "--loop", "--at", "--request"}  # what is given, in words
+    assert flags_of("generate") == fields | given | {"--no-visible-label", "--json", "--quiet", "--verbose"}
 
 
 def test_every_flag_says_what_it_does():
@@ -106,7 +108,12 @@ def test_a_drawn_seed_is_printed_and_makes_it_again(tiny_folder, tmp_path):
         (["--seconds", "-1"], 2, "seconds must be"),
         (["--seconds", "nan"], 2, "seconds must be"),
         (["--seconds", "1e12"], 2, "seconds must be"),
-        (["--seconds", "60"], 2, "--seconds 3.12"),
+        (["--num-frames", "16"], 2, "4k + 1"),
+        (["--keyframe", "soon=a.png"], 2, "1.5s=FILE"),
+        (["--keyframe", "0.5s=a.png"], 2, "does not take --keyframe"),
+        (["--loop"], 2, "does not take --loop"),
+        (["--at", "night"], 2, "10s=PROMPT"),
+        (["--seconds", "1", "--at", "2s=night"], 2, "rising times"),
         (["--size", "33x32"], 2, "--size 32x32"),
         (["--size", "640x480"], 2, "--size 64x64"),
         (["--size", "large"], 2, "WIDTHxHEIGHT"),

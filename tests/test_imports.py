@@ -17,8 +17,19 @@ MAY_IMPORT = {
     "errors": set(),
     "shapes": {"errors"},
     "presets": FOUNDATION | CONFIG | {"plan/model"},
-    "request": FOUNDATION | {"presets", "plan/model"},
-    "video": FOUNDATION,
+    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording"},
+    "video": FOUNDATION | {"sound"},
+    "frames": FOUNDATION | {"video"},
+    "sound": FOUNDATION,
+    "sources": FOUNDATION | {"video"},
+    "storyboard": FOUNDATION,
+    "wording": FOUNDATION | {"video", "world"},
+    "library": FOUNDATION | {"models"},
+    "remix": FOUNDATION | {"video", "request", "conditions", "library"},
+    "outgoing": FOUNDATION | {"request", "video", "trust", "generate"},
+    "stream": FOUNDATION
+    | {"conditions", "frames", "generate", "library", "measure", "outgoing", "plan", "request", "sources", "trust"}
+    | {"video", "models"},
     "models/config": FOUNDATION,
     "models/family": FOUNDATION | CONFIG,
     "models": FOUNDATION | {"models"},
@@ -29,16 +40,16 @@ MAY_IMPORT = {
     "device": FOUNDATION | {"plan"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch"},
-    "conditions": FOUNDATION | {"models", "sampling", "video"},
+    "conditions": FOUNDATION | {"models", "sampling", "sources", "video"},
     "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
-    | {"trust", "__init__"},
-    "trust": FOUNDATION | {"trust", "video", "request", "__init__"},
+    | {"trust", "__init__", "outgoing", "frames", "library", "stream"},
+    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
-    "__init__": FOUNDATION | {"generate", "request", "video", "presets", "trust"},
+    "__init__": FOUNDATION | {"conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
     "cli": None,  # anything
     "__main__": {"cli"},
 }

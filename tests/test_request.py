@@ -1,5 +1,6 @@
 """What can be asked, what is refused before any work, and what a request becomes."""
 
+import dataclasses
 import json
 from dataclasses import FrozenInstanceError, replace
 
@@ -104,14 +105,33 @@ def test_a_length_between_two_is_rounded_and_said():
     assert len(resolve(Request(prompt=PROMPT, seconds=17 / 12), WORLD).notes) == 1
 
 
-def test_a_length_beyond_the_preset_says_the_longest_and_the_longest_works():
+def test_a_length_beyond_a_preset_that_cannot_go_on_says_the_longest_and_the_longest_works():
+    preset, configs = dataclasses.replace(WORLD, known=()), WORLD.read_configs()
     with pytest.raises(RequestError) as caught:
-        resolve(Request(prompt=PROMPT, seconds=3), WORLD)
+        resolve(Request(prompt=PROMPT, seconds=3), preset, configs)
     assert "25 frames" in caught.value.message
     assert "--seconds 2.08" in str(caught.value.hint)
-    assert resolve(Request(prompt=PROMPT, seconds=2.08), WORLD).shape.num_frames == 25
+    assert resolve(Request(prompt=PROMPT, seconds=2.08), preset, configs).shape.num_frames == 25
     with pytest.raises(RequestError, match="--seconds 1.04"):
-        resolve(Request(prompt=PROMPT, seconds=2, fps=24), WORLD)
+        resolve(Request(prompt=PROMPT, seconds=2, fps=24), preset, configs)
+
+
+def test_a_length_beyond_a_preset_that_goes_on_is_a_film():
+    assert not resolve(Request(prompt=PROMPT, seconds=2), WORLD).is_film
+    job = resolve(Request(prompt=PROMPT, seconds=60), WORLD)
+    assert job.is_film and job.shape.num_frames == 721
+
+
+def test_a_number_of_frames_is_a_length():
+    assert resolve(Request(prompt=PROMPT, num_frames=1), WORLD).shape.num_frames == 1
+    assert resolve(Request(prompt=PROMPT, num_frames=9, seconds=2), WORLD).shape.num_frames == 9
+    with pytest.raises(RequestError, match="nearest is 17"):
+        Request(prompt=PROMPT, num_frames=16)
+
+
+def test_a_draft_takes_fewer_steps_unless_they_are_said():
+    assert resolve(Request(prompt=PROMPT, draft=True), WORLD).request.num_steps == 8
+    assert resolve(Request(prompt=PROMPT, draft=True, num_steps=20), WORLD).request.num_steps == 20
 
 
 def test_less_than_one_frame_is_refused():
@@ -132,7 +152,7 @@ def test_every_length_that_resolves_is_on_the_grid_and_within_the_limit(seconds,
     except RequestError:
         return
     latent_frames(job.shape.num_frames)
-    assert job.shape.num_frames <= WORLD.max_num_frames
+    assert job.shape.num_frames <= WORLD.max_num_frames or job.is_film
 
 
 @pytest.mark.parametrize(

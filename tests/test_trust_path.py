@@ -19,7 +19,7 @@ path = importlib.import_module("sorano.generate")
 PROMPT = "a red ball bounces on the grass at sunset"
 
 # Every public verb: those that write videos and pictures, and those that do not.
-WRITES = {"generate", "resume", "mark"}
+WRITES = {"generate", "image", "extend", "loop", "blend", "edit", "remix", "film", "resume", "mark"}
 LABELS_ONLY = {"label"}  # writes what others made, and signs nothing
 WRITES_NONE = {"plan", "verify", "train", "score", "pull", "list", "show", "rm", "keys", "trust"}
 

@@ -9,6 +9,7 @@ Importing it is cheap: torch and PyAV come in with the first video.
 
 __version__ = "0.1.0"
 
+from sorano.conditions import Blend, Continue, Edit, FirstFrame, Keyframe, LastFrame, Loop, Region
 from sorano.errors import (
     CapacityError,
     CheckpointError,
@@ -19,8 +20,9 @@ from sorano.errors import (
     TrustError,
     VideoError,
 )
-from sorano.generate import Listener, Model, Video, generate, load
+from sorano.generate import Listener, Model, Video, generate, load, resume
 from sorano.request import Request
+from sorano.storyboard import Shot, Storyboard
 from sorano.trust.verify import Report, Verdict, verify
 from sorano.video import read_metadata
 
@@ -43,4 +45,15 @@ __all__ = [
     "load",
     "read_metadata",
     "verify",
+    "Blend",
+    "Continue",
+    "Edit",
+    "FirstFrame",
+    "Keyframe",
+    "LastFrame",
+    "Loop",
+    "Region",
+    "Shot",
+    "Storyboard",
+    "resume",
 ]

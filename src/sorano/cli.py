@@ -92,6 +92,9 @@ def _shared(
         float | None,
         typer.Option(help="Length; the nearest 4k + 1 frames are made. Default: the preset's.", rich_help_panel=WHAT),
     ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(help="The same in frames: 4k + 1; 1 is a picture.", min=1, rich_help_panel=WHAT)
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second. Default: the preset's.", rich_help_panel=WHAT)
     ] = None,

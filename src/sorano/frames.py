@@ -15,7 +15,7 @@ EDGE = 0.02  # of the shorter side: how far inside a region its edge is soft
 
 
 class Rate:
-    """Frames at one rate shown at another: each moment shows the frame that is nearest to it. Constant memory."""
+    """Frames at one rate shown at another: each moment shows the frame that is on screen then. Constant memory."""
 
     def __init__(self, from_fps: float, to_fps: float) -> None:
         self.ratio = from_fps / to_fps
@@ -27,7 +27,7 @@ class Rate:
         if self.ratio == 1:
             return frames_THWC
         picked = []
-        while (place := int(self.shown * self.ratio + 0.5)) < self.seen + len(frames_THWC):
+        while (place := int(self.shown * self.ratio + 1e-6)) < self.seen + len(frames_THWC):
             picked.append(max(0, place - self.seen))
             self.shown += 1
         self.seen += len(frames_THWC)

@@ -142,7 +142,7 @@ class Video:
         return self.request.overwrite if asked is None else asked
 
 
-def generate(request: Request | str, *, listener: Listener | None = None, **options: Any) -> Video:
+def generate(request: Request | str = "", *, listener: Listener | None = None, **options: Any) -> Video:
     """Makes a video of a sentence, or of a whole `Request`; `options` are the fields of `Request`.
 
     The file is written where `output` or `sheet` says so; `Video.save` writes it later. A film (more than the model

@@ -103,7 +103,7 @@ class Outgoing:
             "count": self.count,
             "size": list(self.size),
             "taker": self.taker.state(),
-            "marker": self._marker.state(),
+            "marker": {} if self._marker is None else self._marker.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -111,10 +111,12 @@ class Outgoing:
         from sorano.trust.watermark import Marker
 
         self.count, self.size = state["count"], tuple(state["size"])
+        self.taker.restore(state["taker"])
+        if not state["marker"]:
+            return
         height, width = self.size
         self._marker = Marker(self.mark.payload, height=height, width=width, fps=self.fps, key=self.mark.key)
         self._marker.restore(state["marker"])
-        self.taker.restore(state["taker"])
 
 
 def write_signed(video: Video, chunks: Iterable[Frames], target: Path, num_frames: int, *, overwrite: bool) -> Report:

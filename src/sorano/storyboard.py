@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,11 @@ class Shot:
         return [Path(file) for file in (self.image, self.video) if file is not None]
 
 
-@dataclass(frozen=True)
-class Storyboard:
-    """The shots of a film, in order."""
+class Storyboard(tuple[Shot, ...]):
+    """The shots of a film, in order: `sorano.generate(shots=Storyboard([Shot(prompt=...), ...]))`."""
 
-    shots: Sequence[Shot]
+    def __new__(cls, shots: Iterable[Shot | Mapping[str, Any]]) -> Storyboard:
+        return super().__new__(cls, (as_shot(shot) for shot in shots))
 
 
 def as_shot(given: Shot | Mapping[str, Any]) -> Shot:

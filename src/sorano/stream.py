@@ -63,6 +63,7 @@ OVERLAP = 2  # latents of a window that are known from the one before
 CONTEXT = 2  # latents that the last frames of a given video become: 5 frames
 SUFFIX = 2  # latents that the first frames of a given video become: 8 frames
 KNOWN_NOISE = 0.0  # put over the latents that are known (docs/LOG.md: drift)
+ANCHOR = 0.0  # how far the carried latents' means and deviations are drawn back to those of the film's first window
 HANDOVER = 8  # frames over which the error of coding a given video's last frame fades
 CHECKPOINT_SECONDS = 4.0  # of work that a kill may cost
 KEPT_SECONDS = 10.0  # of work that are worth keeping where a run fails
@@ -192,7 +193,7 @@ def frames_of(job: Resolved, stretch: Copy | Make) -> int:
     if isinstance(stretch, Copy):
         return stretch.num_frames
     made = TEMPORAL * stretch.num_latents - (TEMPORAL - 1 if stretch.anew else 0)
-    return made if job.rate == job.fps else max(1, int((made - 0.5) * job.fps / job.rate) + 1)
+    return made if job.rate == job.fps else max(1, round(made * job.fps / job.rate))
 
 
 # The run.
@@ -296,6 +297,7 @@ class Film:
         self.rate = Rate(job.rate, job.fps)
         # what the next window needs
         self.carried: Tensor | None = None  # the last latents that were made
+        self.anchor: Tensor | None = None  # mean and deviation of each channel in the first window
         self.pending: Tensor | None = None  # latents that were made and not yet decoded
         self.decoder: dict[Any, Tensor] = {}
         self.screen: Frames | None = None  # the last frames of a given video, at the model's size and rate
@@ -408,6 +410,8 @@ class Film:
             latent = self._denoised(stretch, known, new, suffix, anew=anew, goes_on=goes_on)
         frames_THWC = self._decoded(latent, known, new, suffix, goes_on=goes_on)
         self.carried = latent[:, :, max(0, known + new - OVERLAP) : known + new].contiguous()
+        if ANCHOR:
+            self._anchor(latent)
         self.pending = None
         if not goes_on and not anew:
             frames_THWC = self._handed_over(frames_THWC, video_frames(known))
@@ -420,6 +424,19 @@ class Film:
         self.done += new
         self._put_out(frames_THWC, frames_of(self.job, stretch))
         self._checkpoint()
+
+    def _anchor(self, latent_BCTHW: Tensor) -> None:
+        """Draws what is carried on back to the first window's mean and deviation of each channel."""
+        import torch
+
+        if self.anchor is None:
+            self.anchor = torch.stack([latent_BCTHW[0].mean((1, 2, 3)), latent_BCTHW[0].std((1, 2, 3))])
+        assert self.carried is not None
+        mean, std = (value.view(1, -1, 1, 1, 1) for value in self.anchor)
+        own_mean = self.carried.mean((2, 3, 4), keepdim=True)
+        own_std = self.carried.std((2, 3, 4), keepdim=True) + 1e-6
+        wanted = (self.carried - own_mean) / own_std * std + mean
+        self.carried = self.carried + ANCHOR * (wanted - self.carried)
 
     def _begin_from_screen(self, known: int) -> None:
         """A decoder with an empty cache, and the context at hand."""
@@ -588,7 +605,7 @@ class Film:
         self.pieces.flush()
         words, out = {}, self.out.state()
         tensors: dict[str, Any] = {"generator": self.generator.get_state()}
-        for name in ("carried", "pending", "screen", "last", "error", "ahead", "head"):
+        for name in ("carried", "pending", "anchor", "screen", "last", "error", "ahead", "head"):
             value = getattr(self, name)
             if value is not None:
                 tensors[name] = (
@@ -613,7 +630,7 @@ class Film:
     def restore(self, words: dict[str, Any], tensors: dict[str, Any]) -> None:
         """Goes on from what was kept."""
         self.generator.set_state(tensors["generator"])
-        for name in ("carried", "pending"):
+        for name in ("carried", "pending", "anchor"):
             setattr(self, name, tensors.get(name))
         for name in ("screen", "last", "error", "ahead", "head"):
             setattr(self, name, tensors[name].numpy() if name in tensors else None)

@@ -192,6 +192,7 @@ class Pieces:
         """Returns when all that was put is on disk."""
         while self.waiting:
             self._wait()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         for name in (STREAM, TABLE):
             with _writing_errors_are_said(self.folder), open(self.folder / name, "ab") as file:
                 os.fsync(file.fileno())
