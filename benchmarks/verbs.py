@@ -127,9 +127,7 @@ def extend(clips, say):
     off, own = (float(np.mean(errors[name])) for name in ("extension", "inside a clip"))
     say(f"attributes kept in an extension: {kept:.1%} of text to video's own (95 %)")
     say(f"join over the median distance: forward {np.median(joins):.2f}, backward {np.median(backward):.2f} (1.3)")
-    say(
-        f"metres from the simulator after 1 s: {off:.2f}; the model's own inside a clip {own:.2f}: {off / own:.2f} x (1.5)"
-    )
+    say(f"metres from the simulator after 1 s: {off:.2f}; inside a clip {own:.2f}: {off / own:.2f} x (1.5)")
     return {
         "kept": kept, "join": float(np.median(joins)), "join backward": float(np.median(backward)),
         "metres": off, "metres inside": own, "ratio": off / own,
@@ -259,7 +257,7 @@ def film(clips, say, long=600.0):
         one = rows[-1]
         say(
             f"{seconds:.0f} s of film: {one['took']:.0f} s ({one['took'] / seconds:.2f} x its length), peak "
-            f"{one['peak_bytes'] / 1e6:.0f} MB; a second of film takes {one['first']:.2f} s at first, {one['last']:.2f} at last"
+            f"{one['peak_bytes'] / 1e6:.0f} MB; a second takes {one['first']:.2f} s at first, {one['last']:.2f} at last"
         )
     configs: ModelConfigs = find_preset("world").read_configs()
     per_window = configs.transformer.flops(LatentShape(5, 8, 8), batch=2, text_tokens=64)
@@ -272,9 +270,8 @@ def film(clips, say, long=600.0):
         table[minutes] = {"full attention": 24 * whole, "by windows": 24 * chunks}
         say(f"{minutes} min: full attention {24 * whole / 1e12:.1f} TFLOP, by windows {24 * chunks / 1e12:.2f} TFLOP")
     memory = rows[2]["peak_bytes"] / rows[0]["peak_bytes"]
-    say(
-        f"memory at {long:.0f} s over that at 20 s: {memory:.3f} (1.05); last over first: {rows[2]['last'] / rows[2]['first']:.2f} (1.1)"
-    )
+    last = rows[2]["last"] / rows[2]["first"]
+    say(f"memory at {long:.0f} s over that at 20 s: {memory:.3f} (1.05); last over first: {last:.2f} (1.1)")
     return {"films": rows, "memory": memory, "flops": table}
 
 
@@ -301,10 +298,8 @@ def drift(clips, say, seconds=180.0, prompts=ENDLESS):
         for number, text in enumerate(prompts):
             frames = small(clips.make("drift", text, seconds=seconds, seed=number))
             halves.append(_halves(clips, frames, text))
-        rows = [
-            {key: float(np.mean([one[h][key] for one in halves])) for key in halves[0][0]}
-            for h in range(len(halves[0]))
-        ]
+        keys, count = halves[0][0], len(halves[0])
+        rows = [{key: float(np.mean([one[h][key] for one in halves])) for key in keys} for h in range(count)]
         for number, row in enumerate(rows):
             if number in (0, 1, len(rows) // 2, len(rows) - 1):
                 say(
@@ -318,7 +313,7 @@ def drift(clips, say, seconds=180.0, prompts=ENDLESS):
 
 
 def _halves(clips, frames, text):
-    """Attributes, distance of the mean colours from the start's, sharpness and motion (of the start's), by half-minute."""
+    """Attributes, mean colours' distance from the start's, sharpness and motion over the start's, by half-minute."""
     import cv2
 
     half, rows, start = 360, [], None
@@ -326,9 +321,8 @@ def _halves(clips, frames, text):
         part = frames[first : first + half]
         windows = np.stack([part[at : at + 17] for at in range(0, len(part) - 17, 40)])
         scores = clips.score(windows, [text] * len(windows))
-        attributes = np.mean(
-            [scores.accuracy(name) for name in ("ground", "time", "color", "kind", "count") if scores.stated[name]]
-        )
+        names = [name for name in ("ground", "time", "color", "kind", "count") if scores.stated[name]]
+        attributes = np.mean([scores.accuracy(name) for name in names])
         colour = part.mean((0, 1, 2))
         sharp = np.mean([cv2.Laplacian(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var() for f in part[::12]])
         motion = distances(part).mean()

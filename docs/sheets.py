@@ -1,7 +1,8 @@
-"""Draws the pictures of the README: `python docs/sheets.py world | samples`.
+"""Draws the pictures of the documents: `python docs/sheets.py world | samples | verbs`.
 
 `world` renders scenes of the procedural world; `samples` asks the embedded model for one video a prompt, with seeds
-0, 1, 2 ..., and keeps whatever comes.
+0, 1, 2 ..., and keeps whatever comes. `verbs` runs every line of docs/verbs.md, in order, and draws a strip of the file
+that it wrote.
 """
 
 import sys
@@ -41,6 +42,46 @@ def samples(columns: int = 6, scale: int = 2) -> np.ndarray:
     return np.concatenate([np.concatenate(rows[:half]), gap, np.concatenate(rows[half:])], axis=1)
 
 
+def lines() -> list[str]:
+    """The commands of docs/verbs.md, in order."""
+    text = (DOCS / "verbs.md").read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.startswith("    sorano ")]
+
+
+def board() -> str:
+    """The storyboard of docs/verbs.md."""
+    text = (DOCS / "verbs.md").read_text(encoding="utf-8")
+    return text.split("```toml\n")[1].split("```")[0]
+
+
+def verbs(columns: int = 10, side: int = 88) -> None:
+    """One strip for each line of docs/verbs.md."""
+    import os
+    import shlex
+    import tempfile
+
+    from typer.testing import CliRunner
+
+    from sorano import cli
+    from sorano.video import read_image, read_video, resize
+
+    (DOCS / "verbs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        Path("board.toml").write_text(board(), encoding="utf-8")
+        for line in lines():
+            done = CliRunner().invoke(cli.app, shlex.split(line)[1:])
+            assert done.exit_code == 0, done.output
+            made = Path(done.stdout.split()[0])
+            frames = read_image(made)[None] if made.suffix == ".png" else read_video(made).frames_THWC
+            picked = frames[np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int)]
+            strip = np.concatenate(list(resize(picked, side, side)), axis=1)
+            Image.fromarray(strip).save(DOCS / "verbs" / f"{made.stem}.jpg", quality=88)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["world", "samples"]:
+    for name in sys.argv[1:] or ["world", "samples", "verbs"]:
+        if name == "verbs":
+            verbs()
+            continue
         Image.fromarray({"world": world, "samples": samples}[name]()).save(DOCS / f"{name}.png", optimize=True)

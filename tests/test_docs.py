@@ -68,7 +68,11 @@ def named(path, text):
 
 def test_every_flag_and_every_word_is_documented():
     text = "\n".join(document.read_text(encoding="utf-8") for document in written())
-    flags = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(Request) if field.name != "prompt"]
+    flags = [
+        "--" + field.name.replace("_", "-")
+        for field in dataclasses.fields(Request)
+        if field.name not in ("prompt", "conditions", "shots")
+    ]
     assert not [flag for flag in [*flags, "--json", "--quiet", "--verbose"] if flag not in text]
     commands = typer.main.get_command(cli.app).commands
     trust = [commands[name] for name in ("verify", "mark", "label")]
