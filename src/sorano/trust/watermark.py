@@ -291,6 +291,7 @@ def _grids(kept: reader.Kept, source: Carrier, thorough: bool) -> Iterator[tuple
     yield usual, reader.level_of(usual.chip)
     yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
     if thorough:
+        yield from reader.search_turned(kept, source)
         yield from reader.search(kept, source, reader.all_chips())
 
 
