@@ -1,7 +1,9 @@
 """How well the marks are hidden, what they outlive, how fast they are; dwtDct of invisible-watermark beside them.
 
     pip install 'sorano[bench]'
-    python benchmarks/watermark.py [--small] [--only hidden,attacks,embedded,tamper,forwarded,audio,false,speed]
+    python benchmarks/watermark.py [--small] [--seeds 2] [--no-peer] [--only hidden,attacks]
+
+Parts: hidden, attacks, embedded, tamper, forwarded, audio, false, speed.
 
 Clips of 4 s at 960x540 and 24 frames a second that tests/footage.py makes, without recordings of anyone; clips that the
 embedded model makes; the attacks of VideoSeal and OmniSealBench (augmentation lists of their repositories), through the
@@ -185,7 +187,7 @@ EDITS = {
 
 def attacks():
     """name: (bar or None, change)."""
-    table = {}
+    table = {"nothing done": (0.99, lambda frames: (frames, FPS))}
     for name, coder in CODERS.items():
         for edit, before in EDITS.items():
             table[name + edit] = (0.99, through(coder, before))
@@ -203,6 +205,8 @@ def attacks():
             table[f"{name} {factor}"] = (0.95, change(factor))
     darker = brightness(0.5)
     table |= {
+        "the first second cut, CRF 28": (None, through(H264[28], lambda frames: (frames[FPS:], FPS))),
+        "rotation 10, CRF 28": (None, through(H264[28], rotated(10))),
         "H.264 CRF 40": (None, through(H264[40])),
         "CRF 40, crop 0.71, brightness 0.5": (
             None,
@@ -248,10 +252,10 @@ def payload(number, kind="made"):
 class Clips:
     """The clips, ours and the peer's, made once."""
 
-    def __init__(self, small):
+    def __init__(self, small, seeds):
         self.kinds = ("landscape", "speaker") if small else tuple(footage.KINDS)
         self.size = (360, 640, 24) if small else (540, 960, 4 * FPS)
-        self.seeds = 1 if small else 2
+        self.seeds = seeds or (1 if small else 2)
 
     def __iter__(self):
         for number in range(len(self.kinds) * self.seeds):
@@ -501,6 +505,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a few short clips")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument("--seeds", type=int, help="clips of each kind (2; with --small 1)")
     parser.add_argument("--no-peer", action="store_true")
     asked = parser.parse_args()
     only = asked.only.split(",")
@@ -516,7 +521,7 @@ def main():
             peer = DwtDct()
         except ImportError:
             say("invisible-watermark is not installed: no peer")
-    clips = Clips(asked.small)
+    clips = Clips(asked.small, asked.seeds)
     report = {"benchmark": "watermark", "small": asked.small}
     run = {
         "hidden": lambda: hidden(clips, peer, say),

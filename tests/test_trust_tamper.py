@@ -35,7 +35,7 @@ def test_what_was_put_over_a_video_is_found(kind):
     chunks = [footage.coded(forged, 23)]
     result = tamper_map(chunks, detect(chunks, fps=24))
     seen = cv2.resize(result.map_THW[0], (960, 540))
-    assert area_under_curve(seen[::4, ::4], where[24, ::4, ::4]) > 0.95
+    assert area_under_curve(seen[::4, ::4], where[24, ::4, ::4]) > 0.98
     assert len(result.regions) == 1
     region = result.regions[0]
     assert (region.start_s, region.end_s) == (0, 2) and region.score > 10
@@ -45,9 +45,18 @@ def test_what_was_put_over_a_video_is_found(kind):
     assert (right - left) * (bottom - top) < 0.4
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_untouched_video_is_not_flagged(kind):
-    chunks = [footage.coded(clips(kind)[1], 23)]
+@pytest.mark.parametrize(("kind", "crf"), [("landscape", 23), ("handheld", 33)])
+def test_untouched_video_is_not_flagged(kind, crf):
+    chunks = [footage.coded(clips(kind)[1], crf)]
+    assert tamper_map(chunks, detect(chunks, fps=24)).regions == ()
+
+
+def test_edges_that_drown_the_mark_are_no_holes():
+    """The reader divides by the local deviation: beside a hard edge that moves little of the mark is left."""
+    original = clips("handheld")[0].copy()
+    for t, frame in enumerate(original):
+        cv2.line(frame, (400 + t, 80), (430 - t, 460), (250, 250, 250), 5)
+    chunks = [footage.coded(mark_frames(original, Payload(1, "captured", 99), fps=24), 26)]
     assert tamper_map(chunks, detect(chunks, fps=24)).regions == ()
 
 

@@ -10,7 +10,7 @@ from conftest import FULL
 from PIL import Image
 
 from sorano.errors import RequestError
-from sorano.trust import reader
+from sorano.trust import reader, watermark
 from sorano.trust.carrier import carrier
 from sorano.trust.watermark import (
     PUBLIC_KEY,
@@ -56,6 +56,7 @@ ATTACKS = {
     "H.264 CRF 30": lambda clip: footage.coded(clip, 30),
     "H.264 CRF 28 of a crop of 0.6": lambda clip: footage.coded(footage.cropped(clip, 0.6), 28),
     "half the size": lambda clip: footage.coded(footage.resized(clip, 0.5), 23),
+    "a cut after the first burst": lambda clip: footage.coded(clip[10:], 26),
     "every other frame": lambda clip: footage.coded(clip[::2], 28, fps=12),
     "darker": lambda clip: footage.coded((clip * 0.5).astype(np.uint8), 23),
     "blurred": lambda clip: np.stack([cv2.GaussianBlur(frame, (9, 9), 0) for frame in clip[:24]]),
@@ -76,6 +77,29 @@ def test_mirrored_and_turned_video_is_read_and_described(marked, turn):
     assert found.payload == PAYLOAD
     assert found.flipped == (turn >= 4)
     assert (found.rotation - 90 * (turn % 4) + 180) % 360 - 180 == pytest.approx(0, abs=0.5)
+
+
+@pytest.mark.parametrize("degrees", [10, -3, 41])
+def test_turned_video_is_read_and_its_turn_is_said(marked, degrees):
+    matrix = cv2.getRotationMatrix2D((319.5, 179.5), degrees, 1)
+    frames = np.stack([cv2.warpAffine(frame, matrix, (640, 360)) for frame in marked[:8]])
+    found = detect([footage.coded(frames, 23)], fps=24)
+    assert found.payload == PAYLOAD and found.rotation == pytest.approx(degrees, abs=0.3)
+    assert found.scale == pytest.approx(1, abs=0.01)
+
+
+def test_still_and_dull_video_is_changed_less(original):
+    still = np.repeat(original[:1], 40, 0)
+    dull = (still // 4 + 96).astype(np.uint8)
+    moving, quiet, quieter = (luma_psnr(mark_frames(c, PAYLOAD, fps=24), c) for c in (original[:40], still, dull))
+    assert moving + 1 < quiet < quieter - 1
+
+
+def test_bursts_keep_the_mean_strength():
+    for fps in (8, 12, 16, 23.976, 25, 60):
+        pulse = np.array(watermark._bursts(fps))
+        assert np.mean(pulse**2) == pytest.approx(1) and pulse[0] == pulse.max() <= 3
+    assert watermark._bursts(1) == [1.0]
 
 
 @pytest.mark.parametrize("kind", ["speaker", "leaves"])

@@ -125,14 +125,19 @@ def whitened(luma_YX: Array) -> Array:
     For a work picture, in which a chip measures 3 pixels or a little more. The division makes textured and flat ground
     count alike, the clip makes edges harmless.
     """
+    band, deviation = banded(luma_YX)
+    return np.clip(band / deviation, -2.5, 2.5)
+
+
+def banded(luma_YX: Array) -> tuple[Array, Array]:
+    """The band of the chips in a work picture, and its local deviation."""
     import cv2
 
     band = cv2.GaussianBlur(luma_YX, (0, 0), 0.35 * CHIP) - cv2.GaussianBlur(luma_YX, (0, 0), 1.6 * CHIP)
     height, width = band.shape
     size = (max(1, width // 4), max(1, height // 4))
     power = cv2.GaussianBlur(cv2.resize(band * band, size, interpolation=cv2.INTER_AREA), (0, 0), CHIP)
-    deviation = np.sqrt(cv2.resize(power, (width, height), interpolation=cv2.INTER_LINEAR)) + 0.7
-    return np.clip(band / deviation, -2.5, 2.5)
+    return band, np.sqrt(cv2.resize(power, (width, height), interpolation=cv2.INTER_LINEAR)) + 0.7
 
 
 def folded(chips_YX: Array) -> Array:

@@ -1,13 +1,14 @@
 """Finding a carrier in frames that were cut, scaled, mirrored, turned and coded again.
 
 The reader keeps up to 64 frames, thinned evenly over the clip, as luma with a short side of 540. It assumes first that
-nothing was cut; failing that it searches chip sizes, half-chip shifts and the eight orientations of the grid by
-correlation with the sync chips, and refines the best. Frames are not simply averaged: a coder keeps the mark in its
-key frames and loses it as things move, while its errors repeat from frame to frame. So the frames are combined with the
-weights that make the sync chips clearest against what all frames share (minimum variance, Capon 1969), which is worth
-up to 10 dB at CRF 30.
+nothing was cut; failing that it asks at which turn and size the frames repeat themselves as the tile does, and then
+searches chip sizes, half-chip shifts and the eight orientations of the grid by correlation with the sync chips; the
+best are refined. Frames are not simply averaged: a coder keeps the mark in its key frames and loses it as things move,
+while its errors repeat from frame to frame. So the frames are combined with the weights that make the sync chips
+clearest against what all frames share (minimum variance, Capon 1969), which is worth up to 10 dB at CRF 30.
 
-Covered: crops to half, any size, mirror images and quarter turns, turns by a few degrees, dropped and repeated frames.
+Covered: crops to half, any size, mirror images, turns by any angle (of frames that hold a tile twice), dropped and
+repeated frames.
 Not covered: strong perspective, picture in picture (the crop around it is), frames below 100 pixels.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sorano.trust.carrier import NUM_CHIPS, Carrier, chip_size, folded, whitened
+from sorano.trust.carrier import NUM_CHIPS, TILE, Carrier, chip_size, folded, whitened
 
 Array = NDArray[Any]
 
@@ -280,6 +281,59 @@ def search(
         if len(good) < most and not any(n == number and _alike(grid, other) for other, _, n in good):
             good.append((grid, level, number))
             yield refined(seen[level][number], grid, level, carrier), level
+
+
+def repeated(picture: Array, most: int = 12) -> list[tuple[float, float]]:
+    """Tile sizes (pixels) and angles (degrees, within 45) at which a picture repeats itself, the likely first.
+
+    The tile repeats along two directions at right angles, so its size and turn show as a pair of peaks in the picture's
+    correlation with itself (Kutter, SPIE 3528, 1998), with no need to try turns one by one.
+    """
+    import cv2
+
+    height, width = picture.shape
+    reach = int(min(1.5 * height, 1.5 * width, 0.9 * max(height, width), 2 * TILE * SMALLEST))
+    size = [cv2.getOptimalDFTSize(side + reach) for side in (height, width)]
+    spectrum = np.fft.rfft2(picture.astype(np.float32), size)
+    alike = np.fft.irfft2(np.abs(spectrum) ** 2, size)
+    near = np.arange(-reach, reach + 1)
+    pairs = np.maximum(height - np.abs(near), 0)[:, None] * np.maximum(width - np.abs(near), 0)
+    alike = (alike[near[:, None] % size[0], near % size[1]] / np.sqrt(pairs + 0.02 * height * width)).astype(np.float32)
+    alike -= cv2.GaussianBlur(alike, (0, 0), 6)
+    both = cv2.GaussianBlur(alike + np.rot90(alike), (0, 0), 1)
+    length = np.hypot(near[:, None], near)
+    wanted = (length >= TILE * SMALLEST) & (length <= reach) & (near > 0) & (np.abs(near)[:, None] <= near)
+    peaks = (both >= cv2.dilate(both, np.ones((5, 5), np.uint8))) & wanted
+    rows, columns = np.nonzero(peaks)
+    order = np.argsort(-both[rows, columns])[:most]
+    found = []
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        down, right = near[row] + _vertex(both[:, column], row), near[column] + _vertex(both[row], column)
+        found.append((float(np.hypot(down, right)), float(np.degrees(np.arctan2(down, right)))))
+    return found
+
+
+def _vertex(values: Array, at: int) -> float:
+    """Where between its neighbours a peak lies, by a parabola: -0.5..0.5."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, here, after = (float(value) for value in values[at - 1 : at + 2])
+    bend = before - 2 * here + after
+    return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def search_turned(kept: Kept, carrier: Carrier, most: int = 4) -> Iterator[tuple[Grid, int]]:
+    """The best grids among those at which the frames repeat themselves, refined: turned by any angle."""
+    height, width = kept.frames[0].shape
+    found = []
+    for level in (0, 1):
+        for picture in pictures(kept, level):
+            for tile, angle in repeated(picture):
+                grid = _rotated(plain_grid(tile / TILE * 2**level, height, width), angle, height, width)
+                found.append((best_in(picture, grid, level, carrier), level, picture))
+    found.sort(key=lambda item: -item[0].score)
+    for grid, level, picture in found[:most]:
+        yield refined(picture, grid, level, carrier), level
 
 
 def _alike(a: Grid, b: Grid) -> bool:

@@ -8,7 +8,7 @@ What is put over a marked video, such as another face, does not carry the mark. 
 frames are combined as the reader does (`trust/reader.py`), and each chip is asked whether it agrees with the carrier.
 How well an untouched chip agrees depends on what the coder left there, so what is expected is learnt from the window
 itself, by how much detail there is and how much moves; most of a frame must be untouched for that. `score` of a region
-is by how many deviations of chance it agrees less than it should.
+says how much less it agrees than it should, in deviations of what untouched places vary by.
 
 Covered: regions of some percent of the frame that are there for most of a window, in video whose mark is read.
 Not covered: who did it or why (captions, logos and black bars are holes too); small or brief changes; places where the
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.trust import reader
-from sorano.trust.carrier import TILE, carrier, folded, whitened
+from sorano.trust.carrier import TILE, banded, carrier, folded
 from sorano.trust.watermark import CODE, PUBLIC_KEY, Detection
 
 Frames = NDArray[np.uint8]
@@ -37,8 +37,8 @@ MOST_FRAMES = 32  # of a window that are looked at
 SPREADS = (6.0, 14.0)  # chips: the least and the most deviation of the smoothing of the map
 WANTED = 25.0  # squared deviations of evidence that the smoothing should gather at each place
 KINDS_OF_GROUND = 6  # by detail, and as many by motion
-LEAST_AREA = 0.01  # of the frame: smaller regions are not reported
-LEAST_SCORE = 7.0  # deviations of chance
+LEAST_AREA = 0.02  # of the frame: smaller regions are not reported
+LEAST_SCORE = 9.0  # deviations of what intact places vary by
 MISSING = 0.5  # of the expected agreement: what has less is a hole
 PRIOR = 4.0  # chips' worth of evidence (in squared deviations) that a place is intact
 
@@ -171,19 +171,25 @@ class _Source:
         import cv2
 
         pictures = [reader.at_level(luma, self.level) for luma in lumas]
-        white = [whitened(picture) for picture in pictures]
-        chips = np.stack([reader.chips_of(reader.sampled(w, self.grid, self.level)) for w in white])
+        bands = [banded(picture) for picture in pictures]
+        chips = self._chips([np.clip(band / deviation, -2.5, 2.5) for band, deviation in bands])
         rows, columns = chips.shape[1:]
         signs = self.signs[np.arange(rows)[:, None] % TILE, np.arange(columns) % TILE]
         tiles = np.stack([reader.aligned(folded(chip), self.grid) for chip in chips])
         weight = reader.weights(tiles, self.pattern)
         agree = np.tensordot(weight, chips, 1) * signs
+        # Beside an edge the reader hears little: its division by the deviation makes the mark small there.
+        hearing = np.tensordot(np.abs(weight), self._chips([1 / deviation for _, deviation in bands]), 1)
         size = (columns, rows)
         detail = cv2.resize(_detail(pictures), size, interpolation=cv2.INTER_AREA)
         motion = cv2.resize(_motion(pictures), size, interpolation=cv2.INTER_AREA)
-        asked, heard, reach = _evidence(agree, detail, motion)
+        asked, heard, reach = _evidence(agree, np.maximum(hearing, 0), detail, motion)
         ratio = (heard + PRIOR) / (asked + PRIOR)
-        return 1 / (1 + np.exp(8 * (ratio - MISSING))), _regions(ratio, asked / reach, heard / reach)
+        return 1 / (1 + np.exp(8 * (ratio - MISSING))), _regions(ratio, asked, heard, reach)
+
+    def _chips(self, pictures: list[Array]) -> Array:
+        """Pictures on the grid: [T, rows, columns]."""
+        return np.stack([reader.chips_of(reader.sampled(picture, self.grid, self.level)) for picture in pictures])
 
 
 def _detail(pictures: list[Array]) -> Array:
@@ -205,7 +211,7 @@ def _motion(pictures: list[Array]) -> Array:
     return np.asarray(np.log(cv2.GaussianBlur(change, (0, 0), 8) + 0.2), np.float32)
 
 
-def _evidence(agree: Array, detail: Array, motion: Array) -> tuple[Array, Array, float]:
+def _evidence(agree: Array, hearing: Array, detail: Array, motion: Array) -> tuple[Array, Array, float]:
     """Expected and found agreement around each chip, in squared deviations, and the number of chips around it."""
     import cv2
 
@@ -213,17 +219,21 @@ def _evidence(agree: Array, detail: Array, motion: Array) -> tuple[Array, Array,
     intact = np.ones(agree.shape, bool)
     asked = heard = np.zeros(agree.shape, np.float32)
     reach = 1.0
+
+    def total(values: Array) -> Array:
+        """The sum over the chips of each kind."""
+        return np.bincount(kinds.ravel(), values.ravel(), KINDS_OF_GROUND**2)
+
+    held, spread = total(np.ones(agree.shape)), float(agree.var())
+    mean = total(agree) / np.maximum(held, 1)
+    variance = total(agree * agree) / np.maximum(held, 1) - mean**2
+    noise = ((variance * held + 200 * spread) / (held + 200) + 1e-12)[kinds].astype(np.float32)
     for _ in range(4):
-        expected, noise = np.zeros(agree.shape, np.float32), np.ones(agree.shape, np.float32)
-        overall, spread = max(float(agree[intact].mean()), 0.0), float(agree.var())
-        for kind in np.unique(kinds):
-            here = kinds == kind
-            known = here & intact
-            count = int(known.sum())
-            mean = (float(agree[known].sum()) + 50 * overall) / (count + 50)
-            expected[here] = max(mean, 0.0)
-            held = int(here.sum())
-            noise[here] = (float(agree[here].var()) * held + 200 * spread) / (held + 200) + 1e-12
+        heard_there, power = agree * hearing * intact, hearing**2 * intact
+        some = 50 * float(power.sum()) / max(int(intact.sum()), 1)  # as much as 50 chips say of all kinds
+        overall = float(heard_there.sum()) / max(float(power.sum()), 1e-12)
+        strength = (total(heard_there) + some * overall) / (total(power) + some + 1e-12)
+        expected = (np.maximum(strength, 0)[kinds] * hearing).astype(np.float32)
         evidence = expected**2 / noise
         blur = float(np.clip((WANTED / (4 * np.pi * max(float(evidence.mean()), 1e-9))) ** 0.5, *SPREADS))
         reach = 4 * np.pi * blur**2  # a mean over this smoothing varies like that of so many chips
@@ -241,11 +251,17 @@ def _ranked(values: Array) -> Array:
     return np.digitize(values, edges)
 
 
-def _regions(ratio: Array, asked: Array, heard: Array) -> list[tuple[tuple[float, float, float, float], float]]:
+def _regions(
+    ratio: Array, asked: Array, heard: Array, reach: float
+) -> list[tuple[tuple[float, float, float, float], float]]:
     """Boxes of connected holes, and by how many deviations each agrees less than it should."""
     import cv2
 
     hole = (ratio < MISSING).astype(np.uint8)
+    # A coder loses the mark in patches, so that intact places vary by more than chance: that is the measure.
+    intact = cv2.dilate(hole, np.ones((9, 9), np.uint8)) == 0
+    varied = np.mean(np.square(heard - asked)[intact] / (asked[intact] + 1e-9)) if intact.any() else 1.0
+    deviation = max(1.0, float(varied)) ** 0.5
     count, labels, stats, _ = cv2.connectedComponentsWithStats(hole, connectivity=4)
     rows, columns = hole.shape
     found = []
@@ -254,8 +270,8 @@ def _regions(ratio: Array, asked: Array, heard: Array) -> list[tuple[tuple[float
         if area < LEAST_AREA * rows * columns:
             continue
         inside = labels == label
-        wanted = float(asked[inside].sum())
-        score = (wanted - float(heard[inside].sum())) / max(wanted, 1e-9) ** 0.5
+        wanted, got = float(asked[inside].sum()) / reach, float(heard[inside].sum()) / reach
+        score = (wanted - got) / max(wanted, 1e-9) ** 0.5 / deviation
         if score >= LEAST_SCORE:
             box = (left / columns, top / rows, (left + width) / columns, (top + height) / rows)
             found.append((box, score))

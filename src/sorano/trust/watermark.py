@@ -7,9 +7,10 @@
 A payload is a version, a kind ("made" by AI, or "captured") and an id of 40 bits, with a CRC of 28 bits, in a polar
 code of 1,024 bits on the carrier of `trust/carrier.py`. It is the same through the clip, so that it is read as one.
 The mark is added to luma (equally to R, G and B), as strongly as a PSNR of luma allows, and where it hides best
-(`hiding`). It comes in bursts of a sixth of a second, the first one at the start, with less in between: a coder keeps
-what is strong in a few frames better than what is weak in all, and VMAF sees it less. The embedder looks at what it
-marks through the reader's eyes and gives bits that the picture works against more strength.
+(`hiding`); dull and still pictures get less. It comes in bursts of a sixth of a second, the first at the start, with
+an eighth of that in between: a coder keeps what is strong in a few frames better than what is weak in all, and VMAF
+sees it less (docs/LOG.md, 2026-11-23). The embedder looks at what it marks through the reader's eyes and gives bits
+that the picture works against more strength.
 
 Covered: re-coding, crops, scaling, mirror images, dropped frames, brightness, contrast, blur, noise; how well is
 measured by benchmarks/watermark.py and kept in docs/LOG.md. A mark is reported only where its CRC holds:
@@ -60,12 +61,13 @@ ID_BITS = 40
 CODE = PolarCode(size=CODE_BITS, message_bits=4 + ID_BITS, crc_bits=28)
 HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are a known version and kind
 
-TARGET_PSNR, SMALL_PSNR = 43.5, 42.5  # dB of luma; for frames of few chips
-SMALL = 360  # pixels along the short side
-FULL_CONTRAST, LEAST_STRENGTH = 28.0, 0.7  # a picture whose luma deviates by less hides less, and gets less
+TARGET_PSNR, SMALL_PSNR, LARGE_PSNR = 43.5, 45.0, 46.0  # dB of luma, by what VMAF sees in frames of each size
+SMALL, LARGE = 360, 800  # pixels along the short side: less, more
+FULL_CONTRAST, LOW_CONTRAST = 24.0, 0.7  # a picture whose luma deviates by less hides less, and gets less
+FULL_MOTION, STILL = 1.5, 0.73  # so does one that changes less, in levels of 255 from frame to frame
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
-PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 2.0  # how often, how long, how strong bursts are
+PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 8.0  # how often, how long, how many times the rest bursts are
 LOOK_EVERY = 8  # frames between two looks at what is being marked
 FIRST_LOOKS = 3  # on the first frame
 GAINS = (0.6, 1.6)  # the least and the most strength of a bit
@@ -136,11 +138,12 @@ class Marker:
         key: bytes = PUBLIC_KEY,
         target_psnr: float | None = None,
     ) -> None:
-        """`target_psnr` is that of luma over the clip, in dB; a clip of low contrast is changed by up to 3 dB less."""
+        """`target_psnr` is that of luma over seconds, in dB; a dull or still clip is changed by up to 6 dB less."""
         if height < 1 or width < 1 or not fps > 0:
             raise RequestError(f"cannot mark frames of {width}x{height} at {fps} fps")
         if target_psnr is None:
-            target_psnr = SMALL_PSNR if min(height, width) < SMALL else TARGET_PSNR
+            short = min(height, width)
+            target_psnr = SMALL_PSNR if short < SMALL else LARGE_PSNR if short > LARGE else TARGET_PSNR
         if not 30 <= target_psnr <= 60:
             raise RequestError(f"the PSNR of a mark lies from 30 to 60 dB: got {target_psnr}")
         self.size = (height, width)
@@ -155,7 +158,8 @@ class Marker:
         self._seen: Array | None = None  # what a reader sees so far: a tile
         self._draw()
         self._count = 0
-        self._contrast = 0.0  # of the frames so far
+        self._contrast = self._motion = 0.0  # of the frames so far
+        self._last: Array | None = None  # the frame before, small
 
     def __call__(self, frames_THWC: Frames) -> Frames:
         """Marks the next frames, uint8 RGB [T, H, W, 3]."""
@@ -186,8 +190,7 @@ class Marker:
             work = cv2.resize(work, self._work[::-1], interpolation=cv2.INTER_AREA)
         work = work.astype(np.float32)
         level = hiding(work)
-        contrast = float(work.std())
-        self._contrast = 0.95 * self._contrast + 0.05 * contrast if self._count else contrast
+        self._watch(work)
         if self._count % LOOK_EVERY == 0:
             for _ in range(1 if self._count else FIRST_LOOKS):
                 self._look(work, level)
@@ -198,11 +201,26 @@ class Marker:
         change = cv2.multiply(level, self._pattern, scale=scale, dtype=cv2.CV_16S)
         cv2.add(frame_HWC, cv2.merge([change, change, change]), dst=marked_HWC, dtype=cv2.CV_8U)
 
+    def _watch(self, work: Array) -> None:
+        """Learns how much contrast and motion there is to hide in; one frame alone counts as moving."""
+        import cv2
+
+        size = (max(1, work.shape[1] // 4), max(1, work.shape[0] // 4))
+        small = cv2.resize(work, size, interpolation=cv2.INTER_AREA)
+        contrast = float(small.std())
+        motion = FULL_MOTION if self._last is None else float(np.abs(small - self._last).mean())
+        old = 0.95 if self._count else 0.0
+        self._contrast = old * self._contrast + (1 - old) * contrast
+        old = min(0.95, max(self._count - 1, 0) / 4)  # what the first frame counted as is forgotten
+        self._motion = old * self._motion + (1 - old) * motion
+        self._last = small
+
     def _scale(self, level: Array) -> float:
         """The factor of the shaped pattern that gives the wanted deviation."""
         rms = float(np.sqrt(np.mean(np.square(level * self._small_pattern))))
-        contrast = min(1.0, max(LEAST_STRENGTH, self._contrast / FULL_CONTRAST))
-        return self._rms * contrast / max(rms, 1e-9)
+        contrast = min(1.0, max(LOW_CONTRAST, self._contrast / FULL_CONTRAST))
+        motion = min(1.0, max(STILL, self._motion / FULL_MOTION))
+        return self._rms * contrast * motion / max(rms, 1e-9)
 
     def _look(self, work: Array, level: Array) -> None:
         """Reads the mark as a reader would, and shifts strength to the bits that the picture works against."""
@@ -236,10 +254,10 @@ class Marker:
 def _bursts(fps: float) -> list[float]:
     """The strength of each frame of a period; its mean square is 1. Even where a period has few frames."""
     period, burst = round(PERIOD_SECONDS * fps), max(1, round(BURST_SECONDS * fps))
-    rest = period - burst * BURST**2
-    if period < 12 or rest <= 0:
+    if period < 12:
         return [1.0]
-    return [BURST] * burst + [(rest / (period - burst)) ** 0.5] * (period - burst)
+    rest = (period / (burst * BURST**2 + period - burst)) ** 0.5
+    return [BURST * rest] * burst + [rest] * (period - burst)
 
 
 def mark_frames(
@@ -284,6 +302,7 @@ def _grids(kept: reader.Kept, source: Carrier, thorough: bool) -> Iterator[tuple
     yield usual, reader.level_of(usual.chip)
     yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
     if thorough:
+        yield from reader.search_turned(kept, source)
         yield from reader.search(kept, source, reader.all_chips())
 
 
