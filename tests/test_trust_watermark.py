@@ -121,6 +121,14 @@ def test_chunks_do_not_matter(original, marked):
     assert (parts.payload, parts.confidence, parts.scale) == (whole.payload, whole.confidence, whole.scale)
 
 
+def test_a_marker_goes_on_from_what_it_remembered(original, marked):
+    first, second = (Marker(PAYLOAD, height=360, width=640, fps=24) for _ in range(2))
+    parts = [first(original[:11])]
+    second.restore(first.state())
+    parts.append(second(original[11:20]))
+    assert np.array_equal(np.concatenate(parts), marked[:20])
+
+
 def test_a_long_stream_is_kept_in_constant_memory():
     kept = reader.Kept()
     for number in range(1000):

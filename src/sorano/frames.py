@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from sorano.video import Frames
 
+LEAST_FLOW_SIDE = 32  # pixels: below, nothing is moved
 EDGE = 0.02  # of the shorter side: how far inside a region its edge is soft
 
 
@@ -71,3 +72,31 @@ def taking_over(frames_THWC: Frames, error_HWC: NDArray[np.float32], first: int,
         return frames_THWC
     shares = np.clip(left, 0, 1)[:, None, None, None]
     return np.clip(np.rint(frames_THWC + shares * error_HWC), 0, 255).astype(np.uint8)
+
+
+def leading_to(frames_THWC: Frames, coded_HWC: Frames, target_HWC: Frames) -> Frames:
+    """Frames that end where a given one begins: more and more, they are moved and coloured as it differs from its coded
+    self. The movement is optical flow (DIS, Kroeger et al. 2016), so that edges move instead of fading.
+    """
+    import cv2
+    import numpy as np
+
+    height, width = target_HWC.shape[:2]
+    grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (target_HWC, coded_HWC)]
+    flow = np.zeros((height, width, 2), np.float32)
+    if min(height, width) >= LEAST_FLOW_SIDE:
+        finder: Any = cv2
+        flow = finder.DISOpticalFlow_create(finder.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+
+    def moved(frame_HWC: Frames, share: float) -> NDArray[np.float32]:
+        maps = x + share * flow[..., 0], y + share * flow[..., 1]
+        return cv2.remap(frame_HWC, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+
+    rest = target_HWC.astype(np.float32) - moved(coded_HWC, 1.0)
+    made = np.empty_like(frames_THWC)
+    for index, frame_HWC in enumerate(frames_THWC):
+        share = (index + 1) / (len(frames_THWC) + 1)
+        share = share * share * (3 - 2 * share)  # smooth at both ends
+        made[index] = np.clip(np.rint(moved(np.ascontiguousarray(frame_HWC), share) + share * rest), 0, 255)
+    return made

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.conditions import Blend, Continue, FirstFrame, Loop, frames_to_video, unknown, video_to_frames
 from sorano.errors import CheckpointError, NumericsError, RequestError, VideoError
-from sorano.frames import Rate, taking_over
+from sorano.frames import Rate, leading_to, taking_over
 from sorano.generate import (
     Eyes,
     Listener,
@@ -65,6 +65,7 @@ SUFFIX = 2  # latents that the first frames of a given video become: 8 frames
 KNOWN_NOISE = 0.0  # put over the latents that are known (docs/LOG.md: drift)
 ANCHOR = 0.0  # how far the carried latents' means and deviations are drawn back to those of the film's first window
 HANDOVER = 8  # frames over which the error of coding a given video's last frame fades
+LEADING = 12  # frames over which a stretch is brought to the frame that it leads to
 CHECKPOINT_SECONDS = 4.0  # of work that a kill may cost
 KEPT_SECONDS = 10.0  # of work that are worth keeping where a run fails
 PARTS = ".parts"
@@ -303,7 +304,6 @@ class Film:
         self.screen: Frames | None = None  # the last frames of a given video, at the model's size and rate
         self.last: Frames | None = None  # the very last one, at the film's size
         self.error: NDArray[np.float32] | None = None  # of coding that one
-        self.ahead: NDArray[np.float32] | None = None  # of coding the frame that it leads to
         self.head: Frames | None = None  # the film's first frames, at the model's size
         self.words: dict[str, Any] | None = None  # the request, where it can be written down
         with suppress(RequestError):
@@ -416,13 +416,13 @@ class Film:
         if not goes_on and not anew:
             frames_THWC = self._handed_over(frames_THWC, video_frames(known))
         if suffix:
-            frames_THWC = frames_THWC[: -TEMPORAL * SUFFIX]
             self.carried = None
         if self.head is None or len(self.head) < TEMPORAL * SUFFIX:
             self._remember_head(frames_THWC)
         self.screen = frames_THWC[-1:]
         self.done += new
-        self._put_out(frames_THWC, frames_of(self.job, stretch))
+        large = self._fitted_up(frames_THWC)
+        self._put_out(self._led_over(large, stretch) if suffix else large, frames_of(self.job, stretch))
         self._checkpoint()
 
     def _anchor(self, latent_BCTHW: Tensor) -> None:
@@ -502,22 +502,23 @@ class Film:
         return resize(stretch.until.sampled(times), self.job.shape.width, self.job.shape.height)
 
     def _suffix_latents(self, stretch: Make, count: int) -> Tensor:
-        """The first frames of what it leads to, encoded as frames of a video that goes on: their past stands still.
-
-        What that coding loses of the first one is remembered, to be added more and more before it comes.
-        """
+        """The first frames of what it leads to, encoded as frames of a video that goes on: their past stands still."""
         import numpy as np
-        import torch
 
         frames = self._target(stretch)
         still = np.repeat(frames[:1], TEMPORAL + 1, 0)
-        latent = Eyes(self.model).encode(frames_to_video(np.concatenate([still, frames])))
-        machine = self.model.machine
-        decoded = self.model.bundle.vae.decode(latent.to(machine.device, getattr(torch, machine.dtype)))
-        coded = self._fitted_up(video_to_frames(decoded)[len(still) :][:1])[0]
-        own = self._fitted_up(frames[:1]) if stretch.until is None else self._fitted(stretch.until.sampled([0.0]))
-        self.ahead = own[0].astype(np.float32) - coded
-        return latent[:, :, -count:]
+        return Eyes(self.model).encode(frames_to_video(np.concatenate([still, frames])))[:, :, -count:]
+
+    def _led_over(self, frames_THWC: Frames, stretch: Make) -> Frames:
+        """Frames at the film's size without the suffix, brought more and more to the frame that follows."""
+        ends = len(frames_THWC) - TEMPORAL * SUFFIX
+        target = self._fitted_up(self._target(stretch)[:1])
+        if stretch.until is not None:
+            target = self._fitted(stretch.until.sampled([0.0]))
+        made = frames_THWC[:ends].copy()
+        count = min(LEADING, len(made))
+        made[-count:] = leading_to(made[-count:], frames_THWC[ends], target[0])
+        return made
 
     def _decoded(self, latent_BCTHW: Tensor, known: int, new: int, suffix: int, *, goes_on: bool) -> Frames:
         """The frames of a window that are new, and of a suffix; of a context the frames too, for `_handed_over`."""
@@ -563,19 +564,14 @@ class Film:
     # Out.
 
     def _put_out(self, frames_THWC: Frames, most: int) -> None:
-        """Frames of the model, on their way to the file; the last ones of a stretch are held to its length."""
+        """Made frames at the film's size, on their way to the file; the last one of a stretch is held to its length."""
         import numpy as np
 
         stretch = self.stretches[self.index]
-        frames_THWC = self._fitted_up(frames_THWC)
         if self.error is not None:
             frames_THWC = taking_over(frames_THWC, self.error, self.rate.seen, HANDOVER)
             if self.rate.seen + len(frames_THWC) >= HANDOVER:
                 self.error = None
-        if self.ahead is not None:
-            count = min(HANDOVER, len(frames_THWC))
-            frames_THWC[-count:] = taking_over(frames_THWC[-count:][::-1], self.ahead, 0, count)[::-1]
-            self.ahead = None
         before = self.rate.seen
         shown = self.rate(frames_THWC)
         self.rate.seen = before + len(frames_THWC)
@@ -605,7 +601,7 @@ class Film:
         self.pieces.flush()
         words, out = {}, self.out.state()
         tensors: dict[str, Any] = {"generator": self.generator.get_state()}
-        for name in ("carried", "pending", "anchor", "screen", "last", "error", "ahead", "head"):
+        for name in ("carried", "pending", "anchor", "screen", "last", "error", "head"):
             value = getattr(self, name)
             if value is not None:
                 tensors[name] = (
@@ -632,7 +628,7 @@ class Film:
         self.generator.set_state(tensors["generator"])
         for name in ("carried", "pending", "anchor"):
             setattr(self, name, tensors.get(name))
-        for name in ("screen", "last", "error", "ahead", "head"):
+        for name in ("screen", "last", "error", "head"):
             setattr(self, name, tensors[name].numpy() if name in tensors else None)
         modules = dict(self.model.bundle.vae.named_modules())
         self.decoder = {

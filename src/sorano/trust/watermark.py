@@ -61,13 +61,13 @@ ID_BITS = 40
 CODE = PolarCode(size=CODE_BITS, message_bits=4 + ID_BITS, crc_bits=28)
 HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are a known version and kind
 
-TARGET_PSNR, SMALL_PSNR, LARGE_PSNR = 43.5, 45.0, 46.0  # dB of luma, by what VMAF sees in frames of each size
+TARGET_PSNR, SMALL_PSNR, LARGE_PSNR = 45.0, 46.5, 46.5  # dB of luma, by what VMAF sees in frames of each size
 SMALL, LARGE = 360, 800  # pixels along the short side: less, more
 FULL_CONTRAST, LOW_CONTRAST = 24.0, 0.7  # a picture whose luma deviates by less hides less, and gets less
 FULL_MOTION, STILL = 1.5, 0.73  # so does one that changes less, in levels of 255 from frame to frame
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
-PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 8.0  # how often, how long, how many times the rest bursts are
+PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 4.0  # how often, how long, how many times the rest bursts are
 LOOK_EVERY = 8  # frames between two looks at what is being marked
 FIRST_LOOKS = 3  # on the first frame
 GAINS = (0.6, 1.6)  # the least and the most strength of a bit
@@ -173,13 +173,14 @@ class Marker:
 
     def state(self) -> dict[str, Any]:
         """What the next frames depend on, for a stream that goes on later."""
-        seen = np.zeros((0, 0), np.float32) if self._seen is None else self._seen
-        return {"count": self._count, "contrast": self._contrast, "gain": self._gain, "seen": seen}
+        numbers = {"count": self._count, "contrast": self._contrast, "motion": self._motion}
+        arrays = {"gain": self._gain, "seen": self._seen, "last": self._last}
+        return numbers | {name: value for name, value in arrays.items() if value is not None}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state`."""
-        self._count, self._contrast, self._gain = state["count"], state["contrast"], np.asarray(state["gain"])
-        self._seen = np.asarray(state["seen"], np.float32) if np.size(state["seen"]) else None
+        self._count, self._contrast, self._motion = state["count"], state["contrast"], state["motion"]
+        self._gain, self._seen, self._last = state["gain"], state.get("seen"), state.get("last")
         self._draw()
 
     def _frame(self, frame_HWC: Frames, marked_HWC: Frames) -> None:
