@@ -99,7 +99,7 @@ def frame(clips, say):
         last.append(psnr(made.frames_THWC[16], end))
     row = {"autoencoder": np.mean(own), "first frame": np.mean(first), "keyframe at the end": np.mean(last)}
     say(f"a given frame: {row['first frame']:.2f} dB, the autoencoder alone {row['autoencoder']:.2f} (within 0.5)")
-    say(f"a keyframe at the end of a clip: {row['keyframe at the end']:.2f} dB (it is led to, not copied)")
+    say(f"a keyframe at the end of a clip: {row['keyframe at the end']:.2f} dB (led to, and reached)")
     return {name: round(float(value), 2) for name, value in row.items()}
 
 

@@ -102,7 +102,7 @@ def test_bursts_keep_the_mean_strength():
     assert watermark._bursts(1) == [1.0]
 
 
-@pytest.mark.parametrize("kind", ["speaker", "leaves"])
+@pytest.mark.parametrize("kind", ["speaker", "world"])
 def test_the_embedded_models_size_is_enough(kind):
     """256 pixels and 17 frames at 12 a second hold less than two tiles."""
     frames = mark_frames(footage.clip(kind, 256, 256, 17), PAYLOAD, fps=12)

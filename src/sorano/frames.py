@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sorano.video import Frames
 
 LEAST_FLOW_SIDE = 32  # pixels: below, nothing is moved
+REACH = 6  # frames before and after a given one that are brought to it
 EDGE = 0.02  # of the shorter side: how far inside a region its edge is soft
 
 
@@ -99,4 +100,17 @@ def leading_to(frames_THWC: Frames, coded_HWC: Frames, target_HWC: Frames) -> Fr
         share = (index + 1) / (len(frames_THWC) + 1)
         share = share * share * (3 - 2 * share)  # smooth at both ends
         made[index] = np.clip(np.rint(moved(np.ascontiguousarray(frame_HWC), share) + share * rest), 0, 255)
+    return made
+
+
+def through(frames_THWC: Frames, place: int, target_HWC: Frames) -> Frames:
+    """Frames that come to a given one at its place, and leave it again: those around it are brought to it."""
+    coded = frames_THWC[place].copy()
+    made = frames_THWC.copy()
+    first, last = max(0, place - REACH), min(len(made), place + 1 + REACH)
+    if first < place:
+        made[first:place] = leading_to(frames_THWC[first:place], coded, target_HWC)
+    if place + 1 < last:
+        made[place + 1 : last] = leading_to(frames_THWC[place + 1 : last][::-1], coded, target_HWC)[::-1]
+    made[place] = target_HWC
     return made

@@ -38,6 +38,7 @@ from sorano.shapes import LatentShape, VideoShape, format_size, latent_frames
 from sorano.video import (
     IMAGE_SUFFIXES,
     check_target,
+    fill,
     read_video,
     resize,
 )
@@ -239,6 +240,9 @@ def check_outputs(request: Request) -> None:
         check_target(Path(request.output), overwrite=request.overwrite)
     if request.sheet is not None:
         check_target(Path(request.sheet), overwrite=request.overwrite, suffixes=IMAGE_SUFFIXES)
+    for target in (request.output, request.sheet):
+        if target is not None and any(Path(target).resolve() == file.resolve() for file in request.files):
+            raise RequestError(f"{target} would be written over itself", "give another name with -o")
     if request.output is not None or request.sheet is not None:
         from sorano.trust import keys
 
@@ -608,11 +612,22 @@ def finish(
 
 
 def composed(job: Resolved, chunks: Iterable[Frames]) -> Iterator[Frames]:
-    """Decoded frames at the file's size and rate; outside of a region, the video's own pixels, to the bit."""
-    from sorano.conditions import Region
-    from sorano.frames import alpha_inside, at_rate
+    """Decoded frames at the file's size and rate; given frames in their places; outside a region, the video's own."""
+    import numpy as np
+
+    from sorano.conditions import Keyframe, LastFrame, Region, picture
+    from sorano.frames import alpha_inside, at_rate, through
 
     sized = (resize(chunk, *job.output_size) for chunk in chunks)
+    by_tokens = "keyframe" in job.preset.kinds(job.preset.read_configs())  # led to, and reached here
+    given = [one for one in job.request.given if isinstance(one, Keyframe | LastFrame)] if by_tokens else []
+    if given:
+        frames_THWC = np.concatenate(list(sized))
+        for one in given:
+            place = one.place(job.shape, job.rate) if isinstance(one, Keyframe) else len(frames_THWC) - 1
+            frames_THWC = through(frames_THWC, place, fill(picture(one.image), *job.output_size)[0])
+        yield frames_THWC
+        return
     if job.source is None:
         yield from sized
         return

@@ -262,7 +262,9 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     )
     job = Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes), source, is_film)
     for given in request.conditions:
-        if isinstance(given, Keyframe) and not is_film:
+        if isinstance(given, Keyframe) and is_film:
+            raise RequestError("keyframes are for videos that are made at once", "make it shorter, or a film of shots")
+        if isinstance(given, Keyframe):
             given.place(job.shape, job.rate)
     return job
 

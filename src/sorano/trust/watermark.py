@@ -61,13 +61,13 @@ ID_BITS = 40
 CODE = PolarCode(size=CODE_BITS, message_bits=4 + ID_BITS, crc_bits=28)
 HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are a known version and kind
 
-TARGET_PSNR, SMALL_PSNR, LARGE_PSNR = 45.0, 46.5, 46.5  # dB of luma, by what VMAF sees in frames of each size
+TARGET_PSNR, SMALL_PSNR, LARGE_PSNR = 44.5, 45.5, 46.5  # dB of luma, by what VMAF sees in frames of each size
 SMALL, LARGE = 360, 800  # pixels along the short side: less, more
 FULL_CONTRAST, LOW_CONTRAST = 24.0, 0.7  # a picture whose luma deviates by less hides less, and gets less
 FULL_MOTION, STILL = 1.5, 0.73  # so does one that changes less, in levels of 255 from frame to frame
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
-PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 4.0  # how often, how long, how many times the rest bursts are
+PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 5.0  # how often, how long, how many times the rest bursts are
 LOOK_EVERY = 8  # frames between two looks at what is being marked
 FIRST_LOOKS = 3  # on the first frame
 GAINS = (0.6, 1.6)  # the least and the most strength of a bit
