@@ -57,6 +57,7 @@ MAX_SHIFT = 1000.0
 MAX_SEED = 2**63 - 1
 MAX_UPSCALE = 16
 MIN_OUTPUT_HEIGHT = 256  # pixels; what upscale="auto" reaches, so that a chat shows more than a stamp
+LEAST_SIDE = 16  # pixels
 MAX_OUTPUT_SIDE = 4096  # pixels; what players and phones decode
 BRIDGE_SECONDS = 1.0  # of a loop or a blend, unless told
 VERBS = (Continue, Loop, Blend, Edit, Region)  # of which a request has one
@@ -197,6 +198,7 @@ class Resolved:
     notes: tuple[str, ...] = ()
     source: Source | None = None  # the video that it is about: it says the size and the rate of the file
     is_film: bool = False  # made in more than one stretch: `stream.py`
+    scaled: tuple[int, int] | None = None  # (width, height) of the file where it is not the model's, times a number
 
     @property
     def rate(self) -> float:
@@ -220,6 +222,8 @@ class Resolved:
         """(width, height) of the file in pixels."""
         if self.source is not None:
             return self.source.width, self.source.height
+        if self.scaled is not None:
+            return self.scaled
         return self.shape.width * self.upscale, self.shape.height * self.upscale
 
 
@@ -238,9 +242,10 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     request = replace(request, prompt=_resolve_prompt(request, preset, source, notes))
     grid = configs.pixel_grid if configs else pixel_grid()
     if source is not None and request.size is None:
-        width, height = _size_like(source, preset, grid)
+        width, height = _size_like(source.width, source.height, preset, grid)
+        scaled = None
     else:
-        width, height = _resolve_size(request, preset, grid, notes)
+        width, height, scaled = _resolve_size(request, preset, grid, notes)
     fps, num_frames, is_film = _resolve_length(request, preset, source, configs, notes)
     between = is_film and source is not None  # new frames only: none begins the video
     num_steps = request.num_steps or preset.num_steps
@@ -251,16 +256,16 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         request,
         seconds=round((num_frames - between) / fps, 6),
         fps=fps,
-        size=format_size(width, height),
+        size=format_size(*(scaled or (width, height))),
         seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
         num_steps=num_steps,
         negative_prompt=preset.negative_prompt if request.negative_prompt is None else request.negative_prompt,
         guidance=preset.guidance if request.guidance is None else float(request.guidance),
         guidance_2=_resolve_guidance_2(request, preset, configs),
         shift=preset.shift if request.shift is None else float(request.shift),
-        upscale=1 if source is not None else _resolve_upscale(request.upscale, width, height, notes),
+        upscale=1 if source is not None or scaled else _resolve_upscale(request.upscale, width, height, notes),
     )
-    job = Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes), source, is_film)
+    job = Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes), source, is_film, scaled)
     for given in request.conditions:
         if isinstance(given, Keyframe) and is_film:
             raise RequestError("keyframes are for videos that are made at once", "make it shorter, or a film of shots")
@@ -362,32 +367,41 @@ def _resolve_guidance_2(request: Request, preset: Preset, configs: ModelConfigs 
     return float(first if preset.guidance_2 is None or request.guidance is not None else preset.guidance_2)
 
 
-def _size_like(source: Source, preset: Preset, grid: int) -> tuple[int, int]:
-    """The size that the model makes for a video: of its aspect, and of about the area that the preset does best."""
+def _size_like(wide: int, high: int, preset: Preset, grid: int) -> tuple[int, int]:
+    """The size that the model makes for another: of its aspect, and of about the area that the preset does best."""
     native = parse_size(preset.size)
     side = math.sqrt(native[0] * native[1])
-    stretch = math.sqrt(source.width / source.height)
+    stretch = math.sqrt(wide / high)
     width, height = nearest_size(round(side * stretch), round(side / stretch), grid)
     most = preset.max_side // grid * grid if preset.max_side else max(width, height)
     return min(width, most), min(height, most)
 
 
-def _resolve_size(request: Request, preset: Preset, grid: int, notes: list[str]) -> tuple[int, int]:
+def _resolve_size(
+    request: Request, preset: Preset, grid: int, notes: list[str]
+) -> tuple[int, int, tuple[int, int] | None]:
+    """The size that the model makes, and the one that is written where that is another.
+
+    A size off the model's grid, or larger than it makes, is made at the nearest aspect that it can, and scaled.
+    """
     native = parse_size(preset.size)
     width, height = parse_size(request.size) if request.size else native
-    near_width, near_height = nearest_size(width, height, grid)
-    if preset.max_side:
-        most = preset.max_side // grid * grid
-        near_width, near_height = min(near_width, most), min(near_height, most)
-    if (near_width, near_height) != (width, height):
-        limits = f" and at most {preset.max_side} pixels a side" if preset.max_side else ""
+    if max(width, height) > MAX_OUTPUT_SIDE or min(width, height) < LEAST_SIDE:
         raise RequestError(
-            f"preset {preset.name} makes sizes in steps of {grid} pixels{limits}: got {width}x{height}",
-            f"the nearest is --size {format_size(near_width, near_height)}",
+            f"a video has {LEAST_SIDE} to {MAX_OUTPUT_SIDE} pixels a side: got {width}x{height}",
+            f"{preset.name} does best at --size {preset.size}",
         )
-    if preset.max_side and (width, height) != native:
-        notes.append(f"{preset.name} was trained at {preset.size}; at {width}x{height} its quality is lower")
-    return width, height
+    most = preset.max_side // grid * grid if preset.max_side else MAX_OUTPUT_SIDE
+    if (width, height) == nearest_size(width, height, grid) and max(width, height) <= most:
+        if preset.max_side and (width, height) != native:
+            notes.append(f"{preset.name} was trained at {preset.size}; at {width}x{height} its quality is lower")
+        return width, height, None
+    if preset.max_side or max(width, height) > max(native):
+        made = _size_like(width, height, preset, grid)
+    else:
+        made = nearest_size(width, height, grid)
+    notes.append(f"made at {format_size(*made)}, in the model's steps of {grid} pixels, and scaled to {width}x{height}")
+    return *made, (width, height)
 
 
 def _resolve_length(

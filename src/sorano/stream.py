@@ -46,7 +46,7 @@ from sorano.outgoing import Outgoing, title_of
 from sorano.request import Request, Resolved
 from sorano.shapes import TEMPORAL, VideoShape, latent_frames, video_frames
 from sorano.sources import Source, open_source
-from sorano.video import Pieces, check_target, fill, resize
+from sorano.video import STREAM, Pieces, check_target, fill, resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +67,7 @@ ANCHOR = 0.0  # how far the carried latents' means and deviations are drawn back
 HANDOVER = 8  # frames over which the error of coding a given video's last frame fades
 LEADING = 12  # frames over which a stretch is brought to the frame that it leads to
 CHECKPOINT_SECONDS = 4.0  # of work that a kill may cost
+PREVIEW_SECONDS = 20.0  # of work from which on it is said that a film can be watched while it grows
 KEPT_SECONDS = 10.0  # of work that are worth keeping where a run fails
 PARTS = ".parts"
 
@@ -245,6 +246,8 @@ def _run(
         film = Film(job, model, listener, parts_of(output))
         with clock("text"):
             film.read_prompts()
+        if estimate.seconds > PREVIEW_SECONDS:
+            listener.note(f"while it grows it can be played: {film.folder / STREAM}")
         try:
             if kept is not None:
                 film.restore(*kept)
