@@ -426,6 +426,30 @@ def test_folders_stdin_and_several_files(signed, clips, tmp_path):
     assert "no videos" in ask(tmp_path / "none").stderr
 
 
+def test_a_face_put_over_a_recording_is_found_where_it_is(home, tmp_path):
+    """A capture is marked, forwarded, and something is put over it: the map says where, on a page and in the report."""
+    original = footage.clip("handheld", 360, 640, 48, 3)
+    video.write_video(tmp_path / "camera.mp4", original, 24)
+    record.mark_file(tmp_path / "camera.mp4", tmp_path / "marked.mp4", record.Marking(kind="captured"))
+    marked = frames_of(tmp_path / "marked.mp4")
+    forged, where = footage.covered(marked, original, np.random.default_rng(4), 0.15)
+    clean, fake = (
+        encode(tmp_path / f"{name}.mp4", clip, crf=23) for name, clip in (("clean", marked), ("fake", forged))
+    )
+    home("bob")
+    assert sorano.verify(clean).verdict is Verdict.UNVERIFIED
+    done = ask(fake, "--json", "--html", tmp_path / "r.html")
+    report = json.loads(done.stdout)
+    assert done.exit_code == 6 and report["verdict"] == "TAMPERED"
+    (region,) = report["regions"]
+    left, top, right, bottom = region["box"]
+    rows, columns = np.nonzero(where[24])
+    assert left < columns.mean() / 640 < right and top < rows.mean() / 360 < bottom
+    assert (region["start_s"], region["end_s"]) == (0.0, 2.0)
+    shown = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "r.html").read_text(), re.S)[1])
+    assert shown["map"]["times"] == 1 and shown["report"]["regions"] == report["regions"]
+
+
 def test_the_page_shows_the_report_and_loads_nothing(signed, tmp_path):
     hostile = "</script><script>alert(1)</script>&<img src=x>"
     evidence = verifying.Evidence("label", hostile, "nothing", "anything")
