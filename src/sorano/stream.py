@@ -63,7 +63,8 @@ OVERLAP = 2  # latents of a window that are known from the one before
 CONTEXT = 2  # latents that the last frames of a given video become: 5 frames
 SUFFIX = 2  # latents that the first frames of a given video become: 8 frames
 KNOWN_NOISE = 0.0  # put over the latents that are known (docs/LOG.md: drift)
-ANCHOR = 0.0  # how far the carried latents' means and deviations are drawn back to those of the film's first window
+ANCHOR = 0.5  # how far the carried latents' means and deviations are drawn back to those of the prompt's first windows
+SETTLED = 8  # latents after which a prompt that took over from another has the picture to itself
 HANDOVER = 8  # frames over which the error of coding a given video's last frame fades
 LEADING = 12  # frames over which a stretch is brought to the frame that it leads to
 CHECKPOINT_SECONDS = 4.0  # of work that a kill may cost
@@ -345,7 +346,7 @@ class Film:
             else:
                 while self.done < stretch.num_latents:
                     self._window(stretch)
-            self.index, self.done, self.shown = self.index + 1, 0, 0
+            self.index, self.done, self.shown, self.anchor = self.index + 1, 0, 0, None
             self.rate = Rate(self.job.rate, self.job.fps)
 
     # A given video.
@@ -414,7 +415,7 @@ class Film:
         frames_THWC = self._decoded(latent, known, new, suffix, goes_on=goes_on)
         self.carried = latent[:, :, max(0, known + new - OVERLAP) : known + new].contiguous()
         if ANCHOR:
-            self._anchor(latent)
+            self._anchor(latent, settled=stretch.anew or self.done >= SETTLED)
         self.pending = None
         if not goes_on and not anew:
             frames_THWC = self._handed_over(frames_THWC, video_frames(known))
@@ -428,12 +429,17 @@ class Film:
         self._put_out(self._led_over(large, stretch) if suffix else large, frames_of(self.job, stretch))
         self._checkpoint()
 
-    def _anchor(self, latent_BCTHW: Tensor) -> None:
-        """Draws what is carried on back to the first window's mean and deviation of each channel."""
+    def _anchor(self, latent_BCTHW: Tensor, *, settled: bool) -> None:
+        """Draws what is carried on back to the mean and deviation that each channel had when the prompt was young.
+
+        Where a prompt takes over from another, that is when it has `settled`.
+        """
         import torch
 
-        if self.anchor is None:
+        if self.anchor is None and settled:
             self.anchor = torch.stack([latent_BCTHW[0].mean((1, 2, 3)), latent_BCTHW[0].std((1, 2, 3))])
+        if self.anchor is None:
+            return
         assert self.carried is not None
         mean, std = (value.view(1, -1, 1, 1, 1) for value in self.anchor)
         own_mean = self.carried.mean((2, 3, 4), keepdim=True)
