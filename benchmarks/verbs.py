@@ -2,7 +2,8 @@
 
     python benchmarks/verbs.py [--clips 24] [--only frame,extend,loop,blend,edit,region,film,drift] [--small]
 
-Everything goes through the public API and is read back from the finished files, marks and H.264 included. The world's
+Everything goes through the public API and is read back from the finished files, marks and H.264 included; joins also as
+they are before marking, for the mark comes in bursts, and one may begin at a join. The world's
 judge reads 17 frames at 64x64; accuracies are shares of those that text to video has on the same captions, so that they
 hold for a better model as well. Prints a table and one JSON line.
 """
@@ -49,6 +50,12 @@ def distances(frames):
     return np.abs(np.diff(small(frames).astype(np.float32), axis=0)).mean((1, 2, 3))
 
 
+def jump(frames, place):
+    """The step after a frame, over the median step."""
+    apart = distances(frames)
+    return float(apart[place] / np.median(apart))
+
+
 def psnr(a, b):
     return float(10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b) ** 2))))
 
@@ -57,7 +64,16 @@ class Clips:
     """Text to video of held-out captions: the files that the verbs are given, and how well they follow."""
 
     def __init__(self, count, folder):
-        self.folder, self.count = folder, count
+        from sorano import stream
+
+        self.folder, self.count, self.made = folder, count, []
+        emit = stream.Film._emit
+
+        def emitted(film, frames_THWC):
+            self.made.append(frames_THWC.copy())
+            emit(film, frames_THWC)
+
+        stream.Film._emit = emitted
         self.judge = judging.load_judge()
         self.captions = [judging.fullest_caption("heldout", number) for number in range(count)]
         self.files, frames = [], []
@@ -79,8 +95,13 @@ class Clips:
 
     def make(self, name, prompt="", **options):
         path = self.folder / f"{name}.mp4"
+        self.made.clear()
         sorano.generate(prompt, output=path, overwrite=True, **options)
         return read_video(path).frames_THWC
+
+    def before_marking(self):
+        """Frames of the film that was just made, as they were before they were marked and encoded."""
+        return np.concatenate(self.made)
 
 
 def frame(clips, say):
@@ -109,11 +130,9 @@ def extend(clips, say):
     for number, file in enumerate(clips.files):
         frames = clips.make("longer", seconds=16 / 12, seed=number, conditions=[Continue(file)])
         ends.append(small(frames)[-17:])
-        apart = distances(frames)
-        joins.append(apart[16] / np.median(apart))
+        joins.append([jump(one, 16) for one in (clips.before_marking(), frames)])
         frames = clips.make("before", seconds=1, seed=number, conditions=[Continue(file, "backward")])
-        apart = distances(frames)
-        backward.append(apart[len(frames) - 18] / np.median(apart))
+        backward.append([jump(one, len(frames) - 18) for one in (clips.before_marking(), frames)])
     kept = clips.share(clips.score(ends, clips.captions), without=("motion", "relation"))
     exam = judging.exam("heldout", clips.count)
     errors = {"extension": [], "inside a clip": []}
@@ -126,10 +145,13 @@ def extend(clips, say):
             errors[name].append(np.linalg.norm(ours.metres_TS2[-5:, 0] - true.metres_TS2[-5:, 0], axis=-1).mean())
     off, own = (float(np.mean(errors[name])) for name in ("extension", "inside a clip"))
     say(f"attributes kept in an extension: {kept:.1%} of text to video's own (95 %)")
-    say(f"join over the median distance: forward {np.median(joins):.2f}, backward {np.median(backward):.2f} (1.3)")
+    (join, marked), (back, marked_back) = np.median(joins, 0), np.median(backward, 0)
+    say(
+        f"join over the median distance: forward {join:.2f} (marked {marked:.2f}), backward {back:.2f} ({marked_back:.2f}); 1.3"
+    )
     say(f"metres from the simulator after 1 s: {off:.2f}; inside a clip {own:.2f}: {off / own:.2f} x (1.5)")
     return {
-        "kept": kept, "join": float(np.median(joins)), "join backward": float(np.median(backward)),
+        "kept": kept, "join": join, "marked": marked, "join backward": back, "marked backward": marked_back,
         "metres": off, "metres inside": own, "ratio": off / own,
     }  # fmt: skip
 
@@ -138,12 +160,15 @@ def loop(clips, say):
     """Loops of given and of made videos."""
     result = {}
     for kind in ("given", "made"):
-        seams, speeds, motion = [], [], []
+        seams, in_file, speeds, motion = [], [], [], []
         for number, file in enumerate(clips.files):
             if kind == "given":
                 frames = clips.make("loop", seed=number, conditions=[Loop(file)])
             else:
                 frames = clips.make("loop", clips.captions[number], seconds=25 / 12, seed=number, conditions=[Loop()])
+            marked = small(frames).astype(np.float32)
+            in_file.append(np.abs(marked[0] - marked[-1]).mean() / np.median(distances(frames)))
+            frames = clips.before_marking()
             around = small(frames).astype(np.float32)
             apart = distances(frames)
             seam = np.abs(around[0] - around[-1]).mean()
@@ -152,11 +177,16 @@ def loop(clips, say):
             second = np.abs(np.diff(around, 2, axis=0)).mean((1, 2, 3))
             speeds.append(np.abs(np.diff(turned, 2, axis=0)).mean((1, 2, 3)).mean() / np.median(second))
             motion.append(np.mean(apart) / np.mean(distances(clips.frames[number])))
-        result[kind] = {"seam": np.median(seams), "velocity": np.median(speeds), "motion": np.median(motion)}
+        result[kind] = {
+            "seam": np.median(seams),
+            "marked": np.median(in_file),
+            "velocity": np.median(speeds),
+            "motion": np.median(motion),
+        }
         row = result[kind] = {name: round(float(value), 2) for name, value in result[kind].items()}
         say(
-            f"loop of a {kind} video: seam {row['seam']:.2f}, velocity {row['velocity']:.2f} (0.5 to 1.5), "
-            f"motion {row['motion']:.2f} of the unlooped (0.5)"
+            f"loop of a {kind} video: seam {row['seam']:.2f} (marked {row['marked']:.2f}), "
+            f"velocity {row['velocity']:.2f} (0.5 to 1.5), motion {row['motion']:.2f} of the unlooped (0.5)"
         )
     return result
 
@@ -170,8 +200,8 @@ def blend(clips, say):
         frames = clips.make("blend", seed=number, seconds=1, conditions=[Blend(*pair)])
         first.append(small(frames)[:17])
         last.append(small(frames)[-17:])
-        apart = distances(frames)
-        joins += [apart[16] / np.median(apart), apart[len(frames) - 18] / np.median(apart)]
+        frames = clips.before_marking()
+        joins += [jump(frames, 16), jump(frames, len(frames) - 18)]
     a = clips.share(clips.score(first, clips.captions[:count]))
     b = clips.share(clips.score(last, clips.captions[1:]))
     say(f"blend: the first's attributes at its end {a:.1%}, the second's {b:.1%} (90 %); joins {np.median(joins):.2f}")

@@ -114,3 +114,15 @@ def through(frames_THWC: Frames, place: int, target_HWC: Frames) -> Frames:
         made[place + 1 : last] = leading_to(frames_THWC[place + 1 : last][::-1], coded, target_HWC)[::-1]
     made[place] = target_HWC
     return made
+
+
+def dissolved(first_THWC: Frames, second_THWC: Frames) -> Frames:
+    """One picture gives way to another over as many frames as both have, gently at both ends."""
+    import numpy as np
+
+    made = np.empty_like(first_THWC)
+    for index, (one, other) in enumerate(zip(first_THWC, second_THWC, strict=True)):
+        share = (index + 1) / (len(made) + 1)
+        share = share * share * (3 - 2 * share)
+        made[index] = np.rint((1 - share) * one.astype(np.float32) + share * other)
+    return made

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.conditions import Blend, Continue, FirstFrame, Loop, frames_to_video, unknown, video_to_frames
 from sorano.errors import CheckpointError, NumericsError, RequestError, VideoError
-from sorano.frames import Rate, leading_to, taking_over
+from sorano.frames import Rate, dissolved, leading_to, taking_over
 from sorano.generate import (
     Eyes,
     Listener,
@@ -47,6 +47,7 @@ from sorano.request import Request, Resolved
 from sorano.shapes import TEMPORAL, VideoShape, latent_frames, video_frames
 from sorano.sources import Source, open_source
 from sorano.video import STREAM, Pieces, check_target, fill, resize
+from sorano.wording import saved_prompt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,7 @@ KNOWN_NOISE = 0.0  # put over the latents that are known (docs/LOG.md: drift)
 ANCHOR = 0.5  # how far the carried latents' means and deviations are drawn back to those of the prompt's first windows
 SETTLED = 8  # latents after which a prompt that took over from another has the picture to itself
 HANDOVER = 8  # frames over which the error of coding a given video's last frame fades
+ELSEWHERE = 20.0  # levels of mean difference from which on a given video is another scene than what is on screen
 LEADING = 12  # frames over which a stretch is brought to the frame that it leads to
 CHECKPOINT_SECONDS = 4.0  # of work that a kill may cost
 PREVIEW_SECONDS = 20.0  # of work from which on it is said that a film can be watched while it grows
@@ -90,6 +92,7 @@ class Make:
     anew: bool = False  # begins anew, or goes on from what is on screen
     image: Any = None  # where it begins anew: its first frame
     until: Source | None = None  # leads to this video
+    arriving: str | None = None  # what that one shows, where it is another scene; None: the prompt
     back_to_start: bool = False  # leads to the film's own beginning
 
 
@@ -116,7 +119,8 @@ def layout(job: Resolved) -> list[Copy | Make]:
         second = open_source(verb.second)
         for one in (source, second):
             require_length(one, job.rate)
-        bridge = Make(request.prompt, latents, until=second)
+        arriving = saved_prompt(second.path) if second.path is not None else None
+        bridge = Make(request.prompt, latents, until=second, arriving=arriving)
         return [Copy(source, source.num_frames), bridge, Copy(second, second.num_frames)]
     if isinstance(verb, Loop) and source is not None:
         require_length(source, job.rate)
@@ -332,9 +336,12 @@ class Film:
     def read_prompts(self) -> None:
         """Encodes every prompt: what the model cannot read is said before any work."""
         for stretch in self.stretches:
-            if isinstance(stretch, Make) and stretch.prompt not in self.texts:
-                request = replace(self.job.request, prompt=stretch.prompt)
-                self.texts[stretch.prompt] = encode_text(self.model, replace(self.job, request=request), self.quiet)
+            prompts = (stretch.prompt, stretch.arriving) if isinstance(stretch, Make) else ()
+            for prompt in prompts:
+                if prompt is None or prompt in self.texts:
+                    continue
+                request = replace(self.job.request, prompt=prompt)
+                self.texts[prompt] = encode_text(self.model, replace(self.job, request=request), self.quiet)
 
     def go(self) -> None:
         """Goes along the stretches to the end."""
@@ -409,9 +416,10 @@ class Film:
             new = min(new, max(1, left - (longest - OVERLAP - SUFFIX)))
         if not anew and not goes_on:
             self._begin_from_screen(known)
+        across = bool(suffix) and self._is_elsewhere(stretch)
         latent = self.pending
         if latent is None:
-            latent = self._denoised(stretch, known, new, suffix, anew=anew, goes_on=goes_on)
+            latent = self._denoised(stretch, known, new, suffix, anew=anew, goes_on=goes_on, across=across)
         frames_THWC = self._decoded(latent, known, new, suffix, goes_on=goes_on)
         self.carried = latent[:, :, max(0, known + new - OVERLAP) : known + new].contiguous()
         if ANCHOR:
@@ -426,8 +434,26 @@ class Film:
         self.screen = frames_THWC[-1:]
         self.done += new
         large = self._fitted_up(frames_THWC)
-        self._put_out(self._led_over(large, stretch) if suffix else large, frames_of(self.job, stretch))
+        if suffix:
+            ends = len(large) - TEMPORAL * SUFFIX
+            large = dissolved(large[:ends], self._arrival(stretch, new)) if across else self._led_over(large, stretch)
+        self._put_out(large, frames_of(self.job, stretch))
         self._checkpoint()
+
+    def _is_elsewhere(self, stretch: Make) -> bool:
+        """Whether it leads to another scene: no movement leads there, one picture has to give way to the other."""
+        import numpy as np
+
+        if stretch.until is None or self.screen is None:
+            return False
+        return float(np.abs(self._target(stretch)[0].astype(np.float32) - self.screen[-1]).mean()) > ELSEWHERE
+
+    def _arrival(self, stretch: Make, new: int) -> Frames:
+        """As many frames of what comes before the video that it leads to, at the film's size."""
+        before = replace(stretch, prompt=stretch.arriving or stretch.prompt, image=None)
+        latent = self._denoised(before, 0, new + 1, SUFFIX, anew=True, goes_on=False, keep=False)
+        frames_THWC = self._decoded(latent, 0, new + 1, SUFFIX, goes_on=False)
+        return self._led_over(self._fitted_up(frames_THWC), stretch)[1:]
 
     def _anchor(self, latent_BCTHW: Tensor, *, settled: bool) -> None:
         """Draws what is carried on back to the mean and deviation that each channel had when the prompt was young.
@@ -458,8 +484,11 @@ class Film:
             )
         self.screen = self.screen[-video_frames(known) :]
 
-    def _denoised(self, stretch: Make, known: int, new: int, suffix: int, *, anew: bool, goes_on: bool) -> Tensor:
-        """The latents of a window: known, new, known."""
+    def _denoised(
+        self, stretch: Make, known: int, new: int, suffix: int, *, anew: bool, goes_on: bool, across: bool = False,
+        keep: bool = True,
+    ) -> Tensor:  # fmt: skip
+        """The latents of a window: known, new, known; where it goes across to another scene its end is left open."""
         import torch
 
         model, job = self.model, self.job
@@ -491,12 +520,12 @@ class Film:
             elif not anew and known > 1:
                 assert self.screen is not None
                 state = state.with_known(eyes.encode(frames_to_video(self.screen)))
-            if suffix:
+            if suffix and not across:
                 state = state.with_known(self._suffix_latents(stretch, suffix), start=known + new)
         began = time.monotonic()
         text = self.texts[stretch.prompt]
         made = denoise(model, job, text, state, Listener(), self.loras).float().cpu()
-        if time.monotonic() - began > CHECKPOINT_SECONDS:
+        if keep and time.monotonic() - began > CHECKPOINT_SECONDS:
             self.pending = made  # a long denoise is not lost should decoding fail
             self._checkpoint(now=True)
         return made
