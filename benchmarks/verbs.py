@@ -146,9 +146,8 @@ def extend(clips, say):
     off, own = (float(np.mean(errors[name])) for name in ("extension", "inside a clip"))
     say(f"attributes kept in an extension: {kept:.1%} of text to video's own (95 %)")
     (join, marked), (back, marked_back) = np.median(joins, 0), np.median(backward, 0)
-    say(
-        f"join over the median distance: forward {join:.2f} (marked {marked:.2f}), backward {back:.2f} ({marked_back:.2f}); 1.3"
-    )
+    say(f"join over the median distance: forward {join:.2f} (marked {marked:.2f}; 1.3)")
+    say(f"the same, backward: {back:.2f} ({marked_back:.2f}; 1.3)")
     say(f"metres from the simulator after 1 s: {off:.2f}; inside a clip {own:.2f}: {off / own:.2f} x (1.5)")
     return {
         "kept": kept, "join": join, "marked": marked, "join backward": back, "marked backward": marked_back,
