@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "outgoing": FOUNDATION | {"request", "video", "trust", "generate"},
     "stream": FOUNDATION
     | {"conditions", "frames", "generate", "library", "measure", "outgoing", "plan", "request", "sources", "trust"}
-    | {"video", "models", "wording"},
+    | {"video", "models", "wording", "kept"},
     "models/config": FOUNDATION,
     "models/family": FOUNDATION | CONFIG,
     "models": FOUNDATION | {"models"},

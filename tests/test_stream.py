@@ -56,7 +56,7 @@ def given(tmp_path, name="given.mp4", size=(32, 32), count=9, fps=8, seed=0):
     return video.write_video(tmp_path / name, clip, fps)
 
 
-def test_a_film_is_longer_than_a_window_and_signed(make):
+def test_a_film_is_longer_than_a_window_and_signed(make, steady_coder):
     made = make(seconds=6)
     assert made.record["made"] == {"size": "32x32", "num_frames": 49, "fps": 8.0}
     assert made.frames_THWC.shape == (49, 32, 32, 3)
@@ -118,7 +118,7 @@ path.choose_machine = lambda device: dataclasses.replace(chosen(device), dtype="
 """
 
 
-def test_a_killed_film_goes_on_and_ends_as_an_uninterrupted_one(make, tiny_verbs, tmp_path, monkeypatch):
+def test_a_killed_film_goes_on_and_ends_as_an_uninterrupted_one(make, tiny_verbs, tmp_path, monkeypatch, steady_coder):
     chosen, threads = path.choose_machine, torch.get_num_threads()
     monkeypatch.setattr(path, "choose_machine", lambda device: dataclasses.replace(chosen(device), dtype="float32"))
     torch.set_num_threads(1)  # so that sums are taken in the same order in both processes
@@ -133,8 +133,9 @@ def _kill_and_resume(make, tiny_verbs, tmp_path):
     script = f"""
 import os, signal, sys
 import sorano
-from sorano import stream
+from sorano import stream, video
 {IN_FLOAT32}
+video.CODER = {video.CODER!r}
 stream.CHECKPOINT_SECONDS = 0.0
 real, count = stream.Film._emit, [0]
 def emit(self, frames):
@@ -159,7 +160,7 @@ sorano.generate({PROMPT!r}, preset={str(tiny_verbs)!r}, seed=5, device="cpu", up
     assert made.report.verdict is sorano.Verdict.VERIFIED and not parts.exists()
 
 
-def test_a_finished_denoise_is_not_lost_to_a_failed_decode(make, tmp_path, monkeypatch):
+def test_a_finished_denoise_is_not_lost_to_a_failed_decode(make, tmp_path, monkeypatch, steady_coder):
     expected = make("straight.mp4", seconds=4).frames_THWC
     monkeypatch.setattr(stream, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(stream, "KEPT_SECONDS", 0.0)

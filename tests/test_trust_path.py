@@ -79,7 +79,7 @@ def test_what_resume_writes_leaves_signed(tiny_folder, tmp_path, monkeypatch):
     require_signed(tmp_path / "a.mp4")
 
 
-def test_the_same_request_gives_the_same_marked_pixels(tiny_folder, tmp_path):
+def test_the_same_request_gives_the_same_marked_pixels(tiny_folder, tmp_path, steady_coder):
     for name in ("a.mp4", "b.mp4"):
         make(tiny_folder, output=tmp_path / name, upscale=8)
     first, second = (video.read_video(tmp_path / name).frames_THWC for name in ("a.mp4", "b.mp4"))

@@ -92,7 +92,7 @@ def test_a_file_that_appears_while_writing_is_kept(tmp_path, monkeypatch):
     assert path.read_text() == "theirs" and os.listdir(tmp_path) == ["a.mp4"]
 
 
-def test_frames_encoded_while_later_ones_are_made_give_the_same_file(tmp_path):
+def test_frames_encoded_while_later_ones_are_made_give_the_same_file(tmp_path, steady_coder):
     frames = moving_square(num_frames=25, height=63, width=65)
     whole = video.write_video(tmp_path / "whole.mp4", frames, 12, metadata={"seed": 1}, title="a square")
     with video.writing(tmp_path / "parts.mp4", 12) as writer:

@@ -27,6 +27,7 @@ class Rate:
     def __call__(self, frames_THWC: Frames) -> Frames:
         """What the next frames add."""
         if self.ratio == 1:
+            self.seen, self.shown = self.seen + len(frames_THWC), self.shown + len(frames_THWC)
             return frames_THWC
         picked = []
         while (place := int(self.shown * self.ratio + 1e-6)) < self.seen + len(frames_THWC):
@@ -96,11 +97,15 @@ def leading_to(frames_THWC: Frames, coded_HWC: Frames, target_HWC: Frames) -> Fr
 
     rest = target_HWC.astype(np.float32) - moved(coded_HWC, 1.0)
     made = np.empty_like(frames_THWC)
-    for index, frame_HWC in enumerate(frames_THWC):
-        share = (index + 1) / (len(frames_THWC) + 1)
-        share = share * share * (3 - 2 * share)  # smooth at both ends
+    for index, (frame_HWC, share) in enumerate(zip(frames_THWC, rising(len(made)), strict=True)):
         made[index] = np.clip(np.rint(moved(np.ascontiguousarray(frame_HWC), share) + share * rest), 0, 255)
     return made
+
+
+def rising(count: int) -> list[float]:
+    """Shares between 0 and 1, neither of them among them, smooth at both ends."""
+    steps = [(index + 1) / (count + 1) for index in range(count)]
+    return [step * step * (3 - 2 * step) for step in steps]
 
 
 def through(frames_THWC: Frames, place: int, target_HWC: Frames) -> Frames:
@@ -121,8 +126,7 @@ def dissolved(first_THWC: Frames, second_THWC: Frames) -> Frames:
     import numpy as np
 
     made = np.empty_like(first_THWC)
-    for index, (one, other) in enumerate(zip(first_THWC, second_THWC, strict=True)):
-        share = (index + 1) / (len(made) + 1)
-        share = share * share * (3 - 2 * share)
+    shares = rising(len(made))
+    for index, (one, other, share) in enumerate(zip(first_THWC, second_THWC, shares, strict=True)):
         made[index] = np.rint((1 - share) * one.astype(np.float32) + share * other)
     return made

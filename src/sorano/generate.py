@@ -160,7 +160,7 @@ def generate(request: Request | str = "", *, listener: Listener | None = None, *
     if job.is_film:
         from sorano import stream
 
-        return stream.make(job, configs, machine, estimate, clock, listener)
+        return stream.make(job, machine, estimate, clock, listener)
     request = job.request
     loras = read_loras(request)
     with out_of_memory_is_said(estimate), peak_memory(machine) as memory:
@@ -619,7 +619,7 @@ def composed(job: Resolved, chunks: Iterable[Frames]) -> Iterator[Frames]:
     from sorano.frames import alpha_inside, at_rate, through
 
     sized = (resize(chunk, *job.output_size) for chunk in chunks)
-    by_tokens = "keyframe" in job.preset.kinds(job.preset.read_configs())  # led to, and reached here
+    by_tokens = "keyframe" in job.kinds  # led to, and reached here
     given = [one for one in job.request.given if isinstance(one, Keyframe | LastFrame)] if by_tokens else []
     if given:
         frames_THWC = np.concatenate(list(sized))

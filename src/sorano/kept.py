@@ -51,12 +51,19 @@ def write_latent(request: Request, latent_BCTHW: Tensor) -> Path:
     file = output.with_name(output.stem + SUFFIX)
     words = request.to_json()
     content = save({"latent": latent_BCTHW.float().cpu().contiguous()}, metadata={"request": json.dumps(words)})
+    write_private(file, content)
+    return file
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Writes a file that only its owner can read, all or nothing, and on the disk when it returns."""
     temporary = file.with_name(file.name + ".tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(temporary, file)
-    return file
 
 
 def read_latent(file: Path) -> tuple[Request, Tensor]:

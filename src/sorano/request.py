@@ -198,6 +198,7 @@ class Resolved:
     notes: tuple[str, ...] = ()
     source: Source | None = None  # the video that it is about: it says the size and the rate of the file
     is_film: bool = False  # made in more than one stretch: `stream.py`
+    kinds: tuple[str, ...] = ()  # of known latents that the model takes
     scaled: tuple[int, int] | None = None  # (width, height) of the file where it is not the model's, times a number
 
     @property
@@ -247,6 +248,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     else:
         width, height, scaled = _resolve_size(request, preset, grid, notes)
     fps, num_frames, is_film = _resolve_length(request, preset, source, configs, notes)
+    kinds = preset.kinds(configs) if configs is not None else ()
     between = is_film and source is not None  # new frames only: none begins the video
     num_steps = request.num_steps or preset.num_steps
     if request.draft and request.num_steps is None:
@@ -265,7 +267,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         shift=preset.shift if request.shift is None else float(request.shift),
         upscale=1 if source is not None or scaled else _resolve_upscale(request.upscale, width, height, notes),
     )
-    job = Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes), source, is_film, scaled)
+    job = Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes), source, is_film, kinds, scaled)
     for given in request.conditions:
         if isinstance(given, Keyframe) and is_film:
             raise RequestError("keyframes are for videos that are made at once", "make it shorter, or a film of shots")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, VideoError
+from sorano.video import reason, upright
 
 if TYPE_CHECKING:
     from sorano.video import Frames
@@ -114,23 +115,22 @@ def _opened(path: Path, _changed: int, _size: int) -> Source:
             fps = float(Fraction(fps).limit_denominator(1001)) if 0 < fps <= 240 else FALLBACK_FPS
             unit = stream.time_base or Fraction(1, 1)
             stamps = [p.pts * unit for p in container.demux(stream) if p.size and p.pts is not None]
-            packets = len(stamps)
+            has_sound = bool(container.streams.audio)
     except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
-    if not packets:
+        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
+    if not stamps:
         raise VideoError(f"{path} has no frames in it")
     length = float(max(stamps) - min(stamps)) + 1 / fps
     if stated and length < (1 - MISSING_SHARE) * stated - 1 / fps and length < stated - 0.5:
         raise VideoError(f"{path} breaks off after {length:.1f} of {stated:.1f} s", "it may not have been copied whole")
     first = next(_decoded(path, fps, 1))
     height, width = first.shape[:2]
-    return Source(path.name, width, height, fps, max(1, round(length * fps)), path, None, _has_sound(path))
+    return Source(path.name, width, height, fps, max(1, round(length * fps)), path, None, has_sound)
 
 
 def _decoded(path: Path, fps: float, most: int) -> Iterator[Frames]:
     """Single frames [H, W, 3] at a constant rate, at most `most` of them."""
     import av
-    import numpy as np
 
     count = 0
     last: Frames | None = None
@@ -143,9 +143,7 @@ def _decoded(path: Path, fps: float, most: int) -> Iterator[Frames]:
                 time = frame.time if frame.time is not None else count / fps
                 start = time if start is None else start
                 place = round((time - start) * fps)
-                frame_HWC = cast("Frames", frame.to_ndarray(format="rgb24"))
-                if frame.rotation:
-                    frame_HWC = np.ascontiguousarray(np.rot90(frame_HWC, round(frame.rotation / 90) % 4))
+                frame_HWC = upright(frame)
                 if last is not None and frame_HWC.shape != last.shape:
                     raise VideoError(f"{path} changes its size after {count} frames", "cut it there")
                 while last is not None and count < min(place, most):
@@ -156,7 +154,7 @@ def _decoded(path: Path, fps: float, most: int) -> Iterator[Frames]:
                     return
     except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
         raise VideoError(
-            f"{path} breaks off after {count} frames: {_reason(error)}", "it may not have been copied whole"
+            f"{path} breaks off after {count} frames: {reason(error)}", "it may not have been copied whole"
         ) from error
     if last is None:
         raise VideoError(f"{path} holds no frame that can be decoded")
@@ -178,14 +176,3 @@ def _grouped(frames: Iterator[Frames], start: int) -> Iterator[Frames]:
             held = []
     if held:
         yield np.stack(held)
-
-
-def _has_sound(path: Path) -> bool:
-    import av
-
-    with av.open(str(path)) as container:
-        return bool(container.streams.audio)
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -16,7 +16,6 @@ While it grows, NAME.mp4.parts/film.h264 can be played. A run that was killed go
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from contextlib import suppress
@@ -41,12 +40,13 @@ from sorano.generate import (
     with_given,
     write_record,
 )
+from sorano.kept import write_private
 from sorano.measure import out_of_memory_is_said, peak_memory
 from sorano.outgoing import Outgoing, title_of
 from sorano.request import Request, Resolved
 from sorano.shapes import TEMPORAL, VideoShape, latent_frames, video_frames
 from sorano.sources import Source, open_source
-from sorano.video import STREAM, Pieces, check_target, fill, resize
+from sorano.video import STREAM, Pieces, check_target, fill, resize, whole_or_nothing
 from sorano.wording import saved_prompt
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from sorano.generate import Model
     from sorano.measure import Clock
     from sorano.models.text_encoder import TextTokens
-    from sorano.plan import Machine, ModelConfigs, RunEstimate
+    from sorano.plan import Machine, RunEstimate
     from sorano.video import Frames
 
 OVERLAP = 2  # latents of a window that are known from the one before
@@ -206,9 +206,7 @@ def frames_of(job: Resolved, stretch: Copy | Make) -> int:
 # The run.
 
 
-def make(
-    job: Resolved, configs: ModelConfigs, machine: Machine, estimate: RunEstimate, clock: Clock, listener: Listener
-) -> Video:
+def make(job: Resolved, machine: Machine, estimate: RunEstimate, clock: Clock, listener: Listener) -> Video:
     """Makes the film of a request and writes it."""
     request = job.request
     if request.output is None:
@@ -291,7 +289,6 @@ class Film:
         self.job, self.model, self.listener, self.folder = job, model, listener, folder
         self.quiet = Quiet(listener)
         self.stretches = layout(job)
-        self.kinds = job.preset.kinds(job.preset.read_configs())
         self.total = sum(frames_of(job, one) for one in self.stretches)
         assert job.request.seed is not None
         self.generator = torch.Generator().manual_seed(job.request.seed)
@@ -403,13 +400,13 @@ class Film:
         usual, longest = window_latents(self.job), longest_window(self.job)
         leads = stretch.until is not None or stretch.back_to_start
         anew = stretch.anew and self.done == 0
-        goes_on = self.carried is not None and "middle" in self.kinds
+        goes_on = self.carried is not None and "middle" in self.job.kinds
         if anew:
             known = 0
         elif goes_on:
             known = OVERLAP
         else:
-            known = CONTEXT if "prefix" in self.kinds and self.screen is not None and len(self.screen) > 1 else 1
+            known = CONTEXT if "prefix" in self.job.kinds and self.screen is not None and len(self.screen) > 1 else 1
         suffix = SUFFIX if leads and left + known + SUFFIX <= longest else 0
         new = left if suffix else min(usual - known, left)
         if leads and not suffix:  # leave the last window room to lead over
@@ -420,7 +417,7 @@ class Film:
         latent = self.pending
         if latent is None:
             latent = self._denoised(stretch, known, new, suffix, anew=anew, goes_on=goes_on, across=across)
-        frames_THWC = self._decoded(latent, known, new, suffix, goes_on=goes_on)
+        frames_THWC = self._decoded(latent[:, :, known:] if goes_on else latent, goes_on=goes_on)
         self.carried = latent[:, :, max(0, known + new - OVERLAP) : known + new].contiguous()
         if ANCHOR:
             self._anchor(latent, settled=stretch.anew or self.done >= SETTLED)
@@ -452,7 +449,7 @@ class Film:
         """As many frames of what comes before the video that it leads to, at the film's size."""
         before = replace(stretch, prompt=stretch.arriving or stretch.prompt, image=None)
         latent = self._denoised(before, 0, new + 1, SUFFIX, anew=True, goes_on=False, keep=False)
-        frames_THWC = self._decoded(latent, 0, new + 1, SUFFIX, goes_on=False)
+        frames_THWC = self._decoded(latent, goes_on=False)
         return self._led_over(self._fitted_up(frames_THWC), stretch)[1:]
 
     def _anchor(self, latent_BCTHW: Tensor, *, settled: bool) -> None:
@@ -478,7 +475,7 @@ class Film:
         self.decoder = {}
         if self.screen is None:
             raise VideoError("there is nothing on screen to go on from")
-        if "middle" not in self.kinds and self.done:
+        if "middle" not in self.job.kinds and self.done:
             self.quiet.note(
                 f"{self.job.preset.name} takes a first frame only: each stretch begins with the last one's end"
             )
@@ -558,19 +555,18 @@ class Film:
         made[-count:] = leading_to(made[-count:], frames_THWC[ends], target[0])
         return made
 
-    def _decoded(self, latent_BCTHW: Tensor, known: int, new: int, suffix: int, *, goes_on: bool) -> Frames:
-        """The frames of a window that are new, and of a suffix; of a context the frames too, for `_handed_over`."""
+    def _decoded(self, latent_BCTHW: Tensor, *, goes_on: bool) -> Frames:
+        """The frames of latents that go on from those decoded before, or begin anew."""
         import numpy as np
         import torch
 
         model = self.model
-        fresh = latent_BCTHW[:, :, known if goes_on else 0 :]
-        fresh = fresh.to(model.machine.device, getattr(torch, model.machine.dtype))
+        latent_BCTHW = latent_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
         if not goes_on:
             self.decoder = {}
         parts = []
         with model.present("vae"):
-            stream = model.bundle.vae.decode_stream(fresh.split(model.placement.chunk, dim=2), self.decoder)
+            stream = model.bundle.vae.decode_stream(latent_BCTHW.split(model.placement.chunk, dim=2), self.decoder)
             for video_BCTHW in inferred(stream):
                 if not bool(torch.isfinite(video_BCTHW).all()):
                     raise NumericsError(
@@ -610,10 +606,7 @@ class Film:
             frames_THWC = taking_over(frames_THWC, self.error, self.rate.seen, HANDOVER)
             if self.rate.seen + len(frames_THWC) >= HANDOVER:
                 self.error = None
-        before = self.rate.seen
-        shown = self.rate(frames_THWC)
-        self.rate.seen = before + len(frames_THWC)
-        shown = shown[: most - self.shown]
+        shown = self.rate(frames_THWC)[: most - self.shown]
         assert isinstance(stretch, Make)
         if self.done >= stretch.num_latents and self.shown + len(shown) < most:
             lacking = most - self.shown - len(shown)
@@ -694,8 +687,6 @@ class Film:
 
     def close(self, output: Path, record: dict[str, Any]) -> Any:
         """One file of all pieces, with the sound of the first given video, sealed; the pieces go."""
-        from sorano.video import whole_or_nothing
-
         copied = next(((i, one) for i, one in enumerate(self.stretches) if isinstance(one, Copy)), None)
         sound = None
         if copied is not None and copied[1].source.has_sound and copied[1].source.path is not None:
@@ -720,13 +711,7 @@ def write_state(folder: Path, words: dict[str, Any], tensors: dict[str, Any]) ->
     from safetensors.torch import save
 
     content = save({name: value.cpu().contiguous() for name, value in tensors.items()}, {"film": json.dumps(words)})
-    temporary = folder / f"{STATE}.tmp"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, folder / STATE)
+    write_private(folder / STATE, content)
 
 
 def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -27,14 +27,14 @@ from sorano.errors import RequestError, VideoError
 
 if TYPE_CHECKING:
     import numpy as np
-    from av import Packet
+    from av import Packet, VideoFrame
     from av.container import OutputContainer
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     Frames = NDArray[np.uint8]
 
-CRF = 18  # x264's constant quality: visually close to the frames
+CODER = {"crf": "18", "preset": "medium"}  # of x264: visually close to the frames
 BT709 = 1  # the number of the BT.709 primaries, transfer and matrix in H.264
 LIMITED_RANGE = 1  # luma in 16..235, what every player expects
 MOST_WAITING = 2  # parts of a video that wait to be encoded; then decoding waits
@@ -330,7 +330,7 @@ def _to_yuv(frame_HWC: Frames) -> Any:
 def _set_coder(codec: Any, height: int, width: int) -> None:
     """H.264 as every file of ours has it."""
     codec.width, codec.height, codec.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-    codec.options = {"crf": str(CRF), "preset": "medium"}
+    codec.options = dict(CODER)
     codec.color_primaries = codec.color_trc = codec.colorspace = BT709
     codec.color_range = LIMITED_RANGE
 
@@ -396,7 +396,7 @@ def read_video(path: str | Path) -> Clip:
                 _record(container.metadata),
             )
     except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
+        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -410,7 +410,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         with av.open(str(path)) as container:
             return _record(container.metadata)
     except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
+        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
 
 
 def read_image(path: str | Path) -> Frames:
@@ -433,13 +433,13 @@ def read_image(path: str | Path) -> Frames:
                         f"{path} is {image.width}x{image.height}: over {MAX_IMAGE_PIXELS:,} pixels",
                         "shrink it first: a first frame needs no more pixels than the video",
                     )
-                upright = ImageOps.exif_transpose(image).convert("RGBA")
+                turned = ImageOps.exif_transpose(image).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(
-            f"{path} cannot be read as a picture: {_reason(error)}", "use a PNG, JPEG or WebP file"
+            f"{path} cannot be read as a picture: {reason(error)}", "use a PNG, JPEG or WebP file"
         ) from error
-    white = Image.new("RGBA", upright.size, "white")
-    return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
+    white = Image.new("RGBA", turned.size, "white")
+    return np.asarray(Image.alpha_composite(white, turned).convert("RGB"))
 
 
 def write_image(
@@ -520,7 +520,7 @@ def _writing_errors_are_said(path: Path) -> Iterator[None]:
         yield
     except (OSError, av.error.FFmpegError) as error:
         raise VideoError(
-            f"{path} cannot be written: {_reason(error)}", "free some space, or write elsewhere with -o"
+            f"{path} cannot be written: {reason(error)}", "free some space, or write elsewhere with -o"
         ) from error
 
 
@@ -563,6 +563,14 @@ def _record(tags: Mapping[str, str]) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _reason(error: BaseException) -> str:
+def upright(frame: VideoFrame) -> Frames:
+    """A decoded frame as RGB, turned as phones ask for."""
+    import numpy as np
+
+    frame_HWC = frame.to_ndarray(format="rgb24")
+    return cast("Frames", np.rot90(frame_HWC, round(frame.rotation / 90) % 4) if frame.rotation else frame_HWC)
+
+
+def reason(error: BaseException) -> str:
     """What the system says, without the path that the message names already."""
     return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sorano.errors import VideoError
 from sorano.trust import containers
+from sorano.video import reason, upright
 
 if TYPE_CHECKING:
-    import av
-
     from sorano.video import Frames
 
 MOST_SIDE = 8192
@@ -95,24 +94,16 @@ def chunks(media: Media, most_seconds: float | None = None) -> Iterator[Frames]:
                     break
     except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
         if not count:
-            raise VideoError(f"{media.path} holds no frame that can be decoded: {_reason(error)}") from error
+            raise VideoError(f"{media.path} holds no frame that can be decoded: {reason(error)}") from error
         if held:
             yield np.stack(held)
         raise VideoError(
-            f"{media.path} breaks off after {count} frames: {_reason(error)}", "it may not have been copied whole"
+            f"{media.path} breaks off after {count} frames: {reason(error)}", "it may not have been copied whole"
         ) from error
     if not count:
         raise VideoError(f"{media.path} has no frames in it")
     if held:
         yield np.stack(held)
-
-
-def upright(frame: av.VideoFrame) -> Frames:
-    """A decoded frame as RGB, turned as phones ask for."""
-    import numpy as np
-
-    frame_HWC = frame.to_ndarray(format="rgb24")
-    return cast("Frames", np.rot90(frame_HWC, round(frame.rotation / 90) % 4) if frame.rotation else frame_HWC)
 
 
 def _probe_image(path: Path, container: containers.Container) -> Media:
@@ -143,13 +134,9 @@ def _probe_video(path: Path, container: containers.Container) -> Media:
                 bool(opened.streams.audio), tags,
             )  # fmt: skip
     except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
+        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
     if width < 1 or height < 1:
         raise VideoError(f"{path} does not say how large its frames are")
     if max(width, height) > MOST_SIDE:
         raise VideoError(f"{path} has frames of {width}x{height}; at most {MOST_SIDE} pixels a side are read")
     return found
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import RequestError, TrustError, VideoError
 from sorano.sound import Sound
 from sorano.trust import containers, credentials, fingerprint, keys, label, media, release
-from sorano.video import BT709, CRF, IMAGE_SUFFIXES, LIMITED_RANGE, beside, check_target, read_image, write_image
+from sorano.video import (
+    BT709,
+    CODER,
+    IMAGE_SUFFIXES,
+    LIMITED_RANGE,
+    beside,
+    check_target,
+    read_image,
+    upright,
+    write_image,
+)
 
 if TYPE_CHECKING:
     from sorano.trust.verify import Report
@@ -235,7 +245,7 @@ def _encode(
                 if packet.stream.type != "video":
                     continue
                 for frame in video.decode(packet):
-                    frame_HWC = media.upright(frame)
+                    frame_HWC = upright(frame)
                     if marker is None:
                         height, width = frame_HWC.shape[:2]
                         marker = Marker(chosen.payload, height=height, width=width, fps=fps, key=chosen.key)
@@ -282,7 +292,7 @@ def _video_stream(out: Any, kind: str, height: int, width: int, fps: float, sour
     if kind == "webm":
         stream.options = {"crf": "24", "b": "0", "cpu-used": "4", "row-mt": "1"}
     else:
-        stream.options = {"crf": str(CRF), "preset": "medium"}
+        stream.options = dict(CODER)
     codec = stream.codec_context
     codec.color_primaries = codec.color_trc = codec.colorspace = BT709
     codec.color_range = LIMITED_RANGE
