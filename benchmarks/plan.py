@@ -55,9 +55,18 @@ def planned(device: str) -> list[tuple[float, int]]:
     return found
 
 
+def made(*words: str) -> tuple[float, int, int]:
+    """Seconds of a video's stages, and bytes planned and measured beside those of the interpreter."""
+    done = subprocess.run([sys.executable, "-c", MAKE, *words], capture_output=True, text=True, check=True)
+    record = json.loads(done.stdout.splitlines()[-1])
+    stages, own = record["measured"]["stages"], record["own"]
+    seconds = stages["text"] + stages["denoise"] + stages["decode"]
+    return seconds, record["planned"]["peak_bytes"] - own, record["measured"]["peak_bytes"] - own
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -68,26 +77,23 @@ def main() -> None:
         predictions = planned(args.device)
         for (size, seconds, steps), (time, peak) in zip(VIDEOS, predictions, strict=True):
             print(f"predicted: {size} {seconds} s {steps} steps: {time:.2f} s, {peak / 1e6:.0f} MB", flush=True)
-        rows: list[dict[str, Any]] = []
-        for number, ((size, seconds, steps), (time, _)) in enumerate(zip(VIDEOS, predictions, strict=True)):
-            times, above, plans = [], [], []
-            for turn in range(args.repeats):
-                words = [size, str(seconds), str(steps), args.device, str(Path(folder) / f"{number}-{turn}.mp4")]
-                done = subprocess.run([sys.executable, "-c", MAKE, *words], capture_output=True, text=True, check=True)
-                record = json.loads(done.stdout.splitlines()[-1])
-                stages = record["measured"]["stages"]
-                times.append(stages["text"] + stages["denoise"] + stages["decode"])
-                above.append(record["measured"]["peak_bytes"] - record["own"])
-                plans.append(record["planned"]["peak_bytes"] - record["own"])
-            rows.append(
-                {
-                    "video": f"{size}, {seconds} s, {steps} steps",
-                    "planned_seconds": time,
-                    "seconds": statistics.median(times),
-                    "planned_bytes": statistics.median(plans),
-                    "bytes": statistics.median(above),
-                }
-            )
+        measured: list[list[tuple[float, int, int]]] = [[] for _ in VIDEOS]
+        for turn in range(args.repeats):  # turn about: a slow moment of the machine is not one video's alone
+            for number, (size, seconds, steps) in enumerate(VIDEOS):
+                output = Path(folder) / f"{number}-{turn}.mp4"
+                measured[number].append(made(size, str(seconds), str(steps), args.device, str(output)))
+    rows: list[dict[str, Any]] = []
+    for (size, seconds, steps), (time, _), turns in zip(VIDEOS, predictions, measured, strict=True):
+        took, plans, peaks = (statistics.median(column) for column in zip(*turns, strict=True))
+        rows.append(
+            {
+                "video": f"{size}, {seconds} s, {steps} steps",
+                "planned_seconds": time,
+                "seconds": took,
+                "planned_bytes": plans,
+                "bytes": peaks,
+            }
+        )
     print(f"profile: {profile}")
     print(f"{'':32}{'planned, s':>12}{'measured':>10}{'ratio':>7}{'planned, MB':>13}{'measured':>10}{'ratio':>7}")
     for row in rows:

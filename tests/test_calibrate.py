@@ -19,11 +19,11 @@ def timed(linear, layers, decode, *, share, each, decode_share, rate):
     seconds = {
         "denoise": linear / rate / share + layers * each,
         "decode": decode / rate / decode_share,
-        "write": 0.1,
-        "load": 0.7,
+        "write": 0.05 + decode / 1e12,
         "text": 0.01,
     }
-    return Timed(VideoShape(17, 64, 64), 4, 0, int(linear), layers, int(decode), 10**6, seconds)
+    first = {**seconds, "load": 0.7, "text": 0.04, "denoise": seconds["denoise"] + 0.2}
+    return Timed(VideoShape(17, 64, 64), 4, 0, int(linear), layers, int(decode), int(decode / 1e5), seconds, first)
 
 
 def test_a_machine_of_known_speed_is_recovered():
@@ -33,7 +33,9 @@ def test_a_machine_of_known_speed_is_recovered():
     assert profile.linear == pytest.approx(0.4, rel=1e-3) and profile.attention == profile.linear
     assert profile.decode == pytest.approx(0.2, rel=1e-3)
     assert profile.seconds_per_layer == pytest.approx(2e-3, rel=1e-3)
-    assert profile.write_pixels_per_second == pytest.approx(1e7) and profile.load_seconds == 0.7
+    assert profile.write_pixels_per_second == pytest.approx(1e7, rel=1e-3) and profile.load_seconds == 0.7
+    assert profile.seal_seconds == pytest.approx(0.05, rel=1e-3)
+    assert profile.start_seconds == pytest.approx(0.23)
 
 
 def test_timings_that_make_no_sense_give_no_negative_speed():

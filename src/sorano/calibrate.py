@@ -2,7 +2,8 @@
 
 The embedded model makes a few videos of different size and number of steps, and each stage is timed. What a stage
 takes is FLOPs over (matrix rate x share) and so much for each layer; the shares and the cost of a layer are what fits
-best. Then `sorano generate` and `sorano plan generate` on this machine predict from it.
+best. The first pass of a process takes longer, and that is a cost of its own. Then `sorano generate` and
+`sorano plan generate` on this machine predict from it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +22,12 @@ from sorano.presets import find_preset
 from sorano.request import Request
 from sorano.shapes import VideoShape, nearest_num_frames
 
-# videos that are made: from hardly any work a layer to the largest that the model knows
-PROBES = (("32x32", 4, 0.4), ("64x64", 6, 1.42), ("128x128", 4, 1.42), ("128x128", 4, 2.08))
+# videos that are made: of few steps and of many, so that what a run, a step and a FLOP cost can be told apart
+PROBES = (
+    ("32x32", 2, 0.4), ("32x32", 40, 1.42), ("64x64", 32, 1.42), ("96x96", 16, 2.08), ("128x128", 2, 1.42),
+    ("128x128", 16, 1.42),
+)  # fmt: skip
+STAGES = ("text", "denoise", "decode", "write")
 PROMPT = "a red ball bounces on the grass at sunset"
 
 
@@ -37,19 +42,21 @@ class Timed:
     layers: int  # passed, all steps
     decode: int
     pixels: int  # written
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # medians of passes that were not the first
+    first: dict[str, float]  # of the first pass, which also loads
 
 
 def calibrate(device: str = "auto", *, say: Callable[[str], None] = lambda text: None, repeats: int = 5) -> Profile:
     """Measures, keeps and returns the profile of a device. Takes about half a minute on two cores."""
     from sorano.device import choose_machine
 
-    profile_before = choose_machine(device)
-    machine = replace(profile_before, measured=None)
-    timed = []
-    for size, num_steps, seconds in PROBES:
-        say(f"{size}, {num_steps} steps, {seconds:g} s ...")
-        timed.append(_probe(machine, size, num_steps, seconds, repeats))
+    machine = replace(choose_machine(device), measured=None)
+    turns: list[list[dict[str, float]]] = [[] for _ in PROBES]
+    for turn in range(repeats + 1):  # turn about: a slow moment of the machine is not one probe's alone
+        for probe, seen in zip(PROBES, turns, strict=True):
+            say(f"{turn + 1} of {repeats + 1}: {probe[0]}, {probe[1]} steps, {probe[2]:g} s ...")
+            seen.append(_seconds(machine, *probe, seed=turn))
+    timed = [_timed(probe, seen) for probe, seen in zip(PROBES, turns, strict=True)]
     profile = fit(machine, timed)
     profile.write(profile_file(machine.device, machine.dtype))
     return profile
@@ -57,77 +64,85 @@ def calibrate(device: str = "auto", *, say: Callable[[str], None] = lambda text:
 
 def fit(machine: Machine, timed: list[Timed]) -> Profile:
     """The profile that explains the timings best: relative least squares, nothing below what physics allows."""
-    import numpy as np
-
     rate = machine.flops_per_second
     usual = machine.profile
-    # denoise = FLOPs / (rate x share) + layers x c; attention is a small part of these probes: one share for both
-    rows = np.array([[(t.attention + t.linear) / rate, t.layers] for t in timed])
-    took = np.array([t.seconds["denoise"] for t in timed])
-    work, each = _non_negative(rows / took[:, None])
-    decode_rows = np.array([[t.decode / rate, 1.0] for t in timed])
-    decode_took = np.array([t.seconds["decode"] for t in timed])
-    decode, _ = _non_negative(decode_rows / decode_took[:, None])
-    written = statistics.median(t.pixels / max(1e-9, t.seconds["write"]) for t in timed)
+    causes = [(t.attention / rate, t.linear / rate, t.layers, 1.0) for t in timed]
+    attention, linear, each, begun = _explained(causes, timed, "denoise")
+    if attention == 0 or linear == 0:  # too alike in these timings to be told apart: one share for both
+        together = [(a + b, c, d) for a, b, c, d in causes]
+        attention, each, begun = _explained(together, timed, "denoise")
+        linear = attention
+    decode, _ = _explained([(t.decode / rate, 1.0) for t in timed], timed, "decode")
+    clear = [t for t in timed if t.shape.height > 32]  # the mark of smaller ones takes a longer look when read back
+    pixel, seal = _explained([(t.pixels, 1.0) for t in clear], clear, "write")
+    cold = timed[0]  # the first pass of the process
     return replace(
         usual,
         name=f"{machine.device}, {machine.dtype}, measured {time.strftime('%Y-%m-%d')}",
-        attention=_share(work, usual.attention),
-        linear=_share(work, usual.linear),
+        attention=_share(attention, usual.attention),
+        linear=_share(linear, usual.linear),
         decode=_share(decode, usual.decode),
-        seconds_per_layer=float(max(1e-6, each)),
-        write_pixels_per_second=float(written),
-        load_seconds=max(t.seconds["load"] for t in timed),  # the first one; later ones find it loaded
+        seconds_per_layer=max(1e-6, each),
+        start_seconds=begun
+        + sum(max(0.0, cold.first[stage] - cold.seconds[stage]) for stage in ("text", "denoise", "decode")),
+        write_pixels_per_second=1 / pixel if pixel > 0 else usual.write_pixels_per_second,
+        seal_seconds=seal,
+        load_seconds=cold.first["load"],
         flops_per_second=rate,
     )
+
+
+def _explained(causes: Sequence[tuple[float, ...]], timed: list[Timed], stage: str) -> list[float]:
+    """What one of each cause costs, at least nothing: what brings every timing of a stage as near as can be, in
+    proportion (least squares; causes that would cost less than nothing are left out)."""
+    import numpy as np
+
+    rows = np.array(causes) / np.array([[one.seconds[stage]] for one in timed])
+    costs, left = np.zeros(rows.shape[1]), list(range(rows.shape[1]))
+    while left:
+        found = np.linalg.lstsq(rows[:, left], np.ones(len(rows)), rcond=None)[0]
+        if found.min() >= 0:
+            costs[left] = found
+            break
+        left.pop(int(found.argmin()))
+    return [float(cost) for cost in costs]
 
 
 def _share(inverse: float, usual: float) -> float:
     return float(min(1.0, max(0.01, 1 / inverse))) if inverse > 0 else usual
 
 
-def _non_negative(rows: object) -> tuple[float, float]:
-    """Two coefficients of at least nothing that bring every row as near to one as can be (least squares)."""
-    import numpy as np
+def _seconds(machine: Machine, size: str, num_steps: int, seconds: float, seed: int) -> dict[str, float]:
+    """Makes one video; what each stage took."""
+    with tempfile.TemporaryDirectory() as folder:
+        request = Request(
+            prompt=PROMPT, size=size, seconds=seconds, num_steps=num_steps, seed=seed, device=machine.device,
+            upscale="none",
+        )  # fmt: skip
+        video = generate(request)
+        began = time.perf_counter()
+        video.save(Path(folder) / "probe.mp4")
+        return {**video.record["measured"]["stages"], "write": time.perf_counter() - began}
 
-    matrix = np.asarray(rows, dtype=float)
-    ones = np.ones(len(matrix))
-    found = np.linalg.lstsq(matrix, ones, rcond=None)[0]
-    if found[0] > 0 and found[1] >= 0:
-        return float(found[0]), float(found[1])
-    column = 0 if found[1] < 0 else 1
-    alone = float(matrix[:, column] @ ones / (matrix[:, column] @ matrix[:, column]))
-    return (alone, 0.0) if column == 0 else (0.0, alone)
 
-
-def _probe(machine: Machine, size: str, num_steps: int, seconds: float, repeats: int) -> Timed:
+def _timed(probe: tuple[str, int, float], turns: list[dict[str, float]]) -> Timed:
+    """Medians of a probe's turns, beside what a plan counts of it."""
+    size, num_steps, seconds = probe
     preset = find_preset("world")
     configs = preset.read_configs()
     width, height = (int(part) for part in size.split("x"))
     shape = VideoShape(nearest_num_frames(seconds, preset.fps), height, width)
     latent = shape.latent(spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal)
     parts = configs.transformer.flops_by_part(latent, batch=2, text_tokens=TEXT_TOKENS)
-    attention = num_steps * parts.pop("attention")
-    measured: list[dict[str, float]] = []
-    first_load = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        for turn in range(repeats + 1):
-            request = Request(
-                prompt=PROMPT, size=size, seconds=seconds, num_steps=num_steps, seed=turn, device=machine.device,
-                upscale="none",
-            )  # fmt: skip
-            video = generate(request)
-            stages = dict(video.record["measured"]["stages"])
-            began = time.perf_counter()
-            video.save(Path(folder) / f"{turn}.mp4")
-            stages["write"] = time.perf_counter() - began
-            if turn:
-                measured.append(stages)
-            else:
-                first_load = stages["load"]
-    stages = {name: statistics.median(one[name] for one in measured) for name in ("text", "denoise", "decode", "write")}
-    stages["load"] = first_load
+    medians = {name: statistics.median(one[name] for one in turns[1:]) for name in STAGES}
     return Timed(
-        shape, num_steps, attention, num_steps * sum(parts.values()), num_steps * configs.transformer.num_layers,
-        configs.vae.decode_flops(shape), shape.num_frames * height * width, stages,
-    )  # fmt: skip
+        shape=shape,
+        num_steps=num_steps,
+        attention=num_steps * parts.pop("attention"),
+        linear=num_steps * sum(parts.values()),
+        layers=num_steps * configs.transformer.num_layers,
+        decode=configs.vae.decode_flops(shape),
+        pixels=shape.num_frames * height * width,
+        seconds=medians,
+        first=turns[0],
+    )

@@ -284,6 +284,7 @@ def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> RunEstimate:
         fps=job.fps,
         upscale=job.upscale,
         has_pictures=bool(request.files),
+        is_written=request.output is not None or request.sheet is not None,
     )
     return estimate if windows == 1 else estimate.times(windows)
 
@@ -589,8 +590,8 @@ def finish(
     chunks: list[Frames] = []
 
     def decoded() -> Iterator[Frames]:
-        with out_of_memory_is_said(estimate), peak_memory(model.machine) as memory, clock("decode"):
-            for chunk in composed(job, decode(model, latent_BCTHW, listener)):
+        with out_of_memory_is_said(estimate), peak_memory(model.machine) as memory:
+            for chunk in clock.each("decode", composed(job, decode(model, latent_BCTHW, listener))):
                 chunks.append(chunk)
                 yield chunk
         video._frames_THWC = np.concatenate(chunks)

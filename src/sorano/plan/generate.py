@@ -29,7 +29,7 @@ class RunEstimate:
 
     peak_bytes: int
     free_bytes: int | None
-    text_seconds: float
+    text_seconds: float  # and what the first pass takes besides
     denoise_seconds: float
     decode_seconds: float
     write_seconds: float
@@ -82,13 +82,15 @@ def estimate_generate(
     fps: float = 12.0,
     upscale: int = 1,
     has_pictures: bool = False,
+    is_written: bool = True,
     bytes_per_weight: float | None = None,
 ) -> RunEstimate:
     """The cost of a video of this shape. `guided`: each step runs for the prompt and the negative prompt.
 
-    `bytes_per_weight` is for plans of weights that are stored in fewer bits than they compute in.
+    One that `is_written` is marked, encoded and signed. `bytes_per_weight` is for plans of weights that are stored in
+    fewer bits than they compute in.
     """
-    settings = (num_steps, 2 if guided else 1, upscale, has_pictures, bytes_per_weight)
+    settings = (num_steps, 2 if guided else 1, upscale, has_pictures, is_written, bytes_per_weight)
     estimate = _estimate(configs, machine, shape, *settings)
     if estimate.fits:
         return estimate
@@ -112,6 +114,7 @@ def _estimate(
     branches: int,
     upscale: int,
     has_pictures: bool,
+    is_written: bool,
     bytes_per_weight: float | None,
 ) -> RunEstimate:
     transformer, vae, text = configs.transformer, configs.vae, configs.text_encoder
@@ -128,7 +131,8 @@ def _estimate(
     per_layer = profile.seconds_per_layer
     weights = sum(network.weight_bytes(machine.bytes_per_value) for network in configs.networks())
     pixels = shape.num_frames * shape.height * shape.width
-    beside = profile.base_bytes + 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
+    sealing = profile.seal_bytes if is_written else 0
+    beside = profile.base_bytes + sealing + 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
     together = branches if branches_together(latent, transformer.patch_size) else 1
     job = Job(shape, together, tokens, images, has_pictures, bytes_per_weight)
     free = machine.free_bytes
@@ -136,10 +140,10 @@ def _estimate(
     return RunEstimate(
         peak_bytes=beside + max(stages.values()),
         free_bytes=free,
-        text_seconds=text.flops(tokens, batch=branches) / rate / profile.linear + per_layer * text.num_layers,
+        text_seconds=text.flops(tokens, batch=branches) / rate / profile.linear + profile.start_seconds,
         denoise_seconds=attention / rate / profile.attention + linear / rate / profile.linear + per_layer * layers,
         decode_seconds=decode_flops / rate / profile.decode + 20 * per_layer,
-        write_seconds=pixels * upscale**2 / profile.write_pixels_per_second,
+        write_seconds=is_written * (pixels * upscale**2 / profile.write_pixels_per_second + profile.seal_seconds),
         load_seconds=profile.load_seconds + weights / profile.load_bytes_per_second,
         denoise_flops=attention + linear,
         decode_flops=decode_flops,

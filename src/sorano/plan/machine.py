@@ -34,10 +34,13 @@ class Profile:
     linear: float  # in everything else of the transformer
     decode: float  # in the autoencoder's decoder
     seconds_per_layer: float  # besides the FLOPs: launching what is in a block
-    write_pixels_per_second: float = 25e6  # Lanczos and x264
+    start_seconds: float = 0.1  # what the first pass takes besides: kernels are chosen and compiled
+    write_pixels_per_second: float = 7e6  # marking, x264, and reading back
+    seal_seconds: float = 0.1  # labels and the signature, whatever the length
     load_bytes_per_second: float = 1e9
     load_seconds: float = 0.5  # importing and building the networks, whatever their size
-    base_bytes: int = 375_000_000  # Python, torch, PyAV and what kernels keep, in main memory
+    base_bytes: int = 385_000_000  # Python, torch, PyAV and what kernels keep, in main memory
+    seal_bytes: int = 30_000_000  # what marking and signing load, where there is a file
     flops_per_second: float = 0.0  # the matrix rate when it was measured
 
     @classmethod

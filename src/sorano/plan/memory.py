@@ -24,7 +24,7 @@ from sorano.shapes import TEMPORAL, LatentShape, VideoShape, video_frames
 CHUNK_PIXELS = 2_000_000  # decoded at once: small clips whole, which is faster; large ones in constant memory
 TILES = (512, 256)  # pixels on a side
 TOKENS_TOGETHER = 8192  # of a video up to which both branches of guidance run in one batch; more fill a device alone
-WORKSPACE = 1.15  # kernels' scratch memory and fragmentation
+WORKSPACE = 1.15  # kernels' scratch memory and fragmentation on a device; on a CPU `Profile.base_bytes` has them
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
         return own if placement.in_turn else everything
 
     def working(peak_bytes: int) -> int:
-        return round(WORKSPACE * peak_bytes)
+        return peak_bytes if machine.on_cpu else round(WORKSPACE * peak_bytes)
 
     stages = {
         "text": held(round(text.parameters() * stored))
