@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sorano.models.config import MAX_TEXT_TOKENS, TextEncoderConfig, TransformerConfig, VaeConfig
 from sorano.models.text_encoder import TextEncoder, TextTokens
-from sorano.models.transformer import VideoTransformer
+from sorano.models.transformer import VideoTransformer, stack_attention
 from sorano.models.vae import VideoAutoencoder
 from sorano.shapes import VideoShape
 
@@ -93,6 +93,7 @@ def transformer(
     from sorano.plan import branches_together
 
     ours = made(lambda: VideoTransformer(config), device, dtype)
+    stack_attention(ours)  # as loading does
     latent = shape.latent(spatial=spatial)
     size = (1, config.in_channels, latent.num_frames, latent.rows, latent.columns)
     x = torch.randn(size, device=device, dtype=dtype)

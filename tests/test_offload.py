@@ -6,7 +6,9 @@ import pytest
 import tiny
 import torch
 
+from sorano.models.layers import stacked
 from sorano.models.offload import BlockOffload
+from sorano.models.transformer import STACKED
 
 
 def velocity(network) -> torch.Tensor:
@@ -39,6 +41,20 @@ def test_a_block_computes_with_a_copy_and_its_weights_come_back_untouched():
     offload.close()
 
 
+def test_a_block_on_the_device_has_its_weights_side_by_side_there():
+    network = tiny.transformer()
+    offload = BlockOffload(network.blocks, "cpu")
+    seen = []
+    for block in network.blocks:
+        block.register_forward_pre_hook(
+            lambda block, _: seen.append(stacked([getattr(block.attn1, name) for name in STACKED]))
+        )
+    velocity(network)
+    offload.close()
+    assert len(seen) == 2 and None not in seen
+    assert all(stacked([getattr(block.attn1, name) for name in STACKED]) is None for block in network.blocks)
+
+
 def test_a_pass_that_breaks_off_leaves_no_more_blocks_on_the_device():
     network = tiny.transformer(replace(tiny.TRANSFORMER, num_layers=5))
     expected = velocity(network)
@@ -47,7 +63,7 @@ def test_a_pass_that_breaks_off_leaves_no_more_blocks_on_the_device():
     def stop(*_):
         raise KeyboardInterrupt
 
-    hook = network.blocks[2].attn1.to_q.register_forward_pre_hook(stop)
+    hook = network.blocks[2].attn1.to_out.register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
         velocity(network)
     hook.remove()

@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from sorano.models import layers
 from sorano.models import transformer as transformer_module
-from sorano.models.attention import choose_backend
+from sorano.models.attention import choose_backend, norm_heads, rotation
 from sorano.models.config import ROWS_OF_SCORES, TransformerConfig
+from sorano.models.layers import stacked
 from sorano.models.text_encoder import TextTokens
-from sorano.models.transformer import TokenTimes, VideoTransformer, gated_sum, modulated_norm
+from sorano.models.transformer import STACKED, TokenTimes, VideoTransformer, gated_sum, modulated_norm, stack_attention
 from sorano.shapes import LatentShape
 
 TIMES = torch.tensor([[700.0, 0.0], [300.0, 20.0]])
@@ -177,6 +179,65 @@ def test_the_modulated_norm_and_the_gated_sum_have_autograds_gradients(index: Te
         results.append([out.detach(), *(t.grad for t in (x, y, shift, scale, gate))])
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("agree", [None, True, False], ids=["one", "runs", "mixed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_gradients_and_part_by_part_the_velocity_is_the_same(
+    agree: bool | None, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What sampling runs (parts of 64 tokens here, products together, in place) against what training runs."""
+    model, latent = tiny.transformer(), tiny.latent(batch=2, frames=3, rows=16, columns=14).to(dtype)
+    index = None
+    if agree is not None:
+        index = torch.zeros(2, 168, dtype=torch.long)
+        index[:, :56] = 1
+        index[1, 90] = 0 if agree else 1
+    times = TIMES if agree is not None else TIMES[:, :1]
+    expected = model(latent, times, tiny.text(), timestep_index_BL=index)
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    stack_attention(model)
+    assert all(stacked([getattr(block.attn1, name) for name in STACKED]) is not None for block in model.blocks)
+    monkeypatch.setattr(layers, "CACHED_BYTES", {"cpu": 1})
+    before = latent.clone()
+    with torch.inference_mode():
+        found = model(latent, times, tiny.text(), timestep_index_BL=index)
+    assert tiny.error(found.float(), expected.float()) < (1e-5 if dtype == torch.float32 else 0.03)
+    assert torch.equal(latent, before)
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+
+
+def test_norms_make_no_float32_copy_of_all_tokens_and_the_gated_sum_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for one in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(one, Tensor) and one.dtype == torch.float32 and one.data_ptr() != x.data_ptr():
+                    largest = max(largest, one.numel())
+            return out
+
+    monkeypatch.setattr(layers, "CACHED_BYTES", {"cpu": 1})
+    x, row, times = torch.randn(1, 1000, 48), torch.randn(1, 1, 48), TokenTimes(None, 1, 1000)
+    turns = rotation((torch.arange(1000),) * 3, 24)
+    with torch.no_grad():
+        with Watch():
+            y = modulated_norm(x, row, row, times, 1e-6, torch.bfloat16)
+            norm_heads(y, row[0, 0], 2, 1e-6, turns)
+        assert gated_sum(x, y, row, times) is x
+    assert 0 < largest < x.numel() / 4
+
+
+def test_products_of_half_precision_come_together_from_float32_weights() -> None:
+    block = tiny.transformer().blocks[0].attn1
+    x = torch.randn(1, 5, 48, dtype=torch.bfloat16)
+    apart = [layer(x) for layer in (block.to_q, block.to_k, block.to_v)]
+    stack_attention(block)
+    with torch.inference_mode():
+        for found, expected in zip(block._queries_keys_values(x), apart, strict=True):
+            assert tiny.error(found.float(), expected.float()) < 0.01
 
 
 def test_it_starts_as_no_velocity_and_every_weight_learns() -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sorano.models.config import ROWS_OF_SCORES, SHORT_ATTENTION
-from sorano.models.layers import linear
+from sorano.models.layers import in_cache, linear
 
 Rotation = Tensor
 """Cosines and sines of the positions: float32 [L, 1, K/2, 2], or [B, L, 1, K/2, 2] when items differ."""
@@ -174,9 +174,17 @@ def norm_heads(x_BLD: Tensor, weight_D: Tensor, num_heads: int, eps: float, turn
     """RMS-normalise over all heads together, scale by `weight_D`, rotate by `turns`; [B, L, N, K] in x's dtype.
 
     Computed in float32 in one pass, with its own gradient: left to autograd, the round trips through float32 cost a
-    CPU more than the matrix products around them.
+    CPU more than the matrix products around them. Without gradients it goes through the tokens part by part, so that
+    no float32 copy of all of them is made.
     """
-    result: Tensor = _NormRotate.apply(x_BLD, weight_D, turns, num_heads, eps)
+    parts = in_cache(x_BLD)
+    if len(parts) == 1 or torch.is_grad_enabled():
+        result: Tensor = _NormRotate.apply(x_BLD, weight_D, turns, num_heads, eps)
+        return result
+    result = x_BLD.new_empty(*x_BLD.shape[:-1], num_heads, x_BLD.shape[-1] // num_heads)
+    for part in parts:
+        of_part = None if turns is None else turns[..., part, :, :, :]
+        result[:, part] = _NormRotate.apply(x_BLD[:, part], weight_D, of_part, num_heads, eps)
     return result
 
 

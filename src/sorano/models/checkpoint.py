@@ -39,7 +39,7 @@ from sorano.models.config import (
 from sorano.models.image_encoder import ImageEncoder, ImageProcessor, weight_name
 from sorano.models.offload import visiting
 from sorano.models.text_encoder import TextEncoder, TextTokens, Tokenizer
-from sorano.models.transformer import VideoTransformer
+from sorano.models.transformer import VideoTransformer, stacked_homes
 from sorano.models.vae import VideoAutoencoder
 
 PARTS = {  # in every folder
@@ -309,6 +309,7 @@ def _build(
 def fill(folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device: torch.device | str) -> None:
     """Give a network the tensors of its files, one after the other: no second copy of the weights is made."""
     wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
+    homes = stacked_homes(network, dtype, device)
     tensors: dict[str, Tensor] = {}
     finite: list[tuple[str, Tensor]] = []
     for name, tensor in _read_tensors(folder, stem):
@@ -319,7 +320,7 @@ def fill(folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device
             raise CheckpointError(
                 f"{folder}: {key} is {list(tensor.shape)} in the file and {list(wanted[key])} by config.json"
             )
-        tensors[key] = _for_use(key, tensor, dtype, device)
+        tensors[key] = _for_use(key, tensor, dtype, device, homes.get(key))
         finite.append((key, torch.isfinite(tensors[key]).all()))  # read at the end: a GPU need not wait for each
     bad = [key for key, is_finite in finite if not bool(is_finite)]
     if bad:
@@ -407,9 +408,13 @@ def _require_same_names(folder: Path, wanted: set[str], found: set[str]) -> None
         raise CheckpointError(f"{folder}: the weights are not those of config.json: {' and '.join(parts)}")
 
 
-def _for_use(key: str, tensor: Tensor, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+def _for_use(
+    key: str, tensor: Tensor, dtype: torch.dtype, device: torch.device | str, home: Tensor | None = None
+) -> Tensor:
     if not tensor.is_floating_point():
         raise CheckpointError(f"{key} holds {tensor.dtype}, not floating-point weights")
+    if home is not None:
+        return home.copy_(tensor)
     return tensor.to(device, torch.float32 if any(part in key for part in FLOAT32) else dtype)
 
 

@@ -7,7 +7,7 @@ module trains with float32 weights and bfloat16 activations, without autocast, a
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -45,6 +45,54 @@ def _mkl_is_slow() -> bool:
 
 
 _onednn_products = _mkl_is_slow()
+
+
+CACHED_BYTES = {"cpu": 2**21}  # of what elementwise work in float32 holds at once, so that it stays in the cache
+CACHED_ON_DEVICE = 2**25
+
+
+def in_cache(x_BLD: Tensor) -> list[slice]:
+    """Slices of the tokens, each of so many that a float32 copy of them stays in the processor's cache."""
+    batch, length, width = x_BLD.shape
+    rows = max(64, CACHED_BYTES.get(x_BLD.device.type, CACHED_ON_DEVICE) // (4 * batch * width))
+    return [slice(start, start + rows) for start in range(0, length, rows)]
+
+
+def stack(layers: Sequence[nn.Linear]) -> None:
+    """Moves the weights of linear layers one after the other in memory, where `stacked` finds them as one.
+
+    They keep their names, values and places in the network.
+    """
+    for name in ("weight", "bias"):
+        parameters = [getattr(layer, name) for layer in layers]
+        if _adjacent(parameters):
+            continue
+        whole = torch.cat([parameter.data for parameter in parameters])
+        for parameter, part in zip(parameters, whole.split([len(one) for one in parameters]), strict=True):
+            parameter.data = part
+
+
+def stacked(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor] | None:
+    """The weights [out of all, in] and the biases of layers that `stack` has moved; None where they are apart."""
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    if not (_adjacent(weights) and _adjacent(biases)):
+        return None
+    rows = sum(len(weight) for weight in weights)
+    first, bias = weights[0].detach(), biases[0].detach()
+    return (
+        first.as_strided((rows, first.shape[1]), first.stride(), first.storage_offset()),
+        bias.as_strided((rows,), bias.stride(), bias.storage_offset()),
+    )
+
+
+def _adjacent(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors follow each other in one piece of memory."""
+    storage, place = tensors[0].untyped_storage()._cdata, tensors[0].storage_offset()
+    for tensor in tensors:
+        if tensor.untyped_storage()._cdata != storage or tensor.storage_offset() != place:
+            return False
+        place += tensor.numel()
+    return True
 
 
 class Linear(nn.Linear):

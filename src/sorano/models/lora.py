@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from sorano.errors import CheckpointError
 from sorano.models.checkpoint import PICKLES
+from sorano.models.transformer import stack_attention
 
 FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")  # as diffusers and as PEFT call them
 METADATA = "lora_adapter_metadata"  # diffusers writes PEFT's settings under this name in the file's header
@@ -228,6 +229,8 @@ class _Merged:
             for name in weights:
                 written.append(name)
                 self._write(name, parameters[name])
+            if next(network.parameters()).device.type != "cpu":  # there the originals come back as they lay
+                stack_attention(network)
         except BaseException:
             self.active = before
             for name in written:

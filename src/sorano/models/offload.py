@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sorano.models.transformer import stack_attention
+
 if TYPE_CHECKING:
     from sorano.models.transformer import VideoTransformer
 
@@ -33,7 +35,7 @@ class BlockOffload:
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.host = [self._to_host(block) for block in self.blocks]
         with torch.inference_mode(False):  # these tensors are written in any mode
-            places = [[torch.empty_like(tensor, device=self.device) for tensor in self.host[0]] for _ in range(PLACES)]
+            places = [self._place() for _ in range(PLACES)]
         # where there is room, and when the last block there has computed
         self.free: deque[tuple[list[Tensor], Any]] = deque((place, self._event()) for place in places)
         self.there: dict[int, tuple[list[Tensor], Any]] = {}  # blocks on the device: where, and when they have arrived
@@ -52,6 +54,17 @@ class BlockOffload:
         if self.copies is not None:  # the places are free for others when the last copy has ended
             torch.cuda.current_stream(self.device).wait_stream(self.copies)
         self.free.clear()
+
+    def _place(self) -> list[Tensor]:
+        """Room on the device for the tensors of a block, laid out as they compute fastest there."""
+        block = self.blocks[0]
+        for tensor in _tensors(block):
+            tensor.data = torch.empty_like(tensor.data, device=self.device)
+        stack_attention(block)
+        place = [tensor.data for tensor in _tensors(block)]
+        for tensor, kept in zip(_tensors(block), self.host[0], strict=True):
+            tensor.data = kept
+        return place
 
     def _to_host(self, block: nn.Module) -> list[Tensor]:
         """The block's tensors, in memory from which they are copied while the device computes: pinned, for CUDA."""
