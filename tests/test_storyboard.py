@@ -3,7 +3,7 @@
 import pytest
 
 from sorano.errors import RequestError
-from sorano.request import Request
+from sorano.request import Request, whole_path
 from sorano.storyboard import Shot, Storyboard, as_shot, changes, read_board
 
 BOARD = """
@@ -30,7 +30,7 @@ def test_a_board_is_a_request(tmp_path):
     assert (words["size"], words["seed"], len(words["shots"])) == ("64x64", 3, 3)
     assert words["shots"][1].video == tmp_path / "mine.mp4"  # beside the board
     assert words["shots"][2] == Shot(prompt="a blue cube", join="blend")
-    again = [one.to_dict(whole_paths=True) for one in words["shots"]]
+    again = [one.to_dict(whole_path) for one in words["shots"]]
     assert Request(shots=again).shots == tuple(map(as_shot, again))
     assert Storyboard([{"prompt": "x"}]) == (Shot(prompt="x"),)
 

@@ -17,6 +17,8 @@ import sorano
 from sorano import errors, stream, video
 from sorano.conditions import Blend, Continue, Loop
 from sorano.frames import Rate, alpha_inside, at_rate, taking_over
+from sorano.remix import request_of
+from sorano.request import Request
 
 path = sys.modules["sorano.generate"]
 PROMPT = "a red ball"
@@ -335,3 +337,17 @@ def test_taking_over_starts_at_the_old_frame_and_ends_at_the_new():
     assert 130 <= made[0] < 140 and made[7] <= 105 and made[8] == 100 and (np.diff(made) <= 0).all()
     parts = [taking_over(frames[:3], error, 0, 8), taking_over(frames[3:], error, 3, 8)]
     assert np.array_equal(np.concatenate(parts)[:, 0, 0, 0], made)
+
+
+def test_two_files_of_one_name_stay_two_when_the_video_is_made_again(make, emitted, tiny_verbs, tmp_path):
+    files = []
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        files.append(given(tmp_path / str(number), "clip.mp4", seed=number))
+    made = make(conditions=[Blend(*files)], seconds=1)
+    assert list(made.record["files"]) == ["clip.mp4", "clip (2).mp4"]
+    first = emitted()
+    words = request_of(made.path)
+    assert [Path(words["conditions"][0][name]).suffix for name in ("first", "second")] == [".mp4", ".mp4"]
+    sorano.generate(Request(**{**words, "preset": str(tiny_verbs)}), output=tmp_path / "again.mp4")
+    assert np.array_equal(emitted()[len(first) :], first)

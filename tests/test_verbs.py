@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import sorano
 from sorano import cli, errors, video
 from sorano.conditions import CONDITIONS, Edit, FirstFrame, Keyframe, LastFrame, Region, as_condition
-from sorano.request import Request
+from sorano.request import Request, whole_path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -188,7 +188,7 @@ def test_each_kind_of_condition_survives_json():
         names = {field.name for field in dataclasses.fields(kind)}
         words = {name: value for name, value in given.items() if name in names}
         one = kind(**words, **({"box": (0, 0, 9, 9)} if "box" in names else {}))
-        assert as_condition(json.loads(json.dumps(one.to_dict(whole_paths=True)))).to_dict() == one.to_dict()
+        assert as_condition(json.loads(json.dumps(one.to_dict(whole_path)))).to_dict() == one.to_dict()
 
 
 def test_bad_input_is_said_before_any_work(ball, make, tmp_path, monkeypatch):

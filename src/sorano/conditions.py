@@ -17,8 +17,9 @@ Axes: B batch, C channels, T latent frames, H latent rows, W latent columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -117,14 +118,14 @@ class Condition:
     needs: ClassVar[tuple[str, ...]] = ()
     files: ClassVar[tuple[str, ...]] = ()  # the fields that are files
 
-    def to_dict(self, *, whole_paths: bool = False) -> dict[str, Any]:
-        """The condition as JSON, files by their names or by their whole paths."""
+    def to_dict(self, called: Callable[[Path], str] = attrgetter("name")) -> dict[str, Any]:
+        """The condition as JSON, files as they are `called`: by their names, unless told."""
         words: dict[str, Any] = {"kind": self.name}
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if field.name in self.files and value is not None:
                 file = Path(value) if isinstance(value, str | Path) else None
-                value = IN_MEMORY if file is None else str(file.resolve()) if whole_paths else file.name
+                value = IN_MEMORY if file is None else called(file)
             words[field.name] = list(value) if isinstance(value, tuple) else value
         return words
 

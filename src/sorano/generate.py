@@ -683,7 +683,7 @@ def write_record(
         "sorano": __version__,
         "request": job.request.to_dict(),
         "made": {"size": format_size(*job.output_size), "num_frames": num_frames, "fps": job.fps},
-        **({"files": library.keep(job.request.files)} if job.request.files and not job.request.private else {}),
+        **({"files": library.keep(job.request.named_files)} if job.request.files and not job.request.private else {}),
         **({"loras": [{"scale": scale, "sha256": sha256(file)} for file, scale in loras]} if loras else {}),
         "preset": {"name": model.preset.name, "sha256": model.bundle.digests},
         "machine": {"device": model.machine.device, "dtype": model.machine.dtype, "torch": torch.__version__},

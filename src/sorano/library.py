@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from sorano.errors import RequestError
@@ -22,19 +22,18 @@ def folder() -> Path:
     return Path(own) if own else Path.home() / ".local" / "share" / "sorano" / "library"
 
 
-def digests(files: Iterable[Path]) -> dict[str, str]:
-    """The SHA-256 of each file by its name."""
+def digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """The SHA-256 of each file, by what it is called in the record."""
     from sorano.models.checkpoint import sha256
 
-    return {file.name: sha256(file) for file in files}
+    return {name: sha256(file) for name, file in files.items()}
 
 
-def keep(files: Iterable[Path]) -> dict[str, str]:
-    """Keeps files; returns the SHA-256 of each by its name."""
-    files = list(files)
+def keep(files: Mapping[str, Path]) -> dict[str, str]:
+    """Keeps files; returns their `digests`."""
     known = digests(files)
-    for file in files:
-        digest = known[file.name]
+    for name, file in files.items():
+        digest = known[name]
         target = folder() / f"{digest}{file.suffix.lower()}"
         if target.exists() or file.stat().st_size > MOST_BYTES:
             continue

@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -154,15 +154,26 @@ class Request:
         given = [path for one in (*self.given, *self.shots) for path in one.paths()]
         return tuple(dict.fromkeys(given))
 
+    @property
+    def named_files(self) -> dict[str, Path]:
+        """The same by the names that they have in the record: their own, numbered where two share one."""
+        named: dict[str, Path] = {}
+        for file in {path.resolve(): path for path in self.files}.values():
+            name, number = file.name, 1
+            while name in named:
+                number += 1
+                name = f"{file.stem} ({number}){file.suffix}"
+            named[name] = file
+        return named
+
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON: what to make and how, without where it was written on this machine."""
-        words = self._words(whole_paths=False)
+        known = {file.resolve(): name for name, file in self.named_files.items()}
+        words = self._words(lambda file: known[file.resolve()])
         for name in ("output", "sheet", "overwrite"):
             del words[name]
         words["preset"] = Path(self.preset).name
         words["lora"] = [Path(text).name for text in self.lora]
-        for name in ("image", "last"):
-            words[name] = Path(words[name]).name if words[name] is not None else None
         if self.private:
             for name in ("prompt", "negative_prompt", "image", "last", "conditions", "shots"):
                 del words[name]
@@ -173,19 +184,26 @@ class Request:
 
         Raises RequestError where it holds pictures or videos that are no files.
         """
-        words = self._words(whole_paths=True)
+        words = self._words(whole_path)
         if IN_MEMORY in json.dumps(words["conditions"]):
             raise RequestError("a request with pictures or videos in memory cannot be written down", "save them first")
-        for name in ("image", "last", "output", "sheet"):
-            words[name] = None if words[name] is None else str(Path(words[name]).resolve())
+        for name in ("output", "sheet"):
+            words[name] = None if words[name] is None else whole_path(Path(words[name]))
         words["lora"] = list(self.lora)
         return words
 
-    def _words(self, *, whole_paths: bool) -> dict[str, Any]:
+    def _words(self, called: Callable[[Path], str]) -> dict[str, Any]:
         words = {field.name: getattr(self, field.name) for field in fields(self)}
-        words["conditions"] = [one.to_dict(whole_paths=whole_paths) for one in self.conditions]
-        words["shots"] = [one.to_dict(whole_paths=whole_paths) for one in self.shots]
+        words["conditions"] = [one.to_dict(called) for one in self.conditions]
+        words["shots"] = [one.to_dict(called) for one in self.shots]
+        for name in ("image", "last"):
+            words[name] = None if words[name] is None else called(Path(words[name]))
         return words
+
+
+def whole_path(file: Path) -> str:
+    """The path from the root: the same file from any folder."""
+    return str(file.resolve())
 
 
 @dataclass(frozen=True)

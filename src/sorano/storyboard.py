@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,12 @@ class Shot:
                 "a shot that begins with an image cannot go on from what is on screen", 'use join = "cut"'
             )
 
-    def to_dict(self, *, whole_paths: bool = False) -> dict[str, Any]:
-        """The shot as JSON, files by their names or by their whole paths."""
+    def to_dict(self, called: Callable[[Path], str] = attrgetter("name")) -> dict[str, Any]:
+        """The shot as JSON, files as they are `called`: by their names, unless told."""
         words = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("image", "video"):
             if words[name] is not None:
-                words[name] = str(Path(words[name]).resolve()) if whole_paths else Path(words[name]).name
+                words[name] = called(Path(words[name]))
         return {name: value for name, value in words.items() if value is not None}
 
     def paths(self) -> list[Path]:

@@ -325,7 +325,7 @@ class Film:
         from sorano.trust.release import id_of
 
         words = canonical(
-            {"request": self.job.request.to_dict(), "files": digests(self.job.request.files),
+            {"request": self.job.request.to_dict(), "files": digests(self.job.request.named_files),
              "model": self.model.bundle.digests}
         )  # fmt: skip
         return id_of(np.frombuffer(words, np.uint8), self.job.fps, self.job.output_size)
