@@ -8,7 +8,7 @@ A payload is a version, a kind ("made" by AI, or "captured") and an id of 40 bit
 code of 1,024 bits on the carrier of `trust/carrier.py`. It is the same through the clip, so that it is read as one.
 The mark is added to luma (equally to R, G and B), as strongly as a PSNR of luma allows, and where it hides best
 (`hiding`); dull and still pictures get less. It comes in bursts of a sixth of a second, the first at the start, with
-an eighth of that in between: a coder keeps what is strong in a few frames better than what is weak in all, and VMAF
+a fifth of that in between: a coder keeps what is strong in a few frames better than what is weak in all, and VMAF
 sees it less (docs/LOG.md, 2026-11-23). The embedder looks at what it marks through the reader's eyes and gives bits
 that the picture works against more strength.
 
