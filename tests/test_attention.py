@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sorano.models import attention as module
 from sorano.models.attention import attention, backend, choose_backend, norm_heads, rotate, rotation, split_bias
@@ -107,6 +109,41 @@ def test_rows_of_scores_come_together_again_and_stay_near_float32(monkeypatch: p
         found = attention((3 * q).bfloat16(), k.bfloat16(), v.bfloat16(), bias)
     assert found.dtype == torch.bfloat16
     assert (found.float() - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+def test_kernels_are_those_that_run_here_the_fastest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    module.kernels.cache_clear()
+    found = module.kernels(torch.device("cpu"), torch.float32, 16)
+    assert list(found) == ["FLASH_ATTENTION"] and found["FLASH_ATTENTION"] > 0  # a CPU has no other
+    assert module.kernels(torch.device("cpu"), torch.float32, 16) is found  # timed once
+    real = F.scaled_dot_product_attention
+
+    def slow_flash(*args, **options):  # type: ignore[no-untyped-def]
+        if _kernels_allowed() == ["FLASH_ATTENTION"]:
+            time.sleep(0.02)
+        with sdpa_kernel(SDPBackend.MATH):
+            return real(*args, **options)
+
+    module.kernels.cache_clear()
+    monkeypatch.setattr(module.F, "scaled_dot_product_attention", slow_flash)
+    assert list(module.kernels(torch.device("cpu"), torch.float32, 16))[-1] == "FLASH_ATTENTION"
+    module.kernels.cache_clear()
+
+
+def _kernels_allowed() -> list[str]:
+    from torch.nn.attention import _cur_sdpa_kernel_backends
+
+    return [kernel.name for kernel in _cur_sdpa_kernel_backends()]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_chosen_kernels_agree_with_the_definition() -> None:
+    q, k, v = (x.cuda().bfloat16() for x in _qkv(5, length=200, text=90))
+    with torch.inference_mode():
+        found = attention(q, k, v)
+    choose_backend("plain")
+    assert (found - attention(q, k, v)).abs().max() < 0.03
+    assert module.kernels(q.device, q.dtype, q.shape[-1])
 
 
 def test_the_backend_is_described_with_its_reason() -> None:

@@ -5,15 +5,23 @@ Axes: B batch, L video tokens, S text tokens, N heads, D width (N*K), K width pe
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sorano.models.config import ROWS_OF_SCORES, SHORT_ATTENTION
 from sorano.models.layers import in_cache, linear
+
+KERNELS = ("CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION")
+PROBED_TOKENS = 8192
 
 Rotation = Tensor
 """Cosines and sines of the positions: float32 [L, 1, K/2, 2], or [B, L, 1, K/2, 2] when items differ."""
@@ -44,10 +52,36 @@ def _choose(q: Tensor, k: Tensor) -> str:
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """torch's scaled_dot_product_attention, which picks its own kernel."""
+    """torch's scaled_dot_product_attention; on a GPU, with the kernel that is the fastest there."""
     if bias is not None and not keeps_float32_bias(q.device):
         bias = bias.to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    if q.device.type != "cuda" or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    order = [getattr(SDPBackend, name) for name in (*kernels(q.device, q.dtype, q.shape[-1]), "MATH")]
+    with sdpa_kernel(order, set_priority=True):  # the next one where the first cannot (a bias, say)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+@lru_cache
+def kernels(device: torch.device, dtype: torch.dtype, width: int) -> dict[str, float]:
+    """Seconds of each of torch's kernels that runs long attention with heads of `width` here, the fastest first.
+
+    torch's own order does not know the device: on Hopper GPUs cuDNN's is the fastest, on others FlashAttention is.
+    Timed once in a process, in some milliseconds.
+    """
+    q = torch.ones(1, 4, PROBED_TOKENS if device.type == "cuda" else 64, width, device=device, dtype=dtype)
+    found = {}
+    with torch.inference_mode():
+        for name in KERNELS:
+            with suppress(RuntimeError), warnings.catch_warnings(), sdpa_kernel(getattr(SDPBackend, name)):
+                warnings.simplefilter("ignore")  # torch says at length why a kernel cannot
+                seconds = []
+                for _ in range(4):  # the first one prepares the kernel
+                    began = time.perf_counter()
+                    F.scaled_dot_product_attention(q, q, q)[0, 0, 0, 0].item()  # waits for the device
+                    seconds.append(time.perf_counter() - began)
+                found[name] = min(seconds[1:])
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def keeps_float32_bias(device: torch.device) -> bool:
@@ -151,6 +185,11 @@ def backend(device: str = "cpu") -> str:
         return (
             "two products per head up to 512 x 512 scores, beyond torch's flash kernel, or in bfloat16 without AMX "
             "two products per head for some rows at a time (the fastest on a CPU)"
+        )
+    if device.startswith("cuda"):
+        return (
+            "torch's scaled_dot_product_attention, with the fastest of cuDNN's kernel, FlashAttention and the "
+            "memory-efficient one (timed at first use)"
         )
     return "torch's scaled_dot_product_attention (it picks a kernel by device, dtype and length)"
 
