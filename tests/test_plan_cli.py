@@ -1,6 +1,8 @@
 """`sorano plan` as people type it: tables, one JSON document, pages, and clear errors."""
 
 import json
+import math
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -9,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sorano.cli import app
+from sorano.plan import compare, plan_edge, plan_generate
+from sorano.plan.estimate import Bars, Chart
 from sorano.plan.facts import load_facts
 from sorano.plan.report import svg
 from sorano.plan.serving import plan_serve
@@ -23,7 +27,10 @@ COMMANDS = [
     "explain gpt-3",
     "explain chatgpt-2023",
     "edge wan2.1-t2v-1.3b --device snapdragon-8-elite",
+    "generate --minutes 1,10,60",
+    "generate --layers 48 --width 6144 --device h100",
 ]
+PAGES = [*COMMANDS, "sources", 'compare "generate world --device h100" "edge world --device m4-max"']
 
 
 def run(words, code=0):
@@ -53,6 +60,65 @@ def test_plans_are_side_by_side():
     assert [plan["values"]["tokens"] for plan in plans] == [80, 32_760]
 
 
+def test_plans_are_compared_in_python_as_on_the_command_line():
+    facts = load_facts()
+    plans = [plan_generate("world", device=device, facts=facts) for device in ("h100", "rtx4090")]
+    made = compare(*plans)
+    table = made.tables[0]
+    assert table.columns[1:] == tuple(plan.title for plan in plans)
+    assert [row[0] for row in table.rows][:2] == ["seconds", "denoise seconds"]
+    assert {fact.name for fact in made.facts} >= {"price.h100", "price.rtx4090"}
+
+
+@pytest.mark.parametrize("words", PAGES)
+def test_every_command_writes_a_page(words, tmp_path):
+    page = tmp_path / "report.html"
+    run(f"{words} --html {page}")
+    text = page.read_text()
+    assert "<table" in text and "http://" not in text.replace("http://www.w3.org", "")
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.S):
+        ElementTree.fromstring(drawing)
+    if words.split()[0] not in ("sources", "explain"):
+        assert "<svg" in text
+
+
+def test_plans_side_by_side_are_one_table_of_a_page(tmp_path):
+    page = tmp_path / "report.html"
+    run(f'compare "generate world --device h100" "generate world --device a100" --html {page}')
+    text = page.read_text()
+    assert text.count("<h1>") == 1 and "<th>Generate: 1.42 s of 64x64 by world on A100" in text
+
+
+def test_a_calibration_prints_a_table_one_document_or_a_page(monkeypatch, tmp_path):
+    from sorano import calibrate
+    from sorano.plan.machine import CPU
+
+    monkeypatch.setattr(calibrate, "calibrate", lambda device, say: CPU)
+    page = tmp_path / "profile.html"
+    assert "two ordinary cores" in run(f"calibrate --html {page}").stdout
+    assert "seconds per layer" in page.read_text()
+    assert json.loads(run("calibrate --json").stdout)["linear"] == CPU.linear
+    run(f"calibrate --html {page}", code=2)
+
+
+def test_many_names_of_lines_do_not_lie_over_each_other():
+    lines = tuple((f"line {n}", ((1.0, 1.0), (2.0, n + 1.0))) for n in range(6))
+    drawing = ElementTree.fromstring(svg(Chart("many", "x", "y", lines)))
+    places = [(part.get("x"), part.get("y")) for part in drawing.iter("text") if part.text.startswith("line ")]
+    assert len(set(places)) == 6
+    top = min(float(y) for part in drawing.iter("polyline") for y in re.findall(r",([\d.]+)", part.get("points")))
+    assert top > max(float(y) for _, y in places)
+
+
+def test_bars_keep_their_proportions_and_stay_in_the_picture():
+    (chart,) = plan_edge("wan2.1-t2v-1.3b", device="snapdragon-8-elite", facts=load_facts()).charts
+    assert isinstance(chart, Bars) and chart.limit is not None
+    drawing = ElementTree.fromstring(svg(chart))
+    wide = [float(part.get("width")) for part in drawing.iter("rect")]
+    assert wide[0] / wide[1] == pytest.approx(chart.bars[0][1] / chart.bars[1][1], rel=0.01)
+    assert all(math.isfinite(w) and 0 < w < 720 for w in wide)
+
+
 def test_a_page_stands_alone(tmp_path):
     page = tmp_path / "report.html"
     run(f"explain sora-2024 --html {page}")
@@ -79,7 +145,7 @@ def test_charts_are_drawings_that_parse():
 def test_every_source_is_printed():
     shown = run("sources").stdout
     for name in ("goodput", "h100", "movie-gen-30b", "seaweed-7b", "mle-wan-14b-h100", "sora-2"):
-        assert f"  {name} [" in shown
+        assert re.search(rf"^{name} ", shown, re.M), name
     assert set(json.loads(run("sources devices --json").stdout)) == {"tags", "devices"}
 
 
@@ -110,6 +176,19 @@ def test_your_own_numbers_take_part(tmp_path):
         ('compare "remove everything"', "is no plan"),
         ('compare "generate world --frobnicate 3"', "frobnicate"),
         ("edge world", "say which device"),
+        ('compare "generate --help"', "made no plan"),
+        ("compare 'generate \"world'", "no closing quotation"),
+        ("generate movie-gen-30b", "--device h100"),
+        ("generate movie-gen-30b --device dimensity-9400", "no arithmetic rate"),
+        ("train --preset movie-gen-30b --device dimensity-9400", "no arithmetic rate"),
+        ("serve world --per-day 10 --device dimensity-9400", "no arithmetic rate"),
+        ("train --preset movie-gen-30b --price nan", "price is nan"),
+        ("train --preset gpt-3", "is a language model"),
+        ("serve gpt-3 --per-day 3", "is a language model"),
+        ("generate gtp-3", "the nearest is"),
+        ("generate world --grid mars", "grid is for devices"),
+        ("generate world --device h100 --grid mars", "known are: world"),
+        ("serve world --per-day 10 --service 0", "service is 0"),
     ],
 )
 def test_bad_words_are_one_clear_line(words, said):
@@ -117,10 +196,13 @@ def test_bad_words_are_one_clear_line(words, said):
     assert said in done.stderr and "Traceback" not in done.output
 
 
-def test_a_plan_imports_nothing_heavy():
+def test_a_plan_imports_nothing_heavy(tmp_path):
+    import shlex
+
+    lines = [[*shlex.split(words), "--html", f"{tmp_path / str(n)}.html"] for n, words in enumerate(PAGES)]
     code = (
         "import sys\nfrom sorano.cli import app\n"
-        "app(['plan', 'generate', 'wan2.2-t2v-a14b', '--device', 'h100', '--json'], standalone_mode=False)\n"
+        f"for words in {lines}:\n    app(['plan', *words], standalone_mode=False)\n"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'numpy', 'av', 'PIL', 'tokenizers'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

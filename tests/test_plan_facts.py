@@ -27,7 +27,7 @@ def test_constants_lie_within_their_bounds():
 def test_every_device_has_shares_for_making_and_for_training():
     facts = load_facts()
     for row in facts.table("devices"):
-        device = find_device(facts, row["name"])
+        device = find_device(facts, row["name"], rated=False)
         assert device.memory_bytes > 0 and device.bytes_per_second > 0
         assert 0 < inference_shares(facts, device).linear.value < 1
         assert 0 < training_share(facts, device).value < 1
@@ -56,9 +56,46 @@ def test_a_users_file_overrides_rows_by_name(tmp_path):
     file.write_text('[devices.h100]\nusd_h = 1.5\nsource = "our contract"\n[constants.goodput]\nvalue = 0.8\n')
     facts = load_facts(file)
     price = find_device(facts, "h100").price
-    assert (price.value, price.low, price.high, price.tag, price.source) == (1.5, 1.5, 5.0, "U", "our contract")
+    assert (price.value, price.low, price.high, price.tag, price.source) == (1.5, 1.5, 1.5, "U", "our contract")
     assert facts.constant("goodput").value == 0.8 == facts.constant("goodput").low
     assert load_facts().constant("goodput").value == 0.95  # and nobody else's
+
+
+def test_one_number_of_a_user_is_that_number_and_leaves_the_rest_as_it_was_known(tmp_path):
+    file, ours = tmp_path / "mine.toml", load_facts().row("devices", "h100")
+    file.write_text('[devices.H100]\nusd_h = 2.1\nusd_h_high = 3\n[devices."rtx-4090"]\nwatts = 300\n')
+    facts = load_facts(file)
+    price = find_device(facts, "h100").price
+    assert (price.low, price.value, price.high, price.source) == (2.1, 2.1, 3.0, "your mine.toml") and price.date
+    mine = facts.row("devices", "h100")
+    assert [mine[key] for key in ("tag", "date", "source")] == [ours[key] for key in ("tag", "date", "source")]
+    assert len(facts.table("devices")) == len(load_facts().table("devices"))  # nothing beside what there was
+    limited = find_device(facts, "rtx4090")
+    assert limited.watts == 300 and "watts: your mine.toml" in limited.source and limited.price.tag == "S"
+
+
+def test_rows_with_points_in_their_names_need_no_quotes(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[constants.grid.france]\nvalue = 20\n[constants.infer.h100]\nvalue = 0.4\n")
+    facts = load_facts(file)
+    assert facts.constant("grid.france").high == 20 and facts.constant("infer.h100").low == 0.4
+
+
+def test_prices_say_where_they_are_from_beside_what_the_device_is(tmp_path):
+    facts = load_facts()
+    for row in facts.table("devices"):
+        assert bool(row["usd_h"]) == bool(row["price_source"]) == bool(row["price_date"]) == bool(row["price_tag"])
+    h100 = find_device(facts, "h100")
+    assert (h100.tag, h100.price.tag) == ("P", "S") and h100.price.source != h100.source
+
+
+def test_no_share_is_above_the_best_product_that_was_measured():
+    facts = load_facts()
+    for row in facts.table("devices"):
+        if row["matmul_tflops"]:
+            best = number(row, "matmul_tflops", "devices") / number(row, "bf16_tflops", "devices")
+            shares = inference_shares(facts, find_device(facts, row["name"]))
+            assert max(shares.attention.value, shares.linear.value) <= best, row["name"]
 
 
 def test_a_users_file_may_add_a_device(tmp_path):
@@ -78,6 +115,25 @@ def test_a_users_file_may_add_a_device(tmp_path):
         ("[constants.goodput]\n\nvallue = 1\n", "line 3.*vallue"),
         ('[constants.goodput]\nvalue = "most"\n', "line 2.*number was expected"),
         ("[constants]\ngoodput = 3\n", "line 2"),
+        ("[devices.h100]\nusd_h = -5\n", "line 2: usd_h is -5"),
+        ("[devices.h100]\nusd_h = nan\n", "line 2: usd_h is nan"),
+        ("[devices.h100]\nusd_h = inf\n", "line 2: usd_h is inf"),
+        ('[devices.h100]\nusd_h = "cheap"\n', "line 2: usd_h is 'cheap', and a number"),
+        ("[devices.h100]\nbf16_tflops = 0\n", "line 2: bf16_tflops is 0"),
+        ("[devices.h100]\nmemory_gb = 0\n", "line 2: memory_gb is 0"),
+        ("[devices.h100]\nusd_h = 2\nusd_h_low = 3\n", "line 3: usd_h_low is 3"),
+        ('[devices.h100]\nfamily = "abacus"\n', "line 2: no constant 'infer.abacus'"),
+        ("[constants.goodput]\nvalue = 0\n", "line 2: value is 0"),
+        ("[constants.goodput]\nvalue = 5\n", "line 2: value of goodput is 5"),
+        ("[constants.goodput]\nhigh = 5\n", "line 2: high of goodput is 5"),
+        ("[constants.goodput]\nlow = 0.97\n", "line 2: low is 0.97"),
+        ("\n[constants.goodputt]\nvalue = 0.5\n", "line 2: constants has no row 'goodputt'"),
+        ("[devices.mine]\nmemory_gb = 8\n", "line 1: devices has no row 'mine', and a new one needs family"),
+        ("[models.movie-gen-30b]\nlayers = 1.5\n", "line 2: layers is 1.5, and must be a whole number"),
+        ("[prices.mine]\nusd_s = 0\n", "line 2: usd_s is 0"),
+        ('[models.movie-gen-30b]\nkind = "gan"\n', "line 2: kind is 'gan'"),
+        ("[runs.gpt-3-175b]\nflops_reported = -1\n", "line 2: flops_reported is -1"),
+        ('[laws."hunyuanvideo.tokens"]\nfactor = 0\n', "line 2: factor is 0"),
     ],
 )
 def test_a_users_file_that_does_not_parse_is_said_with_its_line(tmp_path, text, said):

@@ -19,6 +19,7 @@ from sorano.presets import PRESETS
 from sorano.shapes import VideoShape
 
 SMALL = VideoShape(9, 128, 192)
+WORLD = of_preset(PRESETS["world"]).configs
 
 
 def counted(run):
@@ -47,7 +48,7 @@ def test_a_pass_of_every_preset_counts_as_torch_counts_it(name):
     assert model.forward(SMALL).total == pytest.approx(flops, rel=0.01)
 
 
-@pytest.mark.parametrize("config", [family.VAE_2_1, family.VAE_2_2], ids=["2.1", "2.2"])
+@pytest.mark.parametrize("config", [family.VAE_2_1, family.VAE_2_2, WORLD.vae], ids=["2.1", "2.2", "world"])
 def test_the_autoencoders_count_as_torch_counts_them(config):
     with torch.device("meta"):
         network = VideoAutoencoder(config)
@@ -60,10 +61,18 @@ def test_the_autoencoders_count_as_torch_counts_them(config):
     assert config.encode_flops(SMALL) == pytest.approx(encoded, rel=0.01)
 
 
-def test_the_encoders_of_text_and_pictures_have_the_weights_that_are_planned():
+@pytest.mark.parametrize("config", [family.UMT5_XXL, WORLD.text_encoder], ids=["umt5-xxl", "world"])
+def test_the_text_encoders_count_as_torch_counts_them(config):
     with torch.device("meta"):
-        text, eyes = TextEncoder(family.UMT5_XXL), ImageEncoder(family.CLIP_VIT_H)
-    assert sum(weight.numel() for weight in text.parameters()) == family.UMT5_XXL.parameters()
+        network = TextEncoder(config)
+    words = torch.zeros(2, 64, dtype=torch.long, device="meta")
+    assert sum(weight.numel() for weight in network.parameters()) == config.parameters()
+    assert config.flops(64, batch=2) == pytest.approx(counted(lambda: network(words)), rel=0.01)
+
+
+def test_the_encoder_of_pictures_has_the_weights_that_are_planned():
+    with torch.device("meta"):
+        eyes = ImageEncoder(family.CLIP_VIT_H)
     assert sum(weight.numel() for weight in eyes.parameters()) == family.CLIP_VIT_H.parameters()
 
 

@@ -4,8 +4,11 @@ import math
 import os
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sorano.errors import RequestError
+from sorano.plan.estimate import Range
 from sorano.plan.facts import load_facts
 from sorano.plan.serving import Queue, erlang_c, mean_wait_of_day, plan_serve, share_of_peak, simulate, smallest
 
@@ -18,6 +21,72 @@ def test_erlangs_formula_at_known_points():
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
     assert erlang_c(10, 7.0) == pytest.approx(0.2217, abs=5e-4)
     assert erlang_c(3, 3.0) == 1.0 and erlang_c(3, 0.0) == 0.0
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(servers=st.integers(1, 400), busy=st.floats(0.01, 0.999))
+def test_erlangs_formula_is_the_recursion_from_one_server_on(servers, busy):
+    load, blocked = busy * servers, 1.0
+    for count in range(1, servers + 1):
+        blocked = load * blocked / (count + load * blocked)
+    assert erlang_c(servers, load) == pytest.approx(blocked / (1 - busy * (1 - blocked)), rel=1e-6, abs=1e-25)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    per_day=st.floats(0.01, 1e5),
+    peak=st.floats(1, 20),
+    wait=st.floats(0, 3600),
+    quantile=st.floats(0.05, 0.999),
+    count=st.sampled_from([1, 2, 8]),
+)
+def test_a_service_is_never_less_than_its_work(per_day, peak, wait, quantile, count):
+    words = {"peak": peak, "wait": wait, "quantile": quantile, "count": count, "facts": FACTS}
+    made = plan_serve("wan2.1-t2v-1.3b", per_day=per_day, **words)
+    for row in made.all_rows():
+        values = [row.value.low, row.value.default, row.value.high] if isinstance(row.value, Range) else [row.value]
+        assert values == sorted(values), row
+        assert all(math.isfinite(v) and v >= 0 for v in values if isinstance(v, (int, float))), row
+    assert made["devices"].default > made["load"] * count * (1 - 1e-9)
+    assert made["wait_at_quantile"] <= wait * (1 + 1e-9) + 1e-9
+    assert made["always_on_usd_per_video"].default >= made["autoscaled_usd_per_video"].default * (1 - 1e-9)
+    assert plan_serve("wan2.1-t2v-1.3b", per_day=2 * per_day, **words)["devices"].default >= made["devices"].default
+
+
+def test_a_service_says_whether_its_model_fits():
+    tight = plan_serve("wan2.2-t2v-a14b", per_day=10, device="rtx4090", size="1280x720", facts=FACTS)
+    assert tight["fits"] is True and any("weights are more than stays on" in note for note in tight.notes)
+    small = plan_serve("wan2.2-t2v-a14b", per_day=10, device="rtx4090", size="1280x720", seconds=30.0, facts=FACTS)
+    assert small["fits"] is False and small["peak_bytes"] > 24e9
+    assert "does NOT fit" in small.summary and any("does not fit" in note for note in small.notes)
+    large = plan_serve("wan2.2-t2v-a14b", per_day=10, device="b300", facts=FACTS)
+    assert large["fits"] is True and "NOT" not in large.summary
+    assert not any("weights are more" in note for note in large.notes)
+
+
+def test_small_numbers_of_videos_keep_their_digits():
+    assert plan_serve("world", per_day=0.5, facts=FACTS).title.startswith("Serve 0.5 videos")
+
+
+def test_money_of_a_service_is_said_for_a_second_of_video_too():
+    made = plan_serve("wan2.1-t2v-1.3b", per_day=1000, facts=FACTS)
+    for name in ("usd", "kwh", "co2_g"):
+        assert 0 < made[f"always_on_{name}_per_video_second"].default < made[f"always_on_{name}_per_video"].default
+
+
+def test_your_price_is_the_price_at_every_volume():
+    tables = [plan_serve("world", per_day=1000, usd_hour=usd, facts=FACTS).tables[0] for usd in (1.0, 2.0)]
+    assert [row[-1] for row in tables[1].rows] == pytest.approx([2 * row[-1] for row in tables[0].rows])
+
+
+def test_a_very_large_service_is_planned_quickly_or_refused():
+    import time
+
+    began = time.perf_counter()
+    plan_serve("world", per_day=1e6, service=30_000.0, facts=FACTS)
+    with pytest.raises(RequestError, match="at once"):
+        plan_serve("world", per_day=1e10, service=1e7, facts=FACTS)
+    assert time.perf_counter() - began < 5
 
 
 def test_one_server_with_constant_service_is_pollaczek_and_khinchine():
@@ -68,6 +137,15 @@ def test_a_day_with_highs_and_lows_agrees_within_a_tenth():
     assert busy == pytest.approx(queue.load / 2.5 / queue.pipelines, rel=0.05)
 
 
+def test_a_plan_plays_days_beside_its_formula():
+    made = plan_serve("world", per_day=1000, service=147.0, play_a_day=True, facts=FACTS)
+    assert made["simulated_mean_wait"] == pytest.approx(made["mean_wait_seconds"], rel=0.10)
+    assert made["simulated_mean_wait_of_day"] == pytest.approx(made["mean_wait_of_day_seconds"], rel=0.10)
+    assert made["simulated_utilisation"] == pytest.approx(made["utilisation_day"], rel=0.05)
+    with pytest.raises(RequestError, match="too long to play"):
+        plan_serve("world", per_day=1e7, play_a_day=True, facts=FACTS)
+
+
 @pytest.mark.parametrize("peak", [1.0, 1.5, 2.0, 2.5, 8.0])
 def test_the_days_rate_has_its_peak_and_its_average(peak):
     moments = [share_of_peak((step + 0.5) / 2000, peak) for step in range(2000)]
@@ -96,7 +174,17 @@ def test_a_service_is_planned():
 
 
 @pytest.mark.parametrize(
-    "words", [{"per_day": 0}, {"peak": 0.5}, {"wait": -1}, {"quantile": 1.0}, {"count": 0}, {"service": -5.0}]
+    "words",
+    [
+        {"per_day": 0},
+        {"peak": 0.5},
+        {"wait": -1},
+        {"quantile": 1.0},
+        {"count": 0},
+        {"service": -5.0},
+        {"service": 0.0},
+        {"service": math.nan},
+    ],
 )
 def test_a_service_that_means_nothing_is_refused(words):
     with pytest.raises(RequestError, match=next(iter(words))):

@@ -14,6 +14,7 @@ _LAZY = {  # answers, imported when they are asked for
     "plan_serve": "serving",
     "plan_edge": "edge",
     "explain": "claims",
+    "compare": "estimate",
     "Estimate": "estimate",
 }
 

@@ -6,18 +6,49 @@ Each step says how it is known. What nobody published is called an assumption, n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sorano.errors import RequestError
 from sorano.plan import laws
-from sorano.plan.estimate import Chart, Estimate, Range, Row, Table, unique
-from sorano.plan.facts import Fact, Facts, load_facts, nearest
+from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, unique
+from sorano.plan.facts import Fact, Facts, load_facts, nearest, number
 from sorano.plan.flops import published
 from sorano.plan.hardware import find_device, training_share
 from sorano.plan.training import device_hours
 
-SORA_PARAMETERS, SORA_FLOPS = 30e9, 8.4e23
-GPT3_PARAMETERS, GPT3_TOKENS, GPT3_FLOPS = 175e9, 300e9, 3.14e23
-CLIP_TOKENS = (8_192, 73_728, 739_800, 1_479_600)  # small clips; 16 s of 768 px; one minute of 720p and of 1080p
+# tokens of a sample: 8x8x8 autoencoder, patches of 2, 24 frames a second in the last three
+CLIPS = (
+    ("256 px clips", 8_192),
+    ("16 s of 768 px", 73_728),
+    ("one minute of 720p", 648_000),
+    ("half a minute of 1080p", 739_800),
+    ("one minute of 1080p", 1_479_600),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is said of a run that a claim is about: a row of runs.csv."""
+
+    parameters: float
+    flops: float
+    row: dict[str, str]
+
+
+def claimed(facts: Facts, name: str) -> Run:
+    """The run of this name in runs.csv."""
+    row = facts.row("runs", name)
+    return Run(number(row, "params_total_B", "runs") * 1e9, number(row, "flops_reported", "runs"), row)
+
+
+def sora(facts: Facts) -> Run:
+    """Sora as China Galaxy Securities put it."""
+    return claimed(facts, "sora-2024-galaxy-securities-estimate-single-run")
+
+
+def gpt3(facts: Facts) -> Run:
+    """GPT-3 as its paper says."""
+    return claimed(facts, "gpt-3-175b")
 
 
 def explain(claim: str, *, facts: Facts | None = None) -> Estimate:
@@ -38,20 +69,24 @@ def attention_factor(layers: int, width: int, linear_parameters: float, tokens: 
 def _sora(facts: Facts) -> Estimate:
     like = published(facts, "movie-gen-30b")
     a100, h100, b200, h20 = (find_device(facts, name) for name in ("a100", "h100", "b200", "h20"))
-    tokens = SORA_FLOPS / 6 / SORA_PARAMETERS
+    claim, other = sora(facts), gpt3(facts)
+    tokens = claim.flops / 6 / claim.parameters
+    clips = dict(CLIPS)
     mfu = training_share(facts, a100)
-    a100_hours = device_hours(SORA_FLOPS, a100, mfu.value, 1.0)
+    a100_hours = device_hours(claim.flops, a100, mfu.value, 1.0)
     then, now = facts.constant("price.a100.2024"), a100.price
     assert now is not None
     rows = [
-        Row("parameters", SORA_PARAMETERS, "parameters", 'S: Galaxy Securities, February 2024, "to be confirmed"'),
-        Row("flops", SORA_FLOPS, "FLOP", 'S: the same, "may reach"; by the method for language models'),
-        Row("tokens", tokens, "tokens", "D: implied by 8.4e23 / (6 x 30e9); the note's own count was not found"),
-        Row("times_gpt3", SORA_FLOPS / GPT3_FLOPS, "", f"D: over {GPT3_FLOPS:g} (P: GPT-3 paper)"),
-        Row("clips_16s", tokens / CLIP_TOKENS[1], "clips", "D: of 73,728 tokens, as Movie Gen's clips of 16 s"),
+        Row("parameters", claim.parameters, "parameters", 'S: Galaxy Securities, February 2024, "to be confirmed"'),
+        Row("flops", claim.flops, "FLOP", 'S: the same, "may reach"; by the method for language models'),
+        Row("tokens", tokens, "tokens", "D: implied by FLOPs / (6 x parameters); the note's own count was not found"),
+        Row("times_gpt3", claim.flops / other.flops, "", f"D: over {other.flops:g} ({other.row['tag']}: GPT-3 paper)"),
+        Row(
+            "clips_16s", tokens / clips["16 s of 768 px"], "clips", "D: of 73,728 tokens, as Movie Gen's clips of 16 s"
+        ),
         Row(
             "clips_minute_1080p",
-            tokens / CLIP_TOKENS[3],
+            tokens / clips["one minute of 1080p"],
             "clips",
             "D: of 1,479,600 tokens: 8x8x8 autoencoder, patch of 2",
         ),
@@ -65,16 +100,14 @@ def _sora(facts: Facts) -> Estimate:
     for device in (a100, h100, b200, h20):
         share = training_share(facts, device)
         used.append(share)
-        hours = Range(*(device_hours(SORA_FLOPS, device, share.at(c), 1.0) for c in ("high", "default", "low")))
+        hours = Range(*(device_hours(claim.flops, device, share.at(c), 1.0) for c in ("high", "default", "low")))
         price = device.price
         usd = Range(hours.low * price.low, hours.default * price.value, hours.high * price.high) if price else None
         costs.append((device.title, share.value, hours, usd, "assumption" if share.tag == "A" else share.tag))
     attention = []
-    for count, what in zip(
-        CLIP_TOKENS, ("256 px clips", "16 s of 768 px", "one minute of 720p", "one minute of 1080p"), strict=True
-    ):
+    for what, count in CLIPS:
         factor = attention_factor(like.layers, like.width, like.parameters, count)
-        attention.append((what, count, factor, SORA_FLOPS * factor))
+        attention.append((what, count, factor, claim.flops * factor))
     spent = [
         (
             row["model"],
@@ -84,10 +117,10 @@ def _sora(facts: Facts) -> Estimate:
         )
         for row in (facts.row("runs", name) for name in ("seaweed-7b", "llama-2-70b", "movie-gen-video", "gpt-3-175b"))
     ]
-    optima = [laws.hunyuan(SORA_FLOPS), laws.precise(SORA_FLOPS)]
+    optima = [laws.hunyuan(facts, claim.flops), laws.precise(facts, claim.flops)]
     points = [10 ** (3 + k / 5) for k in range(18)]
     curve = tuple(
-        (s, SORA_FLOPS * attention_factor(like.layers, like.width, like.parameters, round(s))) for s in points
+        (s, claim.flops * attention_factor(like.layers, like.width, like.parameters, round(s))) for s in points
     )
     return Estimate(
         title="Explain: Sora, 30 B parameters and 8.4e23 FLOPs",
@@ -120,7 +153,8 @@ def _sora(facts: Facts) -> Estimate:
         charts=(Chart("8.4e23 with attention counted", "tokens of a sample", "FLOPs", (("total", curve),)),),
         notes=(
             "the vendor never published parameters, tokens or FLOPs; another estimate (Factorial Funds, March 2024) is "
-            "1.1e25 to 2.7e25: counting attention at one minute a sample closes that gap, 1.5e25 to 3.0e25",
+            "1.1e25 to 2.7e25: counting attention at half a minute to a minute of 1080p a sample closes that gap, "
+            "1.5e25 to 3.0e25",
             "at which length Sora was trained is not known",
             "HunyuanVideo's law gives 32 B for this budget: it was published ten months after the claim, so this is "
             "agreement and not derivation",
@@ -131,42 +165,55 @@ def _sora(facts: Facts) -> Estimate:
 
 def _gpt3(facts: Facts) -> Estimate:
     v100, a100 = find_device(facts, "v100"), find_device(facts, "a100")
-    flops = 6 * GPT3_PARAMETERS * GPT3_TOKENS
+    claim = gpt3(facts)
+    said = {
+        name: facts.constant(f"claim.gpt3.{name}")
+        for name in (
+            "v100_days",
+            "collected_tb",
+            "filtered_gb",
+            "mfu_1024_a100",
+            "usd_guosheng",
+            "usd_lambda",
+            "usd_press",
+        )
+    }
+    tokens = number_of(claim.row["samples_seen"])
+    assert isinstance(tokens, float)
+    flops = 6 * claim.parameters * tokens
     v100_share, a100_share = training_share(facts, v100), training_share(facts, a100)
-    hours = Range(*(device_hours(GPT3_FLOPS, a100, a100_share.at(c), 1.0) for c in ("high", "default", "low")))
-    v100_hours = 10_000 * 14.8 * 24
+    hours = Range(*(device_hours(claim.flops, a100, a100_share.at(c), 1.0) for c in ("high", "default", "low")))
+    v100_hours = 10_000 * said["v100_days"].value * 24
     assert a100.price is not None
     today = Range(hours.low * a100.price.low, hours.default * a100.price.value, hours.high * a100.price.high)
     return Estimate(
         title="Explain: GPT-3, 175 B parameters",
         summary="trained on 10,000 V100 for 14.8 days, not on A100; 1.4 to 12 million dollars by who counts",
         rows=(
-            Row("parameters", GPT3_PARAMETERS, "parameters", "P: arXiv 2005.14165"),
-            Row("flops_6nd", flops, "FLOP", "D: 6 x 175e9 x 300e9; the paper says 3.14e23"),
-            Row("collected_bytes", 45e12, "bytes", "P: compressed text BEFORE filtering"),
-            Row("filtered_bytes", 570e9, "bytes", "P: after filtering; 300e9 tokens of it were trained on"),
+            Row("parameters", claim.parameters, "parameters", "P: arXiv 2005.14165"),
+            Row("flops_6nd", flops, "FLOP", f"D: 6 x parameters x {tokens:g} tokens; the paper says {claim.flops:g}"),
+            _quoted("collected_bytes", said["collected_tb"], "bytes", 1e12),
+            _quoted("filtered_bytes", said["filtered_gb"], "bytes", 1e9),
             Row("v100_hours", v100_hours, "h", "P: 10,000 V100 for 14.8 days (arXiv 2104.10350)"),
-            Row("v100_mfu", GPT3_FLOPS / (v100_hours * 3600 * v100.flops_per_second), "%", "D: published as 19.7 %"),
+            Row("v100_mfu", claim.flops / (v100_hours * 3600 * v100.flops_per_second), "%", "D: published as 19.7 %"),
             Row("a100_hours", hours, "h", f"D: today, MFU {a100_share.value:g}"),
             Row("a100_days_10000", hours.default / 1e4 / 24, "days", "D: 10,000 A100 is a fleet, not a requirement"),
             Row(
-                "a100_days_1024", device_hours(GPT3_FLOPS, a100, 0.44, 1.0) / 1024 / 24, "days", "D: 1,024 A100 at 44 %"
+                "a100_days_1024",
+                device_hours(claim.flops, a100, said["mfu_1024_a100"].value, 1.0) / 1024 / 24,
+                "days",
+                f"D: 1,024 A100 at {100 * said['mfu_1024_a100'].value:g} % of peak",
             ),
             Row("usd_today", today, "USD", "D: A100-hours x today's price"),
         ),
-        facts=unique([v100_share, a100_share, a100.price]),
+        facts=unique([v100_share, a100_share, a100.price, *said.values()]),
         tables=(
             Table(
                 "Three public prices of one run",
                 ("who", "USD", "how"),
-                (
-                    (
-                        "Guosheng Securities 2023",
-                        1.4e6,
-                        "S: public cloud; 2 to 12 million is what it gives for LARGER models",
-                    ),
-                    ("Lambda 2020", 4.6e6, "S: 355 V100-years at 1.48 USD/h"),
-                    ("press 2020", 12e6, "S: 3.11e6 V100-hours at 3.86 USD/h, list price of 2020"),
+                tuple(
+                    (price.source, price.value, f"{price.tag}: {price.note}")
+                    for price in (said["usd_guosheng"], said["usd_lambda"], said["usd_press"])
                 ),
                 ("", "USD", ""),
             ),
@@ -178,29 +225,41 @@ def _gpt3(facts: Facts) -> Estimate:
 def _chatgpt(facts: Facts) -> Estimate:
     a100 = find_device(facts, "a100")
     words = facts.constant("words.tokens")
-    tokens = Range(*(4.5e9 * getattr(words, case) for case in ("low", "value", "high")))
-    flops = 2 * GPT3_PARAMETERS * tokens.default
+    said, run = facts.constant("claim.chatgpt.words_per_day"), gpt3(facts)
+    tokens = Range(*(said.value * words.at(case) for case in CASES))
+    flops = 2 * run.parameters * tokens.default
     per_day = a100.flops_per_second * 86_400
-    decode = facts.constant("infer.seconds_per_token_decode.a100")
+    reads, writes = (facts.constant(f"claim.language.{name}") for name in ("arithmetic", "decode"))
     return Estimate(
         title="Explain: ChatGPT, 2023: 4.5 billion words a day",
-        summary="a figure of the GPT-3 API of March 2021; 260 A100 by arithmetic, six times as many in practice",
+        summary=f"a figure of the GPT-3 API of March 2021; {flops / per_day / reads.value:,.0f} A100 by arithmetic, "
+        f"{reads.value / writes.value:.2g} times as many where writing waits for memory",
         rows=(
-            Row("words_per_day", 4.5e9, "words", "S: OpenAI on its GPT-3 API, March 2021; not ChatGPT"),
+            _quoted("words_per_day", said, "words"),
             Row("tokens_per_day", tokens, "tokens", f"D: {words.value:g} tokens a word"),
             Row("flops_per_day", flops, "FLOP", "D: 2 N a token"),
-            Row("a100_at_30", flops / per_day / 0.30, "A100", "D: arithmetic at 30 % of peak"),
             Row(
-                "a100_at_5",
-                flops / per_day / decode.value,
+                "a100_by_arithmetic",
+                flops / per_day / reads.value,
                 "A100",
-                "assumption: 5 %, for writing a token reads every weight",
+                f"assumption: {100 * reads.value:g} % of peak, for a model that reads",
             ),
-            Row("days_to_equal_training", GPT3_FLOPS / flops, "days", "D: of such use against one training run"),
+            Row(
+                "a100_in_practice",
+                flops / per_day / writes.value,
+                "A100",
+                f"assumption: {100 * writes.value:g} % of peak, for writing a token reads every weight",
+            ),
+            Row("days_to_equal_training", run.flops / flops, "days", "D: of such use against one training run"),
         ),
-        facts=(words, decode),
+        facts=(said, words, reads, writes),
         notes=("models, batching and caching have changed since: a lesson in sizes, not a bill",),
     )
+
+
+def _quoted(name: str, fact: Fact, unit: str, scale: float = 1.0) -> Row:
+    why = f"{fact.tag}: {fact.source}"
+    return Row(name, fact.value * scale, unit, f"{why}; {fact.note}" if fact.note else why)
 
 
 def _usd(hours: float, price: Fact) -> Range:

@@ -17,6 +17,7 @@ import typer
 
 from sorano.errors import RequestError, SoranoError
 from sorano.plan.estimate import Estimate
+from sorano.plan.machine import Profile
 
 app = typer.Typer(
     help="What a job costs, before it runs: compute, memory, time, money, energy.",
@@ -29,6 +30,7 @@ Device = Annotated[str | None, typer.Option(help="An accelerator, like h100; see
 Count = Annotated[int, typer.Option(help="How many of them.")]
 Price = Annotated[float | None, typer.Option("--price", help="USD per device-hour. Default: what is usual for it.")]
 Grid = Annotated[str, typer.Option(help="Whose electricity: world, us, china, france, norway.")]
+Stack = Annotated[str | None, typer.Option(help="Whose speed to assume, like fa2 or fa3. Default: the newest known.")]
 FactsFile = Annotated[Path | None, typer.Option("--facts", help="TOML with your own numbers, over ours by name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Also write a page with charts.")]
@@ -42,7 +44,12 @@ _collected: list[Estimate] | None = None  # where `compare` gathers what the com
 
 @app.command()
 def generate(
-    model: Annotated[str, typer.Argument(help="A preset, a diffusers folder, a published model, or 30e9 parameters.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A preset, a diffusers folder, a published model, or 30e9 parameters. Default: world."),
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="A model of your own: its layers ...")] = None,
+    width: Annotated[int | None, typer.Option(help="... and its width.")] = None,
     size: Size = None,
     seconds: Seconds = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second. Default: the model's.")] = None,
@@ -50,14 +57,14 @@ def generate(
     guided: Annotated[bool | None, typer.Option("--guided/--unguided", help="Two passes a step, or one.")] = None,
     device: Device = None,
     count: Count = 1,
-    stack: Annotated[
-        str | None, typer.Option(help="Whose speed to assume, like fa3. Default: the newest known.")
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="Of the weights: bfloat16, float8, int8, int4 ...")] = "bfloat16",
-    memory: Annotated[str | None, typer.Option(help="Plan within a budget, like 12GB.")] = None,
+    stack: Stack = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights: bfloat16, float8, int8, int4 ...")] = None,
+    memory: Annotated[str | None, typer.Option(help="Plan within a budget for each device, like 12GB.")] = None,
     minutes: Annotated[str, typer.Option(help="Films to compare with, in minutes.")] = "1,10,60",
     price: Price = None,
-    grid: Grid = "world",
+    grid: Annotated[
+        str | None, typer.Option(help="Whose electricity: world, us, china, france, norway. Default: world.")
+    ] = None,
     facts: FactsFile = None,
     as_json: AsJson = False,
     html: Html = None,
@@ -72,6 +79,8 @@ def generate(
 
         return plan_generate(
             model,
+            layers=layers,
+            width=width,
             size=size,
             seconds=seconds,
             fps=fps,
@@ -97,8 +106,8 @@ def train(
     config: Annotated[Path | None, typer.Option(help="A model and its stages in TOML.")] = None,
     params: Annotated[float | None, typer.Option(help="A model of this many parameters, like 30e9.")] = None,
     flops: Annotated[float | None, typer.Option(help="A budget, like 8.4e23: which model, how much data.")] = None,
-    device: Annotated[str, typer.Option(help="An accelerator, like h200.")] = "h100",
-    count: Count = 1024,
+    device: Annotated[str | None, typer.Option(help="An accelerator, like h200. Default: the file's, or h100.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many of them. Default: the file's, or 1024.")] = None,
     price: Price = None,
     grid: Grid = "world",
     facts: FactsFile = None,
@@ -141,7 +150,7 @@ def serve(
     count: Annotated[int, typer.Option(help="How many make one video together.")] = 1,
     service: Annotated[float | None, typer.Option(help="Seconds that one video takes. Default: planned.")] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="Also play a day, job by job (needs SimPy).")] = False,
-    stack: Annotated[str | None, typer.Option(help="Whose speed to assume, like fa3.")] = None,
+    stack: Stack = None,
     price: Price = None,
     grid: Grid = "world",
     facts: FactsFile = None,
@@ -243,19 +252,21 @@ def compare(
 ) -> None:
     """Several plans side by side, in quotes."""
     with _errors_said():
+        from sorano.plan import estimate as answers
+
         made = [_collect(words) for words in plans]
-        if as_json:
-            print(json.dumps({"plans": [estimate.to_dict() for estimate in made]}, ensure_ascii=False))
-        else:
-            _print_compared(made)
+        beside = answers.compare(*made)
+        _say(beside, {"plans": [estimate.to_dict() for estimate in made]} if as_json else None)
         if html:
-            _write_page(made, html, overwrite)
+            _write_page([beside], html, overwrite)
 
 
 @app.command()
 def calibrate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")] = "auto",
     as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure this machine and keep its profile: later plans and runs predict from it. Half a minute on two cores."""
     with _errors_said():
@@ -264,20 +275,25 @@ def calibrate(
         from sorano.calibrate import calibrate as measure
         from sorano.plan.machine import cache_folder
 
+        _refuse_existing(html, overwrite)  # before half a minute of work
         profile = measure(device, say=lambda text: print(text, file=sys.stderr, flush=True))
-        if as_json:
-            print(json.dumps(asdict(profile), ensure_ascii=False))
-            return
-        for name, value in asdict(profile).items():
-            print(f"{name:<26} {value if isinstance(value, str) else f'{value:.4g}'}")
+        made = _of_profile(profile)
+        _say(made, asdict(profile) if as_json else None)
+        if html:
+            _write_page([made], html, overwrite)
         print(f"kept in {cache_folder()}", file=sys.stderr)
 
 
 @app.command()
 def sources(
-    table: Annotated[str | None, typer.Argument(help="constants, devices, models, runs, measured or prices.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Argument(help="constants, devices, models, runs, measured, prices, stages or laws."),
+    ] = None,
     facts: FactsFile = None,
     as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Every number that plans stand on, with its source, date and tag."""
     with _errors_said():
@@ -287,17 +303,61 @@ def sources(
             raise RequestError(f"there is no table {table!r}", f"the nearest is {nearest(table, list(TABLES))}")
         loaded = load_facts(facts)
         chosen = {name: loaded.table(name) for name in TABLES if table in (None, name)}
-        if as_json:
-            print(json.dumps({"tags": TAGS, **chosen}, ensure_ascii=False))
-            return
-        for name, rows in chosen.items():
-            print(f"\n{name}")
-            for row in rows:
-                cells = [
-                    f"{key} {value}" for key, value in row.items() if value and key not in ("name", "tag", "source")
-                ]
-                print(f"  {row['name']} [{row['tag']}] {'; '.join(cells)}; source: {row['source']}")
-        print("\n" + "; ".join(f"{tag}: {words}" for tag, words in TAGS.items()))
+        made = _of_tables(chosen)
+        _say(made, {"tags": TAGS, **chosen} if as_json else None)
+        if html:
+            _write_page([made], html, overwrite)
+
+
+def _of_profile(profile: Profile) -> Estimate:
+    """A machine's profile, for people."""
+    from sorano.plan.estimate import Row
+
+    rows = (
+        ("matmul", profile.flops_per_second, "FLOP/s", "products of large matrices"),
+        ("attention", profile.attention, "%", "of it in scores and values"),
+        ("linear", profile.linear, "%", "of it in the rest of the transformer"),
+        ("decode", profile.decode, "%", "of it in the autoencoder's decoder"),
+        ("seconds_per_layer", profile.seconds_per_layer, "s", "besides the FLOPs, a layer"),
+        ("start_seconds", profile.start_seconds, "s", "the first pass, besides"),
+        ("write_pixels_per_second", profile.write_pixels_per_second, "pixels/s", "marked, encoded, read back"),
+        ("seal_seconds", profile.seal_seconds, "s", "labels and the signature"),
+        ("load_bytes_per_second", profile.load_bytes_per_second, "B/s", "weights from the disk"),
+        ("load_seconds", profile.load_seconds, "s", "importing and building, besides"),
+        ("base_bytes", profile.base_bytes, "bytes", "Python, torch and PyAV in main memory"),
+        ("seal_bytes", profile.seal_bytes, "bytes", "of marking and signing"),
+    )
+    return Estimate(
+        title=f"Profile: {profile.name}",
+        summary="plans for this machine stand on it",
+        rows=tuple(Row(*row) for row in rows),
+    )
+
+
+def _of_tables(tables: dict[str, list[dict[str, str]]]) -> Estimate:
+    """Tables of facts, for people: each row's numbers in one cell, beside how they are known."""
+    from sorano.plan.estimate import Table
+    from sorano.plan.facts import TAGS
+
+    apart = ("name", "tag", "date", "source", "note")
+    made = []
+    for name, rows in tables.items():
+        cells = [
+            (
+                row["name"],
+                "; ".join(f"{key} {value}" for key, value in row.items() if value and key not in apart),
+                *(row.get(key, "") for key in apart[1:]),
+            )
+            for row in rows
+        ]
+        made.append(Table(name, ("name", "what", *apart[1:]), tuple(cells)))
+    return Estimate(
+        title="What plans stand on",
+        summary=f"{sum(len(rows) for rows in tables.values())} rows; --facts puts your own over them by name",
+        rows=(),
+        tables=tuple(made),
+        notes=tuple(f"{tag}: {words}" for tag, words in TAGS.items()),
+    )
 
 
 def _show(plan: Callable[[], Estimate], as_json: bool, html: Path | None, overwrite: bool) -> None:
@@ -308,21 +368,31 @@ def _show(plan: Callable[[], Estimate], as_json: bool, html: Path | None, overwr
         made = plan()
         if html is not None:
             _write_page([made], html, overwrite)
-        if as_json:
-            print(json.dumps(made.to_dict(), ensure_ascii=False))
-        else:
-            _print(made)
+        _say(made, made.to_dict() if as_json else None)
+
+
+def _say(made: Estimate, document: dict[str, Any] | None) -> None:
+    """One JSON document, or tables for people."""
+    if document is None:
+        _print(made)
+    else:
+        print(json.dumps(document, ensure_ascii=False))
 
 
 def _collect(words: str) -> Estimate:
     """The plan of a command line, without showing it."""
     global _collected
-    parts = shlex.split(words)
+    try:
+        parts = shlex.split(words)
+    except ValueError as error:
+        raise RequestError(f"{words!r} is no plan: {str(error).lower()}") from error
     if not parts or parts[0] not in ("generate", "train", "serve", "edge", "explain"):
         raise RequestError(f"{words!r} is no plan", 'each plan in quotes, like "generate world --device h100"')
     _collected = []
     try:
         typer.main.get_command(app).main(parts, standalone_mode=False, prog_name="sorano plan")
+        if not _collected:  # --help was asked for
+            raise RequestError(f"{words!r} made no plan")
         return _collected[0]
     except typer.Exit as end:
         raise RequestError(f"{words!r} made no plan") from end
@@ -354,9 +424,9 @@ def _print(made: Estimate) -> None:
         console.print()
         console.print(grid)
     for table in made.tables:
-        grid = Grid_(title=table.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        grid = Grid_(title=Text(table.title), title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in table.columns:
-            grid.add_column(column.strip())
+            grid.add_column(Text(column.strip()))
         units = table.units or ("",) * len(table.columns)
         for cells in table.rows:
             grid.add_row(*(Text(shown(cell, unit)) for cell, unit in zip(cells, units, strict=True)))
@@ -371,34 +441,20 @@ def _print(made: Estimate) -> None:
             console.print(Text(f"  {fact.name}: {says(fact)}", style="dim"))
 
 
-def _print_compared(made: list[Estimate]) -> None:
-    from rich.console import Console
-    from rich.table import Table as Grid_
-    from rich.text import Text
-
-    from sorano.plan.estimate import shown
-
-    grid = Grid_(box=None, padding=(0, 2, 0, 0))
-    grid.add_column("")
-    for estimate in made:
-        grid.add_column(Text(estimate.title))
-    names = dict.fromkeys(row.name for estimate in made for row in estimate.all_rows())
-    for name in names:
-        found = [next((row for row in estimate.all_rows() if row.name == name), None) for estimate in made]
-        grid.add_row(name.replace("_", " "), *(Text(shown(row.value, row.unit) if row else "") for row in found))
-    Console().print(grid)
-
-
 def _write_page(made: list[Estimate], file: Path, overwrite: bool) -> None:
     from sorano.plan.report import write_report
 
-    if file.exists() and not overwrite:
-        raise RequestError(f"{file} exists", "--overwrite replaces it")
+    _refuse_existing(file, overwrite)
     try:
         write_report(made, file)
     except OSError as error:
         raise RequestError(f"{file} cannot be written: {error.strerror}") from error
     print(f"page: {file}", file=sys.stderr)
+
+
+def _refuse_existing(file: Path | None, overwrite: bool) -> None:
+    if file is not None and file.exists() and not overwrite:
+        raise RequestError(f"{file} exists", "--overwrite replaces it")
 
 
 def _minutes(text: str) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sorano.plan.facts import TAGS, Fact
@@ -66,6 +66,16 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """Amounts beside each other, and a limit to compare them with; for pages."""
+
+    title: str
+    unit: str
+    bars: tuple[tuple[str, float], ...]
+    limit: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A plan: `estimate["seconds"]` is the value of a row, `facts` every constant that it stands on."""
 
@@ -74,7 +84,7 @@ class Estimate:
     rows: tuple[Row, ...]
     facts: tuple[Fact, ...] = ()
     tables: tuple[Table, ...] = ()
-    charts: tuple[Chart, ...] = ()
+    charts: tuple[Chart | Bars, ...] = ()
     notes: tuple[str, ...] = ()  # what it leaves out, what to do next
     parts: tuple[tuple[str, tuple[Row, ...]], ...] = ()  # further rows under a heading
 
@@ -108,17 +118,26 @@ class Estimate:
                 }
                 for t in self.tables
             ],
-            "charts": [
-                {
-                    "title": chart.title,
-                    "x": chart.x_label,
-                    "y": chart.y_label,
-                    "series": {name: [list(point) for point in points] for name, points in chart.series},
-                }
-                for chart in self.charts
-            ],
+            "charts": [_drawn(chart) for chart in self.charts],
             "notes": list(self.notes),
         }
+
+
+def compare(*plans: Estimate) -> Estimate:
+    """Several plans side by side as one: a column each, a row for each name that any of them has."""
+    names = dict.fromkeys(row.name for plan in plans for row in plan.all_rows())
+    found = [{row.name: shown(row.value, row.unit) for row in plan.all_rows()} for plan in plans]
+    rows = tuple((name.replace("_", " "), *(one.get(name, "") for one in found)) for name in names)
+    titles = [plan.title for plan in plans]
+    return Estimate(
+        title=f"{len(plans)} plans side by side",
+        summary="; ".join(plan.summary for plan in plans),
+        rows=(),
+        facts=unique([fact for plan in plans for fact in plan.facts]),
+        tables=(Table("Side by side", ("", *titles), rows),),
+        charts=tuple(replace(chart, title=f"{chart.title}: {plan.title}") for plan in plans for chart in plan.charts),
+        notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
+    )
 
 
 def unique(facts: Sequence[Fact]) -> tuple[Fact, ...]:
@@ -129,9 +148,8 @@ def unique(facts: Sequence[Fact]) -> tuple[Fact, ...]:
 def says(fact: Fact) -> str:
     """A fact for people: "0.35 (0.25 to 0.55) share of peak; P: primary source; 2025; where from"."""
     tag = TAGS.get(fact.tag, fact.tag)
-    text = (
-        f"{short(fact.value)} ({short(fact.low)} to {short(fact.high)}) {fact.unit}; {tag}; {fact.date}; {fact.source}"
-    )
+    number = f"{short(fact.value)} ({short(fact.low)} to {short(fact.high)}) {fact.unit}"
+    text = "; ".join(part for part in (number, tag, fact.date, fact.source) if part)
     return f"{text} ({fact.note})" if fact.note else text
 
 
@@ -183,6 +201,14 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / scale:.3g} {unit}"
     return f"{seconds / 86_400 / 365.25:.3g} years"
+
+
+def _drawn(chart: Chart | Bars) -> dict[str, Any]:
+    if isinstance(chart, Bars):
+        limit = {"limit": dict([chart.limit])} if chart.limit else {}
+        return {"title": chart.title, "unit": chart.unit, "bars": dict(chart.bars), **limit}
+    series = {name: [list(point) for point in points] for name, points in chart.series}
+    return {"title": chart.title, "x": chart.x_label, "y": chart.y_label, "series": series}
 
 
 def _scaled(value: float, units: tuple[str, ...]) -> str:

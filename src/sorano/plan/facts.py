@@ -7,10 +7,12 @@
 | models.csv    | a video model of others whose cost can be planned                                          |
 | runs.csv      | a published training run, or a stage of one; conflicting rows are all kept                 |
 | measured.csv  | a published latency, energy or FLOP count, which the formulas are tested on                |
-| prices.csv    | what a service charges for a second of video                                               |
+| prices.csv    | what a service charges for a second of video, or hosting a model oneself takes             |
+| stages.csv    | a stage of a training plan: what a model is shown, how often                               |
+| laws.csv      | the coefficients of a scaling law                                                          |
 
 Tags: P read in a primary source, S in a secondary one, D derived from such, M from memory and not read again,
-A an assumption, U the user's own. A user's file in TOML overrides rows by name:
+A an assumption, U the user's own. A user's file in TOML overrides cells of rows by name, or adds rows:
 
     [devices.h100]
     usd_h = 2.10
@@ -21,10 +23,12 @@ A an assumption, U the user's own. A user's file in TOML overrides rows by name:
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -34,7 +38,7 @@ from typing import Any
 from sorano.errors import RequestError
 
 DATA = Path(__file__).parent / "data"
-TABLES = ("constants", "devices", "models", "runs", "measured", "prices")
+TABLES = ("constants", "devices", "models", "runs", "measured", "prices", "stages", "laws")
 TAGS = {
     "P": "primary source",
     "S": "secondary source",
@@ -47,6 +51,46 @@ USER_FILE = "SORANO_FACTS"  # the environment's name of a user's own file
 
 Row = dict[str, str]
 BOUNDED = (("low", "value", "high"), ("usd_h_low", "usd_h", "usd_h_high"), ("usd_s_low", "usd_s", "usd_s_high"))
+PRICE = ("usd_h_low", "usd_h", "usd_h_high")
+
+# columns of numbers above 0 in a user's file; those of WHOLE have no fractions, those of ZERO may be 0, of SIGNED less
+NUMBERS = {
+    "constants": ("low", "value", "high"),
+    "devices": (
+        "bf16_tflops", "fp8_tflops", "int8_tops", "memory_gb", "bandwidth_gb_s", "watts", "link_gb_s", "link_devices",
+        "matmul_tflops", *PRICE,
+    ),
+    "models": (
+        "parameters_b", "layers", "dual_layers", "width", "heads", "ffn", "gated", "text_tokens", "vae_t", "vae_h",
+        "vae_w", "patch_t", "patch_h", "patch_w", "causal", "frames", "fps", "steps", "branches",
+    ),
+    "measured": ("frames", "steps", "branches", "count", "seconds", "kilojoules", "watts"),
+    "prices": ("usd_s_low", "usd_s", "usd_s_high"),
+    "runs": ("gpu_hours", "flops_reported", "flops_6ND"),
+    "stages": ("samples", "frames", "batch"),
+    "laws": ("factor", "c_power", "d_power", "n_power", "c_unit", "result_unit"),
+}  # fmt: skip
+WHOLE = {
+    "link_devices", "layers", "dual_layers", "width", "heads", "ffn", "gated", "text_tokens", "vae_h", "vae_w",
+    "patch_t", "patch_h", "patch_w", "causal", "frames", "steps", "branches", "count",
+}  # fmt: skip
+SIGNED = {"c_power", "d_power", "n_power"}
+ZERO = {"dual_layers", "gated", "text_tokens", "causal", "serve.overhead_s"}
+
+KINDS = ("cross", "joint", "lm")  # text by cross-attention, text and video at once, language models
+
+NEEDED = {  # without which a row of a user's own means nothing
+    "constants": ("value", "unit"),
+    "devices": ("family", "memory_gb", "bandwidth_gb_s"),
+    "models": (
+        "kind", "parameters_b", "layers", "width", "heads", "ffn", "text_tokens", "vae_t", "vae_h", "vae_w", "patch_t",
+        "patch_h", "patch_w", "size", "frames", "fps", "steps", "branches",
+    ),
+    "runs": ("model",),
+    "measured": ("model", "device", "seconds"),
+    "prices": ("usd_s",),
+    "stages": ("model", "samples", "size", "frames"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,6 +180,16 @@ def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
     return (get_close_matches(name.lower(), names, n=1, cutoff=0.0) or names)[0]
 
 
+def find_name(rows: Mapping[str, Row], name: str) -> str:
+    """The name of a row as people write it: "H100", "RTX 4090", "h100-sxm"; in small letters with dashes if new."""
+    if name in rows:
+        return name
+    key = re.sub(r"[\s_]", "-", name.lower().strip())
+    titles = {row["title"].lower().replace(" ", "-"): known for known, row in rows.items() if row.get("title")}
+    short = {text.replace("-", ""): known for text, known in [*titles.items(), *((known, known) for known in rows)]}
+    return key if key in rows else titles.get(key) or short.get(key.replace("-", "")) or key
+
+
 @cache
 def _load(user_file: Path | None, _changed: int) -> Facts:
     rows = {table: _read_csv(DATA / f"{table}.csv") for table in TABLES}
@@ -163,40 +217,117 @@ def _override(rows: dict[str, dict[str, Row]], file: Path) -> None:
         raise RequestError(f"{file} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{file} is not TOML: {error}", "write [devices.h100] and below it usd_h = 2.1") from error
+    date = time.strftime("%Y-%m-%d", time.localtime(file.stat().st_mtime))
     for table, entries in words.items():
         if table not in TABLES or not isinstance(entries, dict):
             raise RequestError(
                 f"{file}, line {line_of(text, table)}: there is no table {table!r}", f"tables are {', '.join(TABLES)}"
             )
-        columns = next(iter(rows[table].values())).keys()
-        for name, cells in entries.items():
+        for written, cells in _named(entries):
+            where = f"{file}, line {line_of(text, written)}"
             if not isinstance(cells, dict):
-                raise RequestError(f"{file}, line {line_of(text, name)}: expected [{table}.{name}] and cells below it")
-            row = rows[table].get(name, dict.fromkeys(columns, "") | {"name": name})
-            for column, value in cells.items():
-                where = f"{file}, line {line_of(text, column, after=name)}"
-                if column not in columns:
-                    raise RequestError(
-                        f"{where}: {table} has no column {column!r}", f"the nearest is {nearest(column, list(columns))}"
-                    )
-                if isinstance(value, (dict, list)) or isinstance(value, bool):
-                    raise RequestError(f"{where}: {column} is {value!r}, and a number or a text was expected")
-                was_number = re.fullmatch(r"[\d.]+(e\d+)?", row.get(column) or "") is not None
-                if was_number and not isinstance(value, (int, float)):
-                    raise RequestError(f"{where}: {column} is {value!r}, and a number was expected")
-                row = {**row, column: str(value)}
-            rows[table][name] = _widened(row) | {"tag": "U", "source": str(cells.get("source", f"your {file.name}"))}
+                raise RequestError(f"{where}: expected [{table}.{written}] and cells below it")
+            name = find_name(rows[table], written) if table == "devices" else written
+            lines = {column: f"{file}, line {line_of(text, column, after=written)}" for column in cells}
+            rows[table][name] = _overridden(rows, table, name, cells, where, lines, f"your {file.name}", date)
+    for device in words.get("devices", {}):  # after all tables: the shares of a new family may stand below
+        row = rows["devices"][find_name(rows["devices"], device)]
+        for share in (f"infer.{row['family']}", f"train.{row['family']}"):
+            if share not in rows["constants"]:
+                families = [known.removeprefix("train.") for known in rows["constants"] if known.startswith("train.")]
+                raise RequestError(
+                    f"{file}, line {line_of(text, 'family', after=device)}: no constant {share!r} says which share of "
+                    f"its peak the family {row['family']!r} reaches",
+                    f"families are {', '.join(families)}",
+                )
 
 
-def _widened(row: Row) -> Row:
-    """A low above the value, or a high below it, follows it: a user who gives one number means that one."""
-    for low, value, high in BOUNDED:
-        if row.get(value):
-            middle = float(row[value])
-            for side, beyond in ((low, max), (high, min)):
-                if row.get(side) and beyond(float(row[side]), middle) == float(row[side]) != middle:
-                    row = {**row, side: row[value]}
+def _named(entries: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Rows by name; [constants.grid.france], which TOML reads as tables in tables, is the row grid.france."""
+    for name, cells in entries.items():
+        inner = {key: cell for key, cell in cells.items() if isinstance(cell, dict)} if isinstance(cells, dict) else {}
+        if not inner or len(inner) < len(cells):
+            yield before + name, {key: cells[key] for key in cells if key not in inner} if inner else cells
+        yield from _named(inner, f"{before}{name}.")
+
+
+def _overridden(
+    rows: dict[str, dict[str, Row]],
+    table: str,
+    name: str,
+    cells: dict[str, Any],
+    where: str,
+    lines: dict[str, str],
+    source: str,
+    date: str,
+) -> Row:
+    """A row with a user's cells over it. `lines` says where each cell stands."""
+    columns = list(next(iter(rows[table].values())))
+    for column, value in cells.items():
+        if column not in columns:
+            raise RequestError(
+                f"{lines[column]}: {table} has no column {column!r}", f"the nearest is {nearest(column, columns)}"
+            )
+        if isinstance(value, (dict, list, bool)):
+            raise RequestError(f"{lines[column]}: {column} is {value!r}, and a number or a text was expected")
+        if (table, column) == ("models", "kind") and value not in KINDS:
+            raise RequestError(f"{lines[column]}: kind is {value!r}", f"known are: {', '.join(KINDS)}")
+        if column in NUMBERS.get(table, ()):
+            _check_number(name, column, value, lines[column])
+    own = {column: str(value) for column, value in cells.items()}
+    known = rows[table].get(name)
+    lacking = [column for column in NEEDED.get(table, ()) if known is None and column not in cells]
+    if lacking:
+        near = nearest(name, rows[table])
+        raise RequestError(
+            f"{where}: {table} has no row {name!r}, and a new one needs {', '.join(lacking)}", f"the nearest is {near}"
+        )
+    row = (known or dict.fromkeys(columns, "") | {"name": name, "title": name}) | own
+    _check_bounds(row, cells, lines)
+    for low, middle, high in BOUNDED:
+        if middle in cells:  # who gives one number means that one
+            row |= {side: own[middle] for side in (low, high) if side not in cells}
+    if table == "constants" and row["unit"].startswith("share"):
+        for side in set(BOUNDED[0]) & set(cells):
+            if float(own[side]) > 1:
+                raise RequestError(f"{lines[side]}: {side} of {name} is {own[side]}, and a share is at most 1")
+    source, date = own.get("source", source), own.get("date", date)
+    if known is None or table in ("constants", "prices", "stages", "laws"):
+        new = {"tag": "U", "source": source, "date": date, "note": own.get("note", "")}
+        return {column: cell for column, cell in (row | new).items() if column in columns} | (
+            {"price_tag": "U", "price_source": source, "price_date": date} if set(PRICE) & set(cells) else {}
+        )
+    specified = [column for column in cells if column not in (*PRICE, "source", "date", "tag", "note")]
+    row |= {"source": known["source"], "date": known["date"]}
+    if set(PRICE) & set(cells):
+        row |= {"price_tag": "U", "price_source": source, "price_date": date}
+    if specified:  # the other cells are still known as before
+        row["source"] = f"{known['source']}; {', '.join(specified)}: {source}, {date}"
     return row
+
+
+def _check_number(name: str, column: str, value: Any, where: str) -> None:
+    try:
+        top, _, bottom = str(value).partition("/")
+        found = float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        raise RequestError(f"{where}: {column} is {value!r}, and a number was expected") from None
+    zero = not {column, name}.isdisjoint(ZERO)
+    if not (math.isfinite(found) and (found > 0 or zero and found == 0 or column in SIGNED)):
+        raise RequestError(f"{where}: {column} is {value}, and must be {'at least' if zero else 'above'} 0")
+    if column in WHOLE and found != int(found):
+        raise RequestError(f"{where}: {column} is {value}, and must be a whole number")
+
+
+def _check_bounds(row: Row, cells: dict[str, Any], lines: dict[str, str]) -> None:
+    """What a user bounds must lie on its side of the value."""
+    for low, middle, high in BOUNDED:
+        for small, large in ((low, middle), (middle, high), (low, high)):
+            side = small if small in cells and small != middle else large
+            if side in cells and row.get(small) and row.get(large) and float(row[small]) > float(row[large]):
+                if middle in cells and not {small, large} <= set(cells):
+                    continue  # the other side follows the value
+                raise RequestError(f"{lines[side]}: {small} is {row[small]}, and {large} is {row[large]}")
 
 
 def line_of(text: str, word: str, after: str = "") -> int:

@@ -260,6 +260,8 @@ def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
     text = str(name)
     rows = facts.rows["models"]
     if text in rows:
+        if rows[text]["kind"] == "lm":
+            raise RequestError(f"{text} is a language model, and makes no video", f"try `sorano plan explain {text}`")
         return published(facts, text)
     if text in PRESETS or Path(text).expanduser().is_dir():
         preset = find_preset(text)
@@ -268,7 +270,7 @@ def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
         return of_dimensions(parameters=_count(text), like=published(facts, "movie-gen-30b"))
     except ValueError:
         pass
-    known = [*PRESETS, *rows]
+    known = [*PRESETS, *(row for row in rows if rows[row]["kind"] != "lm")]
     raise RequestError(f"there is no model {text!r}", f"the nearest is {nearest(text, known)}; also a diffusers folder")
 
 

@@ -21,6 +21,7 @@ from sorano.plan.model import ModelConfigs
 from sorano.shapes import VideoShape, latent_frames, nearest_size, video_frames
 
 TEXT_TOKENS = 64  # a sentence; the exact number is known only to the tokenizer
+DECODE_LAUNCHES = 20  # what the decoder launches, in blocks of a transformer (decode.launches of constants.csv)
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,7 @@ def _estimate(
     transformer, vae, text = configs.transformer, configs.vae, configs.text_encoder
     latent = shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
     tokens = min(TEXT_TOKENS, MAX_TEXT_TOKENS)
-    images = configs.image_encoder.num_tokens if configs.image_encoder else 0
-    if transformer.pos_embed_seq_len is not None:
-        images = transformer.pos_embed_seq_len  # of a first and a last picture
+    images = configs.image_tokens
     parts = transformer.flops_by_part(latent, batch=branches, text_tokens=tokens, image_tokens=images)
     attention, linear = num_steps * parts.pop("attention"), num_steps * sum(parts.values())
     profile, rate = machine.profile, machine.flops_per_second
@@ -142,7 +141,7 @@ def _estimate(
         free_bytes=free,
         text_seconds=text.flops(tokens, batch=branches) / rate / profile.linear + profile.start_seconds,
         denoise_seconds=attention / rate / profile.attention + linear / rate / profile.linear + per_layer * layers,
-        decode_seconds=decode_flops / rate / profile.decode + 20 * per_layer,
+        decode_seconds=decode_flops / rate / profile.decode + DECODE_LAUNCHES * per_layer,
         write_seconds=is_written * (pixels * upscale**2 / profile.write_pixels_per_second + profile.seal_seconds),
         load_seconds=profile.load_seconds + weights / profile.load_bytes_per_second,
         denoise_flops=attention + linear,

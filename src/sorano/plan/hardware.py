@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sorano.errors import RequestError
-from sorano.plan.facts import Fact, Facts, nearest, number
+from sorano.plan.facts import Fact, Facts, find_name, nearest, number
 
 GIGA = 1e9
 
@@ -24,25 +24,20 @@ class Device:
     link_bytes_per_second: float  # to its neighbours
     link_devices: int  # how many share such links
     price: Fact | None  # USD an hour
-    int8_per_second: float | None  # for phones, where that is what there is
+    flops_per_second_8: float  # in int8 or float8, whichever is faster; where neither is known, as in bfloat16
     tag: str
     date: str
     source: str
     note: str
 
-    def price_at(self, case: str) -> float | None:
-        """USD an hour of a case, None where no price was found."""
-        return None if self.price is None else self.price.at(case)
 
+def find_device(facts: Facts, name: str, *, rated: bool = True) -> Device:
+    """The device of this name ("h100", "RTX 4090", "h100-sxm"). Raises RequestError naming the nearest.
 
-def find_device(facts: Facts, name: str) -> Device:
-    """The device of this name ("h100", "RTX 4090", "h100-sxm"). Raises RequestError naming the nearest."""
+    One that must be `rated` has a rate of arithmetic: some vendors of phones publish none.
+    """
     rows = facts.rows["devices"]
-    key = name.lower().strip().replace("_", "-").replace(" ", "-")
-    if key not in rows:
-        titles = {row["title"].lower().replace(" ", "-"): known for known, row in rows.items()}
-        short = {title.replace("-", ""): known for title, known in titles.items()}
-        key = titles.get(key) or short.get(key.replace("-", "")) or key
+    key = find_name(rows, name)
     if key not in rows:
         near = nearest(key, rows)
         raise RequestError(f"there is no device {name!r}", f"the nearest is {near}; `sorano plan sources` prints all")
@@ -55,15 +50,22 @@ def find_device(facts: Facts, name: str) -> Device:
     if row["usd_h"]:
         typical = cell("usd_h")
         low, high = cell("usd_h_low", typical), cell("usd_h_high", typical)
-        price = Fact(f"price.{key}", typical, low, high, "USD/h", row["tag"], row["date"], row["source"])
-    rate, int8 = cell("bf16_tflops", 0.0), cell("int8_tops", 0.0)
+        known = (row[f"price_{column}"] for column in ("tag", "date", "source"))
+        price = Fact(f"price.{key}", typical, low, high, "USD/h", *known)
+    int8 = cell("int8_tops", 0.0)
+    rate = cell("bf16_tflops", 0.0) or int8 / 2
+    if rated and not rate:
+        raise RequestError(
+            f"no arithmetic rate of {row['title']} is published",
+            f"give one in a file of your own with --facts: [devices.{key}] and below it bf16_tflops",
+        )
     return Device(
         name=key, title=row["title"], family=row["family"],
-        flops_per_second=(rate or int8 / 2) * 1e12, memory_bytes=round(cell("memory_gb") * GIGA),
+        flops_per_second=rate * 1e12, memory_bytes=round(cell("memory_gb") * GIGA),
         bytes_per_second=cell("bandwidth_gb_s") * GIGA, watts=cell("watts", 0.0) or None,
         link_bytes_per_second=cell("link_gb_s", 32.0) * GIGA, link_devices=int(cell("link_devices", 1.0)),
-        price=price, int8_per_second=int8 * 1e12 or None, tag=row["tag"], date=row["date"], source=row["source"],
-        note=row["note"],
+        price=price, flops_per_second_8=max(rate, int8, cell("fp8_tflops", 0.0)) * 1e12, tag=row["tag"],
+        date=row["date"], source=row["source"], note=row["note"],
     )  # fmt: skip
 
 
@@ -82,19 +84,20 @@ class Shares:
 
 
 def inference_shares(facts: Facts, device: Device, stack: str | None = None) -> Shares:
-    """Of a device with a software stack: "fa3" on Hopper tells attention from the rest, others know one number.
+    """Of a device with a software stack: "fa3" on Hopper tells attention from the rest, others know one number, which
+    is called "one", or "fa2" where it was measured with FlashAttention-2.
 
     The default is the newest stack that was measured. Raises RequestError for a stack that nobody measured there.
     """
     family = device.family
     stacks = sorted({name.split(".")[2] for name in facts.rows["constants"] if name.startswith(f"infer.{family}.")})
-    known = ["one", *stacks]
-    chosen = stack or known[-1]
+    both = facts.constant(f"infer.{family}")
+    known = ["one", *(["fa2"] if "FlashAttention-2" in both.note else []), *stacks]
+    chosen = stack or ["one", *stacks][-1]
     if chosen not in known:
         raise RequestError(f"no stack {chosen!r} was measured on {device.title}", f"known are: {', '.join(known)}")
     decode = facts.constant("decode.share")
-    if chosen == "one":
-        both = facts.constant(f"infer.{family}")
+    if chosen in ("one", "fa2"):
         return Shares(both, both, decode)
     prefix = f"infer.{family}.{chosen}"
     return Shares(facts.constant(f"{prefix}.attention"), facts.constant(f"{prefix}.linear"), decode)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sorano.errors import RequestError
 from sorano.plan import memory
-from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, Value, unique
+from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, Value, shown, unique
 from sorano.plan.facts import Fact, Facts, load_facts
-from sorano.plan.flops import Costed, Parts, PresetModel, PublishedModel, find_model
+from sorano.plan.flops import Costed, Parts, PresetModel, find_model, of_dimensions, published
 from sorano.plan.generate import TEXT_TOKENS, RunEstimate, estimate_generate, format_bytes
 from sorano.plan.hardware import Device, Shares, find_device, inference_shares
-from sorano.plan.machine import ACCELERATOR, Machine, Profile, this_machine
-from sorano.plan.memory import branches_together
-from sorano.plan.money import costs, published_prices
+from sorano.plan.machine import ACCELERATOR, Machine, this_machine
+from sorano.plan.memory import Placement, branches_together
+from sorano.plan.money import costs, per_second, published_prices
 from sorano.plan.parallel import Split, exchange_seconds, ring_exposed_seconds, shared, split_tokens
 from sorano.shapes import VideoShape, latent_frames
 
 MINUTES = (1.0, 10.0, 60.0)
-CHUNK_SECONDS, CONTEXT_SECONDS = 5.0, 15.0  # of a film made in chunks: new, and attended to from before
+MAX_SIDE = 65_536  # pixels
 BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "float8": 1.0, "int8": 1.0, "int4": 0.5}
 
 
@@ -53,6 +55,8 @@ def make_job(
     guided: bool | None = None,
 ) -> Job:
     """Fills in the model's own settings. Raises RequestError for numbers that make no video."""
+    if size and any(int(side) > MAX_SIDE for side in re.findall(r"\d+", size)):
+        raise RequestError(f"size is {size}, and must be at most {MAX_SIDE:,} pixels on a side")
     for name, value, most in (("seconds", seconds, 36_000), ("fps", fps, 240), ("num_steps", num_steps, 10_000)):
         if value is not None and not 0 < value <= most:
             raise RequestError(f"{name} is {value}, and must be above 0 and at most {most}")
@@ -62,8 +66,10 @@ def make_job(
 
 
 def plan_generate(
-    model: str | Costed,
+    model: str | Costed | None = None,
     *,
+    layers: int | None = None,
+    width: int | None = None,
     size: str | None = None,
     seconds: float | None = None,
     fps: float | None = None,
@@ -72,28 +78,37 @@ def plan_generate(
     device: str | None = None,
     count: int = 1,
     stack: str | None = None,
-    dtype: str = "bfloat16",
+    dtype: str | None = None,
     usd_hour: float | None = None,
-    grid: str = "world",
+    grid: str | None = None,
     minutes: tuple[float, ...] = MINUTES,
     memory_bytes: int | None = None,
     facts: Facts | None = None,
 ) -> Estimate:
     """What one video takes: FLOPs, memory by stage, seconds, money, energy, and what minutes of film would.
 
+    `model` is the embedded one if none is given; `layers` and `width` make one in Movie Gen's proportions instead.
     `device` is a row of devices.csv; None is this machine, as it was calibrated. `count` devices share each sample.
-    `memory_bytes` forces a budget. Raises RequestError for words and numbers that mean nothing.
+    `memory_bytes` forces a budget for each. Raises RequestError for words and numbers that mean nothing.
     """
     facts = facts or load_facts()
     if not 1 <= count <= 100_000:
         raise RequestError(f"count is {count}, and must be 1 to 100,000")
-    if dtype not in BYTES:
+    if dtype is not None and dtype not in BYTES:
         raise RequestError(f"dtype {dtype!r} is not known", f"choose one of: {', '.join(BYTES)}")
-    known = find_model(facts, model) if isinstance(model, str) else model
+    if not minutes or not all(0 < minute <= 1e5 for minute in minutes):
+        raise RequestError(f"minutes are {minutes}, and must be above 0 and at most 100,000", "like --minutes 1,10,60")
+    if memory_bytes is not None and memory_bytes < 1:
+        raise RequestError(f"memory is {memory_bytes} bytes, and must be above 0")
+    known = _model(facts, model, layers, width)
     job = make_job(known, size=size, seconds=seconds, fps=fps, num_steps=num_steps, guided=guided)
     where = find_device(facts, device) if device is not None else None
-    if where is None and count > 1:
-        raise RequestError("count is for devices of the catalogue", "say which: --device h100")
+    if where is None:
+        for name, given in (("count", count > 1), ("stack", stack), ("price", usd_hour is not None), ("grid", grid)):
+            if given:
+                raise RequestError(f"{name} is for devices of the catalogue", "say which: --device h100")
+        if not isinstance(known, PresetModel):
+            raise RequestError(f"this machine cannot run {known.title}", "say on what to plan it: --device h100")
     shares = inference_shares(facts, where, stack) if where else None
     parts, decode = job.denoise(), known.decode_flops(job.shape)
     used: list[Fact] = [*(shares.facts if shares else ())]
@@ -108,52 +123,94 @@ def plan_generate(
         *_encoders(known, job),
         Row("flops_per_video_second", (parts.total + (decode or 0)) / job.seconds, "FLOP", ""),
     ]
-    held, placements = _memory(job, where, dtype, count, memory_bytes)
-    time, split = _time(facts, job, where, shares, count, used, placements)
-    rows = [*time, *held]
+    placed = place(facts, job, where, dtype, count, memory_bytes, used)
+    time, split = _time(facts, job, where, shares, count, used, placed.run)
     seconds_range = next(row.value for row in time if row.name == "seconds")
+    assert isinstance(seconds_range, Range)
     notes: list[str] = []
     tables: list[Table] = []
     money: list[Row] = []
-    if where is not None and isinstance(seconds_range, Range):
+    usd: Value = None
+    if where is not None:
         device_seconds = Range(*(getattr(seconds_range, case) * count for case in CASES))
-        money, more = costs(facts, where, device_seconds, usd_hour=usd_hour, grid=grid)
+        money, more = costs(facts, where, device_seconds, usd_hour=usd_hour, grid=grid or "world")
         used += more
-        usd = next((row.value for row in money if row.name == "usd"), None)
-        own = None
-        if isinstance(usd, Range):
-            own = Range(*(getattr(usd, case) / job.seconds for case in CASES))
-            money.append(Row("usd_per_video_second", own, "USD", "devices alone, busy all the time"))
-        else:
+        money += [per_second(row, job.seconds) for row in money if row.name in ("usd", "kwh", "co2_g")]
+        found = {row.name: row.value for row in money}
+        usd, own = found.get("usd"), found.get("usd_per_video_second")
+        if usd is None:
             notes.append(f"no price of {where.title} was found: give one with --price")
-        tables.append(published_prices(facts, own))
-    elif where is None:
-        notes.append("this machine; `--device h100` plans for another, `sorano plan calibrate` measures this one")
-    if isinstance(known, PresetModel) and known.preset.max_num_frames:
+        tables.append(published_prices(facts, own if isinstance(own, Range) else None))
+    else:
+        machine = this_machine()
+        used += machine_facts(facts, machine)
+        notes.append(
+            f"this machine ({machine.device}, {machine.dtype}): its speed is {machine.reason}; "
+            "`--device h100` plans for another"
+        )
+    if isinstance(known, PresetModel):
         most = known.preset.max_num_frames
-        if job.shape.num_frames > most:
+        if most and job.shape.num_frames > most:
             notes.append(
                 f"{known.name} was trained on at most {most} frames: beyond them only chunks keep their quality"
             )
-    if isinstance(known, PresetModel):
-        tables.append(_placements(known, job, where, memory_bytes))
+        tables += [placed.table] if placed.table else []
         what += _experts(known, job)
-    long_table, chart = _minutes(job, where, shares, minutes)
+    long_table, chart = _minutes(facts, job, where, shares, minutes, used)
     tables.append(long_table)
     on = f"{count} x {where.title}" if where and count > 1 else where.title if where else "this machine"
-    headline = f"{job.seconds:.3g} s of {job.shape.size} by {known.title} on {on}"
     if split.ulysses * split.ring > 1:
         notes.append(f"each sample is shared by {split.words}")
     return Estimate(
-        title=f"Generate: {headline}",
-        summary=headline,
-        rows=tuple(rows),
+        title=f"Generate: {job.seconds:.3g} s of {job.shape.size} by {known.title} on {on}",
+        summary="; ".join((shown(seconds_range, "s"), *([shown(usd, "USD")] if usd else []), placed.words)),
+        rows=(*time, *placed.rows),
         facts=unique(used),
         tables=tuple(tables),
         charts=(chart,),
         notes=tuple(notes),
         parts=(("FLOPs", tuple(what)), ("Money and energy", tuple(money))),
     )
+
+
+def _model(facts: Facts, model: str | Costed | None, layers: int | None, width: int | None) -> Costed:
+    if layers is None and width is None:
+        return find_model(facts, model or "world") if isinstance(model, str | None) else model
+    if model is not None:
+        raise RequestError("a model has its own layers and width", "give a model, or --layers and --width")
+    for name, value, least, most in (("layers", layers, 1, 1000), ("width", width, 128, 131_072)):
+        if value is not None and not least <= value <= most:
+            raise RequestError(f"{name} is {value}, and must be {least:,} to {most:,}")
+    return of_dimensions(layers=layers, width=width, like=published(facts, "movie-gen-30b"))
+
+
+def machine_facts(facts: Facts, machine: Machine) -> list[Fact]:
+    """What a plan for this machine stands on: its profile, and by how much plans of such profiles were wrong."""
+    wrong = _spread(facts, machine)
+    profile = machine.profile
+    tag, source, date = "A", profile.name, wrong.date
+    if machine.measured:  # named like "cpu, bfloat16, measured 2026-11-23"
+        tag, source, date = "U", f"sorano plan calibrate: {profile.name}", profile.name.partition("measured ")[2]
+
+    def fact(name: str, value: float, unit: str, *, is_share: bool = False) -> Fact:
+        low, high = value / wrong.high, value / wrong.low  # a machine twice as fast takes half as long
+        return Fact(f"machine.{name}", value, low, min(1.0, high) if is_share else high, unit, tag, date, source)
+
+    rate = fact("matmul", machine.flops_per_second, "FLOP/s")
+    timed = machine.measured is None and machine.reason == "timed before"
+    return [
+        replace(rate, tag="U", source="timed on this machine") if timed else rate,
+        *(
+            fact(name, getattr(profile, name), "share of matmul", is_share=True)
+            for name in ("attention", "linear", "decode")
+        ),
+        fact("seconds_per_layer", profile.seconds_per_layer, "s"),
+        wrong,
+    ]
+
+
+def _spread(facts: Facts, machine: Machine) -> Fact:
+    return facts.constant("machine.calibrated" if machine.measured else "machine.guessed")
 
 
 def service_seconds(facts: Facts, job: Job, device: Device, count: int, stack: str | None, used: list[Fact]) -> Range:
@@ -177,23 +234,27 @@ def _time(
 ) -> tuple[list[Row], Split]:
     if device is None or shares is None:
         assert run is not None
+        wrong = _spread(facts, this_machine())
         what = [
-            Row("seconds", run.seconds, "s", "all stages, from the machine's profile"),
-            Row("denoise_seconds", run.denoise_seconds, "s", "FLOPs / (matrix rate x share)"),
-            Row("decode_seconds", run.decode_seconds, "s", ""),
+            Row(name, Range(*(value * wrong.at(case) for case in CASES)), "s", why)
+            for name, value, why in (
+                ("seconds", run.seconds, "all stages, from the machine's profile"),
+                ("denoise_seconds", run.denoise_seconds, "FLOPs / (matrix rate x share)"),
+                ("decode_seconds", run.decode_seconds, ""),
+            )
         ]
         return what, Split(1, 1)
     parts, decode = job.denoise(), job.model.decode_flops(job.shape) or 0
     tokens, passes = job.model.tokens(job.shape), job.num_steps * job.branches
     serial, link, nic = (facts.constant(name) for name in ("parallel.serial", "link.share", "nic.gb_s"))
-    launch = facts.constant("launch.seconds_per_layer")
-    used.append(launch)
+    launch, decoder = facts.constant("launch.seconds_per_layer"), facts.constant("decode.launches")
+    used += [launch, decoder]
     split = split_tokens(count, job.model.heads, device.link_devices)
     rate = device.flops_per_second
     totals: list[float] = []
     denoises: list[float] = []
     decodes: list[float] = []
-    exchanged = 0.0
+    exchanges: list[float] = []
     for share_case, cost_case in zip(("high", "default", "low"), CASES, strict=True):
         attention = parts.attention / (rate * shares.attention.at(share_case))
         linear = (parts.linear + parts.rest) / (rate * shares.linear.at(share_case))
@@ -205,10 +266,13 @@ def _time(
                 job.model, tokens, split, device, link_share=link.at(share_case), nic_bytes_per_second=nic_rate
             )
             each = attention / passes / count
-            exchanged += passes * ring_exposed_seconds(job.model, tokens, split, each, nic_bytes_per_second=nic_rate)
+            exchanged += passes * ring_exposed_seconds(
+                job.model, tokens, split, device, each, link_share=link.at(share_case), nic_bytes_per_second=nic_rate
+            )
             one = shared(one, serial.at(cost_case), count) + exchanged
+        exchanges.append(exchanged)
         denoises.append(one)
-        decodes.append(decode / (rate * shares.decode.at(share_case)) + 20 * launch.at(cost_case))
+        decodes.append(decode / (rate * shares.decode.at(share_case)) + decoder.at(cost_case) * launch.at(cost_case))
         totals.append(denoises[-1] + decodes[-1])
     rows = [
         Row("seconds", Range(*totals), "s", "denoise and decode, without waiting or loading"),
@@ -221,7 +285,7 @@ def _time(
             parts.attention / rate / shares.attention.value + (parts.linear + parts.rest) / rate / shares.linear.value
         )
         rows.append(Row("parallel_efficiency", alone / count / denoises[1], "%", "against the same work on one device"))
-        rows.append(Row("exchange_seconds", exchanged, "s", f"{split.words}; not hidden"))
+        rows.append(Row("exchange_seconds", Range(*exchanges), "s", f"{split.words}; what work does not hide"))
     return rows, split
 
 
@@ -231,22 +295,38 @@ def _share_words(shares: Shares) -> str:
     return f"attention at {shares.attention.value:g} of peak, the rest at {shares.linear.value:g}"
 
 
-def _memory(
-    job: Job, device: Device | None, dtype: str, count: int, budget: int | None
-) -> tuple[list[Row], RunEstimate | None]:
-    size = BYTES[dtype]
-    if isinstance(job.model, PublishedModel):
-        weights = round(job.model.all_parameters * size)
-        rows = [Row("weight_bytes", weights, "bytes", f"{dtype}; activations are not counted")]
-        if device is not None:
-            rows.append(
-                Row("fits", weights < device.memory_bytes, "", f"weights in {format_bytes(device.memory_bytes)}")
-            )
-        return rows, None
-    assert isinstance(job.model, PresetModel)
-    machine = this_machine() if device is None else machine_of(device, None)
+@dataclass(frozen=True)
+class Placed:
+    """How a job lies in memory, and whether it fits."""
+
+    rows: tuple[Row, ...]
+    fits: bool
+    words: str  # "28.0 GB of memory, which fits"
+    table: Table | None = None  # of a model that Sorano runs
+    run: RunEstimate | None = None
+
+
+def place(
+    facts: Facts,
+    job: Job,
+    device: Device | None,
+    dtype: str | None,
+    count: int,
+    budget: int | None,
+    used: list[Fact],
+) -> Placed:
+    """Memory by stage on each of `count` devices, in the first way that fits; what would fit where none does."""
+    machine = this_machine()
+    if device is not None:
+        usable = facts.constant("memory.usable")
+        used += [] if budget else [usable]
+        machine = machine_of(device, usable)
     if budget is not None:
         machine = replace(machine, free_bytes=budget)
+    size = BYTES[dtype] if dtype else machine.bytes_per_value
+    if not isinstance(job.model, PresetModel):
+        return _weights_alone(job.model, machine, dtype or machine.dtype, size, count)
+    free = machine.free_bytes
     run = estimate_generate(
         job.model.configs,
         machine,
@@ -254,17 +334,79 @@ def _memory(
         num_steps=job.num_steps,
         guided=job.branches == 2,
         fps=job.fps,
-        bytes_per_weight=size if device is not None and size != machine.bytes_per_value else None,
+        bytes_per_weight=size if size != machine.bytes_per_value else None,
     )
-    free = run.free_bytes
+    ways = list(_ways(job, job.model, machine, size, count))
+    if count > 1:  # what one device holds is not what each of several does
+        placement, stages = next((way for way in ways if free is None or max(way[1].values()) <= free), ways[-1])
+        run = replace(run, placement=placement, stage_bytes=stages, peak_bytes=max(stages.values()))
     rows = [
-        Row("peak_bytes", run.peak_bytes, "bytes", f"the widest stage; {run.placement.words}"),
+        Row("peak_bytes", run.peak_bytes, "bytes", f"the widest stage; {_placed_words(run.placement, count)}"),
         Row("fits", run.fits, "", f"in {format_bytes(free)}" if free is not None else "the system does not say"),
         *(Row(f"{stage}_bytes", held, "bytes", "") for stage, held in run.stage_bytes.items()),
     ]
     if not run.fits:
-        rows.append(Row("would_fit", " or ".join(would_fit(job, machine, run)), "", "best first"))
-    return rows, run
+        rows.append(Row("would_fit", " or ".join(would_fit(job, machine, run, size, count)), "", "best first"))
+    return Placed(
+        tuple(rows), run.fits, _fit_words(run.peak_bytes, run.fits), _placements(job, machine, ways, count), run
+    )
+
+
+def _weights_alone(model: Costed, machine: Machine, dtype: str, size: float, count: int) -> Placed:
+    """A model whose networks are not published: its weights, an equal share of them on each device."""
+    weights, free = math.ceil(model.all_parameters * size / count), machine.free_bytes or 0
+    fits = weights <= free
+    of = f"1 of {count} shares, " if count > 1 else ""
+    rows = [
+        Row("weight_bytes", weights, "bytes", f"{of}{dtype}; activations are not counted"),
+        Row("fits", fits, "", f"weights in {format_bytes(free)}"),
+    ]
+    if not fits:
+        ways = [
+            f"weights in {name}" for name in ("float8", "int4") if model.all_parameters * BYTES[name] <= free * count
+        ]
+        ways += [f"a device with {format_bytes(1.05 * weights)}"]
+        ways += [f"{math.ceil(1.05 * weights * count / free)} of these that share the weights"]
+        rows.append(Row("would_fit", " or ".join(ways), "", "best first"))
+    return Placed(tuple(rows), fits, f"weights of {_fit_words(weights, fits)}")
+
+
+def _fit_words(peak: int, fits: bool) -> str:
+    return f"{format_bytes(peak)} of memory, which {'fits' if fits else 'does NOT fit'}"
+
+
+def _placed_words(placement: Placement, count: int) -> str:
+    return placement.words if count == 1 else f"weights and tokens shared by {count}, {placement.words}"
+
+
+def _ways(
+    job: Job, model: PresetModel, machine: Machine, bytes_per_weight: float, count: int
+) -> Iterator[tuple[Placement, dict[str, int]]]:
+    """Every way to place the networks, the fastest first, with what each stage takes on each of `count` devices.
+
+    Several devices hold equal shares of the weights and of the tokens: each gathers a block of the transformer while it
+    computes the one before (FSDP). The autoencoder is whole on each, and one of them decodes.
+    """
+    configs = model.configs
+    together = job.branches if branches_together(model.latent(job.shape), configs.transformer.patch_size) else 1
+    held = memory.Job(job.shape, together, TEXT_TOKENS, configs.image_tokens, bytes_per_weight=bytes_per_weight)
+    own = {"text": configs.text_encoder.parameters(), "denoise": configs.transformer.parameters()}
+    divided = configs.parameters() - configs.vae.parameters()
+    for placement in memory.ladder(job.shape, latent_frames(job.shape.num_frames), on_cpu=machine.on_cpu):
+        if count > 1 and placement.offload and placement.tile is None:
+            continue  # blocks that are shared out need not visit
+        placement = replace(placement, offload=placement.offload and count == 1)
+        stages = memory.stage_bytes(configs, machine, held, placement)
+        if count > 1:
+            for name, whole in list(stages.items()):
+                weights = own.get(name, 0) if placement.in_turn else divided
+                kept = round(bytes_per_weight * weights)
+                working = whole - kept
+                if name == "denoise":
+                    working = math.ceil(working / count)
+                    working += round(2 * bytes_per_weight * configs.transformer.block_parameters())
+                stages[name] = math.ceil(kept / count) + working
+        yield placement, stages
 
 
 def _encoders(model: Costed, job: Job) -> list[Row]:
@@ -278,21 +420,17 @@ def _encoders(model: Costed, job: Job) -> list[Row]:
     ]
 
 
-def _placements(model: PresetModel, job: Job, device: Device | None, budget: int | None) -> Table:
+def _placements(job: Job, machine: Machine, ways: list[tuple[Placement, dict[str, int]]], count: int) -> Table:
     """What each way of placing the weights takes, the fastest first."""
-    machine = this_machine() if device is None else machine_of(device, None)
-    free = budget or machine.free_bytes
-    latents = latent_frames(job.shape.num_frames)
-    together = job.branches if branches_together(model.latent(job.shape), model.configs.transformer.patch_size) else 1
-    held = memory.Job(job.shape, together, TEXT_TOKENS)
+    latents, free = latent_frames(job.shape.num_frames), machine.free_bytes
     rows: list[tuple[Value, ...]] = []
-    for placement in memory.ladder(job.shape, latents, on_cpu=machine.on_cpu):
-        stages = memory.stage_bytes(model.configs, machine, held, placement)
+    for placement, stages in ways:
         chunk = (
             "decoded whole" if placement.chunk >= latents else f"decoded {placement.chunk} latent frame(s) at a time"
         )
         fits = free is None or max(stages.values()) <= free
-        rows.append((f"{placement.words}, {chunk}", *(stages[name] for name in ("text", "denoise", "decode")), fits))
+        words = f"{_placed_words(placement, count)}, {chunk}"
+        rows.append((words, *(stages[name] for name in ("text", "denoise", "decode")), fits))
     return Table(
         "Ways to place it, the fastest first; the first that fits is taken",
         ("placement", "text", "denoise", "decode", "fits"), tuple(rows), ("", "bytes", "bytes", "bytes", ""),
@@ -313,44 +451,41 @@ def _experts(model: PresetModel, job: Job) -> list[Row]:
     ]
 
 
-def would_fit(job: Job, machine: Machine, run: RunEstimate) -> list[str]:
-    """What would make a request fit, best first: fewer frames and smaller sizes, other precisions, larger devices."""
+def would_fit(job: Job, machine: Machine, run: RunEstimate, bytes_per_weight: float, count: int) -> list[str]:
+    """What would make a request fit, best first: fewer frames and smaller sizes, other precisions, a larger device,
+    more devices that share the weights as `_ways` shares them."""
     assert isinstance(job.model, PresetModel)
+    model, free = job.model, machine.free_bytes or 0
+
+    def fits(size: float, devices: int) -> bool:
+        return any(max(stages.values()) <= free for _, stages in _ways(job, model, machine, size, devices))
+
     ways = [run.largest_fit] if run.largest_fit else []
-    for dtype in ("float8", "int4"):
-        smaller = estimate_generate(
-            job.model.configs,
-            machine,
-            job.shape,
-            num_steps=1,
-            guided=job.branches == 2,
-            bytes_per_weight=BYTES[dtype],
-        )
-        if smaller.fits:
-            ways.append(f"weights in {dtype}")
-            break
-    together = math.ceil(1.1 * run.peak_bytes / (machine.free_bytes or run.peak_bytes))
-    return [
-        *ways,
-        f"a device with {format_bytes(1.05 * run.peak_bytes)}",
-        f"{together} of these that share the weights",
-    ]
+    smaller = (dtype for dtype in ("float8", "int4") if BYTES[dtype] < bytes_per_weight and fits(BYTES[dtype], count))
+    ways += [f"weights in {dtype}" for dtype in smaller][:1]
+    ways.append(f"a device with {format_bytes(1.05 * run.peak_bytes)}")
+    more = (count * 2**power for power in range(1, 11))
+    together = None if machine.on_cpu else next((devices for devices in more if fits(bytes_per_weight, devices)), None)
+    return [*ways, *([f"{together} of these that share the weights"] if together else [])]
 
 
-def machine_of(device: Device, shares: Shares | None, case: str = "default") -> Machine:
-    """A device of the catalogue as `estimate_generate` takes it, 4 % of its memory taken by its driver."""
-    profile: Profile = ACCELERATOR
-    if shares is not None:
-        profile = replace(
-            profile, attention=shares.attention.at(case), linear=shares.linear.at(case), decode=shares.decode.at(case)
-        )
-    return Machine(
-        device.name, "bfloat16", device.flops_per_second, round(0.96 * device.memory_bytes), device.title, profile
-    )
+def machine_of(device: Device, usable: Fact) -> Machine:
+    """A device of the catalogue as `estimate_generate` takes it."""
+    free = round(usable.value * device.memory_bytes)
+    return Machine(device.name, "bfloat16", device.flops_per_second, free, device.title, ACCELERATOR)
 
 
-def _minutes(job: Job, device: Device | None, shares: Shares | None, minutes: tuple[float, ...]) -> tuple[Table, Chart]:
+def _minutes(
+    facts: Facts,
+    job: Job,
+    device: Device | None,
+    shares: Shares | None,
+    minutes: tuple[float, ...],
+    used: list[Fact],
+) -> tuple[Table, Chart]:
     """A film of so many minutes with full attention, and in chunks that attend to what was before them."""
+    chunk, context = facts.constant("chunk.seconds"), facts.constant("chunk.context_seconds")
+    used += [chunk, context]
     passes = job.num_steps * job.branches
     rows: list[tuple[float | str | None, ...]] = []
     first: tuple[float, float] | None = None
@@ -358,7 +493,7 @@ def _minutes(job: Job, device: Device | None, shares: Shares | None, minutes: tu
     chunk_points: list[tuple[float, float]] = []
     for length in sorted({*minutes, *(m for m in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0) if m <= max(minutes))}):
         full = full_flops(job, 60 * length)
-        chunked = chunked_flops(job, 60 * length)
+        chunked = chunked_flops(job, 60 * length, chunk=chunk.value, context=context.value)
         full_points.append((length, full.total))
         chunk_points.append((length, chunked.total))
         if length not in minutes:
@@ -380,7 +515,7 @@ def _minutes(job: Job, device: Device | None, shares: Shares | None, minutes: tu
     unit = f"{device.title}-hours" if device else "hours"
     table = Table(
         f"Longer films at {job.shape.size}, {passes} passes: the wall at full attention, and the line with chunks of "
-        f"{CHUNK_SECONDS:g} s that see {CONTEXT_SECONDS:g} s before them",
+        f"{chunk.value:g} s that see {context.value:g} s before them",
         ("film", "full attention", "of it attention", "x the first", unit, "in chunks", "x the first ", f"{unit} "),
         tuple(rows),
         ("", "FLOP", "%", "", "", "FLOP", "", ""),
@@ -399,7 +534,7 @@ def full_flops(job: Job, seconds: float) -> Parts:
     return job.model.forward(job.model.shape(job.shape.size, seconds, job.fps)).times(job.num_steps * job.branches)
 
 
-def chunked_flops(job: Job, seconds: float, chunk: float = CHUNK_SECONDS, context: float = CONTEXT_SECONDS) -> Parts:
+def chunked_flops(job: Job, seconds: float, *, chunk: float, context: float) -> Parts:
     """The same in chunks: each new token attends to its chunk and to a full context, whose keys and values are kept.
 
     The first chunks have less behind them; counting them as full keeps the cost a straight line.

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sorano.errors import CheckpointError
-from sorano.models.config import ImageEncoderConfig, TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.config import (
+    ImageEncoderConfig,
+    TextEncoderConfig,
+    TransformerConfig,
+    VaeConfig,
+    require_pipeline,
+)
 from sorano.shapes import pixel_grid
 
 
@@ -28,6 +34,10 @@ class ModelConfigs:
     def of_folder(cls, folder: Path) -> ModelConfigs:
         """Reads every `config.json`. Raises CheckpointError naming the one missing or not understood."""
         index = _read_json(folder / "model_index.json")
+        try:
+            require_pipeline(index)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'model_index.json'}: {error}") from error
         transformer = _read(folder / "transformer" / "config.json", TransformerConfig)
         has_second = any(index.get("transformer_2") or [])
         sees = transformer.image_dim is not None
@@ -51,6 +61,12 @@ class ModelConfigs:
         if self.transformer.pos_embed_seq_len is not None:
             return "required"
         return "optional" if self.transformer.condition_channels and self.image_encoder is None else "none"
+
+    @property
+    def image_tokens(self) -> int:
+        """What a given picture, or a first and a last one, adds to what is attended to beside the video."""
+        seen = self.image_encoder.num_tokens if self.image_encoder else 0
+        return self.transformer.pos_embed_seq_len or seen
 
     @property
     def pixel_grid(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from sorano.errors import RequestError
 from sorano.plan.estimate import CASES, Range, Row, Table
 from sorano.plan.facts import Fact, Facts, number
 from sorano.plan.hardware import Device
 
 JOULES_PER_KWH = 3.6e6
+USD_SECOND = ("usd_s_low", "usd_s", "usd_s_high")
 
 
 def costs(
@@ -14,10 +16,13 @@ def costs(
 ) -> tuple[list[Row], list[Fact]]:
     """Rows "usd", "kwh", "co2_g" of so many device-seconds, and the constants behind them.
 
-    kWh = the share of TDP x TDP x device-seconds x what hosts, network and cooling add.
+    kWh = the share of TDP x TDP x device-seconds x what hosts, network and cooling add. Raises RequestError for a price
+    that is none, and for an electricity that is not known.
     """
+    if usd_hour is not None and not 0 < usd_hour < 1e6:
+        raise RequestError(f"price is {usd_hour:g}, and must be above 0 and below 1,000,000 USD per device-hour")
     share, facility = facts.constant("energy.tdp"), facts.constant("energy.facility")
-    carbon = facts.constant(f"grid.{grid}")
+    carbon = find_grid(facts, grid)
     rows: list[Row] = []
     used: list[Fact] = []
     price = device.price
@@ -52,17 +57,35 @@ def costs(
     return rows, used
 
 
+def find_grid(facts: Facts, name: str) -> Fact:
+    """Grams of CO2 a kWh. Raises RequestError naming those that are known."""
+    if f"grid.{name}" not in facts.rows["constants"]:
+        known = [row.removeprefix("grid.") for row in facts.rows["constants"] if row.startswith("grid.")]
+        raise RequestError(f"there is no grid {name!r}", f"known are: {', '.join(known)}; add yours with --facts")
+    return facts.constant(f"grid.{name}")
+
+
+def per_second(row: Row, seconds: float) -> Row:
+    """What a row of a whole video is for a second of it."""
+    assert isinstance(row.value, Range)
+    each = Range(*(getattr(row.value, case) / seconds for case in CASES))
+    return Row(f"{row.name.removesuffix('_per_video')}_per_video_second", each, row.unit, "of the video")
+
+
 def published_prices(facts: Facts, own_usd_per_second: Range | None) -> Table:
-    """What services charge for a second of video, ours first."""
-    rows: list[tuple[str, float | None, float | None, float | None, str]] = []
+    """What services charge for a second of video, and what hosting takes, ours first. Figures that contradict each
+    other are all shown, those that nobody can buy any more are called history."""
+    rows: list[tuple[str, str, float | None, float | None, float | None, str, str]] = []
     if own_usd_per_second is not None:
         own = own_usd_per_second
-        rows.append(("this plan: devices alone", own.low, own.default, own.high, ""))
+        rows.append(("this plan: devices alone", "own hosting", own.low, own.default, own.high, "", ""))
     for row in facts.table("prices"):
-        if "reported" not in row["name"]:
-            low, high = (number(row, f"usd_s_{side}", "prices") for side in ("low", "high"))
-            rows.append((row["title"], low, number(row, "usd_s", "prices"), high, f"{row['tag']}, {row['date']}"))
+        if row["kind"] != "reported":  # is no price per second
+            low, typical, high = (number(row, c, "prices") if row[c] else None for c in USD_SECOND)
+            known = f"{row['tag']}, {row['date']}, {row['source']}"
+            rows.append((row["title"], row["kind"] or "service", low, typical, high, known, row["note"]))
     return Table(
-        "A second of video, beside published prices", ("service", "low", "typical", "high", "how known"), tuple(rows),
-        ("", "USD", "USD", "USD", ""),
+        "A second of video, beside published prices",
+        ("service", "kind", "low", "typical", "high", "how known", "note"), tuple(rows),
+        ("", "", "USD", "USD", "USD", "", ""),
     )  # fmt: skip

@@ -54,22 +54,48 @@ def fsdp_bytes(parameters: float, gradient_bytes: int = 4) -> float:
     return (2 + 2 + gradient_bytes) * parameters
 
 
+def network_rate(device: Device, count: int, *, link_share: float, nic_bytes_per_second: float) -> float:
+    """Bytes a second that a device exchanges with `count` - 1 others: by its own links as far as those reach, and by
+    its network card beyond, which is no faster than the way to it."""
+    own = device.link_bytes_per_second * link_share
+    return own if count <= device.link_devices else min(own, nic_bytes_per_second)
+
+
+def gather_seconds(sent: float, device: Device, count: int, *, link_share: float, nic_bytes_per_second: float) -> float:
+    """Seconds in which every one of `count` devices has received the same bytes: rings that cross from node to node by
+    another card each, so that a card carries its share of a node's bytes, and the links inside carry all of them."""
+    inside = sent / (device.link_bytes_per_second * link_share)
+    if count <= device.link_devices:
+        return inside
+    between = sent / (device.link_devices * nic_bytes_per_second)
+    return max(inside, between)
+
+
 def exchange_seconds(
     model: Costed, tokens: int, split: Split, device: Device, *, link_share: float, nic_bytes_per_second: float
 ) -> float:
-    """Seconds of a forward pass that are spent on exchanging tokens and not hidden: all of Ulysses; of a ring what
-    takes longer than nothing is hidden behind attention, so only its latency would count, and that is left out."""
-    within = device.link_bytes_per_second if split.ulysses <= device.link_devices else nic_bytes_per_second
-    return ulysses_bytes(tokens, model.width, model.layers, split.ulysses) / (within * link_share)
+    """Seconds of a forward pass spent on Ulysses' exchange, none of which is hidden."""
+    rate = network_rate(device, split.ulysses, link_share=link_share, nic_bytes_per_second=nic_bytes_per_second)
+    return ulysses_bytes(tokens, model.width, model.layers, split.ulysses) / rate
 
 
 def ring_exposed_seconds(
-    model: Costed, tokens: int, split: Split, attention_seconds: float, *, nic_bytes_per_second: float
+    model: Costed,
+    tokens: int,
+    split: Split,
+    device: Device,
+    attention_seconds: float,
+    *,
+    link_share: float,
+    nic_bytes_per_second: float,
 ) -> float:
     """What of a ring's exchange is longer than the attention (of one forward pass, on one device) that hides it."""
     if split.ring == 1:
         return 0.0
-    sent = ring_bytes(tokens // split.ulysses, model.width, model.layers, split.ring) / nic_bytes_per_second
+    rate = network_rate(
+        device, split.ulysses * split.ring, link_share=link_share, nic_bytes_per_second=nic_bytes_per_second
+    )
+    sent = ring_bytes(tokens // split.ulysses, model.width, model.layers, split.ring) / rate
     return max(0.0, sent - attention_seconds)
 
 
@@ -90,3 +116,11 @@ def young_daly(failure_seconds: float, checkpoint_seconds: float) -> tuple[float
     (Young 1974, Daly 2006). `failure_seconds`: mean time between failures of the whole machine."""
     every = math.sqrt(2 * checkpoint_seconds * failure_seconds)
     return every, checkpoint_seconds / every + every / (2 * failure_seconds)
+
+
+def kept_share(failure_seconds: float, checkpoint_seconds: float) -> float:
+    """The share of time left for work by `young_daly`'s time between checkpoints, where failures come one by one, each
+    at any moment (Daly 2006, without the restart itself): above 0 where the first-order loss would be more than all."""
+    every, _ = young_daly(failure_seconds, checkpoint_seconds)
+    exponent = min(700.0, (every + checkpoint_seconds) / failure_seconds)  # beyond, a float overflows
+    return every / (failure_seconds * math.expm1(exponent))

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from sorano.plan.estimate import Chart, Estimate, Row, Table, says, short, shown
+from sorano.plan.estimate import Bars, Chart, Estimate, Row, Table, says, short, shown
 
 COLOURS = ("#2f6fed", "#d9480f", "#2b8a3e", "#9c36b5", "#e8590c", "#0b7285")
 WIDTH, HEIGHT, LEFT, RIGHT, BELOW = 720, 340, 84, 32, 46
+LEGEND = 4  # names beside each other
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; }
@@ -38,7 +39,7 @@ def page(estimates: list[Estimate]) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body>\n{body}\n'
-        "<p class=note>Made by sorano plan. Low and high come from the low and high value of every constant below.</p>"
+        "<p class=note>Made by sorano plan. Low and high come from the low and high value of every constant above.</p>"
         "</body></html>\n"
     )
 
@@ -81,18 +82,21 @@ def _table(table: Table) -> str:
     return f"<h2>{escape(table.title)}</h2><table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
-def svg(chart: Chart) -> str:
-    """The lines of a chart; both axes logarithmic where it says so and nothing lies at or below zero."""
+def svg(chart: Chart | Bars) -> str:
+    """The lines of a chart; both axes logarithmic where it says so and nothing lies at or below zero. Or its bars."""
+    if isinstance(chart, Bars):
+        return _bars(chart)
     points = [point for _, line in chart.series for point in line if all(math.isfinite(part) for part in point)]
     if not points:
         return "<p class=note>nothing to draw</p>"
     log = chart.log and min(min(x, y) for x, y in points) > 0
     x_of, x_ticks = _axis([x for x, _ in points], log, LEFT, WIDTH - RIGHT, from_zero=False)
-    y_of, y_ticks = _axis([y for _, y in points], log, HEIGHT - BELOW, 26, from_zero=True)
+    top = 26 + 16 * ((len(chart.series) - 1) // LEGEND)  # below the names of the lines
+    y_of, y_ticks = _axis([y for _, y in points], log, HEIGHT - BELOW, top, from_zero=True)
     drawn = []
     for value in x_ticks:
         at = x_of(value)
-        drawn.append(f'<line x1="{at:.1f}" y1="26" x2="{at:.1f}" y2="{HEIGHT - BELOW}" stroke="#8883"/>')
+        drawn.append(f'<line x1="{at:.1f}" y1="{top}" x2="{at:.1f}" y2="{HEIGHT - BELOW}" stroke="#8883"/>')
         drawn.append(f'<text x="{at:.1f}" y="{HEIGHT - BELOW + 16}" text-anchor="middle">{escape(_tick(value))}</text>')
     for value in y_ticks:
         at = y_of(value)
@@ -102,13 +106,35 @@ def svg(chart: Chart) -> str:
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line if math.isfinite(x) and math.isfinite(y))
         drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-        drawn.append(f'<text x="{LEFT + 8 + 170 * (number % 4)}" y="{16}" style="fill:{colour}">{escape(name)}</text>')
+        at_x, at_y = LEFT + 8 + 170 * (number % LEGEND), 16 * (1 + number // LEGEND)
+        drawn.append(f'<text x="{at_x}" y="{at_y}" style="fill:{colour}">{escape(name)}</text>')
     middle = (LEFT + WIDTH) / 2
     drawn.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(chart.x_label)}</text>')
     turned = f'transform="rotate(-90 12 {HEIGHT / 2})" text-anchor="middle"'
     drawn.append(f'<text x="12" y="{HEIGHT / 2}" {turned}>{escape(chart.y_label)}</text>')
     label = escape(f"{chart.title}: {chart.y_label} over {chart.x_label}")
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
+
+
+def _bars(chart: Bars) -> str:
+    """A bar below the other, each with its name and amount, and a line at the limit."""
+    most = max([amount for _, amount in chart.bars] + ([chart.limit[1]] if chart.limit else [])) or 1.0
+    left, right, height = 150, 90, 40 + 34 * len(chart.bars)
+    scale = (WIDTH - left - right) / most
+    drawn = []
+    for number, (name, amount) in enumerate(chart.bars):
+        at = 30 + 34 * number
+        colour = COLOURS[1] if chart.limit and amount > chart.limit[1] else COLOURS[0]
+        drawn.append(f'<text x="{left - 8}" y="{at + 16}" text-anchor="end">{escape(name)}</text>')
+        drawn.append(f'<rect x="{left}" y="{at}" width="{scale * amount:.1f}" height="22" fill="{colour}"/>')
+        said = escape(shown(amount, chart.unit))
+        drawn.append(f'<text x="{left + scale * amount + 6:.1f}" y="{at + 16}">{said}</text>')
+    if chart.limit:
+        at_x, said = left + scale * chart.limit[1], f"{chart.limit[0]}: {shown(chart.limit[1], chart.unit)}"
+        drawn.append(f'<line x1="{at_x:.1f}" y1="22" x2="{at_x:.1f}" y2="{height - 6}" stroke="currentColor"/>')
+        drawn.append(f'<text x="{at_x:.1f}" y="16" text-anchor="middle">{escape(said)}</text>')
+    label = escape(f"{chart.title}: " + ", ".join(f"{name} {shown(amount, chart.unit)}" for name, amount in chart.bars))
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
 
 
 def _tick(value: float) -> str:

@@ -15,18 +15,22 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from sorano.errors import RequestError
-from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, unique
+from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, short, unique
 from sorano.plan.facts import Fact, Facts, load_facts
 from sorano.plan.flops import find_model
 from sorano.plan.hardware import find_device
-from sorano.plan.inference import make_job, service_seconds
-from sorano.plan.money import costs, published_prices
+from sorano.plan.inference import make_job, place, service_seconds
+from sorano.plan.money import costs, per_second, published_prices
 
 DAY = 86_400.0
-PLAYED_JOBS = 200_000
+PLAYED_JOBS = 120_000
+MAX_PLAYED = 1_000_000
+MAX_LOAD = 1e6  # pipelines
+DRAWN = 60  # points of the curve
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,23 @@ class Queue:
 
 
 def erlang_c(servers: int, load: float) -> float:
-    """The chance that all of `servers` are busy, for an offered load in erlangs below their number."""
+    """The chance that all of `servers` are busy, for an offered load in erlangs below their number.
+
+    1 / ErlangB = 1 + c / a + c (c - 1) / a^2 + ..., whose terms fall quickly where many servers are nearly all busy.
+    """
     if load <= 0:
         return 0.0
     if load >= servers:
         return 1.0
-    blocked = 1.0
-    for count in range(1, servers + 1):
-        blocked = load * blocked / (count + load * blocked)
-    return blocked / (1 - load / servers * (1 - blocked))
+    term = unblocked = 1.0
+    for count in range(servers, 0, -1):
+        term *= count / load
+        unblocked += term
+        if unblocked > 1e30:
+            return 0.0
+        if term < 1e-17 * unblocked:
+            break
+    return 1 / (unblocked - load / servers * (unblocked - 1))
 
 
 def smallest(rate: float, service: float, wait: float, quantile: float, cv2: float = 0.0) -> Queue:
@@ -130,7 +142,7 @@ def plan_serve(
         ("wait", wait, 0.0, 1e7),
         ("quantile", quantile, 0.01, 0.9999),
         ("count", count, 1, 100_000),
-        ("service", service or 1.0, 1e-3, 1e7),
+        ("service", 1.0 if service is None else service, 1e-3, 1e7),
     ):
         if not low <= value <= high:
             raise RequestError(f"{name} is {value:g}, and must be {low:g} to {high:g}")
@@ -144,6 +156,12 @@ def plan_serve(
         takes = Range(service, service, service)
     used.append(overhead)
     rate = per_day * peak / DAY
+    if rate * takes.high > MAX_LOAD:
+        raise RequestError(
+            f"{rate * takes.high:,.0f} videos would be made at once, and a plan has at most {MAX_LOAD:,.0f}",
+            "ask for fewer a day, shorter or smaller ones",
+        )
+    placed = place(facts, job, where, None, count, None, used)
     queues = {case: smallest(rate, getattr(takes, case), wait, quantile) for case in CASES}
     chosen = queues["default"]
     devices = Range(*(queues[case].pipelines * count for case in CASES))
@@ -175,13 +193,15 @@ def plan_serve(
         for row in found:
             if row.name in ("usd", "kwh", "co2_g") and isinstance(row.value, Range):
                 each = Range(*(getattr(row.value, case) / per_day for case in CASES))
-                money.append(Row(f"{kind}_{row.name}_per_video", each, row.unit, why))
-    own = next((row.value for row in money if row.name == "always_on_usd_per_video"), None)
-    per_second = Range(*(getattr(own, case) / job.seconds for case in CASES)) if isinstance(own, Range) else None
+                idle = ", as if busy all of it" if kind == "always_on" and row.name != "usd" else ""
+                money.append(Row(f"{kind}_{row.name}_per_video", each, row.unit, why + idle))
+    money += [per_second(row, job.seconds) for row in money if row.name.startswith("always_on")]
+    own = next((row.value for row in money if row.name == "always_on_usd_per_video_second"), None)
     volumes = []
+    price = usd_hour or (where.price.value if where.price else None)
     for factor in (0.1, 1.0, 10.0):
         queue = smallest(rate * factor, takes.default, wait, quantile)
-        day_usd = where.price.value * queue.pipelines * count * 24 if where.price else None
+        day_usd = price * queue.pipelines * count * 24 if price else None
         volumes.append(
             (
                 per_day * factor,
@@ -191,13 +211,17 @@ def plan_serve(
                 day_usd / per_day / factor if day_usd else None,
             )
         )
+    fewest = math.floor(chosen.load) + 1
+    most = max(chosen.pipelines + 6, math.ceil(1.3 * chosen.pipelines))
     curve = tuple(
         (float(c * count), Queue(rate, takes.default, c).wait_at(quantile))
-        for c in range(math.floor(chosen.load) + 1, max(chosen.pipelines + 6, math.ceil(1.3 * chosen.pipelines)))
+        for c in range(fewest, most, math.ceil((most - fewest) / DRAWN))
     )
     played: list[Row] = []
     if play_a_day:
-        days = min(10.0, max(1.0, PLAYED_JOBS / (rate * DAY)))
+        if per_day > MAX_PLAYED:
+            raise RequestError(f"a day of {per_day:,.0f} videos is too long to play: at most {MAX_PLAYED:,}")
+        days = min(1000.0, PLAYED_JOBS / (rate * DAY))
         at_peak = simulate(chosen, wait, days=days)
         whole = simulate(chosen, wait, days=max(1.0, round(days)), peak=peak, profile=True)
         played = [
@@ -214,8 +238,9 @@ def plan_serve(
             ),
         ]
     return Estimate(
-        title=f"Serve {per_day:,.0f} videos a day: {job.seconds:.3g} s of {job.shape.size} by {job.model.title}",
-        summary=f"{int(devices.default)} x {where.title}, {chosen.load / chosen.pipelines:.0%} busy at the peak",
+        title=f"Serve {short(per_day)} videos a day: {job.seconds:.3g} s of {job.shape.size} by {job.model.title}",
+        summary=f"{devices.default:,.0f} x {where.title}, {chosen.load / chosen.pipelines:.0%} busy at the peak"
+        + ("" if placed.fits else f"; but one video takes {placed.words}"),
         rows=tuple(rows),
         facts=unique(used),
         tables=(
@@ -225,14 +250,24 @@ def plan_serve(
                 tuple(volumes),
                 ("", "", "%", "s", "USD"),
             ),
-            published_prices(facts, per_second),
+            published_prices(facts, own if isinstance(own, Range) else None),
         ),
         charts=(Chart(f"Waiting time of {100 * quantile:g} %", "devices", "seconds", (("wait", curve),), log=False),),
         notes=(
+            *(() if placed.fits else (f"it does not fit: {placed.rows[-1].value}",)),
+            *(
+                (f"the weights are more than stays on {where.title}: loading them for each video is not in the time",)
+                if placed.run is not None and placed.run.placement.in_turn
+                else ()
+            ),
             "autoscaling approaches the floor as far as devices start within the waiting time",
             *(() if play_a_day else ("--simulate plays a day, job by job",)),
         ),
-        parts=(("A simulated day", tuple(played)), ("Money and energy", tuple(money))),
+        parts=(
+            ("Memory of a device", placed.rows),
+            ("A simulated day", tuple(played)),
+            ("Money and energy", tuple(money)),
+        ),
     )
 
 
@@ -279,9 +314,11 @@ def simulate(
 
     def arrivals() -> Generator[Any, Any, None]:
         while True:
-            yield environment.timeout(draw.expovariate(queue.rate))  # thinned below the peak
-            if not profile or draw.random() < share_of_peak(environment.now / DAY, peak):
-                environment.process(one())
+            comes = environment.now + draw.expovariate(queue.rate)
+            while profile and draw.random() >= share_of_peak(comes / DAY, peak):  # thinned below the peak
+                comes += draw.expovariate(queue.rate)
+            yield environment.timeout(comes - environment.now)
+            environment.process(one())
 
     environment.process(arrivals())
     environment.run(until=days * DAY)
@@ -318,6 +355,7 @@ def share_of_peak(day: float, peak: float) -> float:
     return abs(math.cos(math.pi * day)) ** power
 
 
+@cache
 def _power_of_mean(mean: float) -> float:
     """p such that |cos| ** p averages to `mean`: Gamma((p + 1) / 2) / (sqrt(pi) Gamma(p / 2 + 1))."""
     low, high = 0.0, 1e6
