@@ -153,6 +153,56 @@ def test_shards_and_their_index_are_read(folder: Path) -> None:
         checkpoint.load(folder)
 
 
+def _shards(folder: Path) -> tuple[dict[str, dict[str, Any]], Path]:
+    """The transformer in two shards, and their index."""
+    tensors = load_file(folder / TRANSFORMER)
+    files = {f"a-{number}.safetensors": sorted(tensors)[number::2] for number in (0, 1)}
+    for file, keys in files.items():
+        save_file({key: tensors[key] for key in keys}, folder / "transformer" / file)
+    (folder / TRANSFORMER).unlink()
+    index = {"weight_map": {key: file for file, keys in files.items() for key in keys}}
+    path = folder / f"{TRANSFORMER}.index.json"
+    path.write_text(json.dumps(index))
+    return index, path
+
+
+@pytest.mark.parametrize("wrong", ["in no shard", "swapped", "not listed", "in two shards"])
+def test_an_index_that_disagrees_with_its_shards_is_refused(folder: Path, wrong: str) -> None:
+    index, path = _shards(folder)
+    listed = index["weight_map"]
+    if wrong == "in no shard":
+        listed["blocks.9.nothing"] = "a-0.safetensors"
+    elif wrong == "swapped":
+        listed["proj_out.bias"] = {"a-0.safetensors": "a-1.safetensors", "a-1.safetensors": "a-0.safetensors"}[
+            listed["proj_out.bias"]
+        ]
+    elif wrong == "not listed":
+        del listed["proj_out.bias"]
+    else:
+        for name in ("a-0.safetensors", "a-1.safetensors"):
+            shard = folder / "transformer" / name
+            tensors = load_file(shard)
+            tensors["proj_out.bias"] = torch.zeros(8)
+            save_file(tensors, shard)
+    path.write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"transformer/.*(proj_out\.bias|blocks\.9\.nothing)"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("wrong", ["missing", "truncated", "of another shape", "a pickle"])
+def test_networks_that_come_late_are_looked_at_before_the_work(folder: Path, wrong: str) -> None:
+    if wrong == "missing":
+        (folder / VAE).unlink()
+    elif wrong == "truncated":
+        (folder / VAE).write_bytes((folder / VAE).read_bytes()[:-100])
+    elif wrong == "a pickle":
+        (folder / VAE).rename((folder / VAE).with_suffix(".bin"))
+    else:
+        _edit_tensors(folder / VAE, lambda t: t.update({"decoder.conv_in.bias": torch.zeros(3)}))
+    with pytest.raises(CheckpointError, match="vae"):
+        checkpoint.load(folder, filled=False)
+
+
 def test_a_tied_embedding_may_have_either_name(folder: Path) -> None:
     _edit_tensors(folder / TEXT, lambda t: t.update({"encoder.embed_tokens.weight": t.pop("shared.weight")}))
     expected = tiny.text_encoder().shared.weight
@@ -273,7 +323,7 @@ def test_a_pickle_is_refused(folder: Path, suffix: str) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(folder: Path, value: float) -> None:
     _edit_tensors(folder / VAE, lambda tensors: tensors["decoder.conv_in.bias"].__setitem__(3, value))
-    with pytest.raises(CheckpointError, match=r"vae: decoder\.conv_in\.bias holds NaN or infinity"):
+    with pytest.raises(CheckpointError, match=rf"{VAE}: decoder\.conv_in\.bias holds NaN or infinity"):
         checkpoint.load(folder)
 
 

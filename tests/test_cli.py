@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from typer.testing import CliRunner
@@ -181,6 +182,21 @@ def test_an_interruption_in_mid_write_is_exit_130_without_a_file(tiny_folder, tm
     monkeypatch.setattr(video.Writer, "_encode", interrupted)
     done = generate(tiny_folder, "-o", tmp_path / "a.mp4")
     assert done.exit_code == 130 and "nothing was written" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_request_to_stop_that_something_swallows_ends_the_run_at_the_next_step(tiny_folder, tmp_path, monkeypatch):
+    denoise, steps = path.denoise, []
+
+    def swallowing(*args):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        steps.append(1)
+        return denoise(*args)
+
+    monkeypatch.setattr(path, "denoise", swallowing)
+    done = generate(tiny_folder, "-o", tmp_path / "a.mp4")
+    assert steps and done.exit_code == 130 and "nothing was written" in done.stderr
     assert os.listdir(tmp_path) == []
 
 

@@ -1,5 +1,6 @@
 """The main path on tiny random networks: what is made, what is recorded, and what stops a run and when."""
 
+import dataclasses
 import hashlib
 import importlib
 import json
@@ -12,6 +13,7 @@ from PIL import Image
 
 import sorano
 from sorano import errors, video
+from sorano.plan import Machine
 from sorano.plan import machine as plan_machine
 from sorano.request import Request
 
@@ -214,6 +216,13 @@ def test_too_little_memory_stops_it_before_loading_and_says_what_fits(tiny_folde
         make(tiny_folder, size="64x64", seconds=3, upscale=16)
     assert "is free" in caught.value.message and "--size" in str(caught.value.hint)
     assert caught.value.exit_code == 4
+
+
+def test_no_more_memory_is_planned_with_than_is_free():
+    machine = Machine("cpu", "float32", 1e11, free_bytes=8 * 10**9)
+    assert path.within(machine, "2GB").free_bytes == 2 * 10**9
+    assert path.within(machine, "200GB").free_bytes == 8 * 10**9
+    assert path.within(dataclasses.replace(machine, free_bytes=None), "2GB").free_bytes == 2 * 10**9
 
 
 def test_memory_that_runs_out_all_the_same_is_a_capacity_error(tiny_folder, monkeypatch):

@@ -66,11 +66,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-def picture(number: int, tmp_path: Path) -> Path:
+def picture(number: int, tmp_path: Path, height: int = 32, width: int = 48) -> Path:
     from PIL import Image
 
-    pixels = np.random.default_rng(number).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    file = tmp_path / f"{number}.png"
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file = tmp_path / f"{number}-{width}.png"
     Image.fromarray(pixels).save(file)
     return file
 
@@ -142,6 +142,18 @@ def test_a_pipeline_of_each_kind_gives_the_stock_latent(kind: str, folders: dict
     assert tiny.error(ours(folders[kind], **given), stock(folders[kind], kind, **given)) < PIPELINE
 
 
+@pytest.mark.parametrize("kind", ["i2v", "flf2v", "ti2v", "i2v-a14b"])
+def test_a_picture_larger_than_the_video_gives_the_stock_latent(
+    kind: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """The video begins with the picture made smaller; what attends to the picture sees all of it."""
+    given = words(kind, tmp_path)
+    for number, name in enumerate(("image", "last")):
+        if name in given:
+            given[name] = picture(number, tmp_path, 64, 96)
+    assert tiny.error(ours(folders[kind], **given), stock(folders[kind], kind, **given)) < PIPELINE
+
+
 @pytest.mark.parametrize("kind", ["i2v", "flf2v"])
 def test_a_transformer_that_attends_to_images_equals_the_stock_one(kind: str, folders: dict[str, Path]) -> None:
     bundle = checkpoint.load(folders[kind])
@@ -206,7 +218,7 @@ def _late_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     from sorano.conditions import LatentState
 
     put = LatentState.with_frame
-    monkeypatch.setattr(LatentState, "with_frame", lambda self, place, frame: put(self, max(place, 1), frame))
+    monkeypatch.setattr(LatentState, "with_frame", lambda self, place, *frames: put(self, max(place, 1), *frames))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sorano import cli, generate, kept
-from sorano.errors import CheckpointError, NumericsError, RequestError
+from sorano.errors import CapacityError, CheckpointError, NumericsError, RequestError
+from sorano.models import checkpoint
 from sorano.request import Request
 
 path = sys.modules["sorano.generate"]
@@ -41,6 +42,28 @@ def test_a_failed_decode_is_finished_and_gives_the_same_frames(request_, tmp_pat
     video = path.resume(left)
     assert np.array_equal(video.frames_THWC, expected) and (tmp_path / "a.mp4").is_file()
     assert not left.exists()
+
+
+def test_a_run_is_finished_from_any_folder_elsewhere_and_with_the_decoder_alone(
+    request_, tmp_path, tiny_folder, monkeypatch
+):
+    expected = generate(request_, output=str(tmp_path / "straight.mp4")).frames_THWC
+    monkeypatch.chdir(tiny_folder.parent)
+    with monkeypatch.context() as patched:
+        patched.setattr(path, "require_picture", lambda frames: (_ for _ in ()).throw(NumericsError("spoilt")))
+        with pytest.raises(NumericsError):
+            generate(request_, preset=tiny_folder.name, output="b.mp4")
+    left = tiny_folder.parent / "b.latent.safetensors"
+    monkeypatch.chdir(tmp_path)
+    filled = []
+    real = checkpoint.fill
+    monkeypatch.setattr(checkpoint, "fill", lambda folder, *rest: filled.append(folder.name) or real(folder, *rest))
+    path._load.cache_clear()
+    with pytest.raises(CapacityError):
+        path.resume(left, memory="1MB")
+    video = path.resume(left, device="cpu")
+    assert filled == ["vae"] and np.array_equal(video.frames_THWC, expected)
+    (tiny_folder.parent / "b.mp4").unlink()
 
 
 def test_a_run_that_was_killed_while_decoding_is_finished_by_the_command(request_, tmp_path):

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields as fields_of
@@ -438,6 +439,8 @@ def film(
 def resume(
     file: Annotated[Path, typer.Argument(help="The film that was stopped, or NAME.latent.safetensors, as it said.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the path.")] = False,
+    device: Annotated[str | None, typer.Option(help="Another device than the run had.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Take at most this much memory, like 12GB.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")] = False,
 ) -> None:
     """Go on with a run that failed or was killed: a film from its last finished stretch, a video from its latent."""
@@ -446,7 +449,7 @@ def resume(
 
         with Talk(quiet=quiet, verbose=False) as talk:
             talk.memory = keep_freed_memory()
-            video = finish_run(file, listener=talk)
+            video = finish_run(file, device=device, memory=memory, listener=talk)
         print(_as_json(video, talk) if as_json else _absolute(video.path))
 
 
@@ -652,6 +655,8 @@ class Talk(Listener):
         self.say(f"note: {text}")
 
     def progress(self, stage: str, done: int, total: int) -> None:
+        if _asked_to_stop.is_set():
+            raise KeyboardInterrupt
         self._bars.show(stage, done, total)
 
     def say(self, text: str) -> None:
@@ -662,7 +667,11 @@ class Talk(Listener):
 @contextmanager
 def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
     """Errors become a line or two on stderr and their exit code; a request to stop becomes 130."""
-    before = signal.signal(signal.SIGTERM, _stop)
+    _asked_to_stop.clear()
+    heard = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, in the background
+        heard.append(signal.SIGINT)
+    before = {which: signal.signal(which, _stop) for which in heard}
     try:
         yield
     except SoranoError as error:
@@ -677,7 +686,8 @@ def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
         print(f"\ninterrupted: {kept or interrupted}", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
 mount_trust(app, errors_said)
@@ -689,7 +699,11 @@ def _say(text: str) -> None:
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     """A polite request to end is an interruption too: no partial file stays behind."""
+    _asked_to_stop.set()
     raise KeyboardInterrupt
+
+
+_asked_to_stop = threading.Event()  # looked at after each step: what a library's import swallows is not forgotten
 
 
 def _progress_bar() -> Progress:

@@ -71,7 +71,7 @@ class LatentState:
     data_BCTHW: Tensor | None = None
     strength: float = 1.0
     # for models that take what is given as channels
-    frames: tuple[tuple[int, Frames], ...] = ()  # given frames [H, W, 3] of the video's size, by their place in it
+    frames: tuple[tuple[int, Frames, Frames], ...] = ()  # place, picture [H, W, 3] of the video's size, and as given
     beside_BCTHW: Tensor | None = None
     image_BSD: Tensor | None = None
 
@@ -102,9 +102,10 @@ class LatentState:
             appended=self.appended + 1,
         )
 
-    def with_frame(self, place: int, frame_HWC: Frames) -> LatentState:
-        """The same state with this frame given, in pixels, at its place in the video."""
-        return replace(self, frames=tuple(sorted([*self.frames, (place, frame_HWC)], key=lambda given: given[0])))
+    def with_frame(self, place: int, frame_HWC: Frames, whole_HWC: Frames) -> LatentState:
+        """The same state with this frame given, in pixels, at its place, and the picture that it was cut from."""
+        given = [*self.frames, (place, frame_HWC, whole_HWC)]
+        return replace(self, frames=tuple(sorted(given, key=lambda one: one[0])))
 
 
 # What users give.
@@ -149,10 +150,7 @@ class FirstFrame(Condition):
 
     def apply(self, state: LatentState, shape: VideoShape, model: Taker, fps: float = 0.0) -> tuple[LatentState, str]:
         """The state with its first frame given; the picture is scaled to fill the video and cropped."""
-        frame_HWC, said = fill(picture(self.image), shape.width, shape.height)
-        if model.takes == "tokens":
-            return state.with_known(model.encode(frames_to_video(frame_HWC[None]))), said
-        return state.with_frame(0, frame_HWC), said
+        return _at(self.image, 0, state, shape, model)
 
 
 @dataclass(frozen=True)
@@ -410,9 +408,10 @@ def _at(
     image: str | Path | Frames, place: int, state: LatentState, shape: VideoShape, model: Taker
 ) -> tuple[LatentState, str]:
     """The state with a picture given at a frame."""
-    frame_HWC, said = fill(picture(image), shape.width, shape.height)
+    whole_HWC = picture(image)
+    frame_HWC, said = fill(whole_HWC, shape.width, shape.height)
     if model.takes != "tokens":
-        return state.with_frame(place, frame_HWC), said
+        return state.with_frame(place, frame_HWC, whole_HWC), said
     latent = model.encode(frames_to_video(frame_HWC[None]))
     return (state.with_keyframe(latent, place / TEMPORAL) if place else state.with_known(latent)), said
 
@@ -436,14 +435,14 @@ def as_channels(state: LatentState, shape: VideoShape, model: Taker) -> LatentSt
         return state
     video_BCTHW = torch.zeros(1, 3, shape.num_frames, shape.height, shape.width)
     given_F = torch.zeros(shape.num_frames)
-    for place, frame_HWC in state.frames:
+    for place, frame_HWC, _ in state.frames:
         video_BCTHW[:, :, place] = frames_to_video(frame_HWC[None])[:, :, 0]
         given_F[place] = 1
     latent_BCTHW = model.encode(video_BCTHW)
     # a latent frame codes four frames and has a channel for each; the first codes one, which counts four times
     given_F = torch.cat([given_F[:1].expand(TEMPORAL), given_F[1:]])
     mask_BCTHW = given_F.view(-1, TEMPORAL).T[None, :, :, None, None].expand(1, -1, *latent_BCTHW.shape[2:])
-    image_BSD = model.see([frame_HWC for _, frame_HWC in state.frames])
+    image_BSD = model.see([whole_HWC for _, _, whole_HWC in state.frames])  # all of it, as stock pipelines show it
     return replace(state, beside_BCTHW=torch.cat([mask_BCTHW, latent_BCTHW], dim=1), image_BSD=image_BSD)
 
 

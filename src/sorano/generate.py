@@ -198,7 +198,7 @@ def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfig
     Raises CapacityError where it does not fit.
     """
     preset = find_preset(request.preset)
-    if preset.folder is None:
+    if preset.folder is None and preset.configs is not None:
         resolve(request, preset, preset.configs)  # a wrong request is said before missing weights are
     preset = located(preset)
     configs = preset.read_configs()
@@ -214,18 +214,26 @@ def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfig
     return job, configs, machine, estimate, clock
 
 
-def resume(file: str | Path, *, listener: Listener | None = None) -> Video:
-    """Finishes a run that stopped: a film from its last finished stretch, a video from its kept latent."""
+def resume(
+    file: str | Path, *, device: str | None = None, memory: str | None = None, listener: Listener | None = None
+) -> Video:
+    """Finishes a run that stopped: a film from its last finished stretch, a video from its kept latent.
+
+    On the device and within the memory that the run had, unless told: where memory ran out, give less.
+    """
     from sorano import stream
 
     file, listener = Path(file), listener or Listener()
+    elsewhere: dict[str, Any] = {"device": device, "memory": memory}
+    elsewhere = {name: value for name, value in elsewhere.items() if value is not None}
     if stream.parts_of(file).is_dir():
-        return stream.resume(file, listener)
+        return stream.resume(file, listener, elsewhere)
     request, latent_BCTHW = read_latent(file)
+    request = replace(request, **elsewhere)
     check_outputs(request)
     job, _, machine, estimate, clock = prepare(request, listener)
     with clock("load"):
-        model = load(job.preset, machine, estimate.placement)
+        model = load(job.preset, machine, replace(estimate.placement, in_turn=True))  # only the decoder is needed
     video = finish(job, model, estimate, latent_BCTHW, clock, listener)
     file.unlink()
     return video
@@ -290,8 +298,11 @@ def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> RunEstimate:
 
 
 def within(machine: Machine, memory: str | None) -> Machine:
-    """The machine with no more memory than the user allows."""
-    return machine if memory is None else replace(machine, free_bytes=parse_bytes(memory))
+    """The machine with no more memory than the user allows, and no more than is free."""
+    if memory is None:
+        return machine
+    allowed = parse_bytes(memory)
+    return replace(machine, free_bytes=allowed if machine.free_bytes is None else min(allowed, machine.free_bytes))
 
 
 def load(

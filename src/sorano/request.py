@@ -32,7 +32,7 @@ from sorano.conditions import (
 )
 from sorano.errors import RequestError
 from sorano.plan.model import ModelConfigs
-from sorano.presets import DEFAULT_PRESET, PRESETS, Preset
+from sorano.presets import DEFAULT_PRESET, PRESETS, REPO, Preset
 from sorano.shapes import (
     TEMPORAL,
     VideoShape,
@@ -172,7 +172,8 @@ class Request:
         words = self._words(lambda file: known[file.resolve()])
         for name in ("output", "sheet", "overwrite"):
             del words[name]
-        words["preset"] = Path(self.preset).name
+        pulled = REPO.fullmatch(self.preset) and not Path(self.preset).is_dir()
+        words["preset"] = self.preset if pulled else Path(self.preset).name
         words["lora"] = [Path(text).name for text in self.lora]
         if self.private:
             for name in ("prompt", "negative_prompt", "image", "last", "conditions", "shots"):
@@ -189,7 +190,9 @@ class Request:
             raise RequestError("a request with pictures or videos in memory cannot be written down", "save them first")
         for name in ("output", "sheet"):
             words[name] = None if words[name] is None else whole_path(Path(words[name]))
-        words["lora"] = list(self.lora)
+        if Path(self.preset).is_dir():
+            words["preset"] = whole_path(Path(self.preset))
+        words["lora"] = [f"{whole_path(file)}:{scale:.6f}" for file, scale in map(parse_lora, self.lora)]
         return words
 
     def _words(self, called: Callable[[Path], str]) -> dict[str, Any]:
@@ -253,7 +256,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     RequestError, with the nearest value that works, where the preset cannot make the size or the length, and with a
     preset that can where it does not take what is given.
     """
-    notes: list[str] = []
+    notes = [preset.note] if preset.note else []
     preset = preset.with_settings(request.settings)
     if configs is not None:
         _check_given(request, preset, configs)
@@ -365,13 +368,12 @@ def _check_given(request: Request, preset: Preset, configs: ModelConfigs) -> Non
             able = [name for name, other in PRESETS.items() if set(one.needs) <= set(other.kinds(other.read_configs()))]
             what = {"--image": "a first picture", "--last": "a last picture"}.get(one.flag, one.flag)
             raise RequestError(f"preset {preset.name} does not take {what}", f"these do: {', '.join(able)}")
-    for flag, given, takes in (
-        ("--image", request.image, configs.first_picture),
-        ("--last", request.last, configs.last_picture),
-    ):
-        if given is None and takes == "required" and not any(FirstFrame.needs[0] in one.needs for one in request.given):
-            place = "a first picture" if flag == "--image" else "a last picture"
-            raise RequestError(f"preset {preset.name} needs {place}", f"give {flag} picture.png")
+    begins = any(FirstFrame.needs[0] in one.needs for one in request.given)
+    ends = any(isinstance(one, LastFrame) for one in request.given)
+    if configs.first_picture == "required" and not begins:
+        raise RequestError(f"preset {preset.name} needs a first picture", "give --image picture.png")
+    if configs.last_picture == "required" and not ends:
+        raise RequestError(f"preset {preset.name} needs a last picture", "give --last picture.png")
     if request.last is not None and request.image is None and "keyframe" not in kinds:
         raise RequestError("a last picture needs a first one", "give --image first.png as well")
 

@@ -50,6 +50,8 @@ from sorano.video import STREAM, Pieces, check_target, fill, resize, whole_or_no
 from sorano.wording import saved_prompt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -223,11 +225,11 @@ def make(job: Resolved, machine: Machine, estimate: RunEstimate, clock: Clock, l
     return _run(job, estimate, machine, clock, listener, None)
 
 
-def resume(file: Path, listener: Listener) -> Video:
-    """Goes on with a film from its last finished stretch."""
+def resume(file: Path, listener: Listener, elsewhere: Mapping[str, Any] | None = None) -> Video:
+    """Goes on with a film from its last finished stretch; `elsewhere` changes where the rest of it runs."""
     parts = parts_of(file)
     words, tensors = read_state(parts)
-    request = Request(**{**words["request"], "overwrite": words["overwrite"], "output": file})
+    request = Request(**{**words["request"], **(elsewhere or {}), "overwrite": words["overwrite"], "output": file})
     job, _, machine, estimate, clock = prepare(request, listener)
     return _run(job, estimate, machine, clock, listener, (words, tensors))
 

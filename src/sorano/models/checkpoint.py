@@ -31,10 +31,12 @@ from torch import Tensor, nn
 from sorano.errors import CheckpointError
 from sorano.models.config import (
     DIFFUSERS_VERSION,
+    PIPELINES,
     ImageEncoderConfig,
     TextEncoderConfig,
     TransformerConfig,
     VaeConfig,
+    require_pipeline,
 )
 from sorano.models.image_encoder import ImageEncoder, ImageProcessor, weight_name
 from sorano.models.offload import visiting
@@ -54,7 +56,6 @@ MORE_PARTS = {  # in folders of image to video (2.1), and of two experts (2.2 A1
     "image_processor": ("transformers", "CLIPImageProcessor"),
     "transformer_2": ("diffusers", "WanTransformer3DModel"),
 }
-PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
 WEIGHTS = {
     "text_encoder": "model",
     "image_encoder": "model",
@@ -152,6 +153,8 @@ def load(
         made = _build(folder, name, read_config, build, device)
         if filled:
             fill(folder / name, WEIGHTS[name], made, dtype, device)
+        else:
+            check_files(folder / name, WEIGHTS[name], made)
         return made
 
     has = {name: any(index.get(name) or []) for name in MORE_PARTS}  # [null, null] stands for what is not there
@@ -262,10 +265,10 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"there is no model folder at {folder}")
     index = _read_json(folder / "model_index.json")
-    if index.get("_class_name") not in PIPELINES:
-        raise CheckpointError(
-            f"{folder / 'model_index.json'} is of {index.get('_class_name')}, not one of {', '.join(PIPELINES)}"
-        )
+    try:
+        require_pipeline(index)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'model_index.json'}: {error}") from error
     return index
 
 
@@ -308,26 +311,68 @@ def _build(
 
 def fill(folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device: torch.device | str) -> None:
     """Give a network the tensors of its files, one after the other: no second copy of the weights is made."""
-    wanted = {key: tensor.shape for key, tensor in network.state_dict().items()}
     homes = stacked_homes(network, dtype, device)
     tensors: dict[str, Tensor] = {}
-    finite: list[tuple[str, Tensor]] = []
-    for name, tensor in _read_tensors(folder, stem):
-        key = _our_name(folder.name, name)
-        if key is None:
-            continue
-        if key in wanted and tensor.shape != wanted[key]:
-            raise CheckpointError(
-                f"{folder}: {key} is {list(tensor.shape)} in the file and {list(wanted[key])} by config.json"
-            )
-        tensors[key] = _for_use(key, tensor, dtype, device, homes.get(key))
-        finite.append((key, torch.isfinite(tensors[key]).all()))  # read at the end: a GPU need not wait for each
-    bad = [key for key, is_finite in finite if not bool(is_finite)]
-    if bad:
-        raise CheckpointError(f"{folder}: {bad[0]} holds NaN or infinity", hint=_FETCH_AGAIN)
-    _require_same_names(folder, set(wanted), set(tensors))
+    ranges: dict[str, tuple[Path, tuple[Tensor, Tensor]]] = {}
+    shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
+    for path, names in _weight_files(folder, stem, shapes).items():
+        with _opened(path) as file:
+            for name, key in names.items():
+                tensors[key] = _for_use(key, file.get_tensor(name), dtype, device, homes.get(key))
+                # the least and the most show NaN and infinity, and finding them takes no memory; looked at when all are
+                # there, so that a GPU need not wait for each
+                ranges[key] = path, torch.aminmax(tensors[key])
+    for key, (path, ends) in ranges.items():
+        if not all(bool(end.isfinite()) for end in ends):
+            raise CheckpointError(f"{path}: {key} holds NaN or infinity", hint=_FETCH_AGAIN)
     network.load_state_dict(tensors, strict=True, assign=True)
     network.requires_grad_(False)
+
+
+def check_files(folder: Path, stem: str, network: nn.Module) -> None:
+    """Raise CheckpointError where the files of a network are not there, or their headers not as its config says.
+
+    Reads headers only: what is wrong with a network that comes late is said before the work, but for its numbers.
+    """
+    _weight_files(folder, stem, {key: tensor.shape for key, tensor in network.state_dict().items()})
+
+
+def _weight_files(folder: Path, stem: str, shapes: Mapping[str, torch.Size]) -> dict[Path, dict[str, str]]:
+    """The files of a network's weights, and of each its tensors' names and what they are called here.
+
+    Raises CheckpointError where names or shapes are not those wanted, or an index is not what its shards hold.
+    """
+    index_file = folder / f"{stem}.safetensors.index.json"
+    listed = _read_index_file(index_file) if index_file.is_file() else None
+    files: dict[Path, dict[str, str]] = {}
+    found: dict[str, str] = {}  # what a tensor is called here, and its file's name
+    for name in sorted(set(listed.values())) if listed is not None else [f"{stem}.safetensors"]:
+        path = folder / name
+        if not path.is_file():
+            _refuse_pickles(folder)
+            raise CheckpointError(f"{path} is missing", hint=_FETCH_AGAIN)
+        files[path] = {}
+        with _opened(path) as file:
+            for tensor_name in file.keys():
+                if listed is not None and listed.pop(tensor_name, None) != name:
+                    raise CheckpointError(
+                        f"{path} holds {tensor_name}, which {index_file.name} has elsewhere or not", _FETCH_AGAIN
+                    )
+                key = _our_name(folder.name, tensor_name)
+                if key is None:
+                    continue
+                shape = file.get_slice(tensor_name).get_shape()
+                if key in shapes and list(shapes[key]) != shape:
+                    raise CheckpointError(
+                        f"{path}: {key} is {shape} in the file and {list(shapes[key])} by config.json", _FETCH_AGAIN
+                    )
+                files[path][tensor_name] = key
+                found[key] = name
+    if listed:
+        missing, name = next(iter(listed.items()))
+        raise CheckpointError(f"{index_file} lists {missing} in {name}, which does not hold it", _FETCH_AGAIN)
+    _require_same_names(folder, set(shapes), set(found))
+    return files
 
 
 def vacate(network: nn.Module) -> None:
@@ -364,28 +409,27 @@ def _read_network_config(folder: Path, name: str, read_config: Callable[[Mapping
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _read_tensors(folder: Path, stem: str) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor of everything in `stem`.safetensors, or in the shards that its index lists."""
-    index_file = folder / f"{stem}.safetensors.index.json"
-    if index_file.is_file():
-        names = sorted({str(name) for name in dict(_read_json(index_file).get("weight_map", {})).values()})
-        outside = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
-        if outside or not names:
-            listed = outside[0] if outside else "nothing"
-            raise CheckpointError(f"{index_file} lists {listed}, not safetensors beside it")
-        files = [folder / name for name in names]
-    else:
-        files = [folder / f"{stem}.safetensors"]
-    for path in files:
-        if not path.is_file():
-            _refuse_pickles(folder)
-            raise CheckpointError(f"{path} is missing", hint=_FETCH_AGAIN)
-        try:
-            with safe_open(path, framework="pt") as file:
-                for key in file.keys():
-                    yield key, file.get_tensor(key)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is corrupt: {error}", hint=_FETCH_AGAIN) from error
+def _read_index_file(path: Path) -> dict[str, str]:
+    """Which file beside an index holds which tensor."""
+    listed = _read_json(path).get("weight_map")
+    files = listed.values() if isinstance(listed, dict) else ()
+    outside = [
+        name
+        for name in files
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors")
+    ]
+    if not isinstance(listed, dict) or not listed or outside:
+        raise CheckpointError(f"{path} lists {outside[0] if outside else 'nothing'}, not safetensors beside it")
+    return dict(listed)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is corrupt: {error}", hint=_FETCH_AGAIN) from error
 
 
 def _refuse_pickles(folder: Path) -> None:
