@@ -56,6 +56,32 @@ def test_a_plan_within_a_budget_says_the_rung_and_one_beyond_it_refuses():
         estimate_generate(wan, replace(GPU, free_bytes=2 * 10**9), shape, num_steps=50).require()
 
 
+def test_a_small_network_fits_where_its_text_encoder_does_not():
+    wan, shape = configs("wan2.1-t2v-1.3b"), VideoShape(81, 480, 832)
+    estimate = estimate_generate(wan, replace(GPU, free_bytes=8 * 10**9), shape, num_steps=50)
+    assert estimate.fits and estimate.placement.text_on_host and not estimate.placement.offload
+    assert "text encoded on the CPU" in estimate.placement.words
+    assert wan.text_encoder.weight_bytes(2) < estimate.host_bytes < 1.1 * wan.text_encoder.weight_bytes(2)
+
+
+def test_main_memory_beside_the_device_must_be_enough_too():
+    wan, shape = configs("wan2.1-t2v-14b"), VideoShape(81, 480, 832)
+    machine = replace(GPU, free_bytes=24 * 10**9, host_free_bytes=64 * 10**9)
+    visited = estimate_generate(wan, machine, shape, num_steps=50)
+    assert visited.placement.offload and visited.host_bytes > wan.transformer.weight_bytes(2)
+    with pytest.raises(CapacityError, match="main memory"):
+        estimate_generate(wan, replace(machine, host_free_bytes=16 * 10**9), shape, num_steps=50).require()
+    roomy = estimate_generate(wan, replace(machine, free_bytes=80 * 10**9), shape, num_steps=50)
+    assert roomy.host_bytes < 10**9
+
+
+def test_the_text_encoder_may_compute_on_the_cpu(tmp_path):
+    checkpoint.save(tmp_path / "model", tiny.bundle())
+    bundle = checkpoint.load(tmp_path / "model", filled=False, device="meta")
+    with bundle.present("text_encoder", text_on_host=True):
+        assert next(bundle.text_encoder.parameters()).device.type == "cpu"
+
+
 @pytest.mark.parametrize(("text", "count"), [("12GB", 12 * 10**9), ("800 mb", 8 * 10**8), ("1.5GiB", 1.5 * 2**30)])
 def test_memory_is_read_as_people_write_it(text, count):
     assert parse_bytes(text) == count
@@ -107,7 +133,8 @@ def test_every_rung_gives_the_same_frames(tiny_folder, monkeypatch):
 
     request = Request(prompt=PROMPT, preset=str(tiny_folder), seed=3, size="64x64", device="cpu")
     whole, made = generate(request).frames_THWC.astype(int), []
-    for placement in (Placement(1), Placement(1, in_turn=True), Placement(1, in_turn=True, offload=True)):
+    rungs = (Placement(1), Placement(1, in_turn=True), Placement(1, in_turn=True, offload=True))
+    for placement in (*rungs, Placement(1, in_turn=True, text_on_host=True)):
         monkeypatch.setattr(plan_generate, "choose", lambda *_, placement=placement: (placement, {"denoise": 1}))
         made.append(generate(request).frames_THWC)
         assert np.array_equal(made[-1], made[0]), placement

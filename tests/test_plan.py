@@ -49,8 +49,8 @@ def test_what_does_not_fit_says_what_would_and_that_fits():
 
 
 def test_weights_that_do_not_fit_leave_nothing_to_offer():
-    estimate = estimate_generate(WAN, replace(GPU, free_bytes=10**9), CLIP, num_steps=50)
-    with pytest.raises(CapacityError, match=r"smaller preset"):
+    estimate = estimate_generate(WAN, replace(GPU, free_bytes=10**8), CLIP, num_steps=50)
+    with pytest.raises(CapacityError, match=r"smallest video needs \d.* smaller preset"):
         estimate.require()
 
 

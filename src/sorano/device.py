@@ -44,7 +44,8 @@ def choose_machine(device: str = "auto") -> Machine:
     dtype, why = _accelerator_dtype(name)
     rate = _matmul_rate(name, getattr(torch, dtype))
     reason = f"{name}: {'found' if device == 'auto' else 'asked for'}; {dtype}: {why}"
-    return Machine(name, dtype, rate, _free_bytes(name), reason, Profile.read(profile_file(name, dtype)))
+    host = None if name == "mps" else free_memory_bytes()
+    return Machine(name, dtype, rate, _free_bytes(name), reason, Profile.read(profile_file(name, dtype)), host)
 
 
 def available_devices() -> list[str]:

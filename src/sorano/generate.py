@@ -82,7 +82,10 @@ class Model:
 
     def present(self, *names: str, change: Change | None = None) -> AbstractContextManager[None]:
         """These networks of the bundle on the device (`Bundle.present`)."""
-        return self.bundle.present(*names, offload=self.placement.offload, change=change)
+        placement = self.placement
+        return self.bundle.present(
+            *names, offload=placement.offload, text_on_host=placement.text_on_host, change=change
+        )
 
 
 class Video:
@@ -343,7 +346,7 @@ def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
             text = model.bundle.text_encoder.encode(ids, dtype=getattr(torch, model.machine.dtype))
         if len(known) >= MOST_TEXTS:
             known.pop(next(iter(known)))
-        known[digest] = text
+        known[digest] = text.to(model.machine.device)
     return known[digest]
 
 

@@ -95,10 +95,13 @@ class Bundle:
     texts: dict[str, TextTokens] = field(default_factory=dict)  # encoded already, by a digest of the prompts
 
     @contextmanager
-    def present(self, *names: str, offload: bool = False, change: Change | None = None) -> Iterator[None]:
+    def present(
+        self, *names: str, offload: bool = False, text_on_host: bool = False, change: Change | None = None
+    ) -> Iterator[None]:
         """The weights of these networks on the device: those that were not there before only while the block runs.
 
-        With `offload`, a transformer's blocks stay in the host's memory and visit the device one after the other.
+        With `offload`, a transformer's blocks stay in the host's memory and visit the device one after the other; with
+        `text_on_host`, a text encoder that was not there before computes on the CPU.
         `change` is entered with a network's name and itself once its weights are there, and left before they go.
         """
         with ExitStack() as stack:
@@ -109,7 +112,8 @@ class Bundle:
                 by_block = offload and isinstance(network, VideoTransformer) and is_empty(network)
                 if is_empty(network):
                     stack.callback(vacate, network)
-                    self._fill(name, network, "cpu" if by_block else self.device)
+                    on_host = by_block or text_on_host and name == "text_encoder"
+                    self._fill(name, network, "cpu" if on_host else self.device)
                 if change is not None:
                     stack.enter_context(change(name, network))
                 if by_block:

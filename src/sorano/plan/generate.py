@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from sorano.errors import CapacityError
 from sorano.models.config import MAX_TEXT_TOKENS
 from sorano.plan.machine import Machine
-from sorano.plan.memory import Job, Placement, branches_together, choose
+from sorano.plan.memory import Job, Placement, branches_together, choose, host_bytes
 from sorano.plan.model import ModelConfigs
 from sorano.shapes import VideoShape, latent_frames, nearest_size, video_frames
 
@@ -40,6 +40,9 @@ class RunEstimate:
     placement: Placement
     stage_bytes: dict[str, int]  # of text, state, denoise and decode, on the device
     largest_fit: str | None = None  # what would fit in words, where this does not
+    least_bytes: int = 0  # of the smallest video, where none fits
+    host_bytes: int = 0  # main memory, beside a device that has its own
+    host_free_bytes: int | None = None
 
     def times(self, windows: int) -> RunEstimate:
         """The estimate of so many stretches one after the other, in the memory of one."""
@@ -61,15 +64,28 @@ class RunEstimate:
     @property
     def fits(self) -> bool:
         """Whether the free memory is enough; true where the system does not say."""
-        return self.free_bytes is None or self.peak_bytes <= self.free_bytes
+        return self.fits_host and (self.free_bytes is None or self.peak_bytes <= self.free_bytes)
+
+    @property
+    def fits_host(self) -> bool:
+        """Whether the main memory beside the device is enough."""
+        return self.host_free_bytes is None or self.host_bytes <= self.host_free_bytes
 
     def require(self) -> None:
         """Raises CapacityError, with what would fit, where the memory is not enough."""
+        if not self.fits_host:
+            raise CapacityError(
+                f"it needs about {format_bytes(self.host_bytes)} of main memory beside the device, and "
+                f"{format_bytes(self.host_free_bytes or 0)} is free",
+                "free some, or give more of the device's with --memory",
+            )
         if not self.fits:
             free = self.free_bytes or 0
             raise CapacityError(
                 f"it needs about {format_bytes(self.peak_bytes)} of memory, and {format_bytes(free)} is free",
-                f"this would fit: {self.largest_fit}" if self.largest_fit else "use a smaller preset",
+                f"this would fit: {self.largest_fit}"
+                if self.largest_fit
+                else f"even its smallest video needs {format_bytes(self.least_bytes)}: use a smaller preset, like world",
             )
 
 
@@ -96,10 +112,11 @@ def estimate_generate(
     if estimate.fits:
         return estimate
     for smaller in _smaller(shape, configs.pixel_grid):
-        if _estimate(configs, machine, smaller, *settings).fits:
+        less = _estimate(configs, machine, smaller, *settings)
+        if less.fits:
             words = f"--size {smaller.size} --seconds {smaller.num_frames / fps:.3g}"
             return replace(estimate, largest_fit=words)
-    return estimate
+    return replace(estimate, least_bytes=less.peak_bytes)
 
 
 def format_bytes(count: float) -> str:
@@ -148,6 +165,8 @@ def _estimate(
         decode_flops=decode_flops,
         placement=placement,
         stage_bytes=stages,
+        host_bytes=0 if machine.on_cpu else profile.base_bytes + sealing + host_bytes(configs, machine, placement),
+        host_free_bytes=machine.host_free_bytes,
     )
 
 

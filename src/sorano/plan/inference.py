@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from sorano.errors import RequestError
 from sorano.plan import memory
-from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, Value, shown, unique
+from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, Value, duration, shown, unique
 from sorano.plan.facts import Fact, Facts, load_facts
 from sorano.plan.flops import Costed, Parts, PresetModel, find_model, of_dimensions, published
 from sorano.plan.generate import TEXT_TOKENS, RunEstimate, estimate_generate, format_bytes
@@ -162,7 +162,7 @@ def plan_generate(
     if split.ulysses * split.ring > 1:
         notes.append(f"each sample is shared by {split.words}")
     return Estimate(
-        title=f"Generate: {job.seconds:.3g} s of {job.shape.size} by {known.title} on {on}",
+        title=f"Generate: {duration(job.seconds)} of {job.shape.size} by {known.title} on {on}",
         summary="; ".join((shown(seconds_range, "s"), *([shown(usd, "USD")] if usd else []), placed.words)),
         rows=(*time, *placed.rows),
         facts=unique(used),
@@ -393,9 +393,10 @@ def _ways(
     own = {"text": configs.text_encoder.parameters(), "denoise": configs.transformer.parameters()}
     divided = configs.parameters() - configs.vae.parameters()
     for placement in memory.ladder(job.shape, latent_frames(job.shape.num_frames), on_cpu=machine.on_cpu):
-        if count > 1 and placement.offload and placement.tile is None:
-            continue  # blocks that are shared out need not visit
-        placement = replace(placement, offload=placement.offload and count == 1)
+        if count > 1 and (placement.offload or placement.text_on_host) and placement.tile is None:
+            continue  # what is shared out need not visit or stay away
+        if count > 1:
+            placement = replace(placement, offload=False, text_on_host=False)
         stages = memory.stage_bytes(configs, machine, held, placement)
         if count > 1:
             for name, whole in list(stages.items()):

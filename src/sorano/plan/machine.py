@@ -89,6 +89,7 @@ class Machine:
     free_bytes: int | None  # memory that a run may take; None where the system does not say
     reason: str = ""
     measured: Profile | None = None  # by `sorano plan calibrate`
+    host_free_bytes: int | None = None  # main memory beside a device that has its own; None where nothing says
 
     @property
     def profile(self) -> Profile:

@@ -3,13 +3,15 @@
 The stages are text, state (what is given is encoded), denoise and decode. The ladder goes from the fastest way of
 placing them to the smallest, and the first rung that fits is taken:
 
-| rung                    | on the device                                              | costs                  |
-|-------------------------|------------------------------------------------------------|------------------------|
-| all stay                | every network; small clips are decoded whole               | nothing                |
-| chunks                  | every network; one latent frame is decoded at a time       | a little time          |
-| in turn                 | the networks of the stage, read from the disk for it       | reading them each run  |
-| in turn, blocks visit   | two blocks of the transformer (not where the CPU computes) | copies, hidden by work |
-| ... and tiles           | a tile of the frame while decoding                         | overlaps decoded twice |
+| rung                     | on the device                                              | costs                  |
+|--------------------------|------------------------------------------------------------|------------------------|
+| all stay                 | every network; small clips are decoded whole               | nothing                |
+| chunks                   | every network; one latent frame is decoded at a time       | a little time          |
+| in turn                  | the networks of the stage, read from the disk for it       | reading them each run  |
+| in turn, text on the CPU | not the text encoder (not where the CPU computes anyway)   | some seconds           |
+| in turn, blocks visit    | two blocks of the transformer                              | copies, hidden by work |
+| both                     | two blocks, no text encoder                                | both                   |
+| ... and tiles            | a tile of the frame while decoding                         | overlaps decoded twice |
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Placement:
     chunk: int  # latent frames decoded at once
     in_turn: bool = False  # each network is loaded for its stage and freed after it
     offload: bool = False  # the transformer's blocks visit the device one after the other
+    text_on_host: bool = False  # the text encoder computes on the CPU
     tile: int | None = None  # pixels on a side of what is decoded at once; None: the whole frame
 
     @property
@@ -41,6 +44,7 @@ class Placement:
         """The rung, as users are told: "networks in turn, blocks visit the device"."""
         parts = ["networks in turn" if self.in_turn else "all networks stay loaded"]
         parts += ["blocks visit the device"] if self.offload else []
+        parts += ["text encoded on the CPU"] if self.text_on_host else []
         parts += [f"decoded in tiles of {self.tile} pixels"] if self.tile else []
         return ", ".join(parts)
 
@@ -76,7 +80,9 @@ def ladder(shape: VideoShape, num_latents: int, *, on_cpu: bool) -> Iterator[Pla
     in_turn = Placement(1, in_turn=True)
     yield in_turn
     if not on_cpu:  # there the host's memory is the device's
-        in_turn = replace(in_turn, offload=True)
+        yield replace(in_turn, text_on_host=True)  # beside a small transformer, the text encoder is the largest
+        yield replace(in_turn, offload=True)
+        in_turn = replace(in_turn, offload=True, text_on_host=True)
         yield in_turn
     for tile in TILES:
         if tile < min(shape.height, shape.width):
@@ -98,7 +104,9 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
         return peak_bytes if machine.on_cpu else round(WORKSPACE * peak_bytes)
 
     stages = {
-        "text": held(round(text.parameters() * stored))
+        "text": 0
+        if placement.text_on_host
+        else held(round(text.parameters() * stored))
         + working(text.peak_bytes(job.text_tokens, batch=job.branches, bytes_per_value=size)),
         "denoise": held(_transformer_bytes(configs, stored, placement.offload))
         + working(
@@ -116,6 +124,13 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
             vae.encode_peak_bytes(_at_once(job.shape, chunk, latent), bytes_per_value=size)
         )
     return stages
+
+
+def host_bytes(configs: ModelConfigs, machine: Machine, placement: Placement) -> int:
+    """Main memory that a placement takes beside the device: what visits it, and what computes on the CPU."""
+    size = machine.bytes_per_value
+    visiting = round(size * configs.transformer.parameters()) if placement.offload else 0
+    return max(visiting, round(size * configs.text_encoder.parameters()) if placement.text_on_host else 0)
 
 
 def choose(

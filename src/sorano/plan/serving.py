@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any
 
 from sorano.errors import RequestError
-from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, short, unique
+from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, duration, short, unique
 from sorano.plan.facts import Fact, Facts, load_facts
 from sorano.plan.flops import find_model
 from sorano.plan.hardware import find_device
@@ -238,7 +238,7 @@ def plan_serve(
             ),
         ]
     return Estimate(
-        title=f"Serve {short(per_day)} videos a day: {job.seconds:.3g} s of {job.shape.size} by {job.model.title}",
+        title=f"Serve {short(per_day)} videos a day: {duration(job.seconds)} of {job.shape.size} by {job.model.title}",
         summary=f"{devices.default:,.0f} x {where.title}, {chosen.load / chosen.pipelines:.0%} busy at the peak"
         + ("" if placed.fits else f"; but one video takes {placed.words}"),
         rows=tuple(rows),
