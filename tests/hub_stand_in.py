@@ -112,9 +112,9 @@ class Handler(BaseHTTPRequestHandler):
             self._bytes(name, content, headers | {"ETag": f'"{git_digest(content)}"'})
 
     def _by_digest(self, digest: str) -> tuple[str, bytes, dict[str, str]]:
-        contents = {name: content for files in self.server.repos.values() for name, content in files.items()}
-        name = next(name for name, content in contents.items() if hashlib.sha256(content).hexdigest() == digest)
-        return name, contents[name], {}
+        held = (item for files in self.server.repos.values() for item in files.items())
+        name, content = next(item for item in held if hashlib.sha256(item[1]).hexdigest() == digest)
+        return name, content, {}
 
     def _bytes(self, name: str, content: bytes, headers: dict[str, str]) -> None:
         fault = self._note(name) or Fault()

@@ -154,7 +154,7 @@ def test_a_missing_model_is_exit_3(tmp_path):
 def test_what_does_not_fit_is_exit_4(tiny_folder, monkeypatch):
     from sorano.plan.machine import Machine
 
-    monkeypatch.setattr(path, "choose_machine", lambda device: Machine("cpu", "float32", 1e11, 1_000_000))
+    monkeypatch.setattr(path, "choose_machine", lambda *_: Machine("cpu", "float32", 1e11, 1_000_000))
     done = generate(tiny_folder)
     assert done.exit_code == 4 and "is free" in done.stderr and "hint:" in done.stderr
 

@@ -83,3 +83,12 @@ def test_auto_takes_the_best_there_is(timed, monkeypatch):
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(RequestError, match="available: .*cpu"):
         device.choose_machine("xpu:9")
+
+
+def test_another_dtype_is_taken_where_it_is_asked_for():
+    machine = device.choose_machine("cpu")
+    for dtype in ("bfloat16", "float32"):
+        other = device.in_dtype(machine, dtype)
+        assert other.dtype == dtype and other.flops_per_second > 0 and other.device == "cpu"
+        assert other is machine if dtype == machine.dtype else "asked for" in other.reason
+    assert device.in_dtype(machine, "auto") is machine

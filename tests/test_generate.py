@@ -13,6 +13,7 @@ from PIL import Image
 
 import sorano
 from sorano import errors, video
+from sorano.models import checkpoint
 from sorano.plan import Machine
 from sorano.plan import machine as plan_machine
 from sorano.request import Request
@@ -173,7 +174,7 @@ def test_the_stored_dtype_does_not_decide_the_noise(tiny_folder, monkeypatch):
     frames = {}
     for dtype in ("bfloat16", "float32"):
         chosen = plan_machine.Machine("cpu", dtype, 1e11, 10**12)
-        monkeypatch.setattr(path, "choose_machine", lambda device, chosen=chosen: chosen)
+        monkeypatch.setattr(path, "choose_machine", lambda *_, chosen=chosen: chosen)
         frames[dtype] = make(tiny_folder).frames_THWC.astype(float)
     assert np.abs(frames["bfloat16"] - frames["float32"]).mean() < 6
 
@@ -211,7 +212,7 @@ def test_a_folder_that_cannot_be_written_to_stops_it_before_any_work(tiny_folder
 def test_too_little_memory_stops_it_before_loading_and_says_what_fits(tiny_folder, monkeypatch):
     stops_before(monkeypatch, "load")
     chosen = plan_machine.Machine("cpu", "float32", 1e11, free_bytes=455_000_000)
-    monkeypatch.setattr(path, "choose_machine", lambda device: chosen)
+    monkeypatch.setattr(path, "choose_machine", lambda *_: chosen)
     with pytest.raises(errors.CapacityError) as caught:
         make(tiny_folder, size="64x64", seconds=3, upscale=16)
     assert "is free" in caught.value.message and "--size" in str(caught.value.hint)
@@ -404,3 +405,18 @@ def test_a_prompt_is_encoded_once_while_the_model_is_loaded(tiny_folder, monkeyp
     make(tiny_folder, prompt="a blue cube")
     make(tiny_folder, negative_prompt="night")
     assert len(calls) == 3
+
+
+def test_a_scheduler_that_is_not_known_is_said_before_weights_are_read(own_folder, monkeypatch):
+    file = own_folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "use_karras_sigmas": True}))
+    monkeypatch.setattr(checkpoint, "fill", lambda *_: pytest.fail("weights were read"))
+    with pytest.raises(errors.CheckpointError, match=r"scheduler_config.json: .*use_karras_sigmas"):
+        make(own_folder)
+
+
+def test_float32_is_taken_where_it_is_asked_for(tiny_folder):
+    made = make(tiny_folder, dtype="float32")
+    assert made.record["machine"]["dtype"] == "float32" and made.request.dtype == "float32"
+    with pytest.raises(errors.RequestError, match="bfloat16"):
+        Request(prompt="a red ball", dtype="float8")

@@ -18,15 +18,18 @@ from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.utils import close_session
 from typer.testing import CliRunner
 
+import sorano
 from sorano import cli, fetch, hub
 from sorano.errors import CapacityError, CheckpointError, RequestError
 from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
 from sorano.plan.generate import format_bytes
 from sorano.plan.model import ModelConfigs
 from sorano.presets import PRESETS
+from sorano.sampling.schedule import scheduler_config
 
 REPO = "tiny-org/toy-video"
 VAE = "vae/diffusion_pytorch_model.safetensors"
+SCHEDULER = "scheduler/scheduler_config.json"
 SIZE = 300_000  # bytes of the VAE
 
 
@@ -44,7 +47,7 @@ CONFIGS = ModelConfigs(TRANSFORMER, VaeConfig(), TEXT)
 SHARDS = [f"diffusion_pytorch_model-0000{part}-of-00002.safetensors" for part in (1, 2)]
 NEEDED = {
     "model_index.json": as_json({"_class_name": "WanPipeline", "transformer": ["diffusers", "WanTransformer3DModel"]}),
-    "scheduler/scheduler_config.json": as_json({"_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0}),
+    SCHEDULER: as_json(scheduler_config(3.0)),
     "text_encoder/config.json": as_json(TEXT.to_dict()),
     "text_encoder/model.safetensors": noise(50_000, 1),
     "tokenizer/spiece.model": noise(9_000, 2),
@@ -290,6 +293,16 @@ def test_a_refusal_says_what_to_do(server, name, fault, kind, words):
     assert [word for word in words if word not in str(caught.value)] == []
 
 
+@pytest.mark.parametrize("name", ["toy", "tiny-org/other"])
+def test_a_file_that_the_hub_lists_and_does_not_have_is_named(server, name):
+    server.repos["tiny-org/other"] = NEEDED
+    server.faults[VAE] = [Fault(status=404)]
+    with pytest.raises(CheckpointError) as caught:
+        hub.pull(name)
+    assert VAE in caught.value.message and "404" in caught.value.message
+    assert f"sorano pull {name} tries again" in (caught.value.hint or "")
+
+
 def test_a_token_that_is_refused_is_said(server, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_old")
     server.faults["api"] = [Fault(status=401)]
@@ -333,11 +346,33 @@ def test_too_little_disk_is_said_with_numbers_before_anything_is_fetched(server,
         hub.pull("toy")
     assert f"needs {TOTAL / 1e6:.0f} MB more" in caught.value.message and "0 MB is free" in caught.value.message
     assert "HF_HOME" in (caught.value.hint or "") and "`sorano rm tiny-org/other` frees" in (caught.value.hint or "")
+    assert "preset world comes with Sorano" in (caught.value.hint or "")
     assert server.fetched() == set() and not hub.home_of(REPO).exists()
+
+
+def test_the_largest_preset_that_the_disk_holds_is_named(server, monkeypatch):
+    usage = namedtuple("usage", "total used free")(10**12, 10**12 - TOTAL + 1, TOTAL - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    for name, layers in (("small", 1), ("smaller", 0)):
+        text = replace(TEXT, vocab_size=40 + 1000 * layers)
+        configs = ModelConfigs(TRANSFORMER, replace(VaeConfig(), base_dim=1, dim_mult=(1, 1, 1, 1)), text)
+        monkeypatch.setitem(PRESETS, name, replace(PRESETS["toy"], name=name, repo=f"tiny-org/{name}", configs=configs))
+    with pytest.raises(CapacityError) as caught:
+        hub.pull("toy")
+    size = format_bytes(PRESETS["small"].download_bytes)
+    assert f"`sorano pull small` (up to {size}) would fit" in (caught.value.hint or "")
 
 
 def without(*endings, **more):
     return {name: content for name, content in NEEDED.items() if not name.endswith(endings)} | more
+
+
+def of_pipeline(name):
+    return {**NEEDED, "model_index.json": as_json({"_class_name": name})}
+
+
+def with_config(part, config, **more):
+    return {**NEEDED, f"{part}/config.json": as_json({**config.to_dict(), **more})}
 
 
 @pytest.mark.parametrize(
@@ -346,7 +381,15 @@ def without(*endings, **more):
         (without("tensors", **{"vae/weights.bin": b"x"}), ["vae/weights.bin, a pickle", "is refused"]),
         (without(VAE, **{"vae/diffusion.pth": b"x"}), ["vae/diffusion.pth, a pickle"]),
         (without("model_index.json"), ["no model_index.json", "the nearest preset is toy"]),
-        ({**NEEDED, "model_index.json": as_json({"_class_name": "FluxPipeline"})}, ["FluxPipeline", "Wan family"]),
+        (of_pipeline("FluxPipeline"), ["cannot run", REPO, "of FLUX (FluxPipeline)", "Wan family"]),
+        (of_pipeline("WanVACEPipeline"), ["WanVACEPipeline", "WanImageToVideoPipeline"]),
+        (with_config("text_encoder", TEXT, rotary=True), ["text_encoder/config.json", "rotary"]),
+        (with_config("transformer", TRANSFORMER, num_layers="two"), ["transformer/config.json", "num_layers is 'two'"]),
+        (
+            {**NEEDED, SCHEDULER: as_json({**scheduler_config(), "_class_name": "DPMSolverMultistepScheduler"})},
+            [SCHEDULER, "DPMSolverMultistepScheduler"],
+        ),
+        (without("vae/config.json"), ["vae/config.json is missing"]),
         (without(SHARDS[0]), [f"lists {SHARDS[0]}", "not there"]),
         ({"../../evil.json": b"{}", **NEEDED}, []),
     ],
@@ -391,10 +434,65 @@ def test_list_and_show_say_what_is_there_and_rm_frees_it(server):
     assert shown["parameters"]["transformer"] == TRANSFORMER.parameters()
     assert shown["memory_bytes"]["cpu float32"] > shown["memory_bytes"]["cpu bfloat16"] > 0
     assert shown["settings"]["num_steps"] == PRESETS["toy"].num_steps and shown["repo"] == REPO
-    assert hub.show("tiny-org/other")["settings"]["size"] == "832x480"
+    assert shown["least_memory_bytes"]["cuda bfloat16"] < shown["memory_bytes"]["cuda bfloat16"]
+    assert hub.show("tiny-org/other")["settings"]["size"] == "64x64"  # it has toy's networks
     assert hub.remove("toy") == models["toy"].disk_bytes
     assert not hub.home_of(REPO).exists() and hub.find(PRESETS["toy"]) is None
     assert [model.name for model in hub.list_models() if model.state == "pulled"] == ["tiny-org/other"]
+
+
+def test_show_prints_every_official_size(server, monkeypatch):
+    monkeypatch.setitem(PRESETS, "toy", replace(PRESETS["toy"], sizes=("64x64", "64x32")))
+    assert hub.show("toy")["settings"]["sizes"] == ("64x64", "64x32")
+    assert "sizes" not in hub.show("world")["settings"]
+    assert "64x64, 64x32" in run("show", "toy").stdout
+
+
+def test_two_repositories_with_other_bytes_under_one_name_are_two(server):
+    server.repos["tiny-org/other"] = {**NEEDED, VAE: noise(SIZE, 99)}
+    folders = hub.pull("toy"), hub.pull("tiny-org/other")
+    assert [(folder / VAE).read_bytes() for folder in folders] == [NEEDED[VAE], noise(SIZE, 99)]
+
+
+@pytest.fixture
+def served_model(server, tiny_folder, monkeypatch):
+    """A model that runs, as a preset and as a repository that no preset has."""
+    files = {path.relative_to(tiny_folder).as_posix(): path.read_bytes() for path in tiny_folder.rglob("*.*")}
+    server.repos[REPO] = server.repos["tiny-org/other"] = files
+    configs = ModelConfigs.of_folder(tiny_folder)
+    toy = replace(PRESETS["toy"], configs=configs, size="32x32", num_frames=5, num_steps=2, max_side=64)
+    monkeypatch.setitem(PRESETS, "toy", toy)
+    return server
+
+
+@pytest.mark.parametrize(("name", "frames"), [("toy", 5), (REPO, 5), ("tiny-org/other", 9)])
+def test_what_was_pulled_makes_a_video(served_model, name, frames, monkeypatch, tmp_path):
+    words = {"preset": name, "seed": 1, "device": "cpu", "upscale": 1}
+    with pytest.raises(CheckpointError, match="this machine"):
+        sorano.generate("a red ball", **words)
+    folder = hub.pull(name)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    served_model.seen.clear()
+    made = sorano.generate("a red ball", output=tmp_path / "a.mp4", **words)
+    assert made.frames_THWC.shape == (frames, 32, 32, 3) and (tmp_path / "a.mp4").is_file()
+    assert made.record["preset"]["sha256"] == hub.digests(folder) != {}
+    assert made.record["request"]["preset"] == name and served_model.seen == []
+    again = sorano.generate(replace(made.request, output=None))
+    assert (again.frames_THWC == made.frames_THWC).all()
+
+
+def test_a_pulled_file_that_changed_stops_the_run(served_model):
+    folder = hub.pull("tiny-org/other")
+    blob_of(folder, VAE).write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="is corrupt"):
+        sorano.generate("a red ball", preset="tiny-org/other")
+
+
+def test_a_repository_that_was_not_pulled_says_what_to_do(server):
+    with pytest.raises(CheckpointError) as caught:
+        sorano.generate("a red ball", preset="tiny-org/toy-vide")
+    assert "is not a folder, and was not pulled" in caught.value.message
+    assert "sorano pull tiny-org/toy-vide" in (caught.value.hint or "") and "toy" in (caught.value.hint or "")
 
 
 def test_rm_refuses_what_was_not_pulled(server):

@@ -166,7 +166,7 @@ def test_configs_are_read_as_transformers_reads_them() -> None:
     [
         ({"model_type": "siglip_vision_model"}, "model_type is 'siglip_vision_model'"),
         ({"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
-        ({"image_size": [224, 224]}, "not whole numbers"),
+        ({"image_size": [224, 224]}, "image_size is"),
         ({"num_attention_heads": 7}, "7 heads"),
     ],
 )

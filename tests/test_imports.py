@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
     "device": FOUNDATION | {"plan"},
     "fetch": FOUNDATION | {"presets", "__init__"},
-    "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch"},
+    "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
     "conditions": FOUNDATION | {"models", "sampling", "sources", "video"},
     "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "generate", "request", "presets"},
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},

@@ -12,13 +12,19 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from test_schedule import stock_scheduler
 from torch import Tensor, nn
 
 from sorano.models import attention as attention_module
+from sorano.models import layers as layers_module
 from sorano.models import text_encoder as text_module
 from sorano.models import transformer as transformer_module
-from sorano.models.config import TextEncoderConfig, TransformerConfig
+from sorano.models import vae as vae_module
+from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
 from sorano.models.text_encoder import TextTokens
+from sorano.sampling import solver as solver_module
+from sorano.sampling.schedule import SCHEDULES
+from sorano.sampling.solver import SOLVERS
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -184,3 +190,90 @@ def test_the_encoders_parity_fails_when_a_part_is_perturbed(name: str, monkeypat
     owner, attribute, change = ENCODER_PERTURBATIONS[name]
     monkeypatch.setattr(owner, attribute, change(getattr(owner, attribute)))
     assert _encoder_error() > 3 * BOUND
+
+
+def _vae_errors(config: VaeConfig) -> tuple[float, float]:
+    """Of encoding to a normalised latent, and of decoding."""
+    ours = tiny.vae(config)
+    words = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
+    stock = diffusers.AutoencoderKLWan(**words).eval().requires_grad_(False)
+    stock.load_state_dict(ours.state_dict(), strict=True)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (config.latents_mean, config.latents_std))
+    video = torch.rand(1, 3, 9, 32, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latent = tiny.latent(1)
+    with torch.no_grad():
+        encoded = tiny.error(ours.encode_latent(video), (stock.encode(video).latent_dist.mean - mean) / std)
+        return encoded, tiny.error(ours.decode(latent), stock.decode(latent * std + mean).sample)
+
+
+VAES = pytest.mark.parametrize("config", [tiny.VAE, tiny.VAE_2_1], ids=["2.2", "2.1"])
+VAE_PERTURBATIONS = {
+    "norm": (
+        layers_module.ChannelRMSNorm,
+        "scale",
+        lambda original: lambda self, x: original(self, x) * 1.001,
+    ),
+    "first frame": (
+        vae_module,
+        "cat_frames",
+        lambda original: lambda videos: original([videos[0] * 1.01, *videos[1:]]),
+    ),
+    "statistics": (
+        vae_module,
+        "_per_channel",
+        lambda original: lambda values: original([1.001 * value for value in values]),
+    ),
+}  # fmt: skip
+
+
+@VAES
+def test_the_autoencoders_equal_diffusers(config: VaeConfig) -> None:
+    assert max(_vae_errors(config)) < BOUND
+
+
+@VAES
+@pytest.mark.parametrize("name", VAE_PERTURBATIONS)
+def test_parity_of_encoding_and_decoding_fails_when_a_part_is_perturbed(
+    name: str, config: VaeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, attribute, change = VAE_PERTURBATIONS[name]
+    monkeypatch.setattr(owner, attribute, change(getattr(owner, attribute)))
+    assert min(_vae_errors(config)) > 3 * BOUND
+
+
+def _bent(x: Tensor, sigma: float) -> Tensor:
+    """A velocity along which no step is exact."""
+    return torch.tanh(x.roll(1, -1)) * (1 + sigma)
+
+
+def _solver_error(name: str) -> float:
+    stock, schedule = stock_scheduler(name, 3.0), SCHEDULES[name](6, 3.0)
+    stock.set_timesteps(6)
+    x = tiny.latent(1)
+    for timestep, sigma in zip(stock.timesteps, schedule.sigmas, strict=False):
+        x = stock.step(_bent(x, sigma), timestep, x, return_dict=False)[0]
+    return tiny.error(list(SOLVERS[name](_bent, tiny.latent(1), schedule.sigmas))[-1][1], x)
+
+
+SOLVER_PERTURBATIONS = {
+    "corrector": (
+        "unipc",
+        "_corrected",
+        lambda original: lambda x, sigma, after, seen, m, order: solver_module._predicted(x, sigma, after, seen, order),
+    ),
+    "order": ("unipc", "_predicted", lambda original: lambda x, s, after, seen, order: original(x, s, after, seen, 1)),
+    "noise level": ("unipc", "_lambda", lambda original: lambda sigma: original(sigma * 0.999)),
+    "step": ("euler", "pairwise", lambda original: lambda sigmas: [(a, b * 0.999) for a, b in original(sigmas)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_the_solvers_equal_diffusers(name: str) -> None:
+    assert _solver_error(name) < BOUND
+
+
+@pytest.mark.parametrize("part", SOLVER_PERTURBATIONS)
+def test_parity_of_the_solvers_fails_when_a_part_is_perturbed(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, attribute, change = SOLVER_PERTURBATIONS[part]
+    monkeypatch.setattr(solver_module, attribute, change(getattr(solver_module, attribute)))
+    assert _solver_error(name) > 3 * BOUND

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from typing import Any
 
 import pytest
 import torch
 
+from sorano.presets import WEIGHTS
 from sorano.sampling.schedule import (
+    _IDLE,
+    _REQUIRED,
+    _SHIFT_FIELD,
     SCHEDULES,
     euler_schedule,
     read_scheduler_config,
@@ -79,19 +85,73 @@ def test_the_config_that_diffusers_writes_is_read(tmp_path: Any) -> None:
         assert read_scheduler_config({"_class_name": type(stock).__name__, **stock.config}) == (name, 3.0)
 
 
+OFFICIAL = {  # of the hub's folders of the Wan family
+    "_class_name": "UniPCMultistepScheduler", "_diffusers_version": "0.35.0.dev0", "beta_end": 0.02,
+    "beta_schedule": "linear", "beta_start": 0.0001, "disable_corrector": [], "dynamic_thresholding_ratio": 0.995,
+    "final_sigmas_type": "zero", "flow_shift": 3.0, "lower_order_final": True, "num_train_timesteps": 1000,
+    "predict_x0": True, "prediction_type": "flow_prediction", "rescale_betas_zero_snr": False, "sample_max_value": 1.0,
+    "sigma_max": None, "sigma_min": None, "shift_terminal": None, "solver_order": 2, "solver_p": None,
+    "solver_type": "bh2", "steps_offset": 0, "thresholding": False, "time_shift_type": "exponential",
+    "timestep_spacing": "linspace", "trained_betas": None, "use_beta_sigmas": False, "use_dynamic_shifting": False,
+    "use_exponential_sigmas": False, "use_flow_sigmas": True, "use_karras_sigmas": False,
+}  # fmt: skip
+EULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 7.0}
+
+
+def test_the_official_and_the_embedded_schedulers_are_read() -> None:
+    assert read_scheduler_config(OFFICIAL) == ("unipc", 3.0)
+    embedded = WEIGHTS / "world" / "scheduler" / "scheduler_config.json"
+    assert read_scheduler_config(json.loads(embedded.read_text()))[0] == "unipc"
+
+
+def test_what_another_scheduler_left_in_the_file_is_passed_over() -> None:
+    diffusers = pytest.importorskip("diffusers")
+    euler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 5.0}
+    stock = diffusers.UniPCMultistepScheduler.from_config(euler.config, **flow)
+    assert read_scheduler_config({**stock.config, "_class_name": type(stock).__name__}) == ("unipc", 5.0)
+
+
+OTHERS = {
+    "num_train_timesteps": 500, "prediction_type": "v_prediction", "use_flow_sigmas": False, "solver_order": 3,
+    "solver_type": "bh1", "predict_x0": False, "lower_order_final": False, "disable_corrector": [0], "solver_p": {},
+    "final_sigmas_type": "sigma_min", "timestep_spacing": "trailing", "thresholding": True,
+    "rescale_betas_zero_snr": True, "use_dynamic_shifting": True, "shift_terminal": 0.1, "use_karras_sigmas": True,
+    "use_exponential_sigmas": True, "use_beta_sigmas": True, "flow_shift": None, "sigma_data": 0.5,
+}  # fmt: skip
+EULER_OTHERS = {
+    "num_train_timesteps": 500, "use_dynamic_shifting": True, "shift_terminal": 0.1, "invert_sigmas": True,
+    "stochastic_sampling": True, "use_karras_sigmas": True, "use_exponential_sigmas": True, "use_beta_sigmas": True,
+    "shift": "3", "sigma_data": 0.5,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "config",
+    ("config", "field", "value"),
     [
-        {"_class_name": "DDIMScheduler"},
-        {"_class_name": "UniPCMultistepScheduler"},
-        {**scheduler_config(), "solver_order": 3},
-        {**scheduler_config(), "use_flow_sigmas": False},
-        {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
+        *((OFFICIAL, field, value) for field, value in OTHERS.items()),
+        *((EULER, field, value) for field, value in EULER_OTHERS.items()),
+        (OFFICIAL, "_class_name", "DPMSolverMultistepScheduler"),
+        (OFFICIAL, "flow_shift", 0),
     ],
 )
-def test_a_scheduler_that_would_give_other_numbers_is_refused(config: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="DDIM|prediction_type|solver_order|use_flow_sigmas|use_dynamic_shifting"):
-        read_scheduler_config(config)
+def test_a_scheduler_that_would_give_other_numbers_is_refused(config: dict[str, Any], field: str, value: Any) -> None:
+    with pytest.raises(ValueError) as caught:
+        read_scheduler_config({**config, field: value})
+    assert (field in str(caught.value) or field == "_class_name") and str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["prediction_type", "use_flow_sigmas"])
+def test_what_diffusers_takes_for_an_absent_field_is_refused_where_it_is_not_ours(field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        read_scheduler_config({name: value for name, value in OFFICIAL.items() if name != field})
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_setting_of_the_stock_scheduler_is_known(name: str) -> None:
+    stock = stock_scheduler(name, 3.0)
+    known = {*_REQUIRED[name], *_IDLE, _SHIFT_FIELD[name]}
+    assert set(inspect.signature(type(stock).__init__).parameters) - {"self"} <= known
 
 
 def test_sigmas_are_plain_floats() -> None:

@@ -1,6 +1,5 @@
 """Films: stretch by stretch the same as whole, in constant memory, and on again after a kill."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -110,19 +109,8 @@ def test_work_grows_with_the_length_and_not_with_its_square(make):
     assert (longer - long) == pytest.approx(long - short, rel=0.01)
 
 
-IN_FLOAT32 = """
-import dataclasses, sys
-import torch
-torch.set_num_threads(1)
-path = sys.modules["sorano.generate"]
-chosen = path.choose_machine
-path.choose_machine = lambda device: dataclasses.replace(chosen(device), dtype="float32")
-"""
-
-
-def test_a_killed_film_goes_on_and_ends_as_an_uninterrupted_one(make, tiny_verbs, tmp_path, monkeypatch, steady_coder):
-    chosen, threads = path.choose_machine, torch.get_num_threads()
-    monkeypatch.setattr(path, "choose_machine", lambda device: dataclasses.replace(chosen(device), dtype="float32"))
+def test_a_killed_film_goes_on_and_ends_as_an_uninterrupted_one(make, tiny_verbs, tmp_path, steady_coder):
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that sums are taken in the same order in both processes
     try:
         _kill_and_resume(make, tiny_verbs, tmp_path)
@@ -131,12 +119,12 @@ def test_a_killed_film_goes_on_and_ends_as_an_uninterrupted_one(make, tiny_verbs
 
 
 def _kill_and_resume(make, tiny_verbs, tmp_path):
-    expected = make("straight.mp4", seconds=6).frames_THWC
+    expected = make("straight.mp4", seconds=6, dtype="float32").frames_THWC
     script = f"""
 import os, signal, sys
-import sorano
+import sorano, torch
 from sorano import stream, video
-{IN_FLOAT32}
+torch.set_num_threads(1)
 video.CODER = {video.CODER!r}
 stream.CHECKPOINT_SECONDS = 0.0
 real, count = stream.Film._emit, [0]
@@ -146,8 +134,8 @@ def emit(self, frames):
         os.kill(os.getpid(), signal.SIGKILL)
     real(self, frames)
 stream.Film._emit = emit
-sorano.generate({PROMPT!r}, preset={str(tiny_verbs)!r}, seed=5, device="cpu", upscale=1, seconds=6,
-                output={str(tmp_path / "film.mp4")!r})
+sorano.generate({PROMPT!r}, preset={str(tiny_verbs)!r}, seed=5, device="cpu", dtype="float32", upscale=1,
+                seconds=6, output={str(tmp_path / "film.mp4")!r})
 """
     done = subprocess.run([sys.executable, "-c", script], env={**os.environ}, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -117,7 +117,7 @@ def test_a_key_that_cannot_be_used_stops_it_before_any_work(tiny_folder, tmp_pat
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
     keys.identity()
     (keys.keys_folder() / "leaf.key").write_text("broken")
-    monkeypatch.setattr(path, "choose_machine", lambda device: pytest.fail("work began"))
+    monkeypatch.setattr(path, "choose_machine", lambda *_: pytest.fail("work began"))
     with pytest.raises(errors.TrustError, match=r"leaf\.key"):
         make(tiny_folder, output=tmp_path / "a.mp4")
 

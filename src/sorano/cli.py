@@ -111,7 +111,9 @@ def _shared(
     # how to sample
     preset: Annotated[
         str,
-        typer.Option(help=f"A model: {', '.join(PRESETS)}, or the path of a diffusers folder.", rich_help_panel=HOW),
+        typer.Option(
+            help=f"A model: {', '.join(PRESETS)}, a diffusers folder, or a pulled OWNER/NAME.", rich_help_panel=HOW
+        ),
     ] = DEFAULT_PRESET,
     draft: Annotated[
         bool,
@@ -162,6 +164,10 @@ def _shared(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.", rich_help_panel=HOW)] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(help="auto (the fastest there), bfloat16, or float32.", rich_help_panel=HOW),
+    ] = "auto",
     memory: Annotated[
         str | None,
         typer.Option(help="The most memory to use, like 12GB. Default: what is free.", rich_help_panel=HOW),
@@ -732,7 +738,8 @@ def _lines(document: dict[str, Any], indent: str = "", in_bytes: bool = False) -
             yield f"{indent}{name}"
             yield from _lines(value, indent + "  ", of_bytes)
         elif value is not None:
-            yield f"{indent}{name:<22} {format_bytes(value) if of_bytes else value}"
+            words = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"{indent}{name:<22} {format_bytes(value) if of_bytes else words}"
 
 
 def _as_json(video: Video, talk: Talk) -> str:

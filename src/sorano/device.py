@@ -14,6 +14,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,21 @@ def choose_machine(device: str = "auto") -> Machine:
     reason = f"{name}: {'found' if device == 'auto' else 'asked for'}; {dtype}: {why}"
     host = None if name == "mps" else free_memory_bytes()
     return Machine(name, dtype, rate, _free_bytes(name), reason, Profile.read(profile_file(name, dtype)), host)
+
+
+def in_dtype(machine: Machine, dtype: str) -> Machine:
+    """The machine computing in another dtype than it would choose; "auto" leaves it."""
+    if dtype in ("auto", machine.dtype):
+        return machine
+    if machine.on_cpu:
+        rate = _cpu_rates()[0][f"{dtype}_flops_per_second"]
+    else:
+        import torch
+
+        rate = _matmul_rate(machine.device, getattr(torch, dtype))
+    measured = Profile.read(profile_file(machine.device, dtype))
+    reason = f"{machine.device}; {dtype}: asked for"
+    return replace(machine, dtype=dtype, flops_per_second=rate, reason=reason, measured=measured)
 
 
 def available_devices() -> list[str]:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import constants
 
 from sorano.errors import CapacityError, CheckpointError, RequestError, SoranoError
-from sorano.presets import PRESETS, Preset
+from sorano.presets import PRESETS, REPO, Preset, nearest_presets
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -36,7 +35,6 @@ Progress = Callable[[str, int, int], None]
 """Called with "check" or "fetch", the bytes done, and the bytes in all; from several threads, one at a time."""
 
 NEEDED = re.compile(r"\w[\w.-]*\.json|\w[\w.-]*/\w[\w.-]*\.(json|safetensors)|\w[\w.-]*/spiece\.model")
-REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 DIGEST = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 PASSING = (408, 500, 502, 503, 504)  # answers after which the same request may succeed
 WORKERS = 8  # files at once
@@ -108,7 +106,7 @@ class Unreachable(CheckpointError):
 def find_source(name: str) -> Source:
     """The preset of this name or repository, or the repository OWNER/NAME. Raises RequestError with the nearest."""
     for preset in PRESETS.values():
-        if name in (preset.name, preset.repo):
+        if name == preset.name or name.lower() == (preset.repo or "").lower():
             return Source(preset.name, preset.repo, preset)
     if REPO.fullmatch(name):
         return Source(name, name, None)
@@ -203,6 +201,11 @@ class Fetch:
                             have += len(chunk)
                             self._count(len(chunk))
                 except httpx.HTTPError as error:
+                    if isinstance(error, HfHubHTTPError) and error.response.status_code == 404:
+                        raise CheckpointError(
+                            f"the hub lists {file.name} of {self.listing.repo} and does not have it (404)",
+                            f"its owner may be changing it: {self.source.again} tries again",
+                        ) from error
                     if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING:
                         raise
                     problem = error
@@ -299,9 +302,7 @@ def _digest_on(file: Any, hasher: Any) -> int:
 
 def nearest(name: str) -> str:
     """The preset whose name, or whose repository's, is most like `name`."""
-    known = {preset.name: preset.name for preset in PRESETS.values()}
-    known |= {preset.repo.lower(): preset.name for preset in PRESETS.values() if preset.repo}
-    return known[get_close_matches(name.lower(), known, n=1, cutoff=0.0)[0]]
+    return nearest_presets(name)[0]
 
 
 @contextmanager
@@ -361,7 +362,7 @@ def _answer_said(source: Source, error: HfHubHTTPError) -> SoranoError:
         return RequestError(f"the hub has no {repo} (404)", f"the nearest preset is {near}: sorano pull {near}")
     if status == 404:
         return CheckpointError(
-            f"the hub has no {repo}, or not this file of it (404): {response.url.path}",
+            f"the hub has no {repo} (404)",
             "a newer Sorano may know where it went; a copy of your own is used with --preset PATH",
         )
     if status == 429:

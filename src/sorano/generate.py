@@ -208,7 +208,7 @@ def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfig
     job = resolve(request, preset, configs)
     clock = Clock()
     with clock("probe"):
-        machine = within(choose_machine(request.device), request.memory)
+        machine = within(choose_machine(request.device, request.dtype), request.memory)
     estimate = plan(job, configs, machine)
     listener.planned(job, machine, estimate)
     for note in job.notes:
@@ -260,11 +260,11 @@ def check_outputs(request: Request) -> None:
         keys.identity()  # what cannot be signed is not begun
 
 
-def choose_machine(device: str) -> Machine:
+def choose_machine(device: str, dtype: str = "auto") -> Machine:
     """The device, the dtype and their measured rate (`sorano.device`)."""
     from sorano import device as devices
 
-    return devices.choose_machine(device)
+    return devices.in_dtype(devices.choose_machine(device), dtype)
 
 
 def located(preset: Preset) -> Preset:
@@ -715,9 +715,14 @@ def _load(preset: Preset, device: str, dtype: str, *, filled: bool = True) -> Bu
     import torch
 
     from sorano.models import checkpoint
+    from sorano.sampling.schedule import read_scheduler_config
 
     assert preset.folder is not None
     pinned = {} if preset.repo else preset.digests()  # a pulled folder's files were checked when it was located
+    try:
+        read_scheduler_config(checkpoint.read_scheduler_words(preset.folder))  # before the weights, which take longer
+    except ValueError as error:
+        raise CheckpointError(f"{preset.folder}/scheduler/scheduler_config.json: {error}") from error
     bundle = checkpoint.load(preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned, filled=filled)
     if preset.repo:
         from sorano import hub

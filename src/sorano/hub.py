@@ -47,12 +47,11 @@ from sorano.fetch import (
 from sorano.plan.generate import estimate_generate, format_bytes
 from sorano.plan.machine import Machine
 from sorano.plan.model import ModelConfigs
-from sorano.presets import PRESETS, Preset, find_preset
+from sorano.presets import DEFAULT_PRESET, PRESETS, Preset, preset_of_folder
 from sorano.shapes import VideoShape, parse_size
 
 Say = Callable[[str], None]
 
-FAMILY = "Wan"  # what the class of a pipeline that Sorano runs begins with
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 RECORDS = "sorano"  # in the repository's folder of the cache: what was fetched, by commit; marks it as ours
 MACHINES = (("cuda", "bfloat16"), ("cpu", "bfloat16"), ("cpu", "float32"))  # whose memory `show` states
@@ -111,7 +110,7 @@ def pull(name: str, *, check: bool = False, progress: Progress = _silent, say: S
         (listing.home / RECORDS).mkdir(parents=True, exist_ok=True)
         fetch = Fetch(source, listing, missing, progress)
         fetch.run(file for file in missing if file.name.endswith(".json"))
-        _require_family(listing)
+        _require_runnable(listing)
         _require_shards(listing)
         fetch.run(file for file in missing if not file.name.endswith(".json"))
         _write_record(listing)
@@ -131,7 +130,7 @@ def find(preset: Preset | str) -> Path | None:
 
 
 def located(preset: Preset) -> Preset:
-    """The preset with its folder, whose files are as they were pulled.
+    """The preset with its folder, whose files are as they were pulled. A repository's is that of its folder.
 
     Raises CheckpointError, with the command that fetches it, where it is not on this machine, and naming the file where
     one is missing or corrupt.
@@ -139,10 +138,19 @@ def located(preset: Preset) -> Preset:
     if preset.folder is not None:
         return preset
     folder = find(preset)
+    if folder is None and preset.configs is None:
+        raise CheckpointError(
+            f"{preset.name} is not a folder, and was not pulled to this machine",
+            f"sorano pull {preset.name}, where it is a repository of the hub; the nearest preset is"
+            f" {nearest(preset.name)}",
+        )
     if folder is None:
         size = f" (up to {format_bytes(preset.download_bytes)})" if preset.download_bytes else ""
         raise CheckpointError(f"{preset.name} is not on this machine", f"sorano pull {preset.name}{size}")
     check_files(folder)
+    if preset.configs is None:
+        licence = _read_record(folder).get("licence", preset.licence)
+        return replace(preset_of_folder(folder, preset.name), repo=preset.repo, licence=licence)
     return replace(preset, folder=folder)
 
 
@@ -187,19 +195,21 @@ def list_models() -> list[Stored]:
 def show(name: str) -> dict[str, Any]:
     """What there is to know of a model without asking the hub: licence, size, parameters, memory, settings.
 
-    Memory is that of one video as the preset makes it, by device and dtype. Parameters and memory are None where the
-    configuration is not on this machine, or not one that Sorano runs.
+    Memory is that of one video as the preset makes it, by device and dtype: with every network loaded, and the least
+    with which it is made. Parameters and memory are None where the configuration is not on this machine, or not one
+    that Sorano runs.
     """
     source = find_source(name)
     stored = _stored(source)
     preset = source.preset
     if preset is None and stored.folder is not None:
-        preset = find_preset(stored.folder)
+        preset = preset_of_folder(stored.folder, name)
     configs = _configs(preset, stored.folder)
     return {
         **stored.to_dict(),
         "parameters": _parameters(configs) if configs else None,
-        "memory_bytes": _memory(preset, configs) if preset and configs else None,
+        "memory_bytes": _memory(preset, configs, free_bytes=None) if preset and configs else None,
+        "least_memory_bytes": _memory(preset, configs, free_bytes=0) if preset and configs else None,
         "settings": _settings(preset) if preset else None,
     }
 
@@ -240,13 +250,23 @@ def _refuse_foreign(source: Source, listing: Listing) -> None:
         )
 
 
-def _require_family(listing: Listing) -> None:
-    """Raises CheckpointError, before anything large is fetched, for a pipeline that is not of the family."""
-    kind = _read_json(listing.folder / "model_index.json").get("_class_name")
-    if not str(kind).startswith(FAMILY):
+def _require_runnable(listing: Listing) -> None:
+    """Raises CheckpointError, before anything large is fetched, for what Sorano does not run.
+
+    That is another pipeline, another kind of network, or a scheduler whose numbers would not be its own.
+    """
+    from sorano.sampling.schedule import read_scheduler_config
+
+    scheduler = "scheduler/scheduler_config.json"
+    try:
+        ModelConfigs.of_folder(listing.folder)
+        if (listing.folder / scheduler).is_file():
+            read_scheduler_config(_read_json(listing.folder / scheduler))
+    except (CheckpointError, ValueError) as error:
+        reason = error.message if isinstance(error, CheckpointError) else f"{scheduler}: {error}"
         raise CheckpointError(
-            f"{listing.repo} is of {kind}; Sorano runs the {FAMILY} family", "`sorano list` shows what can be pulled"
-        )
+            f"Sorano cannot run {listing.repo}: {reason}", "`sorano list` shows what can be pulled"
+        ) from error
 
 
 def _require_shards(listing: Listing) -> None:
@@ -305,11 +325,22 @@ def _require_room(source: Source, listing: Listing, missing: list[RemoteFile], s
         removable = [model for model in list_models() if model.repo not in (None, source.repo) and model.disk_bytes]
         for model in sorted(removable, key=lambda model: -model.disk_bytes)[:1]:
             hint += f"; `sorano rm {model.name}` frees {format_bytes(model.disk_bytes)}"
+        hint += f"; {_what_fits(free)}"
         raise CapacityError(
             f"{source.name} needs {format_bytes(wanted)} more in {cache}, and {format_bytes(free)} is free", hint
         )
     if wanted:
         say(f"{source.name}: fetching {format_bytes(wanted)} of {listing.repo}; {format_bytes(free)} of disk is free")
+
+
+def _what_fits(free: int) -> str:
+    """The largest preset that so many bytes of disk hold."""
+    sizes = {preset.name: preset.download_bytes for preset in PRESETS.values() if preset.repo}
+    fitting = {name: size for name, size in sizes.items() if size is not None and size <= free}
+    if not fitting:
+        return f"preset {DEFAULT_PRESET} comes with Sorano and needs nothing more"
+    name = max(fitting, key=lambda name: fitting[name])
+    return f"`sorano pull {name}` (up to {format_bytes(fitting[name])}) would fit"
 
 
 def _record_file(folder: Path) -> Path:
@@ -388,24 +419,27 @@ def _parameters(configs: ModelConfigs) -> dict[str, int]:
     return {name: network.parameters() for name, network in networks.items() if hasattr(network, "parameters")}
 
 
-def _memory(preset: Preset, configs: ModelConfigs) -> dict[str, int]:
-    """Peak bytes of one video as the preset makes it, on each kind of machine."""
+def _memory(preset: Preset, configs: ModelConfigs, *, free_bytes: int | None) -> dict[str, int]:
+    """Peak bytes of one video as the preset makes it, on each kind of machine with so much free memory (None: any)."""
     width, height = parse_size(preset.size)
     shape = VideoShape(preset.num_frames, height, width)
+    takes_picture = configs.first_picture == "required"
     peaks = {}
     for device, dtype in MACHINES:
-        machine = Machine(device, dtype, flops_per_second=1.0, free_bytes=None)
-        estimate = estimate_generate(configs, machine, shape, num_steps=1, guided=preset.guidance > 1)
+        machine = Machine(device, dtype, flops_per_second=1.0, free_bytes=free_bytes)
+        estimate = estimate_generate(
+            configs, machine, shape, num_steps=1, guided=preset.guidance > 1, has_pictures=takes_picture
+        )
         peaks[f"{device} {dtype}"] = estimate.peak_bytes
     return peaks
 
 
 def _settings(preset: Preset) -> dict[str, Any]:
     """How the preset samples, and its limits: the fields that are neither its name nor where it comes from."""
-    other = ("name", "folder", "repo", "licence", "configs", "alternatives")
+    other = ("name", "folder", "repo", "licence", "configs", "alternatives", "note")
     values = {field.name: getattr(preset, field.name) for field in fields(preset) if field.name not in other}
     values |= {f"--settings {name}": dict(words) for name, words in preset.alternatives}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 # What they share.

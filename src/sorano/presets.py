@@ -1,16 +1,20 @@
 """The models that can be named with `--preset`, with their defaults and their limits.
 
 A preset is a diffusers folder and what its model was trained on: the embedded model's is in the package, those of the
-open weights are fetched with `sorano pull`. Any other diffusers folder can be given by its path: a `sorano.json` inside
-it holds the same words as a row here, and without one the defaults of Wan 2.1 are taken.
+open weights are fetched with `sorano pull`. Any other diffusers folder can be given by its path, or as OWNER/NAME where
+it was pulled. It has the settings of the row whose networks it has, or else the defaults of Wan 2.1; a `sorano.json`
+inside it, with the same words as a row here, comes before either.
 
-The rows of the Wan family have the settings of its authors (`wan/configs`, generate.py). Where the hub's folder
-(`hub`) or the authors' own advice (`readme`) differs, that is a named alternative: `--settings hub`.
+The rows of the Wan family have the settings of its authors (`wan/configs`, generate.py). Where the hub's folder differs
+(`hub`: its scheduler's shift, and the steps and guidance that stock pipelines take unless told), or the authors' own
+advice (`readme`), that is a named alternative: `--settings hub`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +29,7 @@ from sorano.shapes import parse_size
 WEIGHTS = Path(__file__).parent / "weights"
 CARD = "sorano.json"  # inside a model's folder: what it was trained on
 DEFAULT_PRESET = "world"
+REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # of the hub: OWNER/NAME
 ALL_KINDS = ("first", "prefix", "middle", "suffix", "keyframe", "region")  # what `sorano train` teaches
 
 
@@ -47,6 +52,7 @@ class Preset:
     configs: ModelConfigs | None = None  # None: those in the folder
     # what it was trained on
     size: str = "832x480"
+    sizes: tuple[str, ...] = ()  # all that its authors name, where there are more
     num_frames: int = 81
     fps: float = 16.0
     max_num_frames: int | None = None
@@ -61,6 +67,7 @@ class Preset:
     boundary: float | None = None  # None: as the folder says
     negative_prompt: str = ""
     alternatives: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()  # other settings by name
+    note: str | None = None  # to be said where it is used: what was taken for granted
 
     @property
     def download_bytes(self) -> int | None:
@@ -125,6 +132,9 @@ def _configs(transformer: TransformerConfig, *, experts: int = 1) -> ModelConfig
     )
 
 
+_480P, _720P = ("832x480", "480x832"), ("1280x720", "720x1280")
+_UNTOLD = {"num_steps": 50, "guidance": 5.0}  # what stock pipelines take
+
 # fmt: off
 PRESETS = {
     preset.name: preset
@@ -134,49 +144,65 @@ PRESETS = {
                # limits                                                            samples best with
                max_num_frames=25, max_side=128, small_vocabulary=True, known=ALL_KINDS, num_steps=24, guidance=4.5),
         _wan("wan2.1-t2v-1.3b",      "Wan2.1-T2V-1.3B-Diffusers",      _configs(family.T2V_1_3B), shift=5.0,
-             alternatives={"readme": {"shift": 8.0, "guidance": 6.0}, "hub": {"shift": 3.0}}),
+             sizes=_480P, alternatives={"readme": {"shift": 8.0, "guidance": 6.0}, "hub": {"shift": 3.0, **_UNTOLD}}),
         _wan("wan2.1-t2v-14b",       "Wan2.1-T2V-14B-Diffusers",       _configs(family.T2V_14B), shift=5.0,
-             size="1280x720", alternatives={"hub": {"shift": 3.0}}),
+             size="1280x720", sizes=_720P + _480P, alternatives={"hub": {"shift": 3.0, **_UNTOLD}}),
         _wan("wan2.1-i2v-14b-480p",  "Wan2.1-I2V-14B-480P-Diffusers",  _configs(family.I2V_14B), shift=3.0,
-             num_steps=40, negative_prefix="镜头晃动，", alternatives={"hub": {"shift": 3.0, "num_steps": 50}}),
+             sizes=_480P, num_steps=40, negative_prefix="镜头晃动，", alternatives={"hub": {"shift": 3.0, **_UNTOLD}}),
         _wan("wan2.1-i2v-14b-720p",  "Wan2.1-I2V-14B-720P-Diffusers",  _configs(family.I2V_14B), shift=5.0,
-             size="1280x720", num_steps=40, negative_prefix="镜头晃动，",
-             alternatives={"hub": {"shift": 3.0, "num_steps": 50}}),
+             size="1280x720", sizes=_720P, num_steps=40, negative_prefix="镜头晃动，",
+             alternatives={"hub": {"shift": 3.0, **_UNTOLD}}),
         _wan("wan2.1-flf2v-14b",     "Wan2.1-FLF2V-14B-720P-diffusers", _configs(family.FLF2V_14B), shift=16.0,
-             size="1280x720", negative_prefix="镜头切换，", alternatives={"hub": {"shift": 16.0}}),
+             size="1280x720", sizes=_720P + _480P, negative_prefix="镜头切换，",
+             alternatives={"hub": {"shift": 16.0, **_UNTOLD}}),
         _wan("wan2.2-ti2v-5b",       "Wan2.2-TI2V-5B-Diffusers",       _configs(family.TI2V_5B), shift=5.0,
-             size="1280x704", num_frames=121, fps=24.0, alternatives={"hub": {"shift": 5.0}}),
+             size="1280x704", sizes=("1280x704", "704x1280"), num_frames=121, fps=24.0,
+             alternatives={"hub": {"shift": 5.0, **_UNTOLD}}),
         _wan("wan2.2-t2v-a14b",      "Wan2.2-T2V-A14B-Diffusers",      _configs(family.T2V_14B, experts=2), shift=12.0,
-             size="1280x720", num_steps=40, guidance=4.0, guidance_2=3.0, boundary=0.875,
-             alternatives={"hub": {"shift": 3.0}}),
+             size="1280x720", sizes=_720P + _480P, num_steps=40, guidance=4.0, guidance_2=3.0, boundary=0.875,
+             alternatives={"hub": {"shift": 3.0, **_UNTOLD, "guidance_2": 5.0}}),
         _wan("wan2.2-i2v-a14b",      "Wan2.2-I2V-A14B-Diffusers",      _configs(family.I2V_A14B, experts=2), shift=5.0,
-             size="1280x720", num_steps=40, guidance=3.5, guidance_2=3.5, boundary=0.9,
-             alternatives={"hub": {"shift": 3.0}}),
+             size="1280x720", sizes=_720P + _480P, num_steps=40, guidance=3.5, guidance_2=3.5, boundary=0.9,
+             alternatives={"hub": {"shift": 3.0, **_UNTOLD, "guidance_2": 5.0}}),
     )
 }
 # fmt: on
 
 
 def find_preset(name: str | Path) -> Preset:
-    """The preset of this name, or of the diffusers folder at this path.
+    """The preset of this name or of this repository of the hub, or of the diffusers folder at this path.
 
-    Raises RequestError for a name that is no preset (naming the nearest), and CheckpointError for a path that
-    is no model folder.
+    One of another repository OWNER/NAME has neither folder nor configs: `sorano.hub.located` finds what was pulled.
+    Raises RequestError for a name that is no preset (naming the nearest), and CheckpointError for a path that is no
+    model folder.
     """
     text = str(name)
     if text in PRESETS:
         return PRESETS[text]
     folder = Path(text).expanduser()
     if folder.is_dir():
-        return _preset_of_folder(folder)
-    if folder.name != text or folder.suffix:
+        return preset_of_folder(folder)
+    for preset in PRESETS.values():
+        if preset.repo is not None and preset.repo.lower() == text.lower():
+            return preset
+    if REPO.fullmatch(text):
+        return Preset(name=text, repo=text, licence="not known")
+    if folder.exists() or "/" in text or os.sep in text or text.startswith((".", "~")):
         raise CheckpointError(f"{text} is not a folder", "give a preset's name, or the path of a diffusers folder")
-    known = ", ".join(PRESETS)
-    near = get_close_matches(text.lower(), PRESETS, n=1, cutoff=0.0)
     raise RequestError(
-        f"there is no preset {text!r}; known: {known}",
-        f"the nearest is --preset {near[0] if near else known}",
+        f"there is no preset {text!r}; known: {', '.join(PRESETS)}",
+        f"the nearest: --preset {', '.join(nearest_presets(text))}",
     )
+
+
+def nearest_presets(name: str) -> list[str]:
+    """Up to four presets whose names, or whose repositories', begin with `name`, or are most like it; at least one."""
+    name = name.lower()
+    known = {preset.name: preset.name for preset in PRESETS.values()}
+    known |= {preset.repo.lower(): preset.name for preset in PRESETS.values() if preset.repo}
+    begun = [preset for text, preset in known.items() if name and text.startswith(name)]
+    like = begun or get_close_matches(name, known, n=4, cutoff=0.6) or get_close_matches(name, known, n=1, cutoff=0.0)
+    return list(dict.fromkeys(known.get(text, text) for text in like))[:4]
 
 
 def write_card(folder: Path, **words: Any) -> Path:
@@ -186,27 +212,50 @@ def write_card(folder: Path, **words: Any) -> Path:
     return card
 
 
-def _preset_of_folder(folder: Path) -> Preset:
-    """The preset of a user's own folder: its card over the defaults of Wan 2.1."""
+def preset_of_folder(folder: Path, name: str | None = None) -> Preset:
+    """The preset of a user's own folder: its card, over the settings of the row whose networks it has."""
     if not (folder / "model_index.json").is_file():
         raise CheckpointError(
             f"{folder} has no model_index.json",
             "a model is a diffusers folder: transformer/, vae/, text_encoder/ ...",
         )
-    preset = Preset(name=folder.resolve().name, folder=folder.resolve())
+    name = name or folder.resolve().name
+    preset = replace(_settings_like(folder, name), name=name, folder=folder.resolve())
     card = folder / CARD
     if not card.is_file():
         return preset
     try:
-        return replace(preset, **_read_card(card))
+        return replace(preset, note=None, **_read_card(card))
     except (ValueError, TypeError, RequestError) as error:
         raise CheckpointError(f"{card} cannot be read: {error}") from error
+
+
+def _settings_like(folder: Path, name: str) -> Preset:
+    """The settings of the row that has the folder's networks; of two, the one whose words are in its path."""
+    try:
+        configs = ModelConfigs.of_folder(folder)
+    except CheckpointError:  # said when they are needed
+        return Preset(name=name)
+    rows = [row for row in PRESETS.values() if row.configs is not None and _networks(row.configs) == _networks(configs)]
+    if not rows:
+        return Preset(name=name)
+    path = f"{folder.resolve()} {name}".lower()
+    row = max(rows, key=lambda row: sum(word in path for word in row.name.split("-")))
+    # the boundary is the folder's own: its experts were trained for it
+    note = f"{name} has the networks of {row.name}, and is used with its settings"
+    return replace(row, repo=None, configs=None, licence="not known", boundary=None, note=note)
+
+
+def _networks(configs: ModelConfigs) -> tuple[object, ...]:
+    """Their kind and size. The autoencoder's statistics and the text encoder's vocabulary may differ."""
+    return configs.transformer, configs.transformer_2, configs.expand_timesteps, configs.vae.z_dim
 
 
 def _read_card(card: Path) -> dict[str, Any]:
     """The fields of a Preset in a folder's card. Raises ValueError for words that a Preset does not have."""
     words = json.loads(card.read_text(encoding="utf-8"))
-    known = {field.name for field in fields(Preset)} - {"name", "folder", "repo", "configs", "alternatives"}
+    not_words = {"name", "folder", "repo", "configs", "sizes", "alternatives", "note"}
+    known = {field.name for field in fields(Preset)} - not_words
     if not isinstance(words, dict) or set(words) - known:
         raise ValueError(f"expected the words {', '.join(sorted(known))}")
     for name, value in list(words.items()):

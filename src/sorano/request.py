@@ -62,6 +62,7 @@ MAX_OUTPUT_SIDE = 4096  # pixels; what players and phones decode
 BRIDGE_SECONDS = 1.0  # of a loop or a blend, unless told
 VERBS = (Continue, Loop, Blend, Edit, Region)  # of which a request has one
 AUDIENCES = ("none", "cn", "eu")
+DTYPES = ("auto", "bfloat16", "float32")
 DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 
 
@@ -82,7 +83,7 @@ class Request:
     size: str | None = None  # "width x height" in pixels: "64x64"
     variations: int = 1  # videos of this request, with seeds one after the other
     # how to sample
-    preset: str = DEFAULT_PRESET  # a name, or the path of a diffusers folder
+    preset: str = DEFAULT_PRESET  # a name, the path of a diffusers folder, or OWNER/NAME that was pulled
     seed: int | None = None  # None: drawn once, then recorded
     num_steps: int | None = None
     draft: bool = False  # a quick look: a third of the steps; the same seed makes the final
@@ -92,6 +93,7 @@ class Request:
     settings: str | None = None  # a preset's other settings by name: "hub"
     lora: Sequence[str] = ()  # files to merge into the transformer, each as FILE or FILE:SCALE
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps", "xpu"
+    dtype: str = "auto"  # what products are computed in: "auto" (the fastest there), "bfloat16", "float32"
     memory: str | None = None  # the most to use: "12GB"; None: what is free
     # the file
     output: str | Path | None = None  # None: named after the prompt and the seed
@@ -126,6 +128,8 @@ class Request:
             parse_size(self.size)
         if not re.fullmatch(DEVICES, self.device):
             raise RequestError(f"unknown device {self.device!r}", "use auto, cpu, cuda, cuda:1, mps or xpu")
+        if self.dtype not in DTYPES:
+            raise RequestError(f"unknown dtype {self.dtype!r}", f"use one of {', '.join(DTYPES)}")
         if self.memory is not None:
             parse_bytes(self.memory)
         object.__setattr__(self, "lora", tuple(str(text) for text in self.lora))

@@ -178,7 +178,7 @@ def load(
         vae=network("vae", VaeConfig.from_dict, VideoAutoencoder),
         text_encoder=network("text_encoder", TextEncoderConfig.from_dict, TextEncoder),
         tokenizer=_load_tokenizer(folder / "tokenizer" / "tokenizer.json"),
-        scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),
+        scheduler_config=read_scheduler_words(folder),
         expand_timesteps=bool(index.get("expand_timesteps", False)),
         folder=folder,
         digests=dict(digests or {}),
@@ -189,6 +189,11 @@ def load(
         device=device,
         dtype=dtype,
     )
+
+
+def read_scheduler_words(folder: Path) -> dict[str, Any]:
+    """A folder's `scheduler_config.json`, which `sorano.sampling.schedule` understands."""
+    return _read_json(folder / "scheduler" / "scheduler_config.json")
 
 
 def save(folder: str | Path, bundle: Bundle, *, dtype: torch.dtype | None = None) -> None:

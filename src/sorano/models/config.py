@@ -1,9 +1,10 @@
 """What the networks are made of, and what they cost, without importing torch.
 
-Each dataclass is the `config.json` of one part of a diffusers folder: `from_dict` reads one (keys that it does not know
-are ignored when they cannot change the network, refused when they can), `to_dict` writes one that diffusers or
-transformers loads. Counts are exact: `parameters()` equals the sum over the network's tensors, and `flops(...)` counts
-two operations per multiply-add of every matrix product and convolution, as `torch.utils.flop_counter` does.
+Each dataclass is the `config.json` of one part of a diffusers folder: `from_dict` reads one (ValueError for a field
+that is unknown or of another type; known ones that cannot change the network are passed over), `to_dict` writes one
+that diffusers or transformers loads. Counts are exact: `parameters()` equals the sum over the network's tensors, and
+`flops(...)` counts two operations per multiply-add of every matrix product and convolution, as
+`torch.utils.flop_counter` does.
 
 Axes: B batch, C channels, T latent frames, H latent rows, W latent columns, L video tokens (after patching),
 S text tokens, N heads, D width, K width per head.
@@ -12,8 +13,8 @@ S text tokens, N heads, D width, K width per head.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import dataclass, fields, replace
+from math import isfinite, prod
 from typing import Any
 
 from sorano.shapes import LatentShape, VideoShape
@@ -22,6 +23,36 @@ DIFFUSERS_VERSION = "0.35.0"  # the oldest release whose pipelines know `expand_
 MAX_TEXT_TOKENS = 512  # Wan's text length: real tokens, then zeros
 SHORT_ATTENTION = 512 * 512  # scores per head up to which a CPU holds them all: faster there than the flash kernel
 ROWS_OF_SCORES = 2**20  # of one head held at once where a CPU computes longer attention in bfloat16
+
+
+PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")  # diffusers' classes for the folders that Sorano runs
+_FAMILIES = {  # what the class of a pipeline begins with
+    "AnimateDiff": "AnimateDiff",
+    "CogVideoX": "CogVideoX",
+    "Flux": "FLUX",
+    "HunyuanVideo": "HunyuanVideo",
+    "LTX": "LTX-Video",
+    "Mochi": "Mochi",
+    "QwenImage": "Qwen-Image",
+    "Sana": "SANA",
+    "SkyReelsV2": "SkyReels-V2",
+    "StableDiffusion3": "Stable Diffusion 3",
+    "StableDiffusionXL": "Stable Diffusion XL",
+    "StableDiffusion": "Stable Diffusion",
+    "StableVideoDiffusion": "Stable Video Diffusion",
+    "WanVACE": "Wan's VACE",
+    "WanAnimate": "Wan's Animate",
+    "Wan": "Wan",
+}
+
+
+def require_pipeline(index: Mapping[str, Any]) -> None:
+    """ValueError for a `model_index.json` of a pipeline that Sorano does not run, saying whose it is."""
+    name = index.get("_class_name")
+    if name not in PIPELINES:
+        family = next((words for start, words in _FAMILIES.items() if str(name).startswith(start)), None)
+        whose = f"of {family} ({name})" if family else f"of {name}" if name else "of no pipeline that it names"
+        raise ValueError(f"it is {whose}, and Sorano runs the Wan family: {' and '.join(PIPELINES)}")
 
 
 def _require(config: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> None:
@@ -35,6 +66,50 @@ def _refuse_unknown(config: Mapping[str, Any], known: Collection[str]) -> None:
     unknown = sorted(name for name in config if name not in known and not name.startswith("_"))
     if unknown:
         raise ValueError(f"it has the unknown field {unknown[0]!r}: a newer or another kind of network")
+
+
+def _read_fields(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass that a config states. ValueError, naming the field, for a value of another type."""
+    return {one.name: _typed(one.name, config[one.name], str(one.type)) for one in fields(kind) if one.name in config}
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """The value as `kind`, a field's annotation: "int", "float | None", "tuple[int, ...]"."""
+    if kind.endswith(" | None"):
+        if value is None:
+            return None
+        kind = kind.removesuffix(" | None")
+    if kind.startswith("tuple["):
+        inner = kind[len("tuple[") : -1].split(", ")
+        if not isinstance(value, list | tuple) or not value or (inner[-1] != "..." and len(inner) != len(value)):
+            raise ValueError(
+                f"{name} is {value!r}, not a list of {'some' if inner[-1] == '...' else len(inner)} values"
+            )
+        return tuple(_typed(name, part, inner[0]) for part in value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "bool" and not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}, not true or false")
+    if kind == "float" and not (is_number and isfinite(value)):
+        raise ValueError(f"{name} is {value!r}, not a number")
+    least = 0 if name.endswith("token_id") else 1
+    if kind == "int" and not (is_number and isinstance(value, int) and value >= least):
+        raise ValueError(f"{name} is {value!r}, not a whole number from {least}")
+    return value
+
+
+_OF_TRANSFORMERS = {  # fields of any config of transformers, which say how to train, to generate text or to answer
+    *("architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "tokenizer_class", "name_or_path"),
+    *("return_dict", "output_hidden_states", "output_attentions", "use_cache", "torchscript", "use_bfloat16"),
+    *("tf_legacy_loss", "tie_word_embeddings", "tie_encoder_decoder", "is_encoder_decoder", "is_decoder"),
+    *("add_cross_attention", "cross_attention_hidden_size", "chunk_size_feed_forward", "finetuning_task"),
+    *("id2label", "label2id", "num_labels", "problem_type", "task_specific_params", "prefix", "initializer_factor"),
+    *("initializer_range", "bos_token_id", "pad_token_id", "eos_token_id", "sep_token_id", "decoder_start_token_id"),
+    *("max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty"),
+    *("temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size"),
+    *("encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "output_scores"),
+    *("return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
+    *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +149,11 @@ class TransformerConfig:
         _require(config, "qk_norm", ("rms_norm_across_heads",))
         _require(config, "vace_layers", (None,))
         _refuse_unknown(config, {*cls.__dataclass_fields__, "qk_norm", "vace_layers", "vace_in_channels"})
-        known = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
-        known["patch_size"] = tuple(known.get("patch_size", cls.patch_size))
-        known["out_channels"] = known.get("out_channels") or known.get("in_channels", cls.in_channels)
-        made = cls(**known)
+        if config.get("out_channels") is None:  # as many as come in
+            config = {**config, "out_channels": config.get("in_channels", cls.in_channels)}
+        made = cls(**_read_fields(cls, config))
+        if made.attention_head_dim % 2:
+            raise ValueError(f"attention_head_dim is {made.attention_head_dim}, and positions turn pairs of values")
         if made.added_kv_proj_dim not in (None, made.width):
             raise ValueError(f"added_kv_proj_dim is {made.added_kv_proj_dim}, and the width is {made.width}")
         if (made.image_dim is None) != (made.added_kv_proj_dim is None):
@@ -225,7 +301,10 @@ class TextEncoderConfig:
         """Read a transformers `text_encoder/config.json`; ValueError for another kind of encoder."""
         _require(config, "model_type", ("umt5",))
         _require(config, "feed_forward_proj", ("gated-gelu",))
-        return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
+        _require(config, "dense_act_fn", ("gelu_new",))
+        _require(config, "is_gated_act", (True,))
+        _refuse_unknown(config, {*cls.__dataclass_fields__, *_OF_TRANSFORMERS, *_UMT5_IDLE})
+        return cls(**_read_fields(cls, {**_UMT5_DEFAULTS, **config}))
 
     def to_dict(self) -> dict[str, Any]:
         """The `config.json` that transformers' `UMT5EncoderModel.from_pretrained` reads."""
@@ -275,6 +354,19 @@ class TextEncoderConfig:
         return 2 * tokens * self.d_model * 4 + max(attention, feed_forward)
 
 
+_UMT5_DEFAULTS = {  # what transformers' `UMT5Config` takes for a key that the file lacks
+    "vocab_size": 250112,
+    "d_model": 512,
+    "d_ff": 1024,
+    "num_layers": 8,
+    "num_heads": 6,
+}
+_UMT5_IDLE = {  # of the activation, checked; of the decoder, which is not here; of training; of the first export
+    *("feed_forward_proj", "dense_act_fn", "is_gated_act", "num_decoder_layers", "dropout_rate", "classifier_dropout"),
+    *("output_past", "scalable_attention", "n_positions"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageEncoderConfig:
     """The CLIP vision tower (transformers `CLIPVisionModel`), by default the ViT-H/14 of Wan 2.1's image to video.
@@ -302,11 +394,13 @@ class ImageEncoderConfig:
         config = {**_CLIP_DEFAULTS, **config}
         _require(config, "model_type", ("clip_vision_model",))
         _require(config, "hidden_act", ("gelu",))
-        made = cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
-        if not isinstance(made.image_size, int) or not isinstance(made.patch_size, int):
-            raise ValueError(f"image_size {made.image_size} and patch_size {made.patch_size} are not whole numbers")
+        _refuse_unknown(config, {*cls.__dataclass_fields__, *_OF_TRANSFORMERS, *_CLIP_IDLE})
+        made = cls(**_read_fields(cls, config))
         if made.hidden_size % made.num_attention_heads:
-            raise ValueError(f"hidden_size {made.hidden_size} does not divide into {made.num_attention_heads} heads")
+            raise ValueError(
+                f"num_attention_heads: hidden_size {made.hidden_size} does not divide into"
+                f" {made.num_attention_heads} heads"
+            )
         return made
 
     def to_dict(self) -> dict[str, Any]:
@@ -362,6 +456,9 @@ _CLIP_DEFAULTS = {  # what transformers' `CLIPVisionConfig` takes for a key that
 }
 
 
+_CLIP_IDLE = {"hidden_act", "attention_dropout", "dropout", "projection_dim"}  # checked; of training; of a head
+
+
 def _linear(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
 
@@ -390,9 +487,15 @@ class VaeConfig:
         """Read a diffusers `vae/config.json`; ValueError for a kind that this network is not."""
         _require(config, "attn_scales", ([], ()))
         _refuse_unknown(config, {*cls.__dataclass_fields__, "attn_scales", "dropout", "clip_output"})
-        known = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
-        return cls(**values)
+        made = cls(**_read_fields(cls, config))
+        for name in ("latents_mean", "latents_std"):
+            if len(config.get(name, ())) != made.z_dim:
+                raise ValueError(f"{name} has {len(config.get(name, ()))} values, and z_dim is {made.z_dim}")
+        if len(made.temperal_downsample) != len(made.dim_mult) - 1:
+            raise ValueError(
+                f"temperal_downsample has {len(made.temperal_downsample)} values: one less than dim_mult is right"
+            )
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """A `vae/config.json` that diffusers loads."""

@@ -10,6 +10,7 @@ what diffusers' schedulers of the same name compute, down to their rounding (Uni
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,40 @@ SCHEDULES = {"unipc": unipc_schedule, "euler": euler_schedule}
 """Schedules by the name of the solver that they belong to (`sorano.sampling.solver.SOLVERS`)."""
 
 _SOLVER_OF = {"UniPCMultistepScheduler": "unipc", "FlowMatchEulerDiscreteScheduler": "euler"}
+_SHIFT_FIELD = {"unipc": "flow_shift", "euler": "shift"}
+
+_ON_BOTH = {  # field of a scheduler_config.json: the value that ours has, and diffusers where a file lacks it
+    "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
+    "use_dynamic_shifting": False,
+    "shift_terminal": None,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+}
+_REQUIRED: dict[str, dict[str, Any]] = {
+    "unipc": {
+        **_ON_BOTH,
+        "prediction_type": "flow_prediction",
+        "use_flow_sigmas": True,
+        "solver_order": 2,
+        "solver_type": "bh2",
+        "predict_x0": True,
+        "lower_order_final": True,
+        "disable_corrector": [],
+        "solver_p": None,
+        "final_sigmas_type": "zero",
+        "timestep_spacing": "linspace",
+        "thresholding": False,
+        "rescale_betas_zero_snr": False,
+    },
+    "euler": {**_ON_BOTH, "invert_sigmas": False, "stochastic_sampling": False},
+}
+_WHERE_ABSENT = {"unipc": {"prediction_type": "epsilon", "use_flow_sigmas": False}, "euler": {}}  # not as ours
+_IDLE = {  # fields that change nothing while those above are as they must be
+    *("beta_start", "beta_end", "beta_schedule", "trained_betas", "steps_offset", "sigma_min", "sigma_max"),
+    *("dynamic_thresholding_ratio", "sample_max_value"),
+    *("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type"),
+}
 
 
 def scheduler_config(shift: float = 1.0) -> dict[str, Any]:
@@ -99,24 +134,24 @@ def scheduler_config(shift: float = 1.0) -> dict[str, Any]:
 def read_scheduler_config(config: Mapping[str, Any]) -> tuple[str, float]:
     """The solver's name ("unipc" or "euler") and the shift of a `scheduler_config.json`.
 
-    Raises ValueError for a scheduler whose numbers would differ from ours.
+    Raises ValueError, naming the field, for a scheduler whose numbers would differ from ours. What belongs to the other
+    one of the two is passed over, as diffusers does: it stays in a file when one scheduler is made from another.
     """
-    name = config.get("_class_name")
+    name = str(config.get("_class_name"))
     if name not in _SOLVER_OF:
-        raise ValueError(f"scheduler {name!r} is not one of {', '.join(_SOLVER_OF)}")
+        raise ValueError(f"the scheduler {name} is not supported, only {' and '.join(_SOLVER_OF)}")
     solver = _SOLVER_OF[name]
-    if solver == "euler":
-        wanted: dict[str, Any] = {"use_dynamic_shifting": False, "invert_sigmas": False, "shift_terminal": None}
-        shift = config.get("shift", 1.0)
-    else:
-        wanted = scheduler_config()
-        del wanted["_class_name"], wanted["flow_shift"]
-        defaults = {"prediction_type": "epsilon", "use_flow_sigmas": False}
-        config = {**wanted, **defaults, **config}
-        shift = config.get("flow_shift", 1.0)
-    for key, value in wanted.items():
-        if config.get(key, value) != value:
-            raise ValueError(f"scheduler setting {key}={config[key]!r} is not supported, only {value!r}")
+    stated = {**_WHERE_ABSENT[solver], **config}
+    for field, value in _REQUIRED[solver].items():
+        if stated.get(field, value) != value:
+            raise ValueError(f"{name}'s {field} is {stated[field]!r}, and only {value!r} is supported")
+    known = {*_REQUIRED["unipc"], *_REQUIRED["euler"], *_SHIFT_FIELD.values(), *_IDLE}
+    unknown = sorted(field for field in config if field not in known and not field.startswith("_"))
+    if unknown:
+        raise ValueError(f"{name}'s field {unknown[0]} is not known: it is {config[unknown[0]]!r}")
+    shift = config.get(_SHIFT_FIELD[solver], 1.0)
+    if isinstance(shift, bool) or not isinstance(shift, int | float) or not 0 < shift < math.inf:
+        raise ValueError(f"{name}'s {_SHIFT_FIELD[solver]} is {shift!r}, not a number above 0")
     return solver, float(shift)
 
 
