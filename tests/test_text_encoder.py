@@ -27,6 +27,7 @@ CAPTIONS = ["A red BALL, rolls left!", "一个红色的球", "", "a purple ball"
 
 def test_prompts_are_cleaned_as_diffusers_cleans_them() -> None:
     assert clean_prompt("  a\u00a0red \n\t ball &amp;amp; a cube ") == "a red ball & a cube"
+    assert clean_prompt("a ball that\u2019s \u201cred\u201d") == 'a ball that\'s "red"'
 
 
 def test_cleaning_without_ftfy_still_unescapes_and_joins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -366,10 +366,13 @@ def _check_given(request: Request, preset: Preset, configs: ModelConfigs) -> Non
     """Raises RequestError where something is given that the model does not take, or missing where it needs it."""
     kinds = preset.kinds(configs)
     wanted = [*request.given, *(FirstFrame(shot.image) for shot in request.shots if shot.image is not None)]
+
+    def takes(one: Condition, kinds: Sequence[str]) -> bool:
+        return set(one.needs) <= set(kinds) or isinstance(one, LastFrame) and "keyframe" in kinds
+
     for one in wanted:
-        needs = ("keyframe",) if isinstance(one, LastFrame) and "keyframe" in kinds else one.needs
-        if not set(needs) <= set(kinds):
-            able = [name for name, other in PRESETS.items() if set(one.needs) <= set(other.kinds(other.read_configs()))]
+        if not takes(one, kinds):
+            able = [name for name, other in PRESETS.items() if takes(one, other.kinds(other.read_configs()))]
             what = {"--image": "a first picture", "--last": "a last picture"}.get(one.flag, one.flag)
             raise RequestError(f"preset {preset.name} does not take {what}", f"these do: {', '.join(able)}")
     begins = any(FirstFrame.needs[0] in one.needs for one in request.given)

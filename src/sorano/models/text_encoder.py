@@ -71,7 +71,8 @@ class TextTokens:
 def clean_prompt(prompt: str) -> str:
     """Clean a prompt as diffusers' Wan pipelines do: mend broken encodings (ftfy), unescape HTML, join white space.
 
-    ftfy is used if it is installed; it changes nothing in text whose encoding is sound and whose quotes are straight.
+    Machines that only train may lack ftfy; it changes nothing in text whose encoding is sound and whose quotes are
+    straight, as captions are.
     """
     try:
         import ftfy
