@@ -64,6 +64,14 @@ def test_a_small_network_fits_where_its_text_encoder_does_not():
     assert wan.text_encoder.weight_bytes(2) < estimate.host_bytes < 1.1 * wan.text_encoder.weight_bytes(2)
 
 
+def test_a_film_is_never_planned_in_tiles_for_it_is_decoded_as_a_stream():
+    wan, shape = configs("wan2.1-t2v-1.3b"), VideoShape(81, 480, 832)
+    small = replace(GPU, free_bytes=10**8)
+    assert estimate_generate(wan, small, shape, num_steps=50).placement.tile == 256
+    film = estimate_generate(wan, small, shape, num_steps=50, is_film=True)
+    assert film.placement.tile is None and film.placement.offload
+
+
 def test_main_memory_beside_the_device_must_be_enough_too():
     wan, shape = configs("wan2.1-t2v-14b"), VideoShape(81, 480, 832)
     machine = replace(GPU, free_bytes=24 * 10**9, host_free_bytes=64 * 10**9)

@@ -258,21 +258,21 @@ def verb(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..
     return register
 
 
-def _make(options: dict[str, Any], **fields: Any) -> None:
-    """Makes what a verb asks for, and prints where it is."""
+def _make(options: dict[str, Any], *, is_picture: bool = False, **fields: Any) -> None:
+    """Makes what a verb asks for, and prints where it is. A picture has no video beside it."""
     words = dict(options)
     as_json, quiet, verbose = words.pop("as_json"), words.pop("quiet"), words.pop("verbose")
     words["lora"] = words.get("lora") or ()
     request = Request(**{**words, **fields})
     if request.seed is None:
         request = replace(request, seed=_drawn_seed())
-    if request.output is None:
+    if request.output is None and not is_picture:
         request = replace(request, output=default_path(request))
     with Talk(quiet=quiet, verbose=verbose) as talk:
         talk.memory = keep_freed_memory()
         video = make_video(request, listener=talk)
     for one in video.variations:
-        print(_as_json(one, talk) if as_json else _absolute(one.path))
+        print(_as_json(one, talk) if as_json else _absolute(one.sheet if is_picture else one.path))
 
 
 Prompt = Annotated[str, typer.Argument(help='What to see, in quotes: "a blue cube spins on the snow at night".')]
@@ -335,14 +335,7 @@ def image(prompt: Prompt, *, options: dict[str, Any]) -> None:
     """Make a picture of a sentence: PNG, JPEG or WebP."""
     given = options.pop("output") or options.pop("sheet")
     picture = Path(given) if given is not None else _free(Path.cwd() / f"{slug(prompt)}.png")
-    words = {name: value for name, value in options.items() if name not in ("as_json", "quiet", "verbose")}
-    words |= {"prompt": prompt, "lora": options["lora"] or (), "sheet": picture, "seconds": None, "num_frames": 1}
-    request = Request(**words)
-    with Talk(quiet=options["quiet"], verbose=options["verbose"]) as talk:
-        talk.memory = keep_freed_memory()
-        video = make_video(request, listener=talk)
-    for one in video.variations:
-        print(_as_json(one, talk) if options["as_json"] else _absolute(one.sheet))
+    _make(options, is_picture=True, prompt=prompt, output=None, sheet=picture, seconds=None, num_frames=1)
 
 
 @verb()

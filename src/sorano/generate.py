@@ -295,6 +295,7 @@ def plan(job: Resolved, configs: ModelConfigs, machine: Machine) -> RunEstimate:
         fps=job.fps,
         upscale=job.upscale,
         has_pictures=bool(request.files),
+        is_film=job.is_film,
         is_written=request.output is not None or request.sheet is not None,
     )
     return estimate if windows == 1 else estimate.times(windows)

@@ -100,6 +100,7 @@ def estimate_generate(
     upscale: int = 1,
     has_pictures: bool = False,
     is_written: bool = True,
+    is_film: bool = False,
     bytes_per_weight: float | None = None,
 ) -> RunEstimate:
     """The cost of a video of this shape. `guided`: each step runs for the prompt and the negative prompt.
@@ -107,7 +108,7 @@ def estimate_generate(
     One that `is_written` is marked, encoded and signed. `bytes_per_weight` is for plans of weights that are stored in
     fewer bits than they compute in.
     """
-    settings = (num_steps, 2 if guided else 1, upscale, has_pictures, is_written, bytes_per_weight)
+    settings = (num_steps, 2 if guided else 1, upscale, has_pictures, is_written, is_film, bytes_per_weight)
     estimate = _estimate(configs, machine, shape, *settings)
     if estimate.fits:
         return estimate
@@ -133,6 +134,7 @@ def _estimate(
     upscale: int,
     has_pictures: bool,
     is_written: bool,
+    is_film: bool,
     bytes_per_weight: float | None,
 ) -> RunEstimate:
     transformer, vae, text = configs.transformer, configs.vae, configs.text_encoder
@@ -150,7 +152,7 @@ def _estimate(
     sealing = profile.seal_bytes if is_written else 0
     beside = profile.base_bytes + sealing + 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
     together = branches if branches_together(latent, transformer.patch_size) else 1
-    job = Job(shape, together, tokens, images, has_pictures, bytes_per_weight)
+    job = Job(shape, together, tokens, images, has_pictures, bytes_per_weight, is_film)
     free = machine.free_bytes
     placement, stages = choose(configs, machine, job, None if free is None else free - beside)
     return RunEstimate(

@@ -59,6 +59,7 @@ class Job:
     image_tokens: int = 0
     has_pictures: bool = False  # something given is encoded
     bytes_per_weight: float | None = None  # None: as many as an activation has
+    is_film: bool = False  # decoded as a stream, which knows no tiles
 
 
 def decode_chunk(shape: VideoShape, num_latents: int) -> int:
@@ -141,10 +142,13 @@ def choose(
         spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal
     ).num_frames
     for placement in ladder(job.shape, num_latents, on_cpu=machine.on_cpu):
+        if placement.tile is not None and job.is_film:
+            break
+        chosen = placement
         stages = stage_bytes(configs, machine, job, placement)
         if free_bytes is None or max(stages.values()) <= free_bytes:
             break
-    return placement, stages
+    return chosen, stages
 
 
 def _transformer_bytes(configs: ModelConfigs, size: float, offload: bool) -> int:
