@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sorano.models.checkpoint import layout
 from sorano.models.config import MAX_TEXT_TOKENS, TextEncoderConfig, TransformerConfig, VaeConfig
 from sorano.models.text_encoder import TextEncoder, TextTokens
 from sorano.models.transformer import VideoTransformer, stack_attention
@@ -75,6 +76,8 @@ def made(
     randomise(network)
     for name, tensor in network.named_parameters():
         tensor.data = tensor.data.to(torch.float32 if any(part in name for part in float32) else dtype)
+        if tensor.is_cuda and float32 is OURS_FLOAT32:  # as loading does
+            tensor.data = tensor.data.contiguous(memory_format=layout(name, tensor))
     return network.requires_grad_(False).eval()
 
 

@@ -136,6 +136,19 @@ def test_queries_keys_and_values_are_loaded_side_by_side_and_saved_apart(folder:
     assert names.keys() == again.keys() and all(torch.equal(names[key], again[key]) for key in names)
 
 
+def test_weights_of_convolutions_lie_channels_last_on_a_gpu_and_compute_the_same() -> None:
+    vae = tiny.vae()
+    kinds = {}
+    for key, weight in vae.named_parameters():
+        kinds.setdefault(weight.ndim, set()).add(checkpoint.layout(key, weight))
+        weight.data = weight.data.contiguous(memory_format=checkpoint.layout(key, weight))
+    assert kinds[5] == {torch.channels_last_3d} and kinds[1] == {torch.contiguous_format}
+    with torch.no_grad():
+        assert tiny.error(vae.decode(tiny.latent(1)), tiny.vae().decode(tiny.latent(1))) < 1e-6
+    patches = tiny.transformer().patch_embedding.weight
+    assert checkpoint.layout("patch_embedding.weight", patches) == torch.contiguous_format
+
+
 def test_shards_and_their_index_are_read(folder: Path) -> None:
     tensors = load_file(folder / TRANSFORMER)
     names = sorted(tensors)

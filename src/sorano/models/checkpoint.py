@@ -468,7 +468,16 @@ def _for_use(
         raise CheckpointError(f"{key} holds {tensor.dtype}, not floating-point weights")
     if home is not None:
         return home.copy_(tensor)
-    return tensor.to(device, torch.float32 if any(part in key for part in FLOAT32) else dtype)
+    made = tensor.to(device, torch.float32 if any(part in key for part in FLOAT32) else dtype)
+    return made.contiguous(memory_format=layout(key, made)) if made.is_cuda else made
+
+
+def layout(key: str, tensor: Tensor) -> torch.memory_format:
+    """How a weight should lie on a GPU: of convolutions channels last, as what they convolve lies, or cuDNN would copy
+    them at each call. Patches are embedded by a product, which wants rows."""
+    if tensor.ndim in (4, 5) and not key.startswith("patch_embedding"):
+        return torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d
+    return torch.contiguous_format
 
 
 def _for_file(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
