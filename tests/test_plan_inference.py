@@ -378,3 +378,10 @@ def test_closed_forms_of_sharing_pipelines_and_checkpoints():
     every, lost = young_daly(86_400.0, 50.0)
     assert every == pytest.approx(math.sqrt(2 * 50 * 86_400))
     assert lost == pytest.approx(math.sqrt(2 * 50 / 86_400))
+
+
+def test_a_presets_repository_is_the_preset():
+    by_name, by_repository = (
+        plan_generate(name, device="h100") for name in ("wan2.2-ti2v-5b", "Wan-AI/Wan2.2-TI2V-5B-Diffusers")
+    )
+    assert by_name["denoise_flops"] == by_repository["denoise_flops"]

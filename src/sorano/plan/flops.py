@@ -251,7 +251,7 @@ class PublishedModel:
 
 
 def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
-    """A preset, a diffusers folder, a published model, or a number of parameters in the proportions of Movie Gen's.
+    """A preset by its name or repository, a diffusers folder, a published model, or a number of parameters in the proportions of Movie Gen's.
 
     Raises RequestError naming the nearest for other words.
     """
@@ -263,9 +263,9 @@ def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
         if rows[text]["kind"] == "lm":
             raise RequestError(f"{text} is a language model, and makes no video", f"try `sorano plan explain {text}`")
         return published(facts, text)
-    if text in PRESETS or Path(text).expanduser().is_dir():
-        preset = find_preset(text)
-        return of_preset(preset)
+    repos = {preset.repo.lower() for preset in PRESETS.values() if preset.repo}
+    if text in PRESETS or text.lower() in repos or Path(text).expanduser().is_dir():
+        return of_preset(find_preset(text))
     try:
         return of_dimensions(parameters=_count(text), like=published(facts, "movie-gen-30b"))
     except ValueError:
