@@ -464,10 +464,12 @@ def train_world(
 ) -> None:
     """Train the world model from nothing: render, autoencoder, flow model, and a diffusers folder at the end.
 
-    stdout gets the path of that folder; `sorano generate --preset PATH` uses it.
+    stdout gets the path of that folder; `sorano generate --preset PATH` uses it. On several devices:
+    `torchrun --nproc-per-node 8 -m sorano train world --recipe gpu` (each batch is shared out).
     """
     with errors_said():
         from sorano.train import recipes
+        from sorano.train.ranks import is_first_process
 
         chosen = recipes.find(recipe)
         if dry_run:
@@ -475,6 +477,8 @@ def train_world(
                 print(f"{name:<18} {value:<44} {why}".rstrip())
             return
         folder = recipes.run(chosen, out, log=_say)
+        if not is_first_process():
+            return
         write_card(
             folder,
             size=f"{chosen.size}x{chosen.size}",

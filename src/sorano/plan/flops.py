@@ -251,7 +251,8 @@ class PublishedModel:
 
 
 def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
-    """A preset by its name or repository, a diffusers folder, a published model, or a number of parameters in the proportions of Movie Gen's.
+    """A preset by its name or repository, a diffusers folder, a published model, or a number of parameters in the
+    proportions of Movie Gen's.
 
     Raises RequestError naming the nearest for other words.
     """

@@ -4,6 +4,7 @@ A `Task` says what to learn; the loop does the rest, and does it so that a run c
 
 - everything random in a step comes from a generator seeded by (seed, step), so a resumed run repeats the straight one;
 - weights, moving averages and optimizer moments are saved as safetensors under a temporary name, then renamed;
+- several processes may train one model (`sorano.train.ranks`): each has a share of every batch;
 - `metrics.jsonl` gets one line each `log_every` steps; lines after the resumed step are dropped and written again.
 
 Master weights and optimizer state are float32; the task computes in the dtype it was given. Nothing in a step waits for
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from sorano.train.optimizer import STATE, optimizers
+from sorano.train.ranks import ALONE, Ranks
 
 Batch = dict[str, Any]
 Log = Callable[[str], None]
@@ -91,8 +93,11 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
 
-def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.Module:
-    """Trains `task.model` from nothing or from the folder's checkpoint; returns it with the averaged weights."""
+def train(task: Task, config: LoopConfig, folder: Path, log: Log = print, ranks: Ranks = ALONE) -> nn.Module:
+    """Trains `task.model` from nothing or from the folder's checkpoint; returns it with the averaged weights.
+
+    Where several `ranks` train, the task's batches are this one's share, and only the first one writes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model = task.model.train()
     device = next(model.parameters()).device
@@ -101,7 +106,8 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
     both = optimizers(model, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
     checkpoint = folder / "checkpoint.safetensors"
     start, spent = _resume(checkpoint, config, parameters, ema, both)
-    metrics = Metrics(folder / "metrics.jsonl", keep_below=start)
+    ranks.wait()  # until all have read the checkpoint
+    metrics = Metrics(folder / "metrics.jsonl", keep_below=start) if ranks.is_first else None
     if start:
         log(f"{task.name}: resumed at step {start} of {config.num_steps}")
     peak = matmul_flops_per_second(device, task.dtype) if start < config.num_steps else math.nan
@@ -111,15 +117,16 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
     since = 0
 
     for step in range(start, config.num_steps):
-        batch = task.batch(step_generator(config.seed, step))
+        batch = task.batch(step_generator(config.seed, step, 2 * ranks.rank))
         for group in (group for optimizer in both for group in optimizer.param_groups):
             group["lr"] = config.rate(step)
-        noise = step_generator(config.seed, step, 1)
+        noise = step_generator(config.seed, step, 2 * ranks.rank + 1)
         if math.isnan(flops_per_step):
             loss, extra, flops_per_step = _counted_step(task, batch, noise)
         else:
             loss, extra = task.loss(batch, noise)
             loss.backward()
+        ranks.average(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
         for optimizer in both:
             optimizer.step()
@@ -129,6 +136,8 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
         for key, value in {"loss": loss, "grad_norm": norm, **extra}.items():
             sums[key] = sums.get(key, 0) + value.detach()
         since, done = since + 1, step + 1
+        if metrics is None:
+            continue
 
         if done % config.log_every == 0 or done == config.num_steps:
             now = time.perf_counter()
@@ -138,7 +147,7 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print) -> nn.
                 raise FloatingPointError(f"{task.name}: the loss is {means['loss']} at step {done}; lower the rate")
             metrics.write(
                 step=done, **means, learning_rate=config.rate(step), seconds_per_step=per_step,
-                seconds=spent + now - began, flops_per_second=flops_per_step / per_step,
+                seconds=spent + now - began, flops_per_second=ranks.count * flops_per_step / per_step,
                 share_of_matmul_rate=flops_per_step / per_step / peak,
             )  # fmt: skip
             left = (config.num_steps - done) * per_step

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sorano.models.vae import VideoAutoencoder
     from sorano.train.flow import FlowModel, FlowTask, LatentStore
     from sorano.train.loop import LoopConfig
+    from sorano.train.ranks import Ranks
 
 Log = Callable[[str], None]
 
@@ -131,7 +132,7 @@ RECIPES = {
         transformer=_transformer(48, 2, 2, 64, 32),
         text_encoder=_text_encoder(32, 2, 1),
         frames=Stage(num_steps=4, batch_size=2, learning_rate=1e-3),
-        clips=Stage(num_steps=4, batch_size=1, learning_rate=1e-3, num_frames=17),
+        clips=Stage(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
         reading=Stage(num_steps=4, batch_size=8, learning_rate=1e-3),
         flow=Stage(num_steps=6, batch_size=2, learning_rate=1e-3, num_frames=17),
         verbs=Stage(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
@@ -182,7 +183,17 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
 
 
 def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print) -> Path:
-    """Runs what of the recipe is not done yet; returns the diffusers folder of the trained model."""
+    """Runs what of the recipe is not done yet; returns the diffusers folder of the trained model.
+
+    Started by torchrun, each process takes a share of every batch, and the first one writes and speaks.
+    """
+    from sorano.train.ranks import joined
+
+    with joined(device) as (ranks, own_device):
+        return _run(recipe, folder, own_device, log if ranks.is_first else lambda text: None, ranks)
+
+
+def _run(recipe: Recipe, folder: Path, device: str, log: Log, ranks: Ranks) -> Path:
     import torch
 
     from sorano.device import choose_machine
@@ -195,6 +206,8 @@ def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print)
     from sorano.train.loop import train
     from sorano.train.reading import ReadingTask
 
+    for stage in (recipe.frames, recipe.clips, recipe.reading, recipe.flow, recipe.verbs):
+        ranks.share(stage.batch_size)  # said before hours of rendering
     began = time.perf_counter()
     machine = choose_machine(device)
     target = torch.device(machine.device)
@@ -203,38 +216,44 @@ def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print)
     log(keep_freed_memory())
     if recipe.name != "smoke":
         log(fuse_norms())
-    store = ClipStore(
-        folder / "clips",
-        ClipSpec(
-            world=recipe.world, num_clips=recipe.num_clips, num_frames=recipe.clip_frames, height=recipe.size,
-            width=recipe.size, fps=recipe.fps,
-        ),
+    if ranks.count > 1:
+        log(f"{ranks.count} processes, each with its share of every batch")
+    spec = ClipSpec(
+        world=recipe.world, num_clips=recipe.num_clips, num_frames=recipe.clip_frames, height=recipe.size,
+        width=recipe.size, fps=recipe.fps,
     )  # fmt: skip
-    store.render(log, device=str(target))
+    with ranks.first():
+        store = ClipStore(folder / "clips", spec)
+        store.render(log, device=str(target))
 
     torch.manual_seed(0)
     vae = VideoAutoencoder(recipe.vae).to(target)
     latents_path = folder / "latents.safetensors"
     for name, stage in (("frames", recipe.frames), ("clips", recipe.clips)):
         task = AutoencoderTask(
-            f"autoencoder-{name}", vae, store, batch_size=stage.batch_size, num_frames=stage.num_frames, dtype=dtype
+            f"autoencoder-{name}", vae, store, batch_size=ranks.share(stage.batch_size), num_frames=stage.num_frames,
+            dtype=dtype,
+        )  # fmt: skip
+        train(task, _loop(stage), folder / task.name, log, ranks)
+    with ranks.first():
+        latents = encode_clips(
+            vae.requires_grad_(False), store, latents_path, num_frames=recipe.num_frames, dtype=dtype, log=log
         )
-        train(task, _loop(stage), folder / task.name, log)
-    latents = encode_clips(
-        vae.requires_grad_(False), store, latents_path, num_frames=recipe.num_frames, dtype=dtype, log=log
-    )
     fuse_norms(False)
 
     task_flow = flow_task(recipe, vae, latents, store.captions, dtype)
+    task_flow.batch_size = ranks.share(recipe.flow.batch_size)
     reading = ReadingTask(
-        task_flow.model.text_encoder, task_flow.tokenizer, store.captions, batch_size=recipe.reading.batch_size,
-        dtype=dtype,
+        task_flow.model.text_encoder, task_flow.tokenizer, store.captions,
+        batch_size=ranks.share(recipe.reading.batch_size), dtype=dtype,
     )  # fmt: skip
-    train(reading, _loop(recipe.reading), folder / reading.name, log)
-    train(task_flow, _loop(recipe.flow), folder / "flow", log)
+    train(reading, _loop(recipe.reading), folder / reading.name, log, ranks)
+    train(task_flow, _loop(recipe.flow), folder / "flow", log, ranks)
     task_flow.kinds = VERB_KINDS
-    train(task_flow, _loop(recipe.verbs), folder / "verbs", log)
-    out = export(recipe, task_flow.model, vae, task_flow.tokenizer, folder / "model")
+    train(task_flow, _loop(recipe.verbs), folder / "verbs", log, ranks)
+    out = folder / "model"
+    if ranks.is_first:
+        export(recipe, task_flow.model, vae, task_flow.tokenizer, out)
     log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
     return out
 
