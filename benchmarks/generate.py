@@ -150,7 +150,7 @@ def ours(model: Model, job: Resolved) -> np.ndarray:
     listener = sorano.Listener()
     text = path.encode_text(model, job, listener)
     state = path.start(model, job, listener)
-    return np.asarray(path.decode(model, path.denoise(model, job, text, state, listener), listener))
+    return np.concatenate(list(path.decode(model, path.denoise(model, job, text, state, listener), listener)))
 
 
 def peer(job: Resolved, dtype: str) -> Any:

@@ -20,3 +20,14 @@ def test_the_gpu_benchmark_runs_small_on_any_machine():
     assert any("forward" in name for name in names) and any("decode" in name for name in names)
     assert all(row["ours"] > 0 and row["theirs"] > 0 for row in document["rows"])
     assert all(row["difference"] < 0.15 for row in document["rows"])  # bfloat16, random weights
+
+
+@pytest.mark.full
+def test_the_benchmark_of_generation_runs_in_two_steps():
+    pytest.importorskip("diffusers")
+    command = [sys.executable, str(BENCHMARKS / "generate.py"), "--repeats", "1", "--num-steps", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert document["ours, float32, against diffusers' float32: mean difference of 255"] < 1
+    assert document["seconds of video per second, warm"] > 0

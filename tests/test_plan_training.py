@@ -29,6 +29,7 @@ from sorano.plan.training import (
     trained_parameters,
     working_share,
 )
+from sorano.train.ranks import Ranks
 from sorano.train.recipes import RECIPES
 
 FACTS = load_facts()
@@ -175,7 +176,6 @@ def test_a_config_that_is_wrong_is_said_with_its_line(tmp_path, text, said):
         {"parameters": 3.0},
         {"parameters": math.nan},
         {"flops": 1e20, "count": 0},
-        {"preset": "world", "count": 8},
         {"preset": "gpt-3"},
     ],
 )
@@ -184,11 +184,16 @@ def test_contradictions_and_absurd_numbers_are_refused(words):
         plan_train(facts=FACTS, **words)
 
 
-def test_our_own_model_comes_with_the_command_that_works_today():
+def test_our_own_model_comes_with_the_command_that_makes_it():
     made = plan_train("world", facts=FACTS)
     commands = [note for note in made.notes if note.startswith("sorano train world --recipe ")]
     assert {note.split()[4] for note in commands} == {"cpu", "gpu"} <= set(RECIPES)
-    assert any("one device" in note for note in made.notes) and not any("comes" in note for note in made.notes)
+    lines = {count: " ".join(plan_train("world", count=count, facts=FACTS).notes) for count in (8, 16)}
+    assert "torchrun --standalone --nproc-per-node 8 -m sorano train world --recipe gpu" in lines[8]
+    assert "--nnodes 2" in lines[16] and "--nproc-per-node 8" in lines[16]
+    gpu = RECIPES["gpu"]
+    batches = [stage.batch_size for stage in (gpu.frames, gpu.clips, gpu.reading, gpu.flow, gpu.verbs)]
+    assert all(Ranks(0, count).share(batch) for batch in batches for count in (8, 16))
     stages, known = read_stages(FACTS, "world")
     flow, verbs, grid = RECIPES["cpu"].flow, RECIPES["cpu"].verbs, RECIPES["cpu"].size
     for stage, recipe in zip(stages, (flow, verbs), strict=True):
@@ -364,9 +369,7 @@ def test_a_stage_without_a_batch_says_which_was_assumed(tmp_path):
     assert any("assumption: pictures: a batch of" in note for note in made.notes)
 
 
-@pytest.mark.parametrize(
-    "words", ["--preset world --count 8", "--params many", "--params 3", "--preset gpt-3", "--count 0"]
-)
+@pytest.mark.parametrize("words", ["--params many", "--params 3", "--preset gpt-3", "--count 0"])
 def test_the_command_refuses_in_one_line(words):
     done = CliRunner().invoke(app, ["plan", "train", *words.split()])
     assert done.exit_code == 2 and "Traceback" not in done.output

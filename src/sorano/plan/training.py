@@ -122,18 +122,14 @@ def plan_train(
         model = find_model(facts, preset)
         stages, known = read_stages(facts, preset)
         if isinstance(model, PresetModel) and model.name == "world":
-            if count not in (None, 1):
-                raise RequestError(
-                    f"our trainer makes the world model on one device, and count is {count}",
-                    "leave --count out; for other stages or devices write them down and give --config",
-                )
-            count = 1
+            count = count or 1
             notes = [
                 "sorano train world --recipe cpu     makes it, with its autoencoder: two cores, about two hours",
-                "sorano train world --recipe gpu     makes a larger one: one large GPU, about 25 minutes",
-                "our trainer runs on one device, so there is no torchrun line",
+                f"{launch_line(count, find_device(facts, device or 'h100'))}     makes a larger one",
                 "the hours are arithmetic alone: so small a model waits for everything else",
             ]
+            if count > 1:
+                notes.insert(2, "each process takes a share of every batch: as many as divide those of --dry-run")
     elif parameters is not None:
         model = of_dimensions(parameters=parameters, like=published(facts, "movie-gen-30b"))
         stages, known = read_stages(facts, "usual")
@@ -145,6 +141,20 @@ def plan_train(
         names, sources = zip(*assumed, strict=True)
         notes.append(f"what the stages show ({'; '.join(names)}) is an {'; '.join(dict.fromkeys(sources))}")
     return _of_stages(facts, model, stages, on, count, usd_hour, grid, notes=notes, used=list(known))
+
+
+def launch_line(count: int, device: Device) -> str:
+    """The command that trains the world model on so many devices; with more than a node's, on each of the nodes."""
+    command = "sorano train world --recipe gpu"
+    if count == 1:
+        return command
+    nodes = math.ceil(count / device.link_devices)
+    where = (
+        "--standalone"
+        if nodes == 1
+        else f"--nnodes {nodes} --rdzv-id world --rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500"
+    )
+    return f"torchrun {where} --nproc-per-node {math.ceil(count / nodes)} -m {command}"
 
 
 def read_stages(facts: Facts, model: str) -> tuple[tuple[Stage, ...], tuple[Fact, ...]]:
