@@ -32,6 +32,13 @@ def run(folder, num_steps):
     return [load_file(folder / f"weights-{rank}.safetensors") for rank in (0, 1)]
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A folder in which two processes have trained without a stop."""
+    folder = tmp_path_factory.mktemp("ranks") / "two"
+    return folder, run(folder, 8)
+
+
 class OfBoth(Curve):
     """Learns from what two processes draw."""
 
@@ -48,21 +55,21 @@ class OfBoth(Curve):
         return torch.stack(losses).mean(), {}
 
 
-def test_two_processes_learn_what_one_learns_from_the_data_of_both(tmp_path):
-    first, second = run(tmp_path / "two", 8)
+def test_two_processes_learn_what_one_learns_from_the_data_of_both(straight, tmp_path):
+    folder, (first, second) = straight
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
     config = LoopConfig(**CONFIG, num_steps=8)
     for key, value in train(OfBoth(3), config, tmp_path / "one", lambda text: None).state_dict().items():
         torch.testing.assert_close(first[key], value, rtol=1e-5, atol=1e-6)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == [4, 8]  # written once, by the first
 
 
-def test_two_processes_go_on_from_their_checkpoint_as_if_they_had_not_stopped(tmp_path):
-    straight = run(tmp_path / "straight", 8)[0]
+def test_two_processes_go_on_from_their_checkpoint_as_if_they_had_not_stopped(straight, tmp_path):
+    expected = straight[1][0]
     run(tmp_path / "stopped", 4)
     resumed = run(tmp_path / "stopped", 8)[0]
-    assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
 def test_torchrun_trains_the_world_model_into_one_folder(tmp_path):
