@@ -542,8 +542,6 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[F
     """Latents to frames_THWC, chunk by chunk. Raises NumericsError for frames that are not finite."""
     import torch
 
-    from sorano.conditions import video_to_frames
-
     vae, placement = model.bundle.vae, model.placement
     total = latent_BCTHW.shape[2]
     chunk = min(placement.chunk, total)
@@ -560,14 +558,22 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[F
 
     with model.present("vae"):
         for index, video_BCTHW in enumerate(inferred(chunks())):
-            if not bool(torch.isfinite(video_BCTHW).all()):
-                raise NumericsError(
-                    f"the decoder gave NaN or infinity in latent frame {index * chunk} of {total}, "
-                    f"computing in {model.machine.dtype}",
-                    "the weights or this dtype are at fault: try --device cpu",
-                )
-            yield video_to_frames(video_BCTHW)
+            yield finite_frames(video_BCTHW, model.machine, f" in latent frame {index * chunk} of {total}")
             listener.progress("decode", total if placement.tile else min(total, (index + 1) * chunk), total)
+
+
+def finite_frames(video_BCTHW: Tensor, machine: Machine, place: str = "") -> Frames:
+    """Decoded pixels as frames_THWC. Raises NumericsError where they are not finite."""
+    import torch
+
+    from sorano.conditions import video_to_frames
+
+    if not bool(torch.isfinite(video_BCTHW).all()):
+        raise NumericsError(
+            f"the decoder gave NaN or infinity{place}, computing in {machine.dtype}",
+            "the weights or this dtype are at fault: try --dtype float32, or --device cpu",
+        )
+    return video_to_frames(video_BCTHW)
 
 
 def inferred(tensors: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sorano.conditions import Blend, Continue, FirstFrame, Loop, frames_to_video, unknown, video_to_frames
-from sorano.errors import CheckpointError, NumericsError, RequestError, VideoError
+from sorano.conditions import Blend, Continue, FirstFrame, Loop, frames_to_video, unknown
+from sorano.errors import CheckpointError, RequestError, VideoError
 from sorano.frames import Rate, dissolved, leading_to, taking_over
 from sorano.generate import (
     Eyes,
@@ -33,6 +33,7 @@ from sorano.generate import (
     default_path,
     denoise,
     encode_text,
+    finite_frames,
     inferred,
     load,
     prepare,
@@ -566,16 +567,9 @@ class Film:
         latent_BCTHW = latent_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
         if not goes_on:
             self.decoder = {}
-        parts = []
         with model.present("vae"):
             stream = model.bundle.vae.decode_stream(latent_BCTHW.split(model.placement.chunk, dim=2), self.decoder)
-            for video_BCTHW in inferred(stream):
-                if not bool(torch.isfinite(video_BCTHW).all()):
-                    raise NumericsError(
-                        f"the decoder gave NaN or infinity, computing in {model.machine.dtype}",
-                        "the weights or this dtype are at fault: try --device cpu",
-                    )
-                parts.append(video_to_frames(video_BCTHW))
+            parts = [finite_frames(video_BCTHW, model.machine) for video_BCTHW in inferred(stream)]
         return np.concatenate(parts)
 
     def _handed_over(self, frames_THWC: Frames, context: int) -> Frames:
