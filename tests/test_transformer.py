@@ -7,6 +7,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sorano.models import layers
@@ -52,18 +53,24 @@ def test_several_timesteps_need_an_index() -> None:
         tiny.transformer()(tiny.latent(), TIMES, tiny.text())
 
 
+class Largest(TorchDispatchMode):
+    """The most numbers in any tensor that was made, of a dtype if told, and beside one that is there already."""
+
+    def __init__(self, dtype: torch.dtype | None = None, beside: Tensor | None = None) -> None:
+        super().__init__()
+        self.numel, self.dtype = 0, dtype
+        self.there = None if beside is None else beside.data_ptr()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple | list) else (out,):
+            counts = isinstance(one, Tensor) and self.dtype in (None, one.dtype)
+            if counts and (self.there is None or one.data_ptr() != self.there):
+                self.numel = max(self.numel, one.numel())
+        return out
+
+
 def test_no_tensor_of_six_rows_for_each_token_is_ever_made() -> None:
-    largest = 0
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            for value in out if isinstance(out, tuple | list) else (out,):
-                if isinstance(value, Tensor):
-                    largest = max(largest, value.numel())
-            return out
-
     latent = tiny.latent(batch=2, frames=4, rows=16, columns=16)
     index = torch.zeros(2, 256, dtype=torch.long)
     index[0, :64] = 1
@@ -71,11 +78,11 @@ def test_no_tensor_of_six_rows_for_each_token_is_ever_made() -> None:
     prepared = model.prepare_text(tiny.text())
     choose_backend("fused")
     try:
-        with Watch():
+        with Largest() as largest:
             model(latent, TIMES, prepared, timestep_index_BL=index)
     finally:
         choose_backend("auto")
-    assert largest < 2 * 256 * 6 * 48
+    assert 0 < largest.numel < 2 * 256 * 6 * 48
 
 
 def test_prepared_text_gives_the_same_velocity() -> None:
@@ -208,26 +215,15 @@ def test_without_gradients_and_part_by_part_the_velocity_is_the_same(
 
 
 def test_norms_make_no_float32_copy_of_all_tokens_and_the_gated_sum_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    largest = 0
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            for one in out if isinstance(out, tuple | list) else (out,):
-                if isinstance(one, Tensor) and one.dtype == torch.float32 and one.data_ptr() != x.data_ptr():
-                    largest = max(largest, one.numel())
-            return out
-
     monkeypatch.setattr(layers, "CACHED_BYTES", {"cpu": 1})
     x, row, times = torch.randn(1, 1000, 48), torch.randn(1, 1, 48), TokenTimes(None, 1, 1000)
     turns = rotation((torch.arange(1000),) * 3, 24)
     with torch.no_grad():
-        with Watch():
+        with Largest(torch.float32, beside=x) as largest:
             y = modulated_norm(x, row, row, times, 1e-6, torch.bfloat16)
             norm_heads(y, row[0, 0], 2, 1e-6, turns)
         assert gated_sum(x, y, row, times) is x
-    assert 0 < largest < x.numel() / 4
+    assert 0 < largest.numel < x.numel() / 4
 
 
 def test_products_of_half_precision_come_together_from_float32_weights() -> None:

@@ -133,11 +133,11 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print, ranks:
             optimizer.zero_grad()
         with torch.no_grad():
             torch._foreach_lerp_(ema, [p.detach() for p in parameters], 1 - config.ema(step))
+        if metrics is None:  # another process writes
+            continue
         for key, value in {"loss": loss, "grad_norm": norm, **extra}.items():
             sums[key] = sums.get(key, 0) + value.detach()
         since, done = since + 1, step + 1
-        if metrics is None:
-            continue
 
         if done % config.log_every == 0 or done == config.num_steps:
             now = time.perf_counter()
