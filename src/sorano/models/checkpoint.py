@@ -354,7 +354,6 @@ def _weight_files(folder: Path, stem: str, shapes: Mapping[str, torch.Size]) -> 
     index_file = folder / f"{stem}.safetensors.index.json"
     listed = _read_index_file(index_file) if index_file.is_file() else None
     files: dict[Path, dict[str, str]] = {}
-    found: dict[str, str] = {}  # what a tensor is called here, and its file's name
     for name in sorted(set(listed.values())) if listed is not None else [f"{stem}.safetensors"]:
         path = folder / name
         if not path.is_file():
@@ -376,11 +375,10 @@ def _weight_files(folder: Path, stem: str, shapes: Mapping[str, torch.Size]) -> 
                         f"{path}: {key} is {shape} in the file and {list(shapes[key])} by config.json", _FETCH_AGAIN
                     )
                 files[path][tensor_name] = key
-                found[key] = name
     if listed:
         missing, name = next(iter(listed.items()))
         raise CheckpointError(f"{index_file} lists {missing} in {name}, which does not hold it", _FETCH_AGAIN)
-    _require_same_names(folder, set(shapes), set(found))
+    _require_same_names(folder, set(shapes), {key for names in files.values() for key in names.values()})
     return files
 
 
