@@ -21,7 +21,7 @@ import typer
 from sorano.errors import RequestError, SoranoError, VideoError
 
 MOST_STDIN_BYTES = 4_000_000_000
-GRAVEST = (6, 7, 1, 8, 0)  # exit codes, the gravest first
+GRAVEST = (6, 7, 1, 8, 9, 0)  # exit codes, the gravest first
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -49,7 +49,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
         bundle: Annotated[Path | None, typer.Option(help="A disclosed private carrier to look for.")] = None,
         overwrite: OverwriteFlag = False,
     ) -> None:
-        """Say where a video came from: VERIFIED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
+        """Say where a video came from: VERIFIED, MATCHED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
         with errors_said(), ExitStack() as stack:
             code = _verify(files, as_json, html, trust, store or [], bundle, overwrite, stack)
         raise typer.Exit(code)

@@ -16,6 +16,9 @@ from sorano.trust import containers
 from sorano.video import reason, upright
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sorano.video import Frames
 
 MOST_SIDE = 8192
@@ -38,6 +41,11 @@ class Media:
     seconds: float | None = None
     has_audio: bool = False
     tags: dict[str, str] = field(default_factory=dict)
+    num_video_tracks: int = 1
+    num_audio_tracks: int = 0
+    num_text_tracks: int = 0
+    num_pictures: int = 0  # of a picture file: its pages, or frames of an animation
+    has_alpha: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -106,11 +114,85 @@ def chunks(media: Media, most_seconds: float | None = None) -> Iterator[Frames]:
         yield np.stack(held)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Frames as they are displayed: uint8 RGB [T, H, W, 3], and when each appears and disappears, in seconds."""
+
+    frames_THWC: Frames
+    starts_T: NDArray[np.float64]
+    ends_T: NDArray[np.float64]
+
+
+def shown(media: Media) -> Iterator[Shown]:
+    """The frames of the video track that is played, with their presentation times; the first one appears at 0.
+
+    Raises VideoError where none can be decoded, and at its end where the file breaks off.
+    """
+    import numpy as np
+
+    if media.is_image:
+        for frames in chunks(media):
+            yield Shown(frames, np.zeros(1), np.zeros(1))
+        return
+    times = _frame_times(media)
+    at = 0
+    for frames in chunks(media):
+        starts = times[at : at + len(frames)]
+        ends = times[at + 1 : at + 1 + len(frames)]
+        yield Shown(frames, starts, ends)
+        at += len(frames)
+
+
+def _frame_times(media: Media) -> NDArray[np.float64]:
+    """When each frame appears, and when the last one disappears, from the packets."""
+    import av
+    import numpy as np
+
+    with av.open(str(media.path)) as opened:
+        stream = opened.streams.video[0]
+        base = float(stream.time_base or 0) or 1 / 90_000
+        packets = [packet for packet in opened.demux(stream) if packet.size and packet.pts is not None]
+        stamps = sorted(packet.pts for packet in packets if packet.pts is not None)
+        last = max(packets, key=lambda packet: packet.pts or 0).duration if packets else 0
+    starts = np.array(stamps, np.float64) * base
+    usual = 1 / media.fps if media.fps > 0 else 0.04
+    end = starts[-1] + (last * base if last else usual) if len(starts) else 0.0
+    times = np.append(starts, end) - (starts[0] if len(starts) else 0.0)
+    return np.append(times, times[-1] + usual * np.arange(1, 64))  # decoders may give a few more
+
+
+def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
+    """The audio as mono floats in -1..1 at a rate, a few at a time; nothing where there is none. Raises VideoError."""
+    import av
+    import numpy as np
+
+    if media.is_image or not media.has_audio:
+        return
+    try:
+        with av.open(str(media.path)) as opened:
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            for frame in opened.decode(opened.streams.audio[0]):
+                for part in resampler.resample(frame):
+                    yield part.to_ndarray().reshape(-1).astype(np.float32)
+            for part in resampler.resample(None):
+                yield part.to_ndarray().reshape(-1).astype(np.float32)
+    except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
+        raise VideoError(f"{media.path} has audio that cannot be decoded: {reason(error)}") from error
+
+
 def _probe_image(path: Path, container: containers.Container) -> Media:
-    from sorano.video import read_image
+    from PIL import Image
+
+    from sorano.video import IMAGE_FORMATS, read_image
 
     height, width = read_image(path).shape[:2]
-    return Media(path, container, width, height, 1.0, container.name, "rgb")
+    with Image.open(path, formats=IMAGE_FORMATS) as image:
+        pictures = int(getattr(image, "n_frames", 1))
+        transparent = "A" in image.getbands() or "transparency" in image.info
+    return Media(
+        path, container, width, height, 1.0, container.name, "rgb",
+        num_video_tracks=0, num_pictures=pictures, has_alpha=transparent,
+    )  # fmt: skip
 
 
 def _probe_video(path: Path, container: containers.Container) -> Media:
@@ -131,7 +213,8 @@ def _probe_video(path: Path, container: containers.Container) -> Media:
             seconds = float(opened.duration / av.time_base) if opened.duration else None
             found = Media(
                 path, container, width, height, fps, codec.name, str(codec.pix_fmt), seconds,
-                bool(opened.streams.audio), tags,
+                bool(opened.streams.audio), tags, len(opened.streams.video), len(opened.streams.audio),
+                len(opened.streams.subtitles), 0, str(codec.pix_fmt).startswith(("yuva", "rgba", "argb", "bgra")),
             )  # fmt: skip
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error

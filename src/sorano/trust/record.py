@@ -131,7 +131,7 @@ def _mark_image(
     reports, manifests = [], []
 
     def finish(temporary: Path) -> None:
-        prints = fingerprint.take(frame[None], 1.0)
+        prints = fingerprint.take(frame[None], 1.0, still=True)
         manifests.append(_finished(temporary, found, words, chosen, prints, signer))
         seen = read_image(temporary)[None]
         reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0))
@@ -183,6 +183,7 @@ def _mark_video(
             os.replace(encoded, temporary)
         back = replace(found, path=temporary, container=containers.sniff(temporary))
         if kind == "mp4":
+            taker.listen(media.sound(media.probe(temporary)))
             manifest = _finished(temporary, found, words, chosen, taker.stored(), signer)
             frames = media.chunks(media.probe(temporary), CONFIRM_SECONDS)
             report = release.confirm(temporary, chosen, signer, frames, fps)
@@ -226,7 +227,7 @@ def _encode(
             video = source.streams.video[0]
             video.thread_type = "AUTO"
             stream: Any = None
-            last = -1
+            last, first = -1, None
             sound = Sound(source, out, kind) if source.streams.audio else None
             if sound is not None and sound.said:
                 notes.append(sound.said)
@@ -261,11 +262,12 @@ def _encode(
                     if words.drawn:
                         frame_HWC = label.draw(frame_HWC[None], words.audience, first=count, shown=shown)[0]
                     marked = marker(frame_HWC[None])
-                    taker.add(marked)
+                    stamp = frame.pts if frame.pts is not None and frame.pts > last else last + 1
+                    first = stamp if first is None else first
+                    taker.add(marked, [float((stamp - first) * (video.time_base or 0))])
                     even = np.pad(marked[0], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
                     made = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
                     made = made.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-                    stamp = frame.pts if frame.pts is not None and frame.pts > last else last + 1
                     made.pts, made.time_base, last = stamp, video.time_base, stamp
                     out.mux(stream.encode(made))
                     count += 1
@@ -354,8 +356,10 @@ def check_labels(path: Path) -> list[label.Item]:
     made = credential is not None and credential.kind in ("made", "edited")
     items.append(label.Item(eu, "it says made or edited with AI", "yes" if made and state == "yes" else "no", said))
     eyes = verify.Eyes(found)
-    for chunk in media.chunks(found, CONFIRM_SECONDS):
-        eyes.add(chunk)
+    for part in media.shown(found):
+        eyes.add(part)
+        if part.ends_T[-1] > CONFIRM_SECONDS:
+            break
     mark, _, _ = eyes.mark([])
     if mark is not None:
         items.append(label.Item(eu, "imperceptible watermark (1.1.2)", "yes", f"the mark {mark.id:010x}, {mark.kind}"))
