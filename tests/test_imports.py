@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "shapes": {"errors"},
     "presets": FOUNDATION | CONFIG | {"plan/model"},
     "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording"},
-    "video": FOUNDATION | {"sound"},
+    "media": FOUNDATION | {"media"},
+    "video": FOUNDATION | {"sound", "media"},
     "frames": FOUNDATION | {"video"},
-    "sound": FOUNDATION,
-    "sources": FOUNDATION | {"video"},
+    "sound": FOUNDATION | {"media"},
+    "sources": FOUNDATION | {"video", "media"},
     "storyboard": FOUNDATION,
     "wording": FOUNDATION | {"video", "world"},
     "library": FOUNDATION | {"models"},
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
     | {"trust", "__init__", "outgoing", "frames", "library", "stream"},
-    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound"},
+    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound", "media"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
     "__init__": FOUNDATION | {"conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
