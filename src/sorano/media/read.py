@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import VideoError
 from sorano.media import pictures
 from sorano.media.colour import Colour, colour_of
-from sorano.media.screen import Screen, has_alpha, square_size
+from sorano.media.screen import UNTURNED, Screen, has_alpha, matrix_of, rest_of_aspect, square_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +50,8 @@ DEMUXERS = (
     "mxf,nut,rm,dv,gif,apng,yuv4mpegpipe,wav,w64,mp3,flac,aac,ac3,eac3,dts,aiff,au,caf,opus,amr,wtv,gxf,nsv,vc1,h261,h263,"
     "bink,smk,flic,roq,dirac,cavsvideo,swf,4xm,film_cpk,thp,tta,wv,ape"
 )
+BROADCAST = ("mpegts", "mpeg")  # their stamps may jump
+MISSING_SHARE, MISSING_SECONDS = 0.1, 0.5  # that a track may lack without being called truncated
 RAW = ("h264", "hevc", "vvc", "av1", "obu", "m4v", "mpegvideo", "mjpeg", "vc1", "h261", "h263", "dirac", "cavsvideo")
 
 
@@ -75,6 +77,7 @@ class Media:
     is_interlaced: bool = False
     is_square: bool = True  # pixels
     is_upright: bool = True
+    aspect: Fraction = Fraction(1)  # what rounding to square pixels left: of a pixel, width over height
     is_deep: bool = False  # more than 8 bits a channel
     colour: Colour = field(default_factory=Colour)
     num_chapters: int = 0
@@ -146,12 +149,13 @@ def _video(path: Path) -> Media:
         aspect = video.sample_aspect_ratio
         width, height = square_size(codec.width, codec.height, aspect)
         is_square = (width, height) == (codec.width, codec.height)
+        rest = rest_of_aspect(codec.width, codec.height, aspect)
         interlaced, upright, colour = False, True, Colour()
         with suppress(VideoError):  # whether it can be decoded is found when it is read
             first, _, _ = next(_timed(given, video, path))
             width, height = Screen(aspect).size_of(first)
-            interlaced, colour = bool(first.interlaced_frame), colour_of(first)
-            upright = (width > height) == (codec.width > codec.height) and not first.rotation
+            interlaced, colour, matrix = bool(first.interlaced_frame), colour_of(first), matrix_of(first)
+            upright, rest = matrix == UNTURNED, 1 / rest if matrix[1] else rest
         check_size(path, max(width, codec.width), max(height, codec.height))
         covers = sum(1 for stream in given.streams.video if _is_cover(stream))
         pixel_format = str(codec.pix_fmt)
@@ -161,10 +165,29 @@ def _video(path: Path) -> Media:
             num_video_tracks=kinds.count("video") - covers, num_audio_tracks=kinds.count("audio"),
             num_text_tracks=kinds.count("subtitle"), num_pictures=1 + covers,
             has_alpha=has_alpha(pixel_format) or video.metadata.get("alpha_mode") == "1",
-            is_interlaced=interlaced, is_square=is_square, is_upright=upright,
+            is_interlaced=interlaced, is_square=is_square, is_upright=upright, aspect=rest,
             is_deep=codec.format is not None and any(part.bits > 8 for part in codec.format.components),
             colour=colour, num_chapters=len(given.chapters()),
         )  # fmt: skip
+
+
+def notes(media: Media) -> tuple[str, ...]:
+    """What reading changes about the picture, in words; nothing that a player would not change too."""
+    said = []
+    if media.colour.is_hdr:
+        said.append(f"its {media.colour.name} colour becomes SDR (BT.709)")
+    elif media.colour.needs_table:
+        said.append(f"its {media.colour.name} colour becomes BT.709")
+    if media.is_deep:
+        said.append(f"its {media.pixel_format} pixels become 8 bits")
+    if media.is_interlaced:
+        said.append("it is interlaced: it is deinterlaced (bwdif)")
+    if not media.is_square:
+        said.append(f"its pixels are not square: it becomes {media.width}x{media.height}")
+    if media.num_pictures > 1 and not media.is_animated:
+        count = media.num_pictures - 1
+        said.append(f"{count} further picture{'s'[: count > 1]} in it {'are' if count > 1 else 'is'} left out")
+    return tuple(said)
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -352,19 +375,54 @@ class _Clock:
         return time
 
 
+def packets_of(given: Any, video: Any) -> tuple[Iterator[Any], bool]:
+    """The packets of a track, and whether they lack display times, so that frames take decoding times in order."""
+    packets = given.demux(video)
+    early = list(islice(packets, LOOKED_AT))
+    lacks = all(packet.pts is None or packet.pts == packet.dts for packet in early if packet.size)
+    return chain(early, packets), lacks or given.format.name == "avi"
+
+
+def length_of(given: Any, video: Any, path: Path) -> tuple[float, int]:
+    """Seconds for which a video is on screen, and its frames, by its packets. Raises VideoError where it breaks off."""
+    unit = float(video.time_base or 0)
+    clock = _Clock(rate_of(given, video), given.format.name in BROADCAST)
+    first, end, sent, seen, jumps = math.inf, -math.inf, 0, 0, False
+    packets, by_order = packets_of(given, video)
+    before: int | None = None
+    for packet in packets:
+        sent += bool(packet.size)
+        if not packet.size or packet.is_discard:
+            continue
+        seen += 1
+        seconds = float((packet.duration or 0) * unit)
+        decoded = None if packet.dts is None else packet.dts * unit
+        clock(decoded, seconds)
+        if packet.dts is not None and before is not None:
+            gap = (packet.dts - before) * unit
+            jumps |= gap < 0 or (gap > JUMP and given.format.name in BROADCAST)
+        before = before if packet.dts is None else packet.dts
+        if packet.pts is not None:
+            first, end = min(first, packet.pts * unit), max(end, packet.pts * unit + (seconds or clock.seconds))
+    if not seen:
+        raise VideoError(f"{path} has no frames in it")
+    length = clock.last + clock.seconds if by_order or jumps or end < first else end - first
+    check_whole(given, video, path, length, sent)
+    return length, seen
+
+
 def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, float]]:
     """Decoded frames in the order of display, when each is shown, and its own length in seconds."""
     import av
 
-    clock = _Clock(rate_of(given, video), given.format.name in ("mpegts", "mpeg"))
+    clock = _Clock(rate_of(given, video), given.format.name in BROADCAST)
     unit = float(video.time_base or 0)
     order: deque[float | None] = deque()  # decoding times of packets whose frames have not come
-    count = failed = 0
+    count = failed = sent = 0
     try:
-        packets = given.demux(video)
-        early = list(islice(packets, LOOKED_AT))
-        by_order = given.format.name == "avi" or all(p.pts is None or p.pts == p.dts for p in early if p.size)
-        for packet in chain(early, packets):
+        packets, by_order = packets_of(given, video)
+        for packet in packets:
+            sent += bool(packet.size)
             if by_order and packet.size and not packet.is_discard:
                 order.append(None if packet.dts is None else packet.dts * unit)
             seconds = (packet.duration or 0) * unit
@@ -391,6 +449,33 @@ def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, flo
         ) from error
     if not count:
         raise VideoError(f"{path} has no frames in it")
+    check_whole(given, video, path, clock.last + clock.seconds, sent)
+
+
+def check_whole(given: Any, video: Any, path: Path, length: float, num_packets: int) -> None:
+    """Raises VideoError where a track has less of packets and of seconds than its header states."""
+    stated = _stated_seconds(given, video)
+    if stated is None or length >= (1 - MISSING_SHARE) * stated or length >= stated - MISSING_SECONDS:
+        return
+    if video.frames and num_packets >= (1 - MISSING_SHARE) * video.frames:
+        return
+    raise VideoError(f"{path} breaks off after {length:.1f} of {stated:.1f} s", "it may not have been copied whole")
+
+
+def _stated_seconds(given: Any, video: Any) -> float | None:
+    """How long the header says the picture is; the container's length counts only where there is nothing else."""
+    import av
+
+    if video.duration and video.time_base:
+        return float(video.duration * video.time_base)
+    hours, _, rest = video.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    with suppress(ValueError):
+        start = float((video.start_time or 0) * (video.time_base or 0))  # Matroska states the end
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start
+    if len(given.streams) == 1 and given.duration:
+        return float(given.duration / av.time_base)
+    return None
 
 
 def _progressive(timed: Iterator[tuple[Any, float, float]]) -> Iterator[tuple[Any, float, float]]:

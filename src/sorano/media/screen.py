@@ -47,14 +47,25 @@ def turned(frame_HWC: Frames, matrix: Matrix) -> Frames:
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height with square pixels, never fewer of them. `aspect` is a pixel's width over its height."""
+    """Width and height with square pixels, never fewer of them. `aspect` is a pixel's width over its height.
+
+    The side that is scaled comes out even, as files of 4:2:0 colour need it.
+    """
     if aspect is None or aspect <= 0 or not Fraction(1, MOST_ASPECT) <= aspect <= MOST_ASPECT:
         return width, height
     if abs(aspect - 1) <= NEARLY_SQUARE:
         return width, height
     if aspect > 1:
-        return round(width * aspect), height
-    return width, round(height / aspect)
+        return 2 * round(width * aspect / 2), height
+    return width, 2 * round(height / aspect / 2)
+
+
+def rest_of_aspect(width: int, height: int, aspect: Fraction | None) -> Fraction:
+    """What `square_size` leaves of a pixel's aspect by rounding: 1, or within a few thousandths of it."""
+    wide, high = square_size(width, height, aspect)
+    if aspect is None or (wide, high) == (width, height):
+        return Fraction(1)
+    return Fraction(width, height) * aspect / Fraction(wide, high)
 
 
 def has_alpha(pixel_format: str) -> bool:

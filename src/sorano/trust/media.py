@@ -1,4 +1,7 @@
-"""Foreign videos and pictures for marks and verification: what `sorano.media.read` finds, and the container's kind."""
+"""Foreign videos and pictures for marks and verification: what `sorano.media.read` finds, and the kind of container.
+
+Not covered: what `sorano.media.read` and `sorano.media.pictures` name.
+"""
 
 from __future__ import annotations
 
