@@ -32,6 +32,7 @@ from sorano.presets import ALL_KINDS, DEFAULT_PRESET, PRESETS, find_preset, writ
 from sorano.request import Request, slug
 from sorano.storyboard import changes
 from sorano.trust.cli import mount as mount_trust
+from sorano.trust.printable import printable_line, printable_lines, to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -572,7 +573,7 @@ def show(
             from sorano import hub
 
             shown = hub.show(name)
-        print(json.dumps(shown, ensure_ascii=False) if as_json else "\n".join(_lines(shown)))
+        print(to_json(shown) if as_json else "\n".join(map(printable_line, _lines(shown))))
 
 
 @app.command("rm")
@@ -678,11 +679,9 @@ def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
     try:
         yield
     except SoranoError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        for note in getattr(error, "__notes__", ()):
-            print(f"hint: {note}", file=sys.stderr)
+        print(printable_line(f"error: {error.message}"), file=sys.stderr)
+        for hint in (*([error.hint] if error.hint else []), *getattr(error, "__notes__", ())):
+            print(printable_line(f"hint: {hint}"), file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         kept = "; ".join(getattr(error, "__notes__", ()))
@@ -697,7 +696,7 @@ mount_trust(app, errors_said)
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -749,7 +748,7 @@ def _as_json(video: Video, talk: Talk) -> str:
         "notes": talk.notes,
         **video.record,
     }
-    return json.dumps(document, ensure_ascii=False)
+    return to_json(document)
 
 
 def _absolute(path: Path | None) -> str | None:
