@@ -37,7 +37,8 @@ MAY_IMPORT = {
     "plan/cli": None,  # commands
     "plan": FOUNDATION | CONFIG | {"plan", "presets"},
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
-    "device": FOUNDATION | {"plan"},
+    "threads": set(),
+    "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
     "conditions": FOUNDATION | {"models", "sampling", "sources", "video"},
@@ -49,7 +50,8 @@ MAY_IMPORT = {
     "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
-    "__init__": FOUNDATION | {"conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
+    "__init__": FOUNDATION
+    | {"threads", "conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
     "cli": None,  # anything
     "__main__": {"cli"},
 }

@@ -707,7 +707,13 @@ def write_record(
         **({"files": library.keep(job.request.named_files)} if job.request.files and not job.request.private else {}),
         **({"loras": [{"scale": scale, "sha256": sha256(file)} for file, scale in loras]} if loras else {}),
         "preset": {"name": model.preset.name, "sha256": model.bundle.digests},
-        "machine": {"device": model.machine.device, "dtype": model.machine.dtype, "torch": torch.__version__},
+        "machine": {
+            "device": model.machine.device,
+            "dtype": model.machine.dtype,
+            "why": model.machine.reason,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
         "planned": {"seconds": round(estimate.seconds, 3), "peak_bytes": estimate.peak_bytes},
         "measured": {
             "seconds": round(sum(seconds.values()) - seconds["probe"], 3),  # what was planned: all but the probe
