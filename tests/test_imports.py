@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "errors": set(),
     "shapes": {"errors"},
     "presets": FOUNDATION | CONFIG | {"plan/model"},
-    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording"},
+    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording", "units"},
     "video": FOUNDATION | {"sound"},
     "frames": FOUNDATION | {"video"},
     "sound": FOUNDATION,
@@ -38,6 +38,8 @@ MAY_IMPORT = {
     "plan": FOUNDATION | CONFIG | {"plan", "presets"},
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
     "threads": set(),
+    "units": {"errors"},
+    "console": {"errors"},  # the command's streams
     "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
