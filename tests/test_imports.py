@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "errors": set(),
     "shapes": {"errors"},
     "presets": FOUNDATION | CONFIG | {"plan/model"},
-    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording"},
+    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording", "units"},
     "media": FOUNDATION | {"media"},
     "video": FOUNDATION | {"sound", "media"},
     "frames": FOUNDATION | {"video"},
@@ -38,7 +38,10 @@ MAY_IMPORT = {
     "plan/cli": None,  # commands
     "plan": FOUNDATION | CONFIG | {"plan", "presets"},
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
-    "device": FOUNDATION | {"plan"},
+    "threads": set(),
+    "units": {"errors"},
+    "console": {"errors"},  # the command's streams
+    "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
     "conditions": FOUNDATION | {"models", "sampling", "sources", "video"},
@@ -50,7 +53,8 @@ MAY_IMPORT = {
     "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound", "media"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
-    "__init__": FOUNDATION | {"conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
+    "__init__": FOUNDATION
+    | {"threads", "conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
     "cli": None,  # anything
     "__main__": {"cli"},
 }
