@@ -134,7 +134,7 @@ def test_what_libraries_print_does_not_mix_with_the_answer():
 
 def test_the_child_is_isolated_and_knows_its_time():
     found, _ = sandbox.run(f"{HERE}:surroundings", {}, QUICK)
-    assert found["isolated"] and found["threads"] == "2" and 0.5 < found["left"] <= 2
+    assert found["isolated"] and found["threads"] == "2" and 0.5 < found["left"] <= 2.0
     assert sandbox.time_left() == float("inf")
 
 
@@ -154,7 +154,7 @@ def test_what_takes_too_long_is_stopped(what):
     began = time.monotonic()
     with pytest.raises(errors.VideoError, match="took more than 1 s") as caught:
         sandbox.run(f"{HERE}:{what}", {}, sandbox.Limits(1.0))
-    assert time.monotonic() - began < 4 and "SORANO_LOOK_SECONDS" in caught.value.hint
+    assert time.monotonic() - began < 1 * sandbox.PATIENCE + 5 and "SORANO_LOOK_SECONDS" in caught.value.hint
 
 
 @pytest.mark.skipif(not LINUX, reason="RLIMIT_DATA")

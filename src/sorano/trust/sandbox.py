@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from sorano.trust.media import Media
 
+PATIENCE = 3.0  # seconds by the clock for each of processor time
 THREADS = 2  # of each library in the child; more threads hold more frames
 HEAD = struct.Struct(">Q")  # bytes of the JSON that follows
 MOST_OPEN_FILES = 256
@@ -62,7 +63,8 @@ THREAD_VARIABLES = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What the child may use: wall seconds (times THREADS in processor time), resident memory, bytes of its answer."""
+    """What the child may use: seconds of processor time (PATIENCE times that by the clock, for machines that are busy
+    with other things), resident memory, bytes of its answer."""
 
     seconds: float = 20.0
     memory_bytes: int = 512 << 20
@@ -161,7 +163,7 @@ def _exchange(request: bytes, limits: Limits) -> bytes:
 
 def _watch(process: subprocess.Popen[bytes], talk: threading.Thread, limits: Limits) -> None:
     """Wait for the answer. Raises VideoError where the time or the memory runs out."""
-    end = time.monotonic() + limits.seconds
+    end = time.monotonic() + PATIENCE * limits.seconds
     while True:
         talk.join(min(WATCH_SECONDS, max(0.0, end - time.monotonic())))
         if not talk.is_alive():
@@ -316,7 +318,7 @@ def answer() -> NoReturn:
         request = json.loads(sys.stdin.buffer.read())
         os.dup2(nothing.fileno(), 0)
     limits = Limits(**request["limits"])
-    _deadline, _processor_seconds = time.monotonic() + limits.seconds, THREADS * limits.seconds
+    _deadline, _processor_seconds = time.monotonic() + PATIENCE * limits.seconds, limits.seconds
     sys.excepthook = lambda kind, error, _: _fail_unexpectedly(out, kind, error, limits)
     _set_limits(limits)
     module, _, function = request["target"].partition(":")
@@ -330,12 +332,12 @@ def answer() -> NoReturn:
 def _set_limits(limits: Limits) -> None:
     """Bound this process by the means that the system has."""
     if hasattr(signal, "setitimer"):  # ends the child where its parent was killed and cannot
-        signal.setitimer(signal.ITIMER_REAL, limits.seconds + 1)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE * limits.seconds + 1)
     try:
         import resource
     except ImportError:  # Windows
         return
-    seconds = math.ceil(THREADS * limits.seconds)
+    seconds = math.ceil(limits.seconds)
     wanted = {
         "RLIMIT_CPU": (seconds, seconds + 1),
         "RLIMIT_DATA": (limits.memory_bytes + RESERVED_BYTES,) * 2,
