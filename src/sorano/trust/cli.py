@@ -303,7 +303,9 @@ def _verify(
     codes, documents = [], []
     for path in asked:
         try:
-            seen, shown = verifying.look(path, trust=trust, stores=stores, bundle=bundle)
+            report, shown = verifying.examine(
+                path, trust=trust, stores=stores, bundle=bundle, with_map=html is not None
+            )
         except SoranoError as error:
             if len(asked) == 1:
                 raise
@@ -311,7 +313,8 @@ def _verify(
             documents.append({"path": str(path), "error": error.message})
             _say(f"error: {error.message}")
             continue
-        report = verifying.judge(replace(seen, path="-") if path in held else seen)
+        if path in held:
+            report = replace(report, path="-")
         codes.append(report.verdict.exit_code)
         documents.append(report.to_dict())
         if not as_json:

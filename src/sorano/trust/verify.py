@@ -16,14 +16,14 @@ is a hint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import SuspiciousError, TamperedError, TrustError, UnverifiedError, VideoError
-from sorano.trust import containers, credentials, keys, roots, store
+from sorano.trust import containers, credentials, keys, roots, sandbox, store
 from sorano.trust.indicators import Indicator, words
 from sorano.trust.printable import printable, printable_line
 
@@ -146,6 +146,17 @@ class Report:
             "media": self.media,
         }
 
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Report:
+        """The reverse of `to_dict`."""
+        words = {**found, "verdict": Verdict(found["verdict"]), "notes": tuple(found["notes"]), "regions": ()}
+        words["evidence"] = tuple(Evidence(**one) for one in found["evidence"])
+        if found["regions"]:
+            from sorano.trust.tamper import Region
+
+            words["regions"] = tuple(Region(**{**one, "box": tuple(one["box"])}) for one in found["regions"])
+        return cls(**words)
+
     def lines(self) -> list[str]:
         """The report for people."""
         out = [f"{self.verdict.value}  {printable(self.path, 1000)}", f"  {self.summary}"]
@@ -164,9 +175,48 @@ def verify(
     """Where a file came from. `trust` is a PEM file of more roots, `stores` more folders of manifests, `bundle` a
     disclosed private carrier.
 
-    Raises VideoError for a file that cannot be read at all, TrustError for trust that cannot.
+    The file is looked at in a child process with limits. Raises VideoError for a file that cannot be read at all or
+    that passes the limits, TrustError for trust that cannot be read.
     """
-    return judge(look(Path(path), trust=trust, stores=stores, bundle=bundle)[0])
+    return examine(Path(path), trust=trust, stores=stores, bundle=bundle)[0]
+
+
+def examine(
+    path: Path,
+    *,
+    trust: str | Path | None = None,
+    stores: Sequence[str | Path] = (),
+    bundle: Path | None = None,
+    with_map: bool = False,
+) -> tuple[Report, TamperMap | None]:
+    """The report on a file and, with `with_map`, its tamper map where one was made. The file is read in a child."""
+    sandbox.require_regular(path)
+    words = {
+        "path": str(path),
+        "trust": None if trust is None else str(trust),
+        "stores": [str(folder) for folder in stores],
+        "bundle": None if bundle is None else str(bundle),
+        "with_map": with_map,
+    }
+    found, arrays = sandbox.run("sorano.trust.verify:examine_here", words)
+    report = Report.from_dict(found["report"])
+    if found["times"] is None:
+        return report, None
+    from sorano.trust.tamper import TamperMap
+
+    starts, ends = (tuple(times) for times in found["times"])
+    return report, TamperMap(arrays["map_THW"], starts, ends, report.regions)
+
+
+def examine_here(
+    path: str, trust: str | None, stores: Sequence[str], bundle: str | None, with_map: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `examine` runs in the child: the report as JSON, the times of the map's windows, and the map."""
+    seen, shown = look(Path(path), trust=trust, stores=stores, bundle=None if bundle is None else Path(bundle))
+    found = {"report": judge(seen).to_dict(), "times": None}
+    if shown is None or not with_map:
+        return found, {}
+    return {**found, "times": [list(shown.starts_s), list(shown.ends_s)]}, {"map_THW": shown.map_THW}
 
 
 def look(
@@ -622,4 +672,4 @@ def files_in(place: Path) -> Iterator[Path]:
     yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
-__all__ = ["Evidence", "Look", "Report", "Verdict", "containers", "judge", "look", "verify"]
+__all__ = ["Evidence", "Look", "Report", "Verdict", "containers", "examine", "judge", "look", "verify"]
