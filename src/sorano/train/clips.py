@@ -58,22 +58,28 @@ class ClipStore:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def render(self, log: Callable[[str], None], device: str = "cpu", batch: int = 50) -> None:
-        """Renders what is missing, `batch` at a time: clip n is sample (split, n), whatever was there before."""
+    def render(
+        self, log: Callable[[str], None], device: str = "cpu", batch: int = 50, count: int | None = None
+    ) -> None:
+        """Renders what is missing of the first `count` clips (all), `batch` at a time.
+
+        Clip n is sample (split, n), whatever was there before.
+        """
         began, first = time.perf_counter(), len(self)
+        wanted = min(self.spec.num_clips, count or self.spec.num_clips)
         with (self.folder / "captions.jsonl").open("a") as file:
-            while len(self) < self.spec.num_clips:
+            while len(self) < wanted:
                 start = len(self)
-                for clip, sample in enumerate(self._samples(start, min(batch, self.spec.num_clips - start), device)):
+                for clip, sample in enumerate(self._samples(start, min(batch, wanted - start), device)):
                     self.frames_NTHWC[start + clip] = sample.frames_THWC
                     self.masks_NTHW[start + clip] = sample.mask_THW
                     captions = phrasings(sample.attributes, start + clip)
                     file.write(json.dumps(captions, ensure_ascii=False) + "\n")
                     self.captions.append(captions)
-                if len(self) % 500 < batch or len(self) == self.spec.num_clips:
-                    file.flush()
+                file.flush()
+                if len(self) % 500 < batch or len(self) == wanted:
                     rate = (len(self) - first) / (time.perf_counter() - began)
-                    log(f"rendered {len(self)}/{self.spec.num_clips} clips  {rate:.1f} clips/s")
+                    log(f"rendered {len(self)}/{wanted} clips  {rate:.1f} clips/s")
 
     def _samples(self, start: int, count: int, device: str) -> list[Sample]:
         from sorano.world import dataset

@@ -21,6 +21,7 @@ from sorano.shapes import VideoShape
 if TYPE_CHECKING:
     import torch
 
+    from sorano.models.checkpoint import Bundle
     from sorano.models.text_encoder import Tokenizer
     from sorano.models.vae import VideoAutoencoder
     from sorano.train.flow import FlowModel, FlowTask, LatentStore
@@ -51,6 +52,8 @@ class Stage:
     num_frames: int = 1  # of each sample; the flow model's usual window
     decay_fraction: float = 1.0
     ema_decay: float = 0.998
+    save_every: int = 200
+    sheet_every: int = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +75,28 @@ class Recipe:
     reading: Stage
     flow: Stage
     verbs: Stage  # the same model, with more of what is known of a video
+    start_clips: int | None = None  # how many are rendered before training begins; the autoencoder learns from these
     shift: float = 1.5
     guidance: float = 4.5
     num_steps: int = 24
 
 
-def _vae(base_dim: int, decoder_base_dim: int) -> VaeConfig:
-    """Wan 2.2's residual kind at 8x8x4: pixels in patches of two, two halvings of space, two of time."""
+def _vae(base_dim: int, decoder_base_dim: int, patch_size: int = 2, z_dim: int = 16) -> VaeConfig:
+    """Wan 2.2's residual kind: pixels in patches, two halvings of space, two of time. 8x8x4 with patches of two."""
     return VaeConfig(
         base_dim=base_dim, decoder_base_dim=decoder_base_dim, dim_mult=(1, 2, 2), num_res_blocks=1,
-        temperal_downsample=(True, True), is_residual=True, in_channels=12, out_channels=12, patch_size=2,
+        temperal_downsample=(True, True), is_residual=True, patch_size=patch_size, in_channels=3 * patch_size**2,
+        out_channels=3 * patch_size**2, scale_factor_spatial=4 * patch_size, z_dim=z_dim,
+        latents_mean=(0.0,) * z_dim, latents_std=(1.0,) * z_dim,
     )  # fmt: skip
 
 
-def _transformer(width: int, heads: int, layers: int, ffn_dim: int, text_dim: int) -> TransformerConfig:
+def _transformer(
+    width: int, heads: int, layers: int, ffn_dim: int, text_dim: int, channels: int = 16
+) -> TransformerConfig:
     return TransformerConfig(
         num_attention_heads=heads, attention_head_dim=width // heads, num_layers=layers, ffn_dim=ffn_dim,
-        text_dim=text_dim, in_channels=16, out_channels=16,
+        text_dim=text_dim, in_channels=channels, out_channels=channels,
     )  # fmt: skip
 
 
@@ -110,6 +118,21 @@ RECIPES = {
         reading=Stage(num_steps=600, batch_size=256, learning_rate=2e-3, decay_fraction=0.3),
         flow=Stage(num_steps=7000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
         verbs=Stage(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=17),
+    ),
+    # two cores for a night or more, in pieces: rates are held until a stage's last fifth, so that it can be extended
+    "long": Recipe(
+        name="long", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
+        start_clips=2500,
+        vae=_vae(48, 64, patch_size=4, z_dim=32),
+        transformer=_transformer(192, 4, 8, 768, 192, channels=32),
+        text_encoder=_text_encoder(192, 4, 3),
+        frames=Stage(num_steps=200, batch_size=32, learning_rate=1e-3, decay_fraction=0.2),
+        clips=Stage(num_steps=1200, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.3, save_every=50,
+                    sheet_every=200),
+        reading=Stage(num_steps=600, batch_size=256, learning_rate=2e-3, decay_fraction=0.3),
+        flow=Stage(num_steps=40000, batch_size=32, learning_rate=2e-3, num_frames=25, decay_fraction=0.2,
+                   ema_decay=0.999),
+        verbs=Stage(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=25),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
@@ -151,8 +174,10 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     """Every derived value as (name, value, how it follows), without importing torch."""
     window = VideoShape(recipe.num_frames, recipe.size, recipe.size)
     frame = VideoShape(1, recipe.size, recipe.size)
-    latent = window.latent()
-    autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in (frame, window)]
+    spatial, temporal = recipe.vae.scale_factor_spatial, recipe.vae.scale_factor_temporal
+    latent = window.latent(spatial=spatial, temporal=temporal)
+    samples = (frame, VideoShape(recipe.clips.num_frames, recipe.size, recipe.size))
+    autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in samples]
     flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
     reading = recipe.text_encoder.flops(20)
     forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "reading": reading, "flow": flow, "verbs": flow}
@@ -160,11 +185,16 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     rows = [
         ("clips", f"{recipe.num_clips}", f"{recipe.world} world, {recipe.clip_frames} frames at {recipe.fps:g} fps"),
         ("pixels on disk", f"{4 * pixels / 1e9:.1f} GB", "3 bytes of colour and 1 of mask each"),
-        ("latent", f"16x{latent.num_frames}x{latent.rows}x{latent.columns}", f"{recipe.num_frames} frames, 8x8x4"),
-        ("tokens", f"{latent.tokens()}", "patches of 1 x 2 x 2 latents"),
+        (
+            "latent",
+            f"{recipe.vae.z_dim}x{latent.num_frames}x{latent.rows}x{latent.columns}",
+            f"{recipe.num_frames} frames, {spatial}x{spatial}x{temporal}",
+        ),
+        ("tokens", f"{latent.tokens(recipe.transformer.patch_size)}", "patches of 1 x 2 x 2 latents"),
         ("autoencoder", f"{recipe.vae.parameters() / 1e6:.2f} M parameters", ""),
         ("transformer", f"{recipe.transformer.parameters() / 1e6:.2f} M parameters", f"D = {recipe.transformer.width}"),
         ("text encoder", f"{recipe.text_encoder.parameters() / 1e6:.2f} M parameters", ""),
+        ("weights on disk", f"{weight_bytes(recipe) / 1e6:.1f} MB", "float16, the text encoder float32"),
     ]
     total = 0.0
     for name, forward in forwards.items():
@@ -182,27 +212,38 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     return rows
 
 
-def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print) -> Path:
+def weight_bytes(recipe: Recipe) -> int:
+    """Size of the exported weights."""
+    halves = recipe.vae.parameters() + recipe.transformer.parameters()
+    return 2 * halves + 4 * recipe.text_encoder.parameters()
+
+
+def run(
+    recipe: Recipe, folder: Path, *, init: Path | None = None, device: str = "auto", log: Log = print
+) -> Path:
     """Runs what of the recipe is not done yet; returns the diffusers folder of the trained model.
 
+    `init`, a diffusers folder, gives the weights that a run begins from (`sorano.train.grow`) in place of noise.
     Started by torchrun, each process takes a share of every batch, and the first one writes and speaks.
     """
     from sorano.train.ranks import joined
 
     with joined(device) as (ranks, own_device):
-        return _run(recipe, folder, own_device, log if ranks.is_first else lambda text: None, ranks)
+        return _run(recipe, folder, init, own_device, log if ranks.is_first else lambda text: None, ranks)
 
 
-def _run(recipe: Recipe, folder: Path, device: str, log: Log, ranks: Ranks) -> Path:
+def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log, ranks: Ranks) -> Path:
     import torch
 
     from sorano.device import choose_machine
+    from sorano.models import checkpoint
     from sorano.models.layers import fuse_norms
     from sorano.models.runtime import keep_freed_memory
     from sorano.models.vae import VideoAutoencoder
     from sorano.train.autoencoder import AutoencoderTask
     from sorano.train.clips import ClipSpec, ClipStore
     from sorano.train.flow import VERB_KINDS, encode_clips
+    from sorano.train.grow import grow_autoencoder
     from sorano.train.loop import train
     from sorano.train.reading import ReadingTask
 
@@ -224,15 +265,18 @@ def _run(recipe: Recipe, folder: Path, device: str, log: Log, ranks: Ranks) -> P
     )  # fmt: skip
     with ranks.first():
         store = ClipStore(folder / "clips", spec)
-        store.render(log, device=str(target))
+        store.render(log, device=str(target), count=recipe.start_clips)
 
+    source = None if init is None else checkpoint.load(init, device=target)
     torch.manual_seed(0)
     vae = VideoAutoencoder(recipe.vae).to(target)
+    if source is not None:
+        grow_autoencoder(vae, source.vae)
     latents_path = folder / "latents.safetensors"
     for name, stage in (("frames", recipe.frames), ("clips", recipe.clips)):
         task = AutoencoderTask(
             f"autoencoder-{name}", vae, store, batch_size=ranks.share(stage.batch_size), num_frames=stage.num_frames,
-            dtype=dtype,
+            dtype=dtype, num_clips=recipe.start_clips, source=source.vae if source is not None else None,
         )  # fmt: skip
         train(task, _loop(stage), folder / task.name, log, ranks)
     with ranks.first():
@@ -300,5 +344,5 @@ def _loop(stage: Stage) -> LoopConfig:
 
     return LoopConfig(
         num_steps=stage.num_steps, learning_rate=stage.learning_rate, decay_fraction=stage.decay_fraction,
-        ema_decay=stage.ema_decay,
+        ema_decay=stage.ema_decay, save_every=stage.save_every, sheet_every=stage.sheet_every,
     )  # fmt: skip
