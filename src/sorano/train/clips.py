@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sorano.world.dataset import Sample
     from sorano.world.scene import Attributes
 
-NUM_CAPTIONS = {"en": 6, "zh": 3}  # phrasings kept for each clip
+NUM_CAPTIONS = {"en": 4, "zh": 2}  # phrasings kept for each clip: as many that leave things out as that name all
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class ClipStore:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    def read_captions(self) -> None:
+        """Finds the clips that another process has rendered meanwhile."""
+        self.captions = _read_captions(self.folder / "captions.jsonl")
 
     def render(
         self, log: Callable[[str], None], device: str = "cpu", batch: int = 50, count: int | None = None
@@ -94,11 +98,12 @@ class ClipStore:
 
 
 def phrasings(attributes: Attributes, seed: int) -> list[str]:
-    """The captions kept for a clip: several ways to say the same, in both languages."""
+    """The captions kept for a clip, in both languages: several that leave things out, and as many that name all."""
     from sorano.world import caption
 
     return [
-        caption.describe(attributes, f"{seed}:{number}", language)
+        caption.describe(attributes, f"{seed}:{number}", language, full=full)
+        for full in (False, True)
         for language, count in NUM_CAPTIONS.items()
         for number in range(count)
     ]

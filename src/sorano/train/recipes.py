@@ -9,14 +9,14 @@ The run imports torch, numpy, numba, safetensors and tokenizers only, so that it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError
 from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
-from sorano.shapes import VideoShape
+from sorano.shapes import VideoShape, latent_frames
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,18 @@ SHEET_PROMPTS = (
     "a purple capsule rises on the stone at noon",
     "中午，一个黑色的圆环在沙地上向左滚动",
 )
+
+
+MIXED_KINDS = {  # of known latents, where all that the verbs ask is learned from the start
+    "none": 0.64,
+    "first": 0.07,
+    "prefix": 0.05,
+    "middle": 0.06,
+    "suffix": 0.05,
+    "bridge": 0.05,
+    "keyframe": 0.05,
+    "region": 0.03,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +88,10 @@ class Recipe:
     flow: Stage
     verbs: Stage  # the same model, with more of what is known of a video
     start_clips: int | None = None  # how many are rendered before training begins; the autoencoder learns from these
+    clips_per_step: float = 0.0  # how many more for each step of the flow model, up to num_clips
+    shard: int = 250  # clips rendered and encoded at a time
+    kinds: Mapping[str, float] | None = None  # how often each kind of known latents is drawn; None: flow.KINDS
+    read_truth: bool = False  # whether a middle block learns to name what the world knows (sorano.train.truth)
     shift: float = 1.5
     guidance: float = 4.5
     num_steps: int = 24
@@ -122,7 +138,7 @@ RECIPES = {
     # two cores for a night or more, in pieces: rates are held until a stage's last fifth, so that it can be extended
     "long": Recipe(
         name="long", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
-        start_clips=2500,
+        start_clips=2500, clips_per_step=1.0, kinds=MIXED_KINDS, read_truth=True,
         vae=_vae(48, 64, patch_size=4, z_dim=32),
         transformer=_transformer(192, 4, 8, 768, 192, channels=32),
         text_encoder=_text_encoder(192, 4, 3),
@@ -151,6 +167,7 @@ RECIPES = {
     # seconds: what the tests run
     "smoke": Recipe(
         name="smoke", world="core", num_clips=8, clip_frames=25, size=32, fps=12.0, num_frames=17,
+        start_clips=4, clips_per_step=1.0, shard=2, kinds=MIXED_KINDS, read_truth=True,
         vae=_vae(8, 8),
         transformer=_transformer(48, 2, 2, 64, 32),
         text_encoder=_text_encoder(32, 2, 1),
@@ -242,8 +259,8 @@ def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log,
     from sorano.models.vae import VideoAutoencoder
     from sorano.train.autoencoder import AutoencoderTask
     from sorano.train.clips import ClipSpec, ClipStore
-    from sorano.train.flow import VERB_KINDS, encode_clips
-    from sorano.train.grow import grow_autoencoder
+    from sorano.train.flow import VERB_KINDS, Latents
+    from sorano.train.grow import grow_autoencoder, grow_text_encoder, grow_transformer
     from sorano.train.loop import train
     from sorano.train.reading import ReadingTask
 
@@ -272,34 +289,60 @@ def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log,
     vae = VideoAutoencoder(recipe.vae).to(target)
     if source is not None:
         grow_autoencoder(vae, source.vae)
-    latents_path = folder / "latents.safetensors"
     for name, stage in (("frames", recipe.frames), ("clips", recipe.clips)):
         task = AutoencoderTask(
             f"autoencoder-{name}", vae, store, batch_size=ranks.share(stage.batch_size), num_frames=stage.num_frames,
             dtype=dtype, num_clips=recipe.start_clips, source=source.vae if source is not None else None,
         )  # fmt: skip
         train(task, _loop(stage), folder / task.name, log, ranks)
-    with ranks.first():
-        latents = encode_clips(
-            vae.requires_grad_(False), store, latents_path, num_frames=recipe.num_frames, dtype=dtype, log=log
-        )
     fuse_norms(False)
 
-    task_flow = flow_task(recipe, vae, latents, store.captions, dtype)
+    latents = Latents(
+        folder / "latents", vae.requires_grad_(False), store, num_frames=recipe.num_frames, dtype=dtype, log=log,
+        shard=recipe.shard,
+    )  # fmt: skip
+
+    def feed(step: int) -> tuple[LatentStore, list[list[str]]] | None:
+        """The clips that are there from a step on, rendered and encoded where they are not."""
+        wanted = clips_at(recipe, step)
+        if len(latents) >= wanted:
+            return None
+        with ranks.first():
+            store.render(log, device=str(target), count=wanted)
+            latents.load(wanted)
+        if not ranks.is_first:
+            store.read_captions()
+        return latents.load(wanted), store.captions
+
+    start = feed(0)
+    assert start is not None
+    task_flow = flow_task(recipe, vae, *start, dtype)
+    if source is not None:
+        grow_transformer(task_flow.model.transformer, source.transformer)
+        grow_text_encoder(task_flow.model.text_encoder, source.text_encoder, task_flow.tokenizer, source.tokenizer)
     task_flow.batch_size = ranks.share(recipe.flow.batch_size)
     reading = ReadingTask(
         task_flow.model.text_encoder, task_flow.tokenizer, store.captions,
         batch_size=ranks.share(recipe.reading.batch_size), dtype=dtype,
+        source=source.text_encoder if source is not None else None,
     )  # fmt: skip
     train(reading, _loop(recipe.reading), folder / reading.name, log, ranks)
+    task_flow.feed = feed
     train(task_flow, _loop(recipe.flow), folder / "flow", log, ranks)
     task_flow.kinds = VERB_KINDS
+    task_flow.feed = lambda step: feed(recipe.flow.num_steps + step)
     train(task_flow, _loop(recipe.verbs), folder / "verbs", log, ranks)
     out = folder / "model"
     if ranks.is_first:
         export(recipe, task_flow.model, vae, task_flow.tokenizer, out)
     log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
     return out
+
+
+def clips_at(recipe: Recipe, step: int) -> int:
+    """How many clips the flow model learns from at a step: more and more, a whole file of them at a time."""
+    more = int(step * recipe.clips_per_step) // recipe.shard * recipe.shard
+    return min(recipe.num_clips, (recipe.start_clips or recipe.num_clips) + more)
 
 
 def flow_task(
@@ -310,17 +353,21 @@ def flow_task(
 
     from sorano.models.text_encoder import TextEncoder, build_tokenizer
     from sorano.models.transformer import VideoTransformer
-    from sorano.train.flow import FlowModel, FlowTask
+    from sorano.train.flow import KINDS, FlowModel, FlowTask
+    from sorano.train.truth import TruthHeads
     from sorano.world.caption import words
 
     torch.manual_seed(1)
     device = next(vae.parameters()).device
     tokenizer = build_tokenizer(words(recipe.world))
-    model = FlowModel(VideoTransformer(recipe.transformer), TextEncoder(recipe.text_encoder)).to(device)
+    networks = VideoTransformer(recipe.transformer), TextEncoder(recipe.text_encoder)
+    patch = recipe.transformer.patch_size
+    heads = TruthHeads(recipe.transformer.width, (patch[1], patch[2])) if recipe.read_truth else None
     return FlowTask(
-        model, tokenizer, latents, captions, vae, batch_size=recipe.flow.batch_size, dtype=dtype,
-        num_latents=VideoShape(recipe.num_frames, recipe.size, recipe.size).latent().num_frames,
-        prompts=SHEET_PROMPTS, shift=recipe.shift, guidance=recipe.guidance,
+        FlowModel(*networks, heads).to(device), tokenizer, latents, captions, vae, batch_size=recipe.flow.batch_size,
+        dtype=dtype, num_latents=latent_frames(recipe.num_frames, recipe.vae.scale_factor_temporal),
+        prompts=SHEET_PROMPTS, shift=recipe.shift, guidance=recipe.guidance, kinds=recipe.kinds or KINDS,
+        read_block=recipe.transformer.num_layers // 2,
     )  # fmt: skip
 
 
