@@ -322,7 +322,7 @@ def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log,
         grow_text_encoder(task_flow.model.text_encoder, source.text_encoder, task_flow.tokenizer, source.tokenizer)
     task_flow.batch_size = ranks.share(recipe.flow.batch_size)
     reading = ReadingTask(
-        task_flow.model.text_encoder, task_flow.tokenizer, store.captions,
+        task_flow.model.text_encoder, task_flow.tokenizer, store.captions[: recipe.start_clips],
         batch_size=ranks.share(recipe.reading.batch_size), dtype=dtype,
         source=source.text_encoder if source is not None else None,
     )  # fmt: skip
