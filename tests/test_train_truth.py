@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from sorano.train.truth import MAX_THINGS, Truth, TruthHeads, WORDS, cells_of, truth_of
+from sorano.train.truth import MAX_THINGS, WORDS, Truth, TruthHeads, cells_of, truth_of
 from sorano.world.dataset import lay, sample
 from sorano.world.scene import FULL_CAMERAS
 

@@ -362,9 +362,7 @@ class Latents:
                 temporary.replace(path)
             tensors = load_file(path)
             self._parts.append(
-                LatentStore(
-                    tensors.pop("latents"), tensors.pop("alone"), tensors.pop("alone_frames"), Truth(**tensors)
-                )
+                LatentStore(tensors.pop("latents"), tensors.pop("alone"), tensors.pop("alone_frames"), Truth(**tensors))
             )
         self._set_statistics()
         parts = self._parts

@@ -3,13 +3,11 @@
 `grow_*` copies a source network into a freshly initialised one that may have more: more pixels to a patch and more
 latent channels in the autoencoder, more channels and blocks in the transformer, more layers in the text encoder. At the
 start the grown networks compute what the source does: the autoencoder codes a video of twice the size as the source
-codes its average over squares of 2 x 2 pixels, new blocks add nothing, and new channels are not looked at (in the spirit
-of Net2Net, Chen et al. 2016, arXiv:1511.05641). Widths must be equal.
+codes its average over squares of 2 x 2 pixels, new blocks add nothing, and new channels are not looked at (in the
+spirit of Net2Net, Chen et al. 2016, arXiv:1511.05641). Widths must be equal.
 """
 
 from __future__ import annotations
-
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +136,7 @@ def grow_text_encoder(
 
 
 def _silence(layer: nn.Module) -> None:
-    for parameter in cast(nn.Module, layer).parameters():
+    for parameter in layer.parameters():
         parameter.zero_()
 
 

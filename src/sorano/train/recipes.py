@@ -21,7 +21,6 @@ from sorano.shapes import VideoShape, latent_frames
 if TYPE_CHECKING:
     import torch
 
-    from sorano.models.checkpoint import Bundle
     from sorano.models.text_encoder import Tokenizer
     from sorano.models.vae import VideoAutoencoder
     from sorano.train.flow import FlowModel, FlowTask, LatentStore
@@ -235,9 +234,7 @@ def weight_bytes(recipe: Recipe) -> int:
     return 2 * halves + 4 * recipe.text_encoder.parameters()
 
 
-def run(
-    recipe: Recipe, folder: Path, *, init: Path | None = None, device: str = "auto", log: Log = print
-) -> Path:
+def run(recipe: Recipe, folder: Path, *, init: Path | None = None, device: str = "auto", log: Log = print) -> Path:
     """Runs what of the recipe is not done yet; returns the diffusers folder of the trained model.
 
     `init`, a diffusers folder, gives the weights that a run begins from (`sorano.train.grow`) in place of noise.

@@ -349,9 +349,7 @@ def _leave_out(attributes: Attributes, stream: Stream, full: bool = False) -> At
 
 def _all_of(attributes: Attributes, reverse: bool) -> Attributes:
     """What a full caption states, with the things from the other end where `reverse`."""
-    things = tuple(
-        replace(thing, finish="shiny" if thing.finish == "shiny" else None) for thing in attributes.things
-    )
+    things = tuple(replace(thing, finish="shiny" if thing.finish == "shiny" else None) for thing in attributes.things)
     return replace(
         attributes,
         things=things[::-1] if reverse else things,
