@@ -533,11 +533,18 @@ def resume(
 @train_app.command("world")
 def train_world(
     recipe: Annotated[
-        str, typer.Option(help="cpu: two hours on two cores; gpu: 25 minutes of a large GPU; smoke: seconds.")
+        str,
+        typer.Option(
+            help="cpu: two hours on two cores; long: a night or more of them; gpu: 25 minutes of a large GPU; smoke:"
+            " seconds."
+        ),
     ] = "cpu",
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the run. A run that was stopped goes on where it was.")
     ] = Path("runs/world"),
+    init: Annotated[
+        str | None, typer.Option(help="A preset, or a diffusers folder, whose weights the run begins from.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every derived value and exit.")] = False,
 ) -> None:
     """Train the world model from nothing: render, autoencoder, flow model, and a diffusers folder at the end.
@@ -554,7 +561,7 @@ def train_world(
             for name, value, why in recipes.describe(chosen):
                 print(f"{name:<18} {value:<44} {why}".rstrip())
             return
-        folder = recipes.run(chosen, out, log=_say)
+        folder = recipes.run(chosen, out, init=find_preset(init).folder if init else None, log=_say)
         if not is_first_process():
             return
         write_card(
