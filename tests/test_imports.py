@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
     "threads": set(),
     "units": {"errors"},
-    "console": {"errors"},  # the command's streams
+    "console": {"errors", "trust"},  # the command's streams, which show foreign text
     "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},

@@ -1,8 +1,8 @@
 """How well things keep their outline: a thing's silhouette against itself one frame on.
 
-The evaluator says roughly where a thing is, on 16x16 cells; pixels say where it ends. Cells that the thing surely covers
-give its colours, cells around it that it surely does not cover give the colours behind it, and each pixel between gets
-an opacity: how far it lies on the way from the nearest colour behind to the nearest colour of the thing.
+The evaluator says roughly where a thing is, on 16x16 cells; pixels say where it ends. Cells that the thing surely
+covers give its colours, cells around it that it surely does not cover give the colours behind it, and each pixel
+between gets an opacity: how far it lies on the way from the nearest colour behind to the nearest colour of the thing.
 
 A thing's silhouette in one frame is moved and scaled onto the next one's (centre and area), and the two are compared:
 what is surely the thing in both, over what may be the thing in either. A shape that boils loses on the first, and a
