@@ -61,7 +61,7 @@ LEAST_SIDE = 16  # pixels
 MAX_OUTPUT_SIDE = 4096  # pixels; what players and phones decode
 BRIDGE_SECONDS = 1.0  # of a loop or a blend, unless told
 VERBS = (Continue, Loop, Blend, Edit, Region)  # of which a request has one
-AUDIENCES = ("none", "cn", "eu")
+AUDIENCES = ("none", "cn", "eu", "in", "us-ca")  # those of `trust.label`, whose table says what each gets
 DTYPES = ("auto", "bfloat16", "float32")
 DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 
@@ -101,8 +101,8 @@ class Request:
     upscale: int | str = "auto"  # "auto": at least 256 pixels high; "none" or 1: as made; 2 to 16: times
     overwrite: bool = False
     private: bool = False  # leave the words and the image's name out of the file
-    audience: str = "none"  # whose law asks for labels: "cn", "eu"; all files are marked and signed anyway
-    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for the audience cn
+    audience: str = "none"  # whose law asks for labels: one of AUDIENCES; all files are marked and signed anyway
+    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for cn and in
     producer: str = "Sorano"  # who the label names as producer: a name, or the 27-character code of a provider in China
 
     def __post_init__(self) -> None:
