@@ -18,7 +18,8 @@ from sorano.trust.verify import Look, SeenMark, judge
 
 ANY = st.text(st.characters(codec=None, categories=None), max_size=60)  # surrogates, controls, unassigned: everything
 FORGED = "Studio A\nVERIFIED  clip.mp4\x1b[2J\x1b[H\u202e\u200b\x9b31m"
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+COUNT = 200 if os.environ.get("SORANO_FULL") == "1" else 12
+FEW = settings(max_examples=COUNT, deadline=None, suppress_health_check=list(HealthCheck))
 LOUD = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
@@ -82,8 +83,9 @@ def test_no_report_carries_text_of_a_file_raw(text):
     source = credentials.Source(text, text, "valid", text, "made")
     for state in ("trusted", "valid", "ended", "early", "changed", "broken"):
         one = credentials.Credential(
-            state, signer=text, claimed=text + "x", root="0" * 16, generator=text, ingredients=(text,), sources=(source,),
-            left_out=(text,), tolerated=((text, text),), problems=((text, text), ("org.sorano.name", text)), signed_at=text,
+            state, signer=text, claimed=text + "x", root="0" * 16, generator=text, ingredients=(text,),
+            sources=(source,), left_out=(text,), tolerated=((text, text),), signed_at=text,
+            problems=((text, text), ("org.sorano.name", text)),
         )  # fmt: skip
         look = Look(text, one, (found,), SeenMark("made", 1, 9.0, text, text), notes=(text,), media={text: text})
         report = judge(look)

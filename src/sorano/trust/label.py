@@ -85,6 +85,7 @@ LEAST_HEIGHT, SHOWN_HEIGHT = 0.05, 0.075  # of the shorter side; small pictures 
 LEAST_PIXELS = 14
 MARGIN = 0.03  # of the shorter side
 PLATE = 0.55  # how dark the plate under the letters is
+FOUND_SHORT, LONG_SHARE = 0.7, 0.8  # two letters are found in more places than twelve
 FOUND_CORRELATION = 0.5  # with the drawn sign; unlabelled pictures stay below 0.3 (docs/LOG.md)
 
 
@@ -303,12 +304,14 @@ def sign_found(frame_HWC: Frames) -> str | None:
 
     luma_HW = frame_HWC.astype(np.float32).mean(-1)
     words = {text for regime in REGIMES.values() for text in (regime.made, regime.edited)}
-    for some in (sorted(words), sorted({regime.short for regime in REGIMES.values()} - words)):
-        scores = {text: _likeness(luma_HW, text) for text in some}
-        best = max(scores, key=lambda text: scores[text], default=None)
-        if best is not None and scores[best] > FOUND_CORRELATION:
-            return best  # the short form begins as the long ones do: it is looked for where none of those is
-    return None
+    shorts = {regime.short for regime in REGIMES.values()} - words
+    scores = {text: _likeness(luma_HW, text) for text in sorted(words | shorts)}
+    best = max(words, key=lambda text: scores[text])
+    short = max(shorts, key=lambda text: scores[text])
+    # The long forms begin as the short one does, which is as like as they are where one of them was drawn.
+    if scores[best] > max(FOUND_CORRELATION, LONG_SHARE * scores[short]):
+        return best
+    return short if scores[short] > FOUND_SHORT else None
 
 
 def _likeness(luma_HW: NDArray[np.float32], text: str) -> float:
