@@ -214,7 +214,7 @@ def _shared(
     audience: Annotated[
         str,
         typer.Option(
-            help="Whose law asks for labels: cn (draws a visible sign too), eu, none. All is marked and signed anyway.",
+            help="Whose law asks for labels: cn, in (both draw a sign), eu, us-ca, none. All is marked and signed.",
             rich_help_panel=FILE,
         ),
     ] = "none",
@@ -222,7 +222,7 @@ def _shared(
         bool | None,
         typer.Option(
             "--visible-label/--no-visible-label",
-            help='Draw "AI-generated" on the first seconds. Default: for the audience cn.',
+            help='Draw "AI-generated" on the first seconds. Default: for cn and in.',
             rich_help_panel=FILE,
         ),
     ] = None,

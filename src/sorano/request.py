@@ -69,7 +69,7 @@ USUAL = {
     "seconds": 2, "fps": 16, "guidance": 5, "guidance_2": 4, "shift": 5, "num_frames": 17, "num_steps": 24,
     "variations": 4, "seed": 1,
 }  # fmt: skip
-AUDIENCES = ("none", "cn", "eu")
+AUDIENCES = ("none", "cn", "eu", "in", "us-ca")  # those of `trust.label`, whose table says what each gets
 DTYPES = ("auto", "bfloat16", "float32")
 DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 
@@ -109,8 +109,8 @@ class Request:
     upscale: int | str = "auto"  # "auto": at least 256 pixels high; "none" or 1: as made; 2 to 16: times
     overwrite: bool = False
     private: bool = False  # leave the words and the image's name out of the file
-    audience: str = "none"  # whose law asks for labels: "cn", "eu"; all files are marked and signed anyway
-    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for the audience cn
+    audience: str = "none"  # whose law asks for labels: one of AUDIENCES; all files are marked and signed anyway
+    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for cn and in
     producer: str = "Sorano"  # who the label names as producer: a name, or the 27-character code of a provider in China
 
     def __post_init__(self) -> None:

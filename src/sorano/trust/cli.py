@@ -82,7 +82,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             str | None, typer.Option(help="Its title in the credential. Default: the file's name.")
         ] = None,
         producer: ProducerFlag = "Sorano",
-        audience: Annotated[str, typer.Option(help="Whose law asks for labels: cn, eu, none.")] = "none",
+        audience: Annotated[str, typer.Option(help="Whose law asks for labels: cn, eu, in, us-ca, none.")] = "none",
         visible_label: Annotated[
             bool | None, typer.Option("--visible-label/--no-visible-label", help='Draw "AI-generated" on it.')
         ] = None,

@@ -157,6 +157,33 @@ def read_texts(path: str | Path) -> list[tuple[str, str]]:
         return reader(stream)
 
 
+def xmp_of(path: str | Path) -> str:
+    """The XMP packets of a JPEG, PNG, WebP or MP4 as text, up to MAX_VALUE_BYTES each; "" where there are none."""
+    container = sniff(path)
+    found: list[bytes] = []
+    with reading(path) as stream:
+        if container.name == "jpeg":
+            parts = [span(stream, one.content, one.end) for one in jpeg_segments(stream) if one.kind == b"\xe1"]
+            found = [one[len(XMP_JPEG) :] for one in parts if one.startswith(XMP_JPEG)]
+        elif container.name == "png":
+            parts = [
+                span(stream, one.content, one.end)
+                for one in png_chunks(stream)
+                if one.kind == b"iTXt" and one.size <= MAX_VALUE_BYTES
+            ]
+            found = [one for one in parts if one.startswith(b"XML:com.adobe.xmp\0")]
+        elif container.name == "webp":
+            for one in riff_chunks(stream):
+                if one.kind == b"XMP " and one.size <= MAX_VALUE_BYTES:
+                    found.append(span(stream, one.content, one.end))
+        elif container.is_bmff:
+            for one in boxes(stream):
+                if one.kind == b"uuid" and 16 <= one.size <= MAX_VALUE_BYTES:
+                    content = span(stream, one.content, one.end)
+                    found += [content[16:]] if content.startswith(XMP_UUID) else []
+    return "\n".join(one[:MAX_VALUE_BYTES].decode("utf-8", "replace") for one in found)
+
+
 def write_text(source: Path, target: Path, key: str, text: str) -> str:
     """Copies a file with `text` under `key` in its metadata; returns the carrier's name. Raises VideoError.
 

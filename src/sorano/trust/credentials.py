@@ -44,8 +44,7 @@ SOURCE_TYPES = {
 }
 # Digital source types (IPTC NewsCodes, C2PA 2.4) by which others say that AI made or edited something.
 AI_SOURCE_TYPES = frozenset(
-    {"trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "compositeSynthetic", "algorithmicMedia",
-     "trainedAlgorithmicData"}
+    {"trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "compositeSynthetic", "trainedAlgorithmicData"}
 )  # fmt: skip
 KIND_WORDS = {
     "made": "made by AI",
@@ -181,14 +180,7 @@ def sign(path: Path, statement: Statement, signer: keys.Identity) -> bytes:
             beside(path) as temporary,
         ):
             for index, ingredient in enumerate(statement.ingredients):
-                words = {
-                    "title": ingredient.title,
-                    "relationship": ingredient.relationship,
-                    "label": f"ingredient{index}",
-                }
-                mime = containers.sniff(ingredient.path).mime
-                with open(ingredient.path, "rb") as stream:
-                    builder.add_ingredient(json.dumps(words), mime, stream)
+                _add_ingredient(builder, ingredient, f"ingredient{index}")
             with open(path, "rb") as source, open(temporary, "w+b") as target:
                 store = bytes(builder.sign(native, container.mime, source, target))
             os.replace(temporary, path)
@@ -197,6 +189,25 @@ def sign(path: Path, statement: Statement, signer: keys.Identity) -> bytes:
     except OSError as error:
         raise TrustError(f"{path} could not be signed: {error.strerror}", "free some space") from error
     return store
+
+
+def _add_ingredient(builder: Any, ingredient: Ingredient, label: str) -> None:
+    """A file that went in, with its own manifest, whatever that is worth: C2PA records what did not hold of it.
+
+    One that C2PA has no place in, or whose manifest cannot be taken along, is named without.
+    """
+    import c2pa
+
+    words = {"title": ingredient.title[:200], "relationship": ingredient.relationship, "label": label}
+    container = containers.sniff(ingredient.path)
+    with suppress(c2pa.C2paError, VideoError):  # a damaged manifest, or too many parts
+        if container.readable:
+            embedding.check_parts(ingredient.path)
+            with open(ingredient.path, "rb") as stream:
+                builder.add_ingredient(json.dumps(words), container.mime, stream)
+            return
+    with io.BytesIO() as nothing:
+        builder.add_ingredient(json.dumps(words), "application/octet-stream", nothing)
 
 
 def read(path: Path, anchors: str) -> Credential | None:
