@@ -23,19 +23,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sorano.errors import RequestError, VideoError
+from sorano.media.recode import BT709, CODER, LIMITED_RANGE
 
 if TYPE_CHECKING:
     import numpy as np
-    from av import Packet, VideoFrame
+    from av import Packet
     from av.container import OutputContainer
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     Frames = NDArray[np.uint8]
 
-CODER = {"crf": "18", "preset": "medium"}  # of x264: visually close to the frames
-BT709 = 1  # the number of the BT.709 primaries, transfer and matrix in H.264
-LIMITED_RANGE = 1  # luma in 16..235, what every player expects
 MOST_WAITING = 2  # parts of a video that wait to be encoded; then decoding waits
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
 STREAM, TABLE = "film.h264", "film.packets"  # of a film that grows
@@ -224,7 +222,8 @@ class Pieces:
         """
         import av
 
-        from sorano.sound import Sound
+        from sorano.media import read
+        from sorano.media.audio import AudioTrack
 
         self.flush()
         self.thread.shutdown()
@@ -237,16 +236,19 @@ class Pieces:
             _set_coder(stream.codec_context, *self.size)
             stream.codec_context.open()
             out.metadata.update(_tags(metadata, title))
-            heard: Sound | None = None
+            heard: AudioTrack | None = None
             packets: Iterator[Any] = iter(())
             if sound is not None:
-                given = stack.enter_context(av.open(str(sound[0])))
-                heard = Sound(given, out, "mp4", seconds=sound[1], most=sound[2])
-                packets = given.demux(heard.heard)
+                shift = sound[1] - read.picture_start_of(sound[0])
+                given = stack.enter_context(read.opened(sound[0]))
+                track = read.audio_stream(given)
+                if track is not None:
+                    heard = AudioTrack(track, out, "mp4", shift=shift, start=sound[1], most=sound[2])
+                    packets = given.demux(track)
             ahead = next(packets, None)
             for packet in self._packets():
                 shown = float(packet.dts * packet.time_base)
-                while heard is not None and ahead is not None and _begins(ahead) + sound_at(sound) <= shown:
+                while heard is not None and ahead is not None and _begins(ahead) + heard.shift <= shown:
                     heard.pass_on(ahead)
                     ahead = next(packets, None)
                 packet.stream = stream
@@ -296,11 +298,6 @@ class Pieces:
             for packet in packets:
                 film.write(bytes(packet))
                 table.write(PACKET.pack(packet.size, packet.pts, packet.is_keyframe))
-
-
-def sound_at(sound: tuple[Path, float, float] | None) -> float:
-    """When a sound begins."""
-    return sound[1] if sound is not None else 0.0
 
 
 def _begins(packet: Any) -> float:
@@ -364,35 +361,18 @@ def writing(
 
 def read_video(path: str | Path) -> Clip:
     """Reads a whole video. Raises VideoError for a file that is missing, broken, or too large to hold."""
-    import av
     import numpy as np
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path} has no video in it")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise VideoError(f"{path} has video in a code that is not known here")
-            pixels = max(1, stream.codec_context.width * stream.codec_context.height)
-            most = min(MAX_VIDEO_FRAMES, MAX_VIDEO_PIXELS // pixels)
-            frames: list[Frames] = []
-            for frame in container.decode(stream):
-                if len(frames) >= most:
-                    raise VideoError(f"{path} has more than {most} frames of {stream.width}x{stream.height}")
-                frames.append(cast("Frames", frame.to_ndarray(format="rgb24")))
-            if not frames:
-                raise VideoError(f"{path} has no frames in it")
-            codec = stream.codec_context
-            return Clip(
-                np.stack(frames),
-                float(stream.average_rate or 0),
-                codec.name,
-                str(codec.pix_fmt),
-                _record(container.metadata),
-            )
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
+    from sorano.media import read
+
+    found = read.probe(path)
+    most = min(MAX_VIDEO_FRAMES, MAX_VIDEO_PIXELS // (found.width * found.height))
+    frames: list[Frames] = []
+    for picture in read.pictures_of(found):
+        if len(frames) >= most:
+            raise VideoError(f"{path} has more than {most} frames of {found.width}x{found.height}")
+        frames.append(picture.frame_HWC)
+    return Clip(np.stack(frames), found.fps, found.codec, found.pixel_format, _record(found.comment))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -400,13 +380,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Empty for a video that carries none. Raises VideoError for a file that is missing or no video.
     """
-    import av
+    from sorano.media import read
 
-    try:
-        with av.open(str(path)) as container:
-            return _record(container.metadata)
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
+    with read.opened(Path(path)) as given:
+        return _record(given.metadata.get("comment", ""))
 
 
 def read_image(path: str | Path) -> Frames:
@@ -532,21 +509,13 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _record(tags: Mapping[str, str]) -> dict[str, Any]:
+def _record(comment: str) -> dict[str, Any]:
     """The JSON in the `comment` tag; empty where it is none of ours."""
     try:
-        record = json.loads(tags.get("comment", ""))
+        record = json.loads(comment)
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def upright(frame: VideoFrame) -> Frames:
-    """A decoded frame as RGB, turned as phones ask for."""
-    import numpy as np
-
-    frame_HWC = frame.to_ndarray(format="rgb24")
-    return cast("Frames", np.rot90(frame_HWC, round(frame.rotation / 90) % 4) if frame.rotation else frame_HWC)
 
 
 def reason(error: BaseException) -> str:
