@@ -39,6 +39,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
 STREAM, TABLE = "film.h264", "film.packets"  # of a film that grows
 PACKET = struct.Struct("<IqB")  # bytes, when it is shown in frames, whether it is a key frame
 REORDERED = 2  # frames by which x264's medium preset decodes ahead of showing
+SQUARE = Fraction(1)  # a pixel's width over its height
 MAX_VIDEO_FRAMES = 100_000
 MAX_VIDEO_PIXELS = 4_000_000_000  # frames x height x width held in memory at once
 
@@ -103,8 +104,8 @@ class Writer:
     At most `MOST_WAITING` parts wait; then `put` waits. What fails on the thread is raised by the next call.
     """
 
-    def __init__(self, path: Path, temporary: Path, fps: float) -> None:
-        self.path, self.temporary, self.fps = path, temporary, fps
+    def __init__(self, path: Path, temporary: Path, fps: float, aspect: Fraction = SQUARE) -> None:
+        self.path, self.temporary, self.fps, self.aspect = path, temporary, fps, aspect
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self.waiting: deque[Future[None]] = deque()
         self.container: OutputContainer | None = None
@@ -157,7 +158,7 @@ class Writer:
 
         self.container = av.open(str(self.temporary), "w", format="mp4", options={"movflags": "+faststart"})
         stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(100_000))
-        _set_coder(stream.codec_context, height, width)
+        _set_coder(stream.codec_context, height, width, self.aspect)
         return stream
 
 
@@ -168,8 +169,8 @@ class Pieces:
     constant memory. Pieces are coded on a thread of their own.
     """
 
-    def __init__(self, folder: Path, fps: float) -> None:
-        self.folder, self.fps = folder, Fraction(fps).limit_denominator(100_000)
+    def __init__(self, folder: Path, fps: float, aspect: Fraction = SQUARE) -> None:
+        self.folder, self.fps, self.aspect = folder, Fraction(fps).limit_denominator(100_000), aspect
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self.waiting: deque[Future[None]] = deque()
         self.size = (0, 0)  # height and width, even
@@ -233,7 +234,7 @@ class Pieces:
             ExitStack() as stack,
         ):
             stream = out.add_stream("libx264", rate=self.fps)
-            _set_coder(stream.codec_context, *self.size)
+            _set_coder(stream.codec_context, *self.size, self.aspect)
             stream.codec_context.open()
             out.metadata.update(_tags(metadata, title))
             heard: AudioTrack | None = None
@@ -285,7 +286,7 @@ class Pieces:
         height, width = frames_THWC.shape[1:3]
         self.size = (height, width)
         coder = cast("Any", av.CodecContext.create("libx264", "w"))
-        _set_coder(coder, height, width)
+        _set_coder(coder, height, width, self.aspect)
         coder.time_base, coder.framerate = 1 / self.fps, self.fps
         packets = []
         for index, frame_HWC in enumerate(frames_THWC):
@@ -320,8 +321,9 @@ def _to_yuv(frame_HWC: Frames) -> Any:
     return frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
 
-def _set_coder(codec: Any, height: int, width: int) -> None:
-    """H.264 as every file of ours has it."""
+def _set_coder(codec: Any, height: int, width: int, aspect: Fraction) -> None:
+    """H.264 as every file of ours has it; `aspect` is a pixel's width over its height."""
+    codec.sample_aspect_ratio = aspect
     codec.width, codec.height, codec.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     codec.options = dict(CODER)
     codec.color_primaries = codec.color_trc = codec.colorspace = BT709
@@ -338,16 +340,21 @@ def _tags(metadata: Mapping[str, Any] | None, title: str | None) -> dict[str, st
 
 @contextmanager
 def writing(
-    path: str | Path, fps: float, *, overwrite: bool = False, finish: Callable[[Path], None] | None = None
+    path: str | Path,
+    fps: float,
+    *,
+    overwrite: bool = False,
+    finish: Callable[[Path], None] | None = None,
+    aspect: Fraction = SQUARE,
 ) -> Iterator[Writer]:
     """A `Writer` whose file appears, whole, when the block ends well, and of which nothing stays otherwise.
 
-    `finish` and what is raised are as in `write_video`.
+    `finish` and what is raised are as in `write_video`; `aspect` is a pixel's width over its height.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
     with beside(path) as temporary:
-        writer = Writer(path, temporary, fps)
+        writer = Writer(path, temporary, fps, aspect)
         try:
             yield writer
             writer.close()

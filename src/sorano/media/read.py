@@ -189,9 +189,15 @@ def notes(media: Media) -> tuple[str, ...]:
     if not media.is_square:
         said.append(f"its pixels are not square: it becomes {media.width}x{media.height}")
     if media.num_pictures > 1 and not media.is_animated:
-        count = media.num_pictures - 1
-        said.append(f"{count} further picture{'s'[: count > 1]} in it {'are' if count > 1 else 'is'} left out")
+        said += left_out(media.num_pictures - 1, "further picture")
     return tuple(said)
+
+
+def left_out(count: int, what: str) -> list[str]:
+    """That some of a file's things do not come along: "2 further audio tracks are left out"; nothing for none."""
+    if count < 1:
+        return []
+    return [f"{count} {what} is left out" if count == 1 else f"{count} {what}s are left out"]
 
 
 def check_size(path: Path, width: int, height: int) -> None:

@@ -43,24 +43,21 @@ class Recoded:
 
 def losses(media: Media, kind: str) -> list[str]:
     """What a file has that another of a kind (mp4, matroska, webm) would not get, in words; before work begins."""
-    lost = []
-    if media.num_video_tracks > 1:
-        count = media.num_video_tracks - 1
-        lost.append(f"{count} further video track{'s'[: count > 1]} would be left out")
+    lost = read.left_out(media.num_video_tracks - 1, "further video track")
     if media.has_alpha:
-        lost.append("its transparency would be left out")
+        lost.append("its transparency is left out")
     if media.is_image or not (media.num_audio_tracks or media.num_text_tracks):
         return lost
     with read.opened(media.path) as given:
         for stream in given.streams.subtitles:
             name = stream.codec_context.codec.canonical_name if stream.codec_context is not None else "unknown"
             if name not in COPIED_TEXT[kind]:
-                lost.append(f"a subtitle track ({name}) would be left out")
+                lost.append(f"a subtitle track ({name}) is left out")
         for stream in given.streams.audio:
             if stream.codec_context is None:
-                lost.append("an audio track in a code that is not known here would be left out")
+                lost.append("an audio track in a code that is not known here is left out")
             elif len(stream.codec_context.layout.channels) > 8:
-                lost.append(f"{len(stream.codec_context.layout.channels)} audio channels would become 8")
+                lost.append(f"{len(stream.codec_context.layout.channels)} audio channels become 8")
     return lost
 
 

@@ -97,7 +97,7 @@ def mark_file(
         raise RequestError(
             f"{source} would be replaced by less: {'; '.join(lost)}", "write a copy beside it with -o, and compare"
         )
-    notes += [one.replace("would be", "is", 1) for one in lost if one not in notes]
+    notes += lost
     if is_still:
         report = _mark_image(found, target, words, chosen, signer, overwrite)
     else:
@@ -111,9 +111,9 @@ def _losses(found: media.Media, target: Path, is_still: bool) -> list[str]:
         return recode.losses(found, _kind(target))
     lost = []
     if found.num_pictures > 1:
-        lost.append(f"the first of its {found.num_pictures} pictures would be all that is kept")
+        lost.append(f"the first of its {found.num_pictures} pictures is all that is kept")
     if found.has_alpha and target.suffix.lower() not in ALPHA_SUFFIXES:
-        lost.append("its transparency would be left out")
+        lost.append("its transparency is left out")
     return lost
 
 
