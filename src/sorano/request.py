@@ -15,6 +15,7 @@ import secrets
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,11 @@ class Resolved:
         return self.rate if self.source is None else self.source.fps
 
     @property
+    def aspect(self) -> Fraction:
+        """What rounding a given video to square pixels left: a pixel's width over its height."""
+        return Fraction(1) if self.source is None else self.source.aspect
+
+    @property
     def upscale(self) -> int:
         """How many times larger than the model's frames the file is, each way, where no source says how large."""
         assert isinstance(self.request.upscale, int)
@@ -310,6 +316,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         _check_given(request, preset, configs)
         _check_pictures(request)
     source = _source_of(request)
+    notes += source.notes if source is not None else ()
     request = replace(request, prompt=_resolve_prompt(request, preset, source, notes))
     grid = configs.pixel_grid if configs else pixel_grid()
     if source is not None and request.size is None:

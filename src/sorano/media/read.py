@@ -38,8 +38,10 @@ MOST_SECONDS = 36_000.0
 CHUNK_BYTES = 64_000_000  # of frames at once: 60 of 540p, 2 of 4K
 MOST_CHUNK = 32  # frames
 MOST_TEXT = 1000  # characters of one tag
+MOST_COMMENT = 1_000_000
 MOST_RATE = 240.0  # frames a second; above, the number is a time base, not a rate
 USUAL_RATE = 25.0
+SLACK_SECONDS = 0.05  # by which stamps of sound may be off before silence is put in or samples are left out
 LOOKED_AT = 32  # packets that tell whether a file has display times
 BROKEN_START = 300  # packets before the first frame that may fail: a recording that begins between key frames
 JUMP = 10.0  # seconds ahead in a broadcast stream that are a splice, not a pause
@@ -81,6 +83,7 @@ class Media:
     is_deep: bool = False  # more than 8 bits a channel
     colour: Colour = field(default_factory=Colour)
     num_chapters: int = 0
+    comment: str = ""  # the tag, whole
 
     @property
     def is_animated(self) -> bool:
@@ -168,6 +171,7 @@ def _video(path: Path) -> Media:
             is_interlaced=interlaced, is_square=is_square, is_upright=upright, aspect=rest,
             is_deep=codec.format is not None and any(part.bits > 8 for part in codec.format.components),
             colour=colour, num_chapters=len(given.chapters()),
+            comment=given.metadata.get("comment", "")[:MOST_COMMENT],
         )  # fmt: skip
 
 
@@ -185,9 +189,15 @@ def notes(media: Media) -> tuple[str, ...]:
     if not media.is_square:
         said.append(f"its pixels are not square: it becomes {media.width}x{media.height}")
     if media.num_pictures > 1 and not media.is_animated:
-        count = media.num_pictures - 1
-        said.append(f"{count} further picture{'s'[: count > 1]} in it {'are' if count > 1 else 'is'} left out")
+        said += left_out(media.num_pictures - 1, "further picture")
     return tuple(said)
+
+
+def left_out(count: int, what: str) -> list[str]:
+    """That some of a file's things do not come along: "2 further audio tracks are left out"; nothing for none."""
+    if count < 1:
+        return []
+    return [f"{count} {what} is left out" if count == 1 else f"{count} {what}s are left out"]
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -558,7 +568,8 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
             stamp = None if frame.pts is None else float(frame.pts * (frame.time_base or 0)) - start
             for piece in resampler.resample(_untimed(frame)):
                 samples = _flat(piece)
-                samples, silent = _placed(samples, stamp, count, rate)
+                skipped, silent = placed(stamp, count, rate, len(samples))
+                samples = samples[skipped:]
                 for at in range(0, silent, rate):
                     yield np.zeros(min(rate, silent - at), np.float32)
                 if len(samples):
@@ -569,19 +580,17 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
             yield _flat(piece)
 
 
-SLACK_SECONDS = 0.05  # by which stamps of sound may be off before silence is put in or samples are left out
+def placed(stamp: float | None, count: int, rate: int, num_samples: int) -> tuple[int, int]:
+    """How many of some samples to leave out, because they lie before what came, and how many silent ones to put before.
 
-
-def _placed(samples: Any, stamp: float | None, count: int, rate: int) -> tuple[Any, int]:
-    """Samples whose stamp (seconds) is known, cut where they overlap what came; and the silence before them."""
+    `stamp` is their time in seconds, None where they follow; `count` is the number of samples that came, at `rate`.
+    """
     if stamp is None:
-        return samples, 0
+        return 0, 0
     late = round(stamp * rate) - count
     if abs(late) <= (SLACK_SECONDS * rate if count else 0) or late > MOST_SECONDS * rate:
-        return samples, 0
-    if late > 0:
-        return samples, late
-    return samples[-late:], 0
+        return 0, 0
+    return (0, late) if late > 0 else (min(num_samples, -late), 0)
 
 
 def _flat(piece: Any) -> NDArray[np.float32]:
@@ -618,6 +627,12 @@ def picture_start(given: Any, path: Path) -> float:
         except av.error.InvalidDataError:
             continue
     raise VideoError(f"{path} has no frames in it")
+
+
+def picture_start_of(path: Path) -> float:
+    """`picture_start` of a file."""
+    with opened(path) as given:
+        return picture_start(given, path)
 
 
 def _reason(error: BaseException) -> str:
