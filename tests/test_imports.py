@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "shapes": {"errors"},
     "presets": FOUNDATION | CONFIG | {"plan/model"},
     "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording", "units"},
-    "video": FOUNDATION | {"sound"},
+    "media": FOUNDATION | {"media"},
+    "video": FOUNDATION | {"sound", "media"},
     "frames": FOUNDATION | {"video"},
-    "sound": FOUNDATION,
-    "sources": FOUNDATION | {"video"},
+    "sound": FOUNDATION | {"media"},
+    "sources": FOUNDATION | {"video", "media"},
     "storyboard": FOUNDATION,
     "wording": FOUNDATION | {"video", "world"},
     "library": FOUNDATION | {"models"},
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
     "threads": set(),
     "units": {"errors"},
-    "console": {"errors"},  # the command's streams
+    "console": {"errors", "trust/printable"},  # the command's streams
     "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
     | {"trust", "__init__", "outgoing", "frames", "library", "stream"},
-    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound"},
+    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound", "media"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
     "__init__": FOUNDATION

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sorano import video
 from sorano.errors import TrustError, VideoError
-from sorano.trust import containers, credentials, keys, label, roots
+from sorano.trust import containers, credentials, embedding, keys, label, roots
 
 FULL = os.environ.get("SORANO_FULL") == "1"
 STATEMENT = credentials.Statement(
@@ -97,7 +97,7 @@ def test_the_manifest_alone_says_who_and_what(tmp_path):
     found = credentials.read_store(store, roots.anchors())
     assert (found.state, found.mark_id, found.kind) == ("trusted", STATEMENT.mark_id, "made")
     assert credentials.read_store(store, "").state == "valid"
-    assert containers.c2pa_store(path) == store
+    assert embedding.c2pa_store(path) == store
     for content in (b"", b"x" * 100, store[:500], store[:-70]):
         assert credentials.read_store(content, roots.anchors()) is None
     rng = np.random.default_rng(0)

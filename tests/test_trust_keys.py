@@ -152,7 +152,7 @@ def test_a_signature_counts_only_under_a_trusted_root(home, tmp_path):
         roots.require_signature(alice.chain_pem, signature, b"words", roots.anchors(), "a text")
     assert roots.anchors(tmp_path / "alice.pem").count("BEGIN") == 2  # for one question only
     (added,) = roots.add(tmp_path / "alice.pem")
-    assert added.name == "Alice root"
+    assert (added.name, added.subject) == ("Alice", "Alice root")
     roots.require_signature(alice.chain_pem, signature, b"words", roots.anchors(), "a text")
     with pytest.raises(TrustError, match="does not hold"):
         roots.require_signature(alice.chain_pem, signature, b"other words", roots.anchors(), "a text")

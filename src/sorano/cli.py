@@ -30,6 +30,7 @@ from sorano.presets import ALL_KINDS, DEFAULT_PRESET, PRESETS, find_preset, writ
 from sorano.request import Request, slug
 from sorano.storyboard import changes
 from sorano.trust.cli import mount as mount_trust
+from sorano.trust.printable import printable_line, printable_lines, to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -653,7 +654,7 @@ def show(
             from sorano import hub
 
             shown = hub.show(name)
-        print(json.dumps(shown, ensure_ascii=False) if as_json else "\n".join(_lines(shown)))
+        print(to_json(shown) if as_json else "\n".join(map(printable_line, _lines(shown))))
 
 
 @app.command("rm")
@@ -790,7 +791,7 @@ _group_help()
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def _progress_bar() -> Progress:
@@ -833,7 +834,7 @@ def _as_json(video: Video, talk: Talk) -> str:
         "notes": talk.notes,
         **video.record,
     }
-    return json.dumps(document, ensure_ascii=False)
+    return to_json(document)
 
 
 def _absolute(path: Path | None) -> str | None:

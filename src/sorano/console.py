@@ -25,6 +25,7 @@ import typer
 from typer.core import TyperGroup
 
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, CapacityError, RequestError, SoranoError
+from sorano.trust.printable import printable_line
 
 EXTRAS = {"numba": "train", "simpy": "plan"}  # packages that not every install has, and the extra that brings them
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -111,15 +112,10 @@ def _options(context: Any) -> list[str]:
 
 
 def print_error(message: str, hint: str | None) -> None:
-    """A cause and a next step on stderr, each one line."""
-    print(f"error: {one_line(message)}", file=sys.stderr)
+    """A cause and a next step on stderr, each one line, whatever a file's name holds."""
+    print(printable_line(f"error: {message}"), file=sys.stderr)
     if hint:
-        print(f"hint: {one_line(hint)}", file=sys.stderr)
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and control characters, which a file's name may hold."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        print(printable_line(f"hint: {hint}"), file=sys.stderr)
 
 
 @contextmanager
@@ -155,7 +151,7 @@ def _end_with(error: SoranoError, cause: Exception | None = None) -> None:
     usual = f"{_running} --help shows what it takes" if isinstance(error, RequestError) else error.usual_hint
     print_error(error.message, error.hint or usual)
     for note in getattr(cause or error, "__notes__", ()):
-        print(f"hint: {one_line(note)}", file=sys.stderr)
+        print(printable_line(f"hint: {note}"), file=sys.stderr)
     raise typer.Exit(error.exit_code) from (cause or error)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, TrustError, VideoError
 from sorano.sound import Sound
-from sorano.trust import containers, credentials, fingerprint, keys, label, media, release
+from sorano.trust import containers, credentials, embedding, fingerprint, keys, label, media, release
 from sorano.video import (
     BT709,
     CODER,
@@ -114,7 +114,7 @@ def _ingredients(found: media.Media, words: Marking) -> list[credentials.Ingredi
         if not containers.sniff(words.source).signable:
             raise RequestError(f"{words.source} cannot be named as a source: C2PA has no place in it")
         return [credentials.Ingredient(words.source, "parentOf", words.source.name)]
-    if found.container.signable and containers.has_c2pa(found.path):
+    if found.container.signable and embedding.has_c2pa(found.path):
         return [credentials.Ingredient(found.path, "inputTo", found.path.name)]  # its own credential is kept
     return []
 
@@ -308,7 +308,7 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
     import shutil
 
     container = containers.sniff(source)
-    if container.signable and containers.has_c2pa(source):
+    if container.signable and embedding.has_c2pa(source):
         raise RequestError(
             f"{source} is signed, and a label would break its signature", "sorano mark labels, then signs anew"
         )

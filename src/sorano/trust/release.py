@@ -111,8 +111,8 @@ def confirm(path: Path, chosen: Mark, signer: keys.Identity, frames: Iterable[Fr
     """Reads a finished file back. Raises TrustError where its signature does not hold; a lost mark is in the report."""
     from sorano.trust import verify
 
-    anchors = roots.anchors() + keys.to_pem(keys.certificates(signer.chain_pem, "the signer's chain")[-1])
-    found = credentials.read(path, anchors)
+    own = roots.Trust.from_pem(keys.to_pem(keys.certificates(signer.chain_pem, "the signer's chain")[-1]))
+    found = credentials.read(path, roots.Trust.of([*roots.anchors().anchors, *own.anchors]))
     if found is None or found.state not in ("trusted", "valid") or found.mark_id != chosen.id:
         state = "missing" if found is None else found.state
         said = "; ".join(text for _, text in found.problems) if found is not None else ""
