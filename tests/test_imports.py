@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "plan/cli": None,  # commands
     "plan": FOUNDATION | CONFIG | {"plan", "presets"},
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
+    "_start": set(),
     "threads": set(),
     "units": {"errors"},
     "console": {"errors", "trust/printable"},  # the command's streams
@@ -54,7 +55,7 @@ MAY_IMPORT = {
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
     "__init__": FOUNDATION
-    | {"threads", "conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
+    | {"_start", "threads", "conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
     "cli": None,  # anything
     "__main__": {"cli"},
 }
