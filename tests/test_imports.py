@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "sound": FOUNDATION | {"media"},
     "sources": FOUNDATION | {"video", "media"},
     "storyboard": FOUNDATION,
-    "wording": FOUNDATION | {"video", "world"},
+    "wording": FOUNDATION | {"video", "world", "presets", "request"},
     "library": FOUNDATION | {"models"},
     "remix": FOUNDATION | {"video", "request", "conditions", "library"},
     "outgoing": FOUNDATION | {"request", "video", "trust", "generate"},
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
-    | {"trust", "__init__", "outgoing", "frames", "library", "stream"},
+    | {"trust", "__init__", "outgoing", "frames", "library", "stream", "wording"},
     "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound", "media"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},

@@ -124,6 +124,12 @@ def _shared(
     negative_prompt: Annotated[
         str | None, typer.Option(help="What to steer away from. Default: the preset's.", rich_help_panel=WHAT)
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Make what is left of a prompt whose subject the model does not know.", rich_help_panel=WHAT
+        ),
+    ] = False,
     # how to sample
     preset: Annotated[
         str,
