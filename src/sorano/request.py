@@ -95,6 +95,7 @@ class Request:
     preset: str = DEFAULT_PRESET  # a name, the path of a diffusers folder, or OWNER/NAME that was pulled
     seed: int | None = None  # None: drawn once, then recorded
     num_steps: int | None = None
+    force: bool = False  # make what is left of a prompt whose subject the model does not know
     draft: bool = False  # a quick look: a third of the steps; the same seed makes the final
     guidance: float | None = None
     guidance_2: float | None = None  # of the second expert, where a model has two

@@ -341,7 +341,7 @@ class Film:
                 if prompt is None or prompt in self.texts:
                     continue
                 request = replace(self.job.request, prompt=prompt)
-                self.texts[prompt] = encode_text(self.model, replace(self.job, request=request), self.quiet)
+                self.texts[prompt] = encode_text(self.model, replace(self.job, request=request))
 
     def go(self) -> None:
         """Goes along the stretches to the end."""

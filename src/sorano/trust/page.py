@@ -153,6 +153,7 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
         temporary.write_text(page, encoding="utf-8")
         os.replace(temporary, target)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise VideoError(f"{target} cannot be written: {error.strerror}") from error
 
 
