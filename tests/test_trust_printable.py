@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from sorano import cli, video
 from sorano.errors import RequestError
-from sorano.trust import credentials, keys, label, roots
+from sorano.trust import credentials, keys, label, roots, verify
 from sorano.trust.printable import INVISIBLE, printable, printable_lines, to_json
 from sorano.trust.verify import Look, SeenMark, judge
 
@@ -128,6 +128,13 @@ def runs(*words):
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)  # what a certificate can hold
 
 
+@pytest.fixture(autouse=True)
+def no_marks(monkeypatch):
+    """No search for marks: it is the words that count here, and the search costs a second a picture."""
+    if hasattr(verify, "Eyes"):
+        monkeypatch.setattr(verify.Eyes, "mark", lambda *_, **__: (None, None, b""))
+
+
 @FEW
 @given(NAMES)
 @example(FORGED)
@@ -192,6 +199,15 @@ def test_a_prompt_in_a_files_metadata_is_shown_on_one_line(tmp_path):
     done = runs("show", tmp_path / "a.mp4")
     assert r"Studio A\nVERIFIED" in done.output and done.exit_code == 0
     assert json.loads(runs("show", tmp_path / "a.mp4", "--json").output)["request"]["prompt"] == FORGED
+
+
+def test_a_page_shows_no_text_raw(tmp_path):
+    odd = tmp_path / "a\x1b[2J\nVERIFIED\u202e.png"
+    odd.write_bytes(plain_picture().read_bytes())
+    credentials.sign(odd, credentials.Statement("made", title=FORGED), keys.identity())
+    runs("verify", odd, "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert is_safe(page, lines=True) and r"a\\x1b[2J\\nVERIFIED\\u202e.png" in page
 
 
 def test_names_given_here_are_printable_from_the_start(tmp_path, monkeypatch):
