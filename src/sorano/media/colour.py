@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BT709, UNSPECIFIED, BT470BG, SMPTE170M, SMPTE240M, FCC = 1, 2, 5, 6, 7, 4
 LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18
 BT2020_NCL, BT2020_CL = 9, 10
-GAMMA22, GAMMA28 = 4, 5
+GAMMA22 = 4
 HD_WIDTH, SD_HEIGHT = 1280, 576  # untagged video is BT.709 from 1280 columns or above 576 lines on, as mpv guesses
 DIFFUSE_WHITE = 203.0  # cd/m2
 DEFAULT_PEAK = 1000.0  # cd/m2, of a master that does not say
@@ -56,8 +56,8 @@ class Colour:
 
     @property
     def needs_table(self) -> bool:
-        """Whether a matrix alone does not do."""
-        return self.is_hdr or self.transfer in (LINEAR, GAMMA28) or self.primaries in WIDE
+        """Whether a matrix alone does not do. BT.470's gamma of 2.8, the tag of PAL discs, is shown as it is."""
+        return self.is_hdr or self.transfer == LINEAR or self.primaries in WIDE
 
     @property
     def name(self) -> str:
@@ -169,7 +169,7 @@ def _to_linear(signal: NDArray[np.float64], colour: Colour) -> NDArray[np.float6
     """One channel's signal as light on the screen, 1 for its white, where channels do not depend on one another."""
     if colour.transfer == PQ:
         return _tone_mapped(_pq_to_light(signal), colour.peak) / DIFFUSE_WHITE
-    return signal ** {LINEAR: 1.0, GAMMA22: 2.2, GAMMA28: 2.8}.get(colour.transfer, 2.4)
+    return signal ** {LINEAR: 1.0, GAMMA22: 2.2}.get(colour.transfer, 2.4)
 
 
 def _to_signal(linear: NDArray[np.float64], colour: Colour) -> NDArray[np.float64]:

@@ -21,9 +21,11 @@ from sorano.errors import RequestError, TrustError, VideoError
 from sorano.media import pictures, read, recode
 from sorano.trust import containers, credentials, fingerprint, keys, label, media, release
 from sorano.video import (
+    ANIMATED_SUFFIXES,
     IMAGE_SUFFIXES,
     beside,
     check_target,
+    write_animation,
     write_image,
 )
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 ALPHA_SUFFIXES = (".png", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+MOST_ANIMATED_BYTES = 500_000_000  # of all frames of an animation, which are held at once
 MISSING_SHARE = 0.02  # of frames and seconds: a file may begin with frames that cannot be decoded
 CONFIRM_SECONDS = 20.0  # of a long recording in which its mark is looked for when it is read back
 
@@ -83,8 +86,9 @@ def mark_file(
     words = words or Marking()
     found = media.probe(source)
     is_still = found.is_image and not found.is_animated
-    suffixes = IMAGE_SUFFIXES if is_still else VIDEO_SUFFIXES
     target = target or source.with_name(f"{source.stem}.marked{_suffix(found, source)}")
+    is_animation = found.is_animated and target.suffix.lower() in ANIMATED_SUFFIXES
+    suffixes = IMAGE_SUFFIXES if is_still else ANIMATED_SUFFIXES if is_animation else VIDEO_SUFFIXES
     check_target(target, overwrite=overwrite, suffixes=suffixes)
     if words.source is not None and not words.source.is_file():
         raise RequestError(f"there is no source {words.source}")
@@ -100,6 +104,8 @@ def mark_file(
     notes += lost
     if is_still:
         report = _mark_image(found, target, words, chosen, signer, overwrite)
+    elif is_animation:
+        report = _mark_animation(found, target, words, chosen, signer, overwrite)
     else:
         report = _mark_video(found, target, words, chosen, signer, overwrite, notes)
     return Marked(target, report, carrier.id if carrier else None, tuple(dict.fromkeys(notes)))
@@ -122,7 +128,9 @@ def _kind(target: Path) -> str:
 
 
 def _suffix(found: media.Media, source: Path) -> str:
-    if found.is_image and not found.is_animated:
+    if found.is_animated:
+        return source.suffix if source.suffix.lower() in ANIMATED_SUFFIXES else ".mp4"
+    if found.is_image:
         return source.suffix if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
     return source.suffix if source.suffix.lower() in (".mkv", ".webm") else ".mp4"
 
@@ -161,6 +169,36 @@ def _mark_image(
     if not is_opaque:
         frame = np.dstack([frame, alpha_HW])
     write_image(target, frame, overwrite=overwrite, finish=finish)
+    release.remember(chosen, manifests[0])
+    return replace(reports[0], path=str(target))
+
+
+def _mark_animation(
+    found: media.Media, target: Path, words: Marking, chosen: release.Mark, signer: keys.Identity, overwrite: bool
+) -> Report:
+    """Every frame of an animated PNG or WebP, for as long as it was shown."""
+    from sorano.trust.watermark import mark_image
+
+    if 3 * found.width * found.height * found.num_pictures > MOST_ANIMATED_BYTES:
+        raise RequestError(
+            f"{found.path} has {found.num_pictures} frames of {found.width}x{found.height}: too many for a picture",
+            "give -o a name that ends in .mp4",
+        )
+    shown = list(read.pictures_of(found))
+    drawn = [label.draw(one.frame_HWC[None], words.audience)[0] if words.drawn else one.frame_HWC for one in shown]
+    frames = [mark_image(frame, chosen.payload, key=chosen.key) for frame in drawn]
+    reports, manifests = [], []
+
+    def finish(temporary: Path) -> None:
+        taker = fingerprint.Taker(found.fps)
+        for chunk in media.chunks(media.probe(temporary)):
+            taker.add(chunk)
+        manifests.append(_finished(temporary, found, words, chosen, taker.stored(), signer))
+        seen = media.chunks(media.probe(temporary))
+        reports.append(release.confirm(temporary, chosen, signer, seen, found.fps))
+
+    seconds = [one.end - one.start for one in shown]
+    write_animation(target, frames, seconds, overwrite=overwrite, finish=finish)
     release.remember(chosen, manifests[0])
     return replace(reports[0], path=str(target))
 
