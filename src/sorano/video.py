@@ -14,7 +14,7 @@ import secrets
 import struct
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 2  # parts of a video that wait to be encoded; then decoding waits
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
+ANIMATED_SUFFIXES = (".png", ".webp")
 STREAM, TABLE = "film.h264", "film.packets"  # of a film that grows
 PACKET = struct.Struct("<IqB")  # bytes, when it is shown in frames, whether it is a key frame
 REORDERED = 2  # frames by which x264's medium preset decodes ahead of showing
@@ -416,6 +417,31 @@ def write_image(
         kind = Image.registered_extensions()[path.suffix.lower()]
         with _writing_errors_are_said(path):
             Image.fromarray(frame_HWC).save(temporary, format=kind, quality=92)
+        if finish is not None:
+            finish(temporary)
+    return path
+
+
+def write_animation(
+    path: str | Path,
+    frames: Iterable[Frames],
+    seconds: Iterable[float],
+    *,
+    overwrite: bool = False,
+    finish: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes an animated PNG or WebP of frames [H, W, 3], each shown for its seconds; otherwise as `write_image`."""
+    from PIL import Image
+
+    path = Path(path)
+    check_target(path, overwrite=overwrite, suffixes=ANIMATED_SUFFIXES)
+    with whole_or_nothing(path, overwrite=overwrite) as temporary:
+        kind = Image.registered_extensions()[path.suffix.lower()]
+        first, *others = [Image.fromarray(frame_HWC) for frame_HWC in frames]
+        durations = [round(1000 * one) for one in seconds]
+        options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0, "quality": 92}
+        with _writing_errors_are_said(path):
+            first.save(temporary, format=kind, **options)
         if finish is not None:
             finish(temporary)
     return path

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sorano.errors import VideoError
 from sorano.media import pictures
@@ -52,6 +52,7 @@ DEMUXERS = (
     "mxf,nut,rm,dv,gif,apng,yuv4mpegpipe,wav,w64,mp3,flac,aac,ac3,eac3,dts,aiff,au,caf,opus,amr,wtv,gxf,nsv,vc1,h261,h263,"
     "bink,smk,flic,roq,dirac,cavsvideo,swf,4xm,film_cpk,thp,tta,wv,ape"
 )
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BROADCAST = ("mpegts", "mpeg")  # their stamps may jump
 MISSING_SHARE, MISSING_SECONDS = 0.1, 0.5  # that a track may lack without being called truncated
 RAW = ("h264", "hevc", "vvc", "av1", "obu", "m4v", "mpegvideo", "mjpeg", "vc1", "h261", "h263", "dirac", "cavsvideo")
@@ -294,8 +295,14 @@ def shown(media: Media, *, over: str = "white", most_seconds: float | None = Non
     Raises VideoError where nothing can be decoded, and, after what came before, where a file breaks off.
     """
     held: list[Picture] = []
-    for picture in pictures_of(media, over=over):
-        if most_seconds is not None and picture.start >= most_seconds:
+    wrong: VideoError | None = None
+    coming = pictures_of(media, over=over)
+    while True:
+        try:
+            picture = next(coming, None)
+        except VideoError as error:
+            picture, wrong = None, error
+        if picture is None or (most_seconds is not None and picture.start >= most_seconds):
             break
         if held and (held[0].frame_HWC.shape != picture.frame_HWC.shape or len(held) >= media.chunk_frames):
             yield _stacked(held)
@@ -303,6 +310,8 @@ def shown(media: Media, *, over: str = "white", most_seconds: float | None = Non
         held.append(picture)
     if held:
         yield _stacked(held)
+    if wrong is not None:
+        raise wrong
 
 
 def chunks(media: Media, most_seconds: float | None = None) -> Iterator[Frames]:
@@ -385,6 +394,18 @@ class _Clock:
         return time
 
 
+def _decoder(video: Any) -> Callable[[Any], list[Any]]:
+    """From packets of a track to frames. FFmpeg's own VP8 and VP9 leave transparency out; libvpx does not."""
+    import av
+
+    name = ALPHA_DECODERS.get(video.codec_context.name)
+    if video.metadata.get("alpha_mode") != "1" or name is None or name not in av.codecs_available:
+        return lambda packet: cast("list[Any]", packet.decode())
+    other = cast("Any", av.CodecContext.create(name, "r"))
+    other.extradata = video.codec_context.extradata
+    return lambda packet: cast("list[Any]", other.decode(packet if packet.size else None))
+
+
 def packets_of(given: Any, video: Any) -> tuple[Iterator[Any], bool]:
     """The packets of a track, and whether they lack display times, so that frames take decoding times in order."""
     packets = given.demux(video)
@@ -429,6 +450,7 @@ def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, flo
     unit = float(video.time_base or 0)
     order: deque[float | None] = deque()  # decoding times of packets whose frames have not come
     count = failed = sent = 0
+    decode = _decoder(video)
     try:
         packets, by_order = packets_of(given, video)
         for packet in packets:
@@ -437,7 +459,7 @@ def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, flo
                 order.append(None if packet.dts is None else packet.dts * unit)
             seconds = (packet.duration or 0) * unit
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except av.error.InvalidDataError:
                 failed += 1
                 if count or failed > BROKEN_START:
