@@ -285,10 +285,8 @@ def moov_last(path: Path) -> Box:
 
 def edit_list(*edits: tuple[int, int, float]) -> Box:
     """edts with edits (length in the movie's ticks, start in the track's ticks or -1 for empty, rate)."""
-    body = struct.pack(">II", 0, len(edits))
-    for length, start, rate in edits:
-        body += struct.pack(">Iii", length, start, round(rate * 65536))
-    return Box(b"edts", inside=[Box(b"elst", body)])
+    body = b"".join(struct.pack(">Iii", length, start, round(rate * 65536)) for length, start, rate in edits)
+    return Box(b"edts", inside=[Box(b"elst", struct.pack(">II", 0, len(edits)) + body)])
 
 
 def with_edits(file: Box, edts: Box, track: int = 0) -> None:
