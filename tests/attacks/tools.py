@@ -318,10 +318,10 @@ def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def png(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
     """A PNG of chunks, with right checksums."""
-    out = b"\x89PNG\r\n\x1a\n"
+    parts = [b"\x89PNG\r\n\x1a\n"]
     for kind, content in chunks:
-        out += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-    return out
+        parts += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(kind + content))]
+    return b"".join(parts)
 
 
 # Certificates.
