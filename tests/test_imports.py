@@ -17,11 +17,12 @@ MAY_IMPORT = {
     "errors": set(),
     "shapes": {"errors"},
     "presets": FOUNDATION | CONFIG | {"plan/model"},
-    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording"},
-    "video": FOUNDATION | {"sound"},
+    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording", "units"},
+    "media": FOUNDATION | {"media"},
+    "video": FOUNDATION | {"sound", "media"},
     "frames": FOUNDATION | {"video"},
-    "sound": FOUNDATION,
-    "sources": FOUNDATION | {"video"},
+    "sound": FOUNDATION | {"media"},
+    "sources": FOUNDATION | {"video", "media"},
     "storyboard": FOUNDATION,
     "wording": FOUNDATION | {"video", "world"},
     "library": FOUNDATION | {"models"},
@@ -37,7 +38,10 @@ MAY_IMPORT = {
     "plan/cli": None,  # commands
     "plan": FOUNDATION | CONFIG | {"plan", "presets"},
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
-    "device": FOUNDATION | {"plan"},
+    "threads": set(),
+    "units": {"errors"},
+    "console": {"errors", "trust"},  # the command's streams, which show foreign text
+    "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
     "conditions": FOUNDATION | {"models", "sampling", "sources", "video"},
@@ -46,10 +50,11 @@ MAY_IMPORT = {
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
     | {"trust", "__init__", "outgoing", "frames", "library", "stream"},
-    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound"},
+    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound", "media"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
-    "__init__": FOUNDATION | {"conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
+    "__init__": FOUNDATION
+    | {"threads", "conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
     "cli": None,  # anything
     "__main__": {"cli"},
 }

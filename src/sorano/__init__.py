@@ -23,8 +23,11 @@ from sorano.errors import (
 from sorano.generate import Listener, Model, Video, generate, load, resume
 from sorano.request import Request
 from sorano.storyboard import Shot, Storyboard
+from sorano.threads import wait_passively
 from sorano.trust.verify import Report, Verdict, verify
 from sorano.video import read_metadata
+
+wait_passively()  # before torch comes in
 
 __all__ = [
     "CapacityError",

@@ -13,7 +13,6 @@ import os
 import secrets
 import struct
 import tempfile
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,10 +37,7 @@ CODER = {"crf": "18", "preset": "medium"}  # of x264: visually close to the fram
 BT709 = 1  # the number of the BT.709 primaries, transfer and matrix in H.264
 LIMITED_RANGE = 1  # luma in 16..235, what every player expects
 MOST_WAITING = 2  # parts of a video that wait to be encoded; then decoding waits
-MAX_IMAGE_PIXELS = 50_000_000  # larger pictures are refused unread (decompression bombs)
-MAX_IMAGE_BYTES = 200_000_000
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 STREAM, TABLE = "film.h264", "film.packets"  # of a film that grows
 PACKET = struct.Struct("<IqB")  # bytes, when it is shown in frames, whether it is a key frame
 REORDERED = 2  # frames by which x264's medium preset decodes ahead of showing
@@ -414,32 +410,14 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def read_image(path: str | Path) -> Frames:
-    """Reads a picture as [H, W, 3], upright, over white where it is transparent; the first of an animation.
+    """Reads a picture as [H, W, 3], upright, in sRGB, over white where it is transparent; the first of an animation.
 
     Raises VideoError for a file that is missing, broken, of an unknown kind, or too large to be a first
     frame.
     """
-    import numpy as np
-    from PIL import Image, ImageOps
+    from sorano.media import pictures
 
-    try:
-        if Path(path).stat().st_size > MAX_IMAGE_BYTES:
-            raise VideoError(f"{path} is larger than {MAX_IMAGE_BYTES // 10**6} MB")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oversized pictures and odd metadata are judged here
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                if image.width * image.height > MAX_IMAGE_PIXELS:
-                    raise VideoError(
-                        f"{path} is {image.width}x{image.height}: over {MAX_IMAGE_PIXELS:,} pixels",
-                        "shrink it first: a first frame needs no more pixels than the video",
-                    )
-                turned = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(
-            f"{path} cannot be read as a picture: {reason(error)}", "use a PNG, JPEG or WebP file"
-        ) from error
-    white = Image.new("RGBA", turned.size, "white")
-    return np.asarray(Image.alpha_composite(white, turned).convert("RGB"))
+    return pictures.read(path)
 
 
 def write_image(

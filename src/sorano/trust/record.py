@@ -3,6 +3,9 @@
 A video goes through in constant memory, with its own time stamps, and its sound as it was. The original is never
 changed, unless asked, and then it is replaced in one step by a file that was read back.
 
+What the original says of its origin (public mark, labels, credential, metadata) is read first: what AI made cannot be
+marked as a recording, and a file that says anything of the kind becomes an ingredient of what it is made into.
+
 Not covered: sound is not marked; 10-bit and HDR become 8 bits; further video streams, subtitles and chapters are left
 out; WebM and MKV get the mark and the label, and no signature, because C2PA has no place in them.
 """
@@ -18,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, TrustError, VideoError
 from sorano.sound import Sound
-from sorano.trust import containers, credentials, fingerprint, keys, label, media, release
+from sorano.trust import containers, credentials, embedding, fingerprint, keys, label, media, release
+from sorano.trust.printable import printable, printable_line
 from sorano.video import (
     BT709,
     CODER,
@@ -60,8 +64,21 @@ class Marking:
     @property
     def drawn(self) -> bool:
         """Whether the visible sign is drawn; never on a recording."""
-        asked = self.audience == "cn" if self.visible_label is None else self.visible_label
-        return asked and self.kind != "captured"
+        return label.is_drawn(self.audience, self.visible_label) and self.kind != "captured"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file says of its own origin before it is marked. `reasons`: why it is no plain recording."""
+
+    reasons: tuple[str, ...] = ()
+    label: label.Label | None = None  # that it carries, where it is as the standard says
+    signed: bool = False  # it holds a credential, or something in its place
+
+    @property
+    def matters(self) -> bool:
+        """Whether the file has to be named in what is made of it."""
+        return self.signed or bool(self.reasons)
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,12 @@ def mark_file(
     check_target(target, overwrite=overwrite, suffixes=suffixes)
     if words.source is not None and not words.source.is_file():
         raise RequestError(f"there is no source {words.source}")
+    origin = origin_of(found)
+    if words.kind == "captured" and origin.reasons:
+        raise RequestError(
+            f"{source} cannot be marked as a recording: {'; '.join(origin.reasons)}",
+            "keep what it says with --made, or name what it was edited from with --edit-of",
+        )
     signer = keys.identity()
     carrier = keys.new_carrier() if words.private else None
     chosen = release.Mark("captured" if words.kind == "captured" else "made", release.new_id(), carrier)
@@ -97,9 +120,9 @@ def mark_file(
     if found.pixel_format.startswith(("yuva", "rgba", "argb", "bgra")):
         notes.append("its transparency is left out")
     if found.is_image:
-        report = _mark_image(found, target, words, chosen, signer, overwrite)
+        report = _mark_image(found, target, words, chosen, signer, overwrite, origin)
     else:
-        report = _mark_video(found, target, words, chosen, signer, overwrite, notes)
+        report = _mark_video(found, target, words, chosen, signer, overwrite, notes, origin)
     return Marked(target, report, carrier.id if carrier else None, tuple(notes))
 
 
@@ -109,30 +132,70 @@ def _suffix(found: media.Media, source: Path) -> str:
     return source.suffix if source.suffix.lower() in (".mkv", ".webm") else ".mp4"
 
 
-def _ingredients(found: media.Media, words: Marking) -> list[credentials.Ingredient]:
+def origin_of(found: media.Media) -> Origin:
+    """What a file says of its origin: its credential, labels and metadata, and the public mark in what it shows.
+
+    Raises VideoError for a file that cannot be read.
+    """
+    from sorano.trust import roots, verify
+    from sorano.video import read_metadata
+
+    reasons: list[str] = []
+    credential = credentials.read(found.path, roots.anchors())
+    if credential is not None and credential.says_ai:
+        reasons.append(f"its credential, by {credential.signer or 'somebody'}, says that AI made or edited it")
+    elif credential is not None and credential.state == "broken":
+        reasons.append("its credential is damaged, and may have said that AI made it")
+    labels = label.read(found.path)
+    if labels:
+        reasons.append(f"its label ({labels[0].carrier}) says that it {labels[0].says}")
+    if any(word in containers.xmp_of(found.path) for word in credentials.AI_SOURCE_TYPES):
+        reasons.append("its XMP gives an AI's digital source type")
+    with suppress(VideoError):
+        if not found.is_image and "preset" in read_metadata(found.path):
+            reasons.append("its metadata say that Sorano made it")
+    eyes = verify.Eyes(found)
+    for chunk in media.chunks(found, verify.LOOK_SECONDS):
+        eyes.add(chunk)
+    mark, _, _ = eyes.mark([])
+    if mark is not None and mark.kind == "made":
+        reasons.append(f"it carries the public mark {mark.id:010x} of what AI made")
+    right = next((one.label for one in labels if one.label is not None), None)
+    return Origin(tuple(map(printable_line, reasons)), right, credential is not None)
+
+
+def _ingredients(found: media.Media, words: Marking, origin: Origin) -> list[credentials.Ingredient]:
+    """The source of an edit, and the file itself where it says anything of its origin; --private hides names only."""
+    given = []
     if words.source is not None:
-        if not containers.sniff(words.source).signable:
-            raise RequestError(f"{words.source} cannot be named as a source: C2PA has no place in it")
-        return [credentials.Ingredient(words.source, "parentOf", words.source.name)]
-    if found.container.signable and containers.has_c2pa(found.path):
-        return [credentials.Ingredient(found.path, "inputTo", found.path.name)]  # its own credential is kept
-    return []
+        given.append(credentials.Ingredient(words.source, "parentOf", words.source.name))
+    if origin.matters and (words.source is None or not words.source.samefile(found.path)):
+        given.append(credentials.Ingredient(found.path, "inputTo", found.path.name))
+    if words.private:
+        given = [replace(one, title=f"input {index}") for index, one in enumerate(given, 1)]
+    return given
 
 
 def _mark_image(
-    found: media.Media, target: Path, words: Marking, chosen: release.Mark, signer: keys.Identity, overwrite: bool
+    found: media.Media,
+    target: Path,
+    words: Marking,
+    chosen: release.Mark,
+    signer: keys.Identity,
+    overwrite: bool,
+    origin: Origin,
 ) -> Report:
     from sorano.trust.watermark import mark_image
 
     frame = read_image(found.path)
     if words.drawn:
-        frame = label.draw(frame[None], words.audience)[0]
+        frame = label.draw(frame[None], words.audience, kind=words.kind)[0]
     frame = mark_image(frame, chosen.payload, key=chosen.key)
     reports, manifests = [], []
 
     def finish(temporary: Path) -> None:
         prints = fingerprint.take(frame[None], 1.0)
-        manifests.append(_finished(temporary, found, words, chosen, prints, signer))
+        manifests.append(_finished(temporary, found, words, chosen, prints, signer, origin))
         seen = read_image(temporary)[None]
         reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0))
 
@@ -148,7 +211,19 @@ def _finished(
     chosen: release.Mark,
     prints: fingerprint.Fingerprint,
     signer: keys.Identity,
+    origin: Origin,
 ) -> bytes:
+    from sorano import __version__
+
+    said = {}
+    if words.kind != "captured":
+        said = label.disclosure(
+            words.audience,
+            provider=words.producer,
+            system="not known to Sorano, which marked it",
+            version=f"marked with Sorano {__version__}",
+            mark_id=f"{chosen.id:010x}",
+        )
     return release.finish(
         temporary,
         chosen,
@@ -156,8 +231,10 @@ def _finished(
         signer,
         kind=words.kind,
         title=words.title or found.path.name,
-        ingredients=_ingredients(found, words),
+        ingredients=_ingredients(found, words, origin),
         producer=words.producer,
+        passed_on=origin.label,
+        record={"disclosure": said} if said else {},
     )
 
 
@@ -169,6 +246,7 @@ def _mark_video(
     signer: keys.Identity,
     overwrite: bool,
     notes: list[str],
+    origin: Origin,
 ) -> Report:
     from sorano.trust.verify import Look, judge
     from sorano.video import whole_or_nothing
@@ -179,11 +257,11 @@ def _mark_video(
     manifest = None
     with whole_or_nothing(target, overwrite=overwrite) as temporary:
         with beside(target) as encoded:
-            _encode(found, encoded, kind, words, chosen, taker, fps, notes)
+            _encode(found, encoded, kind, words, chosen, taker, fps, notes, origin)
             os.replace(encoded, temporary)
         back = replace(found, path=temporary, container=containers.sniff(temporary))
         if kind == "mp4":
-            manifest = _finished(temporary, found, words, chosen, taker.stored(), signer)
+            manifest = _finished(temporary, found, words, chosen, taker.stored(), signer, origin)
             frames = media.chunks(media.probe(temporary), CONFIRM_SECONDS)
             report = release.confirm(temporary, chosen, signer, frames, fps)
         else:
@@ -210,6 +288,7 @@ def _encode(
     taker: fingerprint.Taker,
     fps: float,
     notes: list[str],
+    origin: Origin,
 ) -> None:
     """Decodes, draws, marks and encodes, frame by frame, with the time stamps and the sound that there were."""
     import av
@@ -218,7 +297,7 @@ def _encode(
     from sorano.trust.watermark import Marker
 
     options = {"movflags": "+faststart"} if kind == "mp4" else {}
-    shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps)
+    shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps, words.audience)
     marker: Any = None
     count = 0
     try:
@@ -231,8 +310,8 @@ def _encode(
             if sound is not None and sound.said:
                 notes.append(sound.said)
             if kind != "mp4" and words.kind != "captured":
-                text = label.Label(producer=words.producer, produce_id=f"sorano-{chosen.id:010x}")
-                out.metadata[label.KEY] = label.signed(text, keys.identity()).to_json()
+                text = release.label_of(chosen, words.producer, keys.identity(), origin.label)
+                out.metadata[label.KEY] = text.to_json()
             early: list[Any] = []  # packets of sound before the first frame, which says how large the video is
             wanted = [video] + ([sound.heard] if sound else [])
             for packet in source.demux(wanted):
@@ -259,7 +338,9 @@ def _encode(
                             f"{found.path} changes its size in frame {count}", "cut it there, mark each part"
                         )
                     if words.drawn:
-                        frame_HWC = label.draw(frame_HWC[None], words.audience, first=count, shown=shown)[0]
+                        frame_HWC = label.draw(
+                            frame_HWC[None], words.audience, first=count, shown=shown, kind=words.kind
+                        )[0]
                     marked = marker(frame_HWC[None])
                     taker.add(marked)
                     even = np.pad(marked[0], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -307,8 +388,7 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
     """
     import shutil
 
-    container = containers.sniff(source)
-    if container.signable and containers.has_c2pa(source):
+    if embedding.has_c2pa(source):
         raise RequestError(
             f"{source} is signed, and a label would break its signature", "sorano mark labels, then signs anew"
         )
@@ -316,6 +396,7 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
     if target != source and target.exists() and not overwrite:
         raise RequestError(f"{target} exists and is kept", "use --overwrite, or another name with -o")
     label.check_fields(words)
+    _check_lowers_nothing(source, words)
     with beside(target) as temporary:
         try:
             shutil.copyfile(source, temporary)
@@ -324,6 +405,21 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
         except OSError as error:
             raise VideoError(f"{target} cannot be written: {error.strerror}") from error
     return target, carrier
+
+
+def _check_lowers_nothing(source: Path, words: label.Label) -> None:
+    """Raises RequestError for a label that says less than the file's own, or takes its producer's name away."""
+    for found in label.read(source):
+        level, producer = found.fields.get("Label", ""), found.fields.get("ContentProducer", "")
+        if level in label.MEANINGS and level < words.label:
+            raise RequestError(
+                f"{source} has a label that says that it {found.says}", f"a new one may not say less: --level {level}"
+            )
+        if producer.strip() and found.label is not None and producer != words.producer:
+            raise RequestError(
+                f"{source} has a label by {printable(producer)!r}, which would be lost",
+                "name them as --producer, and yourself as --propagator",
+            )
 
 
 def check_labels(path: Path) -> list[label.Item]:
@@ -339,7 +435,8 @@ def check_labels(path: Path) -> list[label.Item]:
     where = f"in {first.carrier}" if first else "none was found"
     items.append(label.Item(cn, "AIGC object in the metadata", "yes" if first else "no", where))
     if first:
-        said = "; ".join(first.problems) or f"it {first.says}, producer {first.fields['ContentProducer']!r}"
+        producer = printable(first.fields.get("ContentProducer", ""))
+        said = "; ".join(first.problems) or f"it {first.says}, producer {producer!r}"
         items.append(label.Item(cn, "its seven keys, as the standard says", "no" if first.problems else "yes", said))
         holds = label.signature_holds(first.label) if first.label else None
         if holds is not None:
@@ -348,7 +445,7 @@ def check_labels(path: Path) -> list[label.Item]:
     credential = credentials.read(path, roots.anchors())
     state = "no" if credential is None or credential.state in ("changed", "broken") else "yes"
     said = "none" if credential is None else f"{credential.state}; {credential.kind or 'no kind'}"
-    if not found.container.signable:
+    if not found.container.readable:
         said = f"C2PA has no place in {found.container.name} files"
     items.append(label.Item(eu, "signed metadata (1.1.1)", state, said))
     made = credential is not None and credential.kind in ("made", "edited")

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import SuspiciousError, TamperedError, TrustError, UnverifiedError, VideoError
 from sorano.trust import containers, credentials, keys, roots, sandbox, store
 from sorano.trust.indicators import Indicator, words
+from sorano.trust.printable import printable, printable_line
 
 if TYPE_CHECKING:
     from sorano.trust import media as media_module
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 120.0  # of the frames that are looked at for marks, fingerprints and indicators; bytes are all checked
 MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
 MOST_SEARCHED = 1  # of them that is also looked for in cut and scaled pictures: that of --bundle, else the newest
+MOST_STORED = 16  # manifests of one id that are shown: those that match and are trusted first
 SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp",
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff",
+    ".avif", ".heic", ".wav", ".mp3", ".m4a", ".flac",
 )  # fmt: skip  # what is looked for in a folder
 
 
@@ -156,14 +159,14 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        out = [f"{self.verdict.value}  {self.path}", f"  {self.summary}"]
+        out = [f"{self.verdict.value}  {printable(self.path, 1000)}", f"  {self.summary}"]
         for one in self.evidence:
             out.append(f"  {one.about}: {one.found}")
             out.append(f"    proves: {one.proves}")
             out.append(f"    does not prove: {one.does_not_prove}")
             if one.next_step:
                 out.append(f"    next: {one.next_step}")
-        return out + [f"  note: {note}" for note in self.notes]
+        return [printable_line(line) for line in out + [f"  note: {note}" for note in self.notes]]
 
 
 def verify(
@@ -229,7 +232,10 @@ def look(
     anchors = roots.anchors(Path(trust) if trust is not None else None)
     notes: list[str] = []
     # (1) The bytes: does a credential bind them?
-    found = media.probe(path)
+    try:
+        found = media.probe(path)
+    except VideoError as error:
+        return _look_at_bytes(path, anchors, error), None
     credential = credentials.read(path, anchors)
     try:
         labels = tuple(label.read(path))
@@ -258,11 +264,11 @@ def look(
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
     stored: list[Stored] = []
     if credential is None and mark is not None:
-        stored = _stored(mark, [Path(folder) for folder in stores], anchors, eyes)
+        stored = _stored(mark, [Path(folder) for folder in stores], anchors, eyes, notes)
     # (4) Holes in the mark, where no signature vouches for every byte.
     regions: tuple[Region, ...] = ()
     shown = None
-    bound = credential is not None and credential.state in ("trusted", "valid", "ended")
+    bound = credential is not None and credential.state in credentials.WHOLE
     if detection is not None and not bound and not found.is_image:
         shown, regions = _holes(found, detection, key)
     # (5) What is odd, where nothing at all vouches for it.
@@ -282,6 +288,25 @@ def look(
         notes=tuple(notes),
     )
     return seen, shown
+
+
+def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
+    """What can be seen of a file without pictures that can be decoded: its credential and its labels.
+
+    Raises `error` again where it should have pictures and nothing else vouches for it.
+    """
+    from sorano.trust import label
+
+    if not path.is_file() or path.stat().st_size == 0:
+        raise error
+    container = containers.sniff(path)
+    credential = credentials.read(path, anchors)
+    labels = tuple(label.read(path))
+    if credential is None and (container.has_pictures or not container.readable):
+        raise error
+    note = error.message if container.has_pictures else "there are no pictures in it in which a mark could be"
+    facts = {"container": container.name}
+    return Look(path=str(path), credential=credential, labels=labels, media=facts, notes=(note,))
 
 
 class Eyes:
@@ -339,11 +364,13 @@ def _carriers(credential: credentials.Credential | None, bundle: Path | None, an
     return known[:MOST_PRIVATE_KEYS]
 
 
-def _stored(mark: SeenMark, folders: Sequence[Path], anchors: str, eyes: Eyes) -> list[Stored]:
+def _stored(mark: SeenMark, folders: Sequence[Path], anchors: str, eyes: Eyes, notes: list[str]) -> list[Stored]:
     from sorano.trust import fingerprint
 
-    found = []
-    for manifest in store.find(mark.id, folders):
+    found: list[Stored] = []
+    searched = store.search(mark.id, folders, roots.Trust.from_pem(anchors))
+    notes.extend(searched.notes)
+    for manifest in searched.manifests:
         credential = credentials.read_store(manifest, anchors)
         if credential is None or credential.mark_id != mark.id:
             continue
@@ -354,7 +381,8 @@ def _stored(mark: SeenMark, folders: Sequence[Path], anchors: str, eyes: Eyes) -
             except TrustError:
                 match = None
         found.append(Stored(credential, match))
-    return found
+    found.sort(key=lambda one: (one.match is None or not one.match.same, one.credential.state != "trusted"))
+    return found[:MOST_STORED]
 
 
 def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[TamperMap, tuple[Region, ...]]:
@@ -416,11 +444,10 @@ def judge(seen: Look) -> Report:
         summary = f"it is a copy of what {signer} signed, {_says(kind)}; its mark led to the manifest"
     elif credential is not None:
         who = credential.signer or "somebody"
-        summary = (
-            f"the certificate of {who} has ended and no time stamp says that it was signed before"
-            if credential.state == "ended"
-            else f"it is signed by {who}, who is not trusted here"
-        )
+        summary = {
+            "ended": f"the certificate of {who} has ended and no time stamp says that it was signed before",
+            "early": f"the certificate of {who} is not valid yet: a clock is wrong, here or there",
+        }.get(credential.state, f"it is signed by {who}, who is not trusted here")
     elif seen.mark is not None:
         made = "made by AI, by Sorano" if seen.mark.kind == "made" else "recorded with Sorano"
         summary = f"it carries a mark that says {made}, and nothing that is trusted here confirms it"
@@ -473,7 +500,7 @@ def _says(kind: str | None) -> str:
 
 
 def _of_credential(found: credentials.Credential) -> Evidence:
-    who = found.signer or "an unnamed signer"
+    who = found.who
     if found.state == "changed":
         return Evidence(
             "credential",
@@ -491,30 +518,46 @@ def _of_credential(found: credentials.Credential) -> Evidence:
             "who did it, or that the picture was changed",
             "ask for the file as it was signed",
         )
-    if found.state == "ended":
+    rest = _rest_of(found)
+    whole = "nobody changed the bytes" + (", but for what its hash leaves out," if found.left_out else "")
+    if found.state in ("ended", "early"):
+        ended = found.state == "ended"
         return Evidence(
             "credential",
-            f"signed by {who}, whose certificate has ended",
-            "nobody changed the bytes since whoever held the key signed them",
+            f"signed by {who}, whose certificate {'has ended' if ended else 'is not valid yet'}{rest}",
+            f"{whole} since whoever held the key signed them",
             "that it was signed while the certificate was valid: there is no time stamp",
-            "ask the signer to sign it again; if today is earlier, set this machine's clock",
+            "ask the signer to sign it again; if today is earlier, set this machine's clock"
+            if ended
+            else "set the clock of this machine, or have the signer set theirs and sign again",
         )
-    said = _says(found.kind)
-    from_files = f"; from {', '.join(found.ingredients)}" if found.ingredients else ""
     if found.state == "trusted":
         return Evidence(
             "credential",
-            f"signed by {who}, under a root that is trusted here; {said}{from_files}",
-            "the file is byte for byte as they signed it",
+            f"signed by {who}, under a root that is trusted here ({found.root}); {_says(found.kind)}{rest}",
+            "the file is byte for byte as they signed it"
+            + (", but for what its hash leaves out" if found.left_out else ""),
             "that what they say is true, or that a recorded scene was not staged",
         )
+    limited = next((f": {text}" for code, text in found.problems if code.startswith("org.sorano")), "")
     return Evidence(
         "credential",
-        f"signed by {who}, whose root is not trusted here; {said}{from_files}",
-        "nobody changed the bytes since they were signed",
+        f"signed by {who}, whose root is not trusted here{limited}; {_says(found.kind)}{rest}",
+        f"{whole} since they were signed",
         "who signed: a name in a certificate is what its maker typed",
         "if you know them, ask for their root in person and run: sorano trust add root.pem",
     )
+
+
+def _rest_of(found: credentials.Credential) -> str:
+    """What else a credential shows: its sources, its time, and what C2PA leaves out or passes over."""
+    said = [f"from {', '.join(one.words for one in found.sources)}"] if found.sources else []
+    said.append(f"time stamped {found.signed_at}" if found.signed_at else "no time stamp says when")
+    if found.left_out:
+        said.append(f"its hash leaves out {', '.join(found.left_out)}")
+    if found.tolerated:
+        said.append(f"codes not held against it: {', '.join(sorted({code for code, _ in found.tolerated}))}")
+    return "; " + "; ".join(said)
 
 
 def _of_mark(mark: SeenMark, credential: credentials.Credential | None) -> Evidence:
