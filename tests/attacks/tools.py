@@ -285,10 +285,8 @@ def moov_last(path: Path) -> Box:
 
 def edit_list(*edits: tuple[int, int, float]) -> Box:
     """edts with edits (length in the movie's ticks, start in the track's ticks or -1 for empty, rate)."""
-    body = struct.pack(">II", 0, len(edits))
-    for length, start, rate in edits:
-        body += struct.pack(">Iii", length, start, round(rate * 65536))
-    return Box(b"edts", inside=[Box(b"elst", body)])
+    body = b"".join(struct.pack(">Iii", length, start, round(rate * 65536)) for length, start, rate in edits)
+    return Box(b"edts", inside=[Box(b"elst", struct.pack(">II", 0, len(edits)) + body)])
 
 
 def with_edits(file: Box, edts: Box, track: int = 0) -> None:
@@ -320,10 +318,10 @@ def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def png(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
     """A PNG of chunks, with right checksums."""
-    out = b"\x89PNG\r\n\x1a\n"
+    parts = [b"\x89PNG\r\n\x1a\n"]
     for kind, content in chunks:
-        out += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-    return out
+        parts += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(kind + content))]
+    return b"".join(parts)
 
 
 # Certificates.
