@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PATH = 8192  # characters of a path that is printed
 MOST_STDIN_BYTES = 4_000_000_000
-GRAVEST = (6, 7, 1, 8, 0)  # exit codes, the gravest first
+GRAVEST = (6, 7, 1, 8, 9, 0)  # exit codes, the gravest first
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -56,7 +56,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
         ] = False,
         overwrite: OverwriteFlag = False,
     ) -> None:
-        """Say where a video came from: VERIFIED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
+        """Say where a video came from: VERIFIED, MATCHED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
         if crjson:
             with errors_said():
                 _print_crjson(files, trust)

@@ -181,8 +181,8 @@ def origin_of(found: media.Media) -> Origin:
         if not found.is_image and "preset" in read_metadata(found.path):
             reasons.append("its metadata say that Sorano made it")
     eyes = verify.Eyes(found)
-    for chunk in media.chunks(found, verify.LOOK_SECONDS):
-        eyes.add(chunk)
+    for part in media.shown(found):
+        eyes.add(part)
     mark, _, _ = eyes.mark([])
     if mark is not None and mark.kind == "made":
         reasons.append(f"it carries the public mark {mark.id:010x} of what AI made")
@@ -226,8 +226,9 @@ def _mark_image(
 
     def finish(temporary: Path) -> None:
         seen = pictures.read(temporary)[None]
-        manifests.append(_finished(temporary, found, words, chosen, fingerprint.take(seen, 1.0), signer, origin))
-        reports.append(release.confirm(temporary, chosen, signer, [pictures.read(temporary)[None]], 1.0))
+        prints = fingerprint.take(seen, 1.0, still=True)
+        manifests.append(_finished(temporary, found, words, chosen, prints, signer, origin))
+        reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0))
 
     if not is_opaque:
         frame = np.dstack([frame, alpha_HW])
@@ -263,8 +264,9 @@ def _mark_animation(
 
     def finish(temporary: Path) -> None:
         taker = fingerprint.Taker(found.fps)
-        for chunk in media.chunks(media.probe(temporary)):
-            taker.add(chunk)
+        for part in media.shown(media.probe(temporary)):
+            taker.add(part.frames_THWC, part.starts_T, float(part.ends_T[-1]))
+        taker.listen([])
         manifests.append(_finished(temporary, found, words, chosen, taker.stored(), signer, origin))
         seen = media.chunks(media.probe(temporary))
         reports.append(release.confirm(temporary, chosen, signer, seen, found.fps))
@@ -333,6 +335,7 @@ def _mark_video(
             _require_whole(found, made, target)
             os.replace(encoded, temporary)
         if kind == "mp4":
+            taker.listen(media.sound(media.probe(temporary)))
             manifest = _finished(temporary, found, words, chosen, taker.stored(), signer, origin)
             frames = media.chunks(media.probe(temporary), CONFIRM_SECONDS)
             report = release.confirm(temporary, chosen, signer, frames, fps)
@@ -367,11 +370,11 @@ def _encode(
     marker = Marker(chosen.payload, height=found.height, width=found.width, fps=fps, key=chosen.key)
     shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps, words.audience)
 
-    def paint(frames_THWC: Frames, first: int) -> Frames:
+    def paint(frames_THWC: Frames, first: int, start: float, end: float) -> Frames:
         if words.drawn:
             frames_THWC = label.draw(frames_THWC, words.audience, first=first, shown=shown, kind=words.kind)
         marked = marker(frames_THWC)
-        taker.add(marked)
+        taker.add(marked, [start], end)
         return marked
 
     tags = {}
@@ -465,8 +468,10 @@ def check_labels(path: Path) -> list[label.Item]:
     made = credential is not None and credential.kind in ("made", "edited")
     items.append(label.Item(eu, "it says made or edited with AI", "yes" if made and state == "yes" else "no", said))
     eyes = verify.Eyes(found)
-    for chunk in media.chunks(found, CONFIRM_SECONDS):
-        eyes.add(chunk)
+    for part in media.shown(found):
+        eyes.add(part)
+        if part.ends_T[-1] > CONFIRM_SECONDS:
+            break
     mark, _, _ = eyes.mark([])
     if mark is not None:
         items.append(label.Item(eu, "imperceptible watermark (1.1.2)", "yes", f"the mark {mark.id:010x}, {mark.kind}"))
