@@ -13,7 +13,7 @@ out; WebM and MKV get the mark and the label, and no signature, because C2PA has
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -460,6 +460,7 @@ def check_labels(path: Path) -> list[label.Item]:
         items.append(
             label.Item(eu, "imperceptible watermark (1.1.2)", "no", "Sorano's mark was not read; others may be there")
         )
+    items += _check_disclosure(credential)
     stored = credential is not None and credential.fingerprint is not None
     items.append(
         label.Item(
@@ -470,6 +471,24 @@ def check_labels(path: Path) -> list[label.Item]:
         )
     )
     return items
+
+
+def _check_disclosure(credential: credentials.Credential | None) -> list[label.Item]:
+    """India's permanent identifier and California's latent disclosure, which only their audiences get."""
+    said = {} if credential is None or credential.state not in credentials.WHOLE else credential.record
+    words = said.get("disclosure")
+    found = {name: str(value) for name, value in words.items()} if isinstance(words, Mapping) else {}
+    wanted = ("provider", "system", "version", "time", "id")
+    whole = all(found.get(name) for name in wanted)
+    detail = (
+        printable("; ".join(f"{name} {found[name]}" for name in wanted)) if whole else "made for --audience in, us-ca"
+    )
+    return [
+        label.Item(
+            "IN IT Rules, rule 3(3)", "metadata with a unique id", "yes" if found.get("id") else "unknown", detail
+        ),
+        label.Item("US-CA SB 942", f"latent disclosure: {', '.join(wanted)}", "yes" if whole else "unknown", detail),
+    ]
 
 
 def _check_sign(found: media.Media, regime: str) -> label.Item:
