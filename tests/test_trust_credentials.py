@@ -174,12 +174,12 @@ def test_what_the_hash_of_others_leaves_out_is_listed(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(credentials, "GENERATOR", "another program")
         path = made(tmp_path / "a.mp4")
-    assert [one.split(" of ")[0] for one in credentials.read(path, roots.anchors()).left_out][0] == "a ftyp box"
+    assert credentials.read(path, roots.anchors()).left_out[0].startswith("a ftyp box, ")
     data = path.read_bytes()
     path.write_bytes(data + c2pa_box(b"hello", bytes(1000)) + b"\0\0\0\x10freehidden!!")
     found = credentials.read(path, roots.anchors())
     assert found.state == "trusted" and "a further C2PA box of purpose 'hello', 1,026 bytes" in found.left_out
-    assert "a free box of 8 bytes" in found.left_out
+    assert any(one.endswith("a free box, 8 bytes") for one in found.left_out)
     lines = "\n".join(verify.verify(path).lines())
     assert "purpose 'hello'" in lines and "but for what its hash leaves out" in lines
 

@@ -233,7 +233,10 @@ def read(path: Path, anchors: str) -> Credential | None:
     except OSError as error:
         raise VideoError(f"{path} cannot be read: {error.strerror}") from error
     found = _credential(document, crjson)
-    found = _named(found, trust, lambda pem: _credential(*_documents(container.mime, lambda: open(path, "rb"), pem)))
+    store = None
+    with suppress(VideoError):
+        store = embedding.c2pa_store(path)  # to ask for each root without reading all of the file again
+    found = _named(found, trust, lambda pem: _judged(path, container.mime, store, pem))
     return _covered(path, found, _active(crjson).get("assertions") or {})
 
 
@@ -252,11 +255,14 @@ def read_store(store: bytes, anchors: str) -> Credential | None:
     except c2pa.C2paError:
         return None
     found = _credential(document, crjson, detached=True)
-    return _named(
-        found,
-        trust,
-        lambda pem: _credential(*_documents("application/c2pa", lambda: io.BytesIO(store), pem), detached=True),
-    )
+    return _named(found, trust, lambda pem: _judged(None, "application/c2pa", store, pem))
+
+
+def _judged(path: Path | None, mime: str, store: bytes | None, anchors: str) -> Credential:
+    """A manifest judged under some roots: alone where it could be taken out of its file, else in it."""
+    if store is not None:
+        return _credential(*_documents("application/c2pa", lambda: io.BytesIO(store), anchors), detached=True)
+    return _credential(*_documents(mime, lambda: open(path or "", "rb"), anchors))
 
 
 def crjson(path: Path, anchors: str) -> str | None:
