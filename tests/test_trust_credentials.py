@@ -548,6 +548,24 @@ def test_parts_are_counted_before_any_other_reader_meets_the_file(tmp_path, monk
         assert time.process_time() - began < 3, name
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.png", "a.jpg", "a.webp"])
+def test_something_behind_the_end_of_a_file_is_no_credential_and_hides_none(tmp_path, name):
+    """Cameras and chats leave zeros and garbage behind: that is no error where nothing is signed."""
+    signed = made(tmp_path / name)
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "plain.png")
+    plain = clip(tmp_path / "plain.mp4") if name == "a.mp4" else tmp_path / f"plain.{name[2:]}"
+    if name != "a.mp4":
+        Image.open(tmp_path / "plain.png").save(plain)
+    for tail in (bytes(3), bytes(64), b"\0\0\1\0garbage that is no box", b"x" * 5):
+        (tmp_path / f"tail {name}").write_bytes(plain.read_bytes() + tail)
+        assert credentials.read(tmp_path / f"tail {name}", "") is None
+        (tmp_path / f"tail {name}").write_bytes(signed.read_bytes() + tail)
+        assert credentials.read(tmp_path / f"tail {name}", roots.anchors()).state in ("changed", "broken")
+    (tmp_path / f"cut {name}").write_bytes(signed.read_bytes()[:-20])
+    found = credentials.read(tmp_path / f"cut {name}", roots.anchors())
+    assert found.state in ("changed", "broken") if name != "a.webp" else found is None  # its credential lay at the end
+
+
 # What others ask for.
 
 

@@ -576,11 +576,15 @@ def _covered(path: Path, found: Credential, assertions: Mapping[str, Any]) -> Cr
     """Our own files leave no byte uncovered; of others' files, what their hash leaves out is listed."""
     if found.state not in WHOLE:
         return found
+    if (found.generator or "").split(" ")[0] != GENERATOR:
+        try:
+            left_out = embedding.left_out(path, assertions)
+        except VideoError as error:  # C2PA's reader has no complaint: then neither have we
+            left_out = (f"what is not known here ({error.message})",)
+        return replace(found, left_out=tuple(map(printable, left_out)))
+    wanted = found.record.get(CONTAINER_LABEL)
+    digest = wanted.get("sha256") if isinstance(wanted, Mapping) else None
     try:
-        if (found.generator or "").split(" ")[0] != GENERATOR:
-            return replace(found, left_out=tuple(map(printable, embedding.left_out(path, assertions))))
-        wanted = found.record.get(CONTAINER_LABEL)
-        digest = wanted.get("sha256") if isinstance(wanted, Mapping) else None
         problem = embedding.uncovered(path, assertions, digest)
     except VideoError as error:
         problem = error.message

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from sorano.errors import VideoError
 from sorano.trust.containers import (
     Part,
+    TooManyParts,
     boxes,
     id3,
     id3_frames,
@@ -62,10 +63,11 @@ class Place:
     purpose: str = "manifest"
 
 
-def places(path: Path) -> list[Place] | None:
+def places(path: Path, *, strict: bool = False) -> list[Place] | None:
     """Every place in a file that holds a C2PA box, in order; None for a format whose places are not known here.
 
-    Raises VideoError for a file whose structure cannot be read.
+    Of a file that is damaged (cut off, or with something behind its end) those before the damage, unless `strict`.
+    Raises TooManyParts, and VideoError where the file cannot be opened or, if `strict`, is damaged.
     """
     container = sniff(path)
     finder = {
@@ -75,8 +77,17 @@ def places(path: Path) -> list[Place] | None:
     }.get(container.name)  # fmt: skip
     if finder is None:
         return None if container.readable else []
-    with reading(path) as stream:
-        return list(finder(stream))
+    found: list[Place] = []
+    try:
+        with reading(path) as stream:
+            for one in finder(stream):
+                found.append(one)
+    except TooManyParts:
+        raise
+    except VideoError:
+        if strict:
+            raise
+    return found
 
 
 def has_c2pa(path: Path) -> bool:
@@ -89,12 +100,23 @@ def check_parts(path: Path) -> None:
     container = sniff(path)
     size = sum(one.end - one.start for one in places(path) or () if one.purpose == "manifest")
     if size > MAX_EMBEDDED_BYTES:
-        raise VideoError(f"{path} holds {size:,} bytes of manifests: its credential is not read")
+        raise TooManyParts(f"{path} holds {size:,} bytes of manifests: its credential is not read")
     with reading(path) as stream:
         if container.is_bmff:
             _count_boxes(stream)
-        elif container.name == "png" and sum(1 for _ in png_chunks(stream)) > MAX_C2PA_CHUNKS:
-            raise VideoError(f"{path} has more than {MAX_C2PA_CHUNKS:,} chunks: its credential is not read")
+        elif container.name == "png":
+            if sum(1 for _ in _until_damage(png_chunks(stream))) > MAX_C2PA_CHUNKS:
+                raise TooManyParts(f"it has more than {MAX_C2PA_CHUNKS:,} chunks: its credential is not read")
+
+
+def _until_damage(parts: Iterator[Part]) -> Iterator[Part]:
+    """The parts of a file up to where it is damaged, which C2PA's own reader will say."""
+    try:
+        yield from parts
+    except TooManyParts:
+        raise
+    except VideoError:
+        return
 
 
 def _count_boxes(stream: BinaryIO) -> None:
@@ -102,18 +124,13 @@ def _count_boxes(stream: BinaryIO) -> None:
     while ahead:
         start, end, depth = ahead.pop()
         if depth > MAX_DEPTH:
-            raise VideoError(f"boxes lie more than {MAX_DEPTH} deep in each other")
-        try:
-            for box in boxes(stream, start, end):
-                count += 1
-                if count > MAX_C2PA_BOXES:
-                    raise VideoError(f"it has more than {MAX_C2PA_BOXES:,} boxes: its credential is not read")
-                if box.kind in PARENTS and box.size >= 8:
-                    ahead.append((box.content + _numbers(stream, box), box.end, depth + 1))
-        except VideoError:
-            if depth == 0 or count > MAX_C2PA_BOXES:
-                raise
-            # udta may end in zeros, and dref and others hold what is no box
+            raise TooManyParts(f"boxes lie more than {MAX_DEPTH} deep in each other")
+        for box in _until_damage(boxes(stream, start, end)):  # udta may end in zeros, and others hold what is no box
+            count += 1
+            if count > MAX_C2PA_BOXES:
+                raise TooManyParts(f"it has more than {MAX_C2PA_BOXES:,} boxes: its credential is not read")
+            if box.kind in PARENTS and box.size >= 8:
+                ahead.append((box.content + _numbers(stream, box), box.end, depth + 1))
 
 
 def _numbers(stream: BinaryIO, box: Part) -> int:
@@ -433,7 +450,7 @@ def _boxes_beyond(path: Path, exclusions: Sequence[Mapping[str, Any]]) -> list[s
 
 def uncovered(path: Path, assertions: Mapping[str, Any], signed_digest: str | None) -> str | None:
     """Why a file of ours is not covered byte for byte outside its credential's own box; None where it is."""
-    found = places(path)
+    found = places(path, strict=True)
     if found is None or len(found) != 1:
         return f"it has {len(found or ())} places for a credential instead of one"
     digest = digest_left_out(path)

@@ -141,15 +141,19 @@ def origin_of(found: media.Media) -> Origin:
     from sorano.video import read_metadata
 
     reasons: list[str] = []
+    labels: list[label.Found] = []
+    xmp = ""
     credential = credentials.read(found.path, roots.anchors())
     if credential is not None and credential.says_ai:
         reasons.append(f"its credential, by {credential.signer or 'somebody'}, says that AI made or edited it")
     elif credential is not None and credential.state == "broken":
         reasons.append("its credential is damaged, and may have said that AI made it")
-    labels = label.read(found.path)
+    with suppress(VideoError):  # a damaged recording is one still: what cannot be read of it says nothing
+        labels = label.read(found.path)
+        xmp = containers.xmp_of(found.path)
     if labels:
         reasons.append(f"its label ({labels[0].carrier}) says that it {labels[0].says}")
-    if any(word in containers.xmp_of(found.path) for word in credentials.AI_SOURCE_TYPES):
+    if any(word in xmp for word in credentials.AI_SOURCE_TYPES):
         reasons.append("its XMP gives an AI's digital source type")
     with suppress(VideoError):
         if not found.is_image and "preset" in read_metadata(found.path):
