@@ -271,7 +271,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
 def _root_line(root: Root) -> str:
     """A root or a carrier on one line, with what its certificate calls itself where that is something else."""
     said = printable(root.name)
-    if root.subject and root.subject.removesuffix(" root") != root.name:
+    if root.subject and root.subject != root.name:
         said += f"  (its certificate says {printable(root.subject)!r})"
     if root.only_for:
         said += f"  only for {', '.join(repr(printable(name)) for name in root.only_for)}"

@@ -14,7 +14,7 @@ mark and the label, and no signature, because C2PA has no place in them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,15 +167,19 @@ def origin_of(found: media.Media) -> Origin:
     from sorano.video import read_metadata
 
     reasons: list[str] = []
+    labels: list[label.Found] = []
+    xmp = ""
     credential = credentials.read(found.path, roots.anchors())
     if credential is not None and credential.says_ai:
         reasons.append(f"its credential, by {credential.signer or 'somebody'}, says that AI made or edited it")
     elif credential is not None and credential.state == "broken":
         reasons.append("its credential is damaged, and may have said that AI made it")
-    labels = label.read(found.path)
+    with suppress(VideoError):  # a damaged recording is one still: what cannot be read of it says nothing
+        labels = label.read(found.path)
+        xmp = containers.xmp_of(found.path)
     if labels:
         reasons.append(f"its label ({labels[0].carrier}) says that it {labels[0].says}")
-    if any(word in containers.xmp_of(found.path) for word in credentials.AI_SOURCE_TYPES):
+    if any(word in xmp for word in credentials.AI_SOURCE_TYPES):
         reasons.append("its XMP gives an AI's digital source type")
     with suppress(VideoError):
         if not found.is_image and "preset" in read_metadata(found.path):
@@ -479,6 +483,7 @@ def check_labels(path: Path) -> list[label.Item]:
         items.append(
             label.Item(eu, "imperceptible watermark (1.1.2)", "no", "Sorano's mark was not read; others may be there")
         )
+    items += _check_disclosure(credential)
     stored = credential is not None and credential.fingerprint is not None
     items.append(
         label.Item(
@@ -489,6 +494,24 @@ def check_labels(path: Path) -> list[label.Item]:
         )
     )
     return items
+
+
+def _check_disclosure(credential: credentials.Credential | None) -> list[label.Item]:
+    """India's permanent identifier and California's latent disclosure, which only their audiences get."""
+    said = {} if credential is None or credential.state not in credentials.WHOLE else credential.record
+    words = said.get("disclosure")
+    found = {name: str(value) for name, value in words.items()} if isinstance(words, Mapping) else {}
+    wanted = ("provider", "system", "version", "time", "id")
+    whole = all(found.get(name) for name in wanted)
+    detail = (
+        printable("; ".join(f"{name} {found[name]}" for name in wanted)) if whole else "made for --audience in, us-ca"
+    )
+    return [
+        label.Item(
+            "IN IT Rules, rule 3(3)", "metadata with a unique id", "yes" if found.get("id") else "unknown", detail
+        ),
+        label.Item("US-CA SB 942", f"latent disclosure: {', '.join(wanted)}", "yes" if whole else "unknown", detail),
+    ]
 
 
 def _check_sign(found: media.Media, regime: str) -> label.Item:

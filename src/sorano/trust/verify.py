@@ -555,7 +555,8 @@ def _of_credential(found: credentials.Credential) -> Evidence:
 def _rest_of(found: credentials.Credential) -> str:
     """What else a credential shows: its sources, its time, and what C2PA leaves out or passes over."""
     said = [f"from {', '.join(one.words for one in found.sources)}"] if found.sources else []
-    said.append(f"time stamped {found.signed_at}" if found.signed_at else "no time stamp says when")
+    by = "" if found.stamp_trusted else " by an authority that is unknown here"
+    said.append(f"time stamped {found.signed_at}{by}" if found.signed_at else "no time stamp says when")
     if found.left_out:
         said.append(f"its hash leaves out {', '.join(found.left_out)}")
     if found.tolerated:
