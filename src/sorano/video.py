@@ -390,7 +390,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """
     from sorano.media import read
 
-    with read.opened(Path(path)) as given:
+    with read.inspected(Path(path)) as given:
         return _record(given.metadata.get("comment", ""))
 
 

@@ -49,7 +49,7 @@ def losses(media: Media, kind: str) -> list[str]:
         lost.append("its transparency is left out")
     if media.is_image or not (media.num_audio_tracks or media.num_text_tracks):
         return lost
-    with read.opened(media.path) as given:
+    with read.inspected(media.path) as given:
         for stream in given.streams.subtitles:
             name = stream.codec_context.codec.canonical_name if stream.codec_context is not None else "unknown"
             if name not in COPIED_TEXT[kind]:
@@ -98,7 +98,7 @@ def recode(media: Media, target: Path, kind: str, paint: Paint, tags: Mapping[st
 
 def _starts(media: Media) -> tuple[float, float]:
     """When the picture begins in the file's own time, and when the first of picture and sound does."""
-    with read.opened(media.path) as given:
+    with read.inspected(media.path) as given:
         first = read.picture_start(given, media.path)
         starts = [first]
         for stream in given.streams.audio:
@@ -172,7 +172,7 @@ def _write_picture(
 def _unit(media: Media) -> Fraction:
     """The time base of the file, where it says when frames are shown and is not too fine; else a usual one."""
     if not media.is_image:
-        with read.opened(media.path) as given:
+        with read.inspected(media.path) as given:
             unit = read.video_stream(given, media.path).time_base
             if unit and Fraction(1, FINEST) <= unit <= Fraction(1, 1000):
                 return Fraction(unit)

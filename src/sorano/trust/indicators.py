@@ -122,7 +122,7 @@ def _periodic(flat: NDArray[np.int16], first: int, later: int, length: int, limi
 def of_stream(path: Path) -> list[Indicator]:
     """Streams that were joined without coding again: the encoder introduces itself more than once."""
     found: list[float] = []
-    with read.opened(path) as given:
+    with read.inspected(path) as given:
         video = read.video_stream(given, path)
         if video.codec_context.name != "h264":
             return []

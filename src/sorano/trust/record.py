@@ -392,7 +392,7 @@ def _require_whole(found: media.Media, made: recode.Recoded, target: Path) -> No
     """Raises VideoError where what was written has fewer frames than its source, or is shorter."""
     if found.is_image:
         return
-    with read.opened(found.path) as given:
+    with read.inspected(found.path) as given:
         video = read.video_stream(given, found.path)
         length, count = read.length_of(given, video, found.path)
     if made.num_frames < (1 - MISSING_SHARE) * count or made.seconds < (1 - MISSING_SHARE) * length:
