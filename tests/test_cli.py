@@ -169,7 +169,7 @@ def test_an_existing_file_is_exit_2_and_kept(tiny_folder, tmp_path):
 
 
 def test_unknown_words_are_named_on_stderr(tiny_folder, tmp_path):
-    done = generate(tiny_folder, "-o", tmp_path / "a.mp4", prompt="a red zeppelin")
+    done = generate(tiny_folder, "-o", tmp_path / "a.mp4", prompt="a red ball and a zeppelin")
     assert done.exit_code == 0 and "'zeppelin'" in done.stderr and "zeppelin" not in done.stdout
     done = generate(tiny_folder, "-o", tmp_path / "b.mp4", prompt="zeppelin")
     assert done.exit_code == 2 and "open preset" in done.stderr

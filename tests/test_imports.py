@@ -19,12 +19,11 @@ MAY_IMPORT = {
     "presets": FOUNDATION | CONFIG | {"plan/model"},
     "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording", "units"},
     "media": FOUNDATION | {"media"},
-    "video": FOUNDATION | {"sound", "media"},
+    "video": FOUNDATION | {"media"},
     "frames": FOUNDATION | {"video"},
-    "sound": FOUNDATION | {"media"},
     "sources": FOUNDATION | {"video", "media"},
     "storyboard": FOUNDATION,
-    "wording": FOUNDATION | {"video", "world"},
+    "wording": FOUNDATION | {"video", "world", "presets", "request"},
     "library": FOUNDATION | {"models"},
     "remix": FOUNDATION | {"video", "request", "conditions", "library"},
     "outgoing": FOUNDATION | {"request", "video", "trust", "generate"},
@@ -38,9 +37,10 @@ MAY_IMPORT = {
     "plan/cli": None,  # commands
     "plan": FOUNDATION | CONFIG | {"plan", "presets"},
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
+    "_start": set(),
     "threads": set(),
     "units": {"errors"},
-    "console": {"errors", "trust"},  # the command's streams, which show foreign text
+    "console": {"errors", "trust/printable"},  # the command's streams
     "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
@@ -49,12 +49,12 @@ MAY_IMPORT = {
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
-    | {"trust", "__init__", "outgoing", "frames", "library", "stream"},
-    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound", "media"},
+    | {"trust", "__init__", "outgoing", "frames", "library", "stream", "wording"},
+    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "media"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
     "__init__": FOUNDATION
-    | {"threads", "conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
+    | {"_start", "threads", "conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
     "cli": None,  # anything
     "__main__": {"cli"},
 }

@@ -566,6 +566,15 @@ def test_a_missing_time_stamp_is_said(tmp_path):
     assert "no time stamp says when" in "\n".join(verify.verify(path).lines())
 
 
+def test_a_time_stamp_authority_that_does_not_answer_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("SORANO_TSA", "http://127.0.0.1:9/")
+    path = clip(tmp_path / "a.mp4")
+    before = path.read_bytes()
+    with pytest.raises(TrustError, match="could not be signed"):
+        credentials.sign(path, STATEMENT, keys.identity())
+    assert path.read_bytes() == before
+
+
 # Stores.
 
 

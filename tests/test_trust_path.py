@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sorano
-from sorano import cli, errors, kept, outgoing, video
+from sorano import cli, errors, kept, library, outgoing, remix, video
 from sorano.trust import credentials, keys, label, record, release, roots, store
 from sorano.trust.verify import Verdict
 
@@ -169,6 +169,33 @@ def test_a_signed_input_of_any_verb_becomes_an_ingredient_with_its_own_manifest(
         assert (source.state, source.kind) == (("trusted", "made") if signed else ("none", None))
         assert source.title == (source.title if private else one.path.name)
         assert not private or source.title.startswith("input ")
+
+
+def test_a_remix_keeps_the_manifests_of_what_its_model_was_given(signed_inputs, tmp_path):
+    """A remix takes the words of a video, and the files that it was made of, which are kept byte for byte."""
+    clip, picture, _ = signed_inputs
+    first = sorano.Request(prompt=PROMPT, image=picture, conditions=[sorano.Continue(clip)])
+    record = {"request": first.to_dict(), "files": library.keep(first.named_files)}
+    video.write_video(tmp_path / "first.mp4", np.full((5, 32, 32, 3), 90, np.uint8), 8, metadata=record)
+    picture.unlink()
+    clip.unlink()
+    words = remix.request_of(tmp_path / "first.mp4")
+    given = outgoing.given_files(sorano.Request(**{**words, "prompt": "a blue ball"}))
+    made = video.write_video(tmp_path / "made.mp4", np.full((5, 32, 32, 3), 90, np.uint8), 8)
+    credentials.sign(made, credentials.Statement("edited", ingredients=given), keys.identity())
+    assert [one.state for one in credentials.read(made, roots.anchors()).sources] == ["trusted", "trusted"]
+
+
+def test_an_input_that_is_gone_is_named_all_the_same(signed_inputs, tmp_path):
+    clip, picture, _ = signed_inputs
+    request = sorano.Request(prompt=PROMPT, image=picture, conditions=[sorano.Continue(clip)])
+    clip.unlink()
+    picture.unlink()
+    given = outgoing.given_files(request)
+    assert [(one.title, one.relationship) for one in given] == [("signed.png", "inputTo"), ("signed.mp4", "parentOf")]
+    made = video.write_video(tmp_path / "made.mp4", np.full((5, 32, 32, 3), 90, np.uint8), 8)
+    credentials.sign(made, credentials.Statement("edited", ingredients=given), keys.identity())
+    assert [one.state for one in credentials.read(made, roots.anchors()).sources] == ["none", "none"]
 
 
 def test_a_real_run_keeps_the_manifest_of_what_it_was_given(tiny_folder, signed_inputs, tmp_path):

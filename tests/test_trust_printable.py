@@ -1,18 +1,25 @@
 """Foreign text: nothing from a file reaches a terminal, a page or a log raw."""
 
+import atexit
 import json
 import os
+import shutil
 import sys
+import tempfile
 import unicodedata
+from functools import lru_cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from typer.testing import CliRunner
 
 from sorano import cli, video
 from sorano.errors import RequestError
-from sorano.trust import credentials, keys, label, roots
+from sorano.trust import credentials, keys, label, roots, verify
 from sorano.trust.printable import INVISIBLE, printable, printable_lines, to_json
 from sorano.trust.verify import Look, SeenMark, judge
 
@@ -42,6 +49,7 @@ def test_every_character_of_unicode_comes_out_safe_and_every_letter_as_it_is():
         assert printable(text) == text
 
 
+@settings(deadline=None)
 @given(ANY, st.integers(0, 300))
 @example(FORGED, 200)
 def test_what_is_printable_is_one_line_of_at_most_so_many_characters(text, limit):
@@ -61,6 +69,7 @@ def test_escapes_are_shown_and_a_tower_of_accents_is_cut_down():
     assert printable_lines("one\ntwo\x1b[2J") == "one\ntwo\\x1b[2J"
 
 
+@settings(deadline=None)
 @given(
     st.recursive(ANY | st.integers() | st.none(), lambda inner: st.dictionaries(ANY, inner, max_size=3), max_leaves=6)
 )
@@ -119,6 +128,13 @@ def runs(*words):
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)  # what a certificate can hold
 
 
+@pytest.fixture(autouse=True)
+def no_marks(monkeypatch):
+    """No search for marks: it is the words that count here, and the search costs a second a picture."""
+    if hasattr(verify, "Eyes"):
+        monkeypatch.setattr(verify.Eyes, "mark", lambda *_, **__: (None, None, b""))
+
+
 @FEW
 @given(NAMES)
 @example(FORGED)
@@ -130,8 +146,8 @@ def test_a_certificate_can_be_called_anything(tmp_path_factory, monkeypatch, nam
             file, signer = named_root(name, folder)
         except ValueError:
             return  # cryptography refuses it
-        clip = folder / "clip.mp4"
-        clip.write_bytes(plain_clip().read_bytes())
+        clip = folder / "clip.png"
+        clip.write_bytes(plain_picture().read_bytes())
         credentials.sign(clip, credentials.Statement("captured", title=name), signer)
         stranger = credentials.read(clip, "")
         assert stranger.state == "valid" and is_safe(stranger.who)
@@ -150,41 +166,48 @@ def test_a_certificate_can_be_called_anything(tmp_path_factory, monkeypatch, nam
 def test_a_title_an_ingredient_a_prompt_and_a_files_name_can_be_anything(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("titles")
     text = text.encode("utf-8", "replace").decode()
-    clip = folder / "clip.mp4"
+    clip = folder / "clip.png"
     given_text = text.replace("\0", "") or "x"
-    clip.write_bytes(plain_clip().read_bytes())
+    clip.write_bytes(plain_picture().read_bytes())
     try:
-        part = credentials.Ingredient(plain_clip(), "inputTo", given_text)
+        part = credentials.Ingredient(plain_picture(), "inputTo", given_text)
         credentials.sign(clip, credentials.Statement("made", title=given_text, ingredients=[part]), keys.identity())
     except credentials.TrustError:
         pass  # C2PA refuses the title; the file's name is shown all the same
     name = "".join(char for char in given_text if char != "/").encode()[:200].decode("utf-8", "ignore")
     if name.strip(".") and not name.startswith("-"):
-        odd = folder / f"{name}.mp4"
+        odd = folder / f"{name}.png"
         clip.rename(odd)
         done = runs("verify", odd)
         assert sum(line.startswith("VERIFIED") for line in done.output.splitlines()) <= 1
         runs("show", odd)
         runs("label", "--check", odd)
-        runs("verify", folder / f"{name}.missing.mp4")
+        runs("verify", folder / f"{name}.missing.png")
 
 
 def test_bytes_of_a_name_that_are_no_text_are_shown(tmp_path):
-    odd = os.fsencode(tmp_path) + b"/\xff\x1b[2Jclip.mp4"
+    odd = os.fsencode(tmp_path) + b"/\xff\x1b[2Jclip.png"
     with open(odd, "wb") as out:
-        out.write(plain_clip().read_bytes())
+        out.write(plain_picture().read_bytes())
     done = runs("verify", os.fsdecode(odd))
-    assert done.exit_code == 8 and "\\udcff\\x1b[2Jclip.mp4" in done.output
+    assert done.exit_code == 8 and "\\udcff\\x1b[2Jclip.png" in done.output
 
 
 def test_a_prompt_in_a_files_metadata_is_shown_on_one_line(tmp_path):
-    import numpy as np
-
     record = {"request": {"prompt": FORGED}}
     video.write_video(tmp_path / "a.mp4", np.full((5, 32, 32, 3), 90, np.uint8), 12, metadata=record)
     done = runs("show", tmp_path / "a.mp4")
     assert r"Studio A\nVERIFIED" in done.output and done.exit_code == 0
     assert json.loads(runs("show", tmp_path / "a.mp4", "--json").output)["request"]["prompt"] == FORGED
+
+
+def test_a_page_shows_no_text_raw(tmp_path):
+    odd = tmp_path / "a\x1b[2J\nVERIFIED\u202e.png"
+    odd.write_bytes(plain_picture().read_bytes())
+    credentials.sign(odd, credentials.Statement("made", title=FORGED), keys.identity())
+    runs("verify", odd, "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert is_safe(page, lines=True) and r"a\\x1b[2J\\nVERIFIED\\u202e.png" in page
 
 
 def test_names_given_here_are_printable_from_the_start(tmp_path, monkeypatch):
@@ -196,27 +219,11 @@ def test_names_given_here_are_printable_from_the_start(tmp_path, monkeypatch):
         roots.add(file, "A", ["two\nlines"])
 
 
-_CLIP = {}
-
-
-def plain_clip():
-    """A small clip without anything, made once."""
-    import tempfile
-    from pathlib import Path
-
-    import numpy as np
-
-    if "clip" not in _CLIP:
-        folder = Path(tempfile.mkdtemp(prefix="sorano-test-"))
-        frames = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
-        _CLIP["clip"] = video.write_video(folder / "plain.mp4", frames, 12)
-    return _CLIP["clip"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def removed_afterwards():
-    yield
-    import shutil
-
-    if "clip" in _CLIP:
-        shutil.rmtree(_CLIP.pop("clip").parent)
+@lru_cache
+def plain_picture():
+    """A small picture without anything, made once."""
+    folder = Path(tempfile.mkdtemp(prefix="sorano-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    frame = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    Image.fromarray(frame).save(folder / "plain.png")
+    return folder / "plain.png"

@@ -9,6 +9,7 @@ Importing it is cheap: torch and PyAV come in with the first video.
 
 __version__ = "0.1.0"
 
+from sorano import _start  # noqa: F401  (first: Ctrl-C while the rest is imported)
 from sorano.conditions import Blend, Continue, Edit, FirstFrame, Keyframe, LastFrame, Loop, Region
 from sorano.errors import (
     CapacityError,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sorano import _start
 from sorano.conditions import Blend, Continue, Edit, Keyframe, Loop, Region
 from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, RequestError, VideoError
@@ -60,6 +61,7 @@ WHAT, HOW, FILE, TALK = "What to make", "How to sample", "The file", "What is sa
 
 def main() -> None:
     """Runs the command line; the way out for every exit code."""
+    _start.listen()
     open_streams()
     code = EXIT_INTERRUPTED
     try:
@@ -122,6 +124,12 @@ def _shared(
     negative_prompt: Annotated[
         str | None, typer.Option(help="What to steer away from. Default: the preset's.", rich_help_panel=WHAT)
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Make what is left of a prompt whose subject the model does not know.", rich_help_panel=WHAT
+        ),
+    ] = False,
     # how to sample
     preset: Annotated[
         str,
@@ -899,7 +907,7 @@ def _box(text: str) -> tuple[float, float, float, float]:
 def _read_json(file: Path) -> dict[str, Any]:
     """The request in a JSON file, alone or in what `sorano show --json` printed."""
     try:
-        words = json.loads(file.read_text(encoding="utf-8"))
+        words = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RequestError(f"there is no file {file}") from error
     except (OSError, ValueError) as error:

@@ -112,10 +112,10 @@ def _options(context: Any) -> list[str]:
 
 
 def print_error(message: str, hint: str | None) -> None:
-    """A cause and a next step on stderr, each one line."""
-    print(f"error: {printable_line(message)}", file=sys.stderr)
+    """A cause and a next step on stderr, each one line, whatever a file's name holds."""
+    print(printable_line(f"error: {message}"), file=sys.stderr)
     if hint:
-        print(f"hint: {printable_line(hint)}", file=sys.stderr)
+        print(printable_line(f"hint: {hint}"), file=sys.stderr)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _end_with(error: SoranoError, cause: Exception | None = None) -> None:
     usual = f"{_running} --help shows what it takes" if isinstance(error, RequestError) else error.usual_hint
     print_error(error.message, error.hint or usual)
     for note in getattr(cause or error, "__notes__", ()):
-        print(f"hint: {printable_line(note)}", file=sys.stderr)
+        print(printable_line(f"hint: {note}"), file=sys.stderr)
     raise typer.Exit(error.exit_code) from (cause or error)
 
 

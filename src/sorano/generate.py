@@ -45,6 +45,7 @@ from sorano.video import (
     read_video,
     resize,
 )
+from sorano.wording import check_words, in_its_words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -178,7 +179,7 @@ def generate(request: Request | str = "", *, listener: Listener | None = None, *
         with clock("load"):
             model = load(job.preset, machine, estimate.placement)
         with clock("text"):
-            text = encode_text(model, job, listener)
+            text = encode_text(model, job)
         with clock("state"):
             state = start(model, job, listener)
         with clock("denoise"):
@@ -252,12 +253,13 @@ def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfig
     preset = located(preset)
     configs = preset.read_configs()
     job = resolve(request, preset, configs)
+    said = check_words(job.request, preset)
     clock = Clock()
     with clock("probe"):
         machine = within(choose_machine(request.device, request.dtype), request.memory)
     estimate = plan(job, configs, machine)
     listener.planned(job, machine, estimate)
-    for note in job.notes:
+    for note in (*job.notes, *said):
         listener.note(note)
     estimate.require()
     return job, configs, machine, estimate, clock
@@ -374,25 +376,22 @@ def load(
     return Model(preset, machine, bundle, placement)
 
 
-def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
+def encode_text(model: Model, job: Resolved) -> TextTokens:
     """The prompt and the negative prompt as text tokens, a batch of two; encoded once while the model is loaded.
 
-    Raises RequestError for a prompt longer than the model reads, or of which it knows no word; words that it does
-    not know are named to the listener.
+    A small vocabulary reads them in its own words (`sorano.wording.in_its_words`). Raises RequestError for a prompt
+    longer than the model reads.
     """
     import torch
 
-    request = job.request
-    negative_prompt = request.negative_prompt or ""
-    for name, prompt in (("prompt", request.prompt), ("negative prompt", negative_prompt)):
+    prompts = [in_its_words(job.preset, text) for text in (job.request.prompt, job.request.negative_prompt or "")]
+    for name, prompt in zip(("prompt", "negative prompt"), prompts, strict=True):
         check_length(model, name, prompt)
-        if model.preset.small_vocabulary:
-            check_words(model, name, prompt, listener)
     known = model.bundle.texts
-    digest = hashlib.sha256("\0".join([model.machine.dtype, request.prompt, negative_prompt]).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join([model.machine.dtype, *prompts]).encode()).hexdigest()
     if digest not in known:
         with torch.inference_mode(), model.present("text_encoder"):
-            ids = model.bundle.tokenizer.encode([request.prompt, negative_prompt])
+            ids = model.bundle.tokenizer.encode(prompts)
             text = model.bundle.text_encoder.encode(ids, dtype=getattr(torch, model.machine.dtype))
         if len(known) >= MOST_TEXTS:
             known.pop(next(iter(known)))
@@ -410,18 +409,6 @@ def check_length(model: Model, name: str, prompt: str) -> None:
         raise RequestError(
             f"the {name} is {count} tokens long; the model reads {tokenizer.max_length}", "say it in fewer words"
         )
-
-
-def check_words(model: Model, name: str, prompt: str, listener: Listener) -> None:
-    """Names the words that a small vocabulary does not have; RequestError where it has none of them."""
-    tokenizer = model.bundle.tokenizer
-    unknown = [word for word in tokenizer.unknown_words(prompt) if any(char.isalnum() for char in word)]
-    words = ", ".join(repr(word) for word in unknown[:12]) + (" ..." if len(unknown) > 12 else "")
-    advice = "for a free choice of words, use an open preset: --preset with a Wan model's diffusers folder"
-    if prompt.strip() and not tokenizer.num_known_words(prompt):
-        raise RequestError(f"preset {model.preset.name} knows no word of the {name} ({words or prompt!r})", advice)
-    if unknown:
-        listener.note(f"preset {model.preset.name} does not know {words} and leaves it out; {advice}")
 
 
 @dataclass(frozen=True)
@@ -713,7 +700,9 @@ def finish(
     if request.output is not None:
         video.path = Path(request.output)
         num_frames = job.shape.num_frames if job.source is None else job.source.num_frames
-        video.report = write_signed(video, decoded(), video.path, num_frames, overwrite=request.overwrite)
+        video.report = write_signed(
+            video, decoded(), video.path, num_frames, overwrite=request.overwrite, aspect=job.aspect
+        )
     else:
         for _ in decoded():
             pass

@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import VideoError
 from sorano.request import Request
-from sorano.video import contact_sheet, read_image, read_metadata, write_image, writing
+from sorano.video import IMAGE_SUFFIXES, SQUARE, contact_sheet, read_image, read_metadata, write_image, writing
 
 if TYPE_CHECKING:
     from sorano.generate import Video
@@ -122,7 +123,15 @@ class Outgoing:
         self._marker.restore(state["marker"])
 
 
-def write_signed(video: Video, chunks: Iterable[Frames], target: Path, num_frames: int, *, overwrite: bool) -> Report:
+def write_signed(
+    video: Video,
+    chunks: Iterable[Frames],
+    target: Path,
+    num_frames: int,
+    *,
+    overwrite: bool,
+    aspect: Fraction = SQUARE,
+) -> Report:
     """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name.
 
     What the file says of itself, `video.record`, may be known only when the last chunk has come.
@@ -136,7 +145,7 @@ def write_signed(video: Video, chunks: Iterable[Frames], target: Path, num_frame
     def finish(temporary: Path) -> None:
         reports.append(out.seal(temporary, video.record, target))
 
-    with writing(target, video.fps, overwrite=overwrite, finish=finish) as writer:
+    with writing(target, video.fps, overwrite=overwrite, finish=finish, aspect=aspect) as writer:
         for chunk_THWC in chunks:
             writer.put(out(chunk_THWC))
         writer.label(video.record, title_of(video.request))
@@ -228,16 +237,14 @@ def given_files(request: Request) -> list[Ingredient]:
     """The files that a video was made of, as its credential names them, each with its own manifest.
 
     The first video among them is its parent: its own frames, or what they showed, are in it. A private request hides
-    their names, never that they are there or what they say of their origin.
+    their names, never that they are there or what they say of their origin; a file that is gone by now is named alone.
     """
     from sorano.trust.containers import sniff
     from sorano.trust.credentials import Ingredient
 
     named: list[Ingredient] = []
     for index, file in enumerate(request.files):
-        if not file.exists():
-            continue
-        moves = sniff(file).name in MOVING
+        moves = sniff(file).name in MOVING if file.is_file() else file.suffix.lower() not in IMAGE_SUFFIXES
         first_video = moves and all(one.relationship != "parentOf" for one in named)
         title = f"input {index + 1}" if request.private else file.name
         named.append(Ingredient(file, "parentOf" if first_video else "inputTo", title))

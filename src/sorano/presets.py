@@ -253,7 +253,7 @@ def _networks(configs: ModelConfigs) -> tuple[object, ...]:
 
 def _read_card(card: Path) -> dict[str, Any]:
     """The fields of a Preset in a folder's card. Raises ValueError for words that a Preset does not have."""
-    words = json.loads(card.read_text(encoding="utf-8"))
+    words = json.loads(card.read_text(encoding="utf-8-sig"))
     not_words = {"name", "folder", "repo", "configs", "sizes", "alternatives", "note"}
     known = {field.name for field in fields(Preset)} - not_words
     if not isinstance(words, dict) or set(words) - known:

@@ -15,6 +15,7 @@ import secrets
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ class Request:
     preset: str = DEFAULT_PRESET  # a name, the path of a diffusers folder, or OWNER/NAME that was pulled
     seed: int | None = None  # None: drawn once, then recorded
     num_steps: int | None = None
+    force: bool = False  # make what is left of a prompt whose subject the model does not know
     draft: bool = False  # a quick look: a third of the steps; the same seed makes the final
     guidance: float | None = None
     guidance_2: float | None = None  # of the second expert, where a model has two
@@ -282,6 +284,11 @@ class Resolved:
         return self.rate if self.source is None else self.source.fps
 
     @property
+    def aspect(self) -> Fraction:
+        """What rounding a given video to square pixels left: a pixel's width over its height."""
+        return Fraction(1) if self.source is None else self.source.aspect
+
+    @property
     def upscale(self) -> int:
         """How many times larger than the model's frames the file is, each way, where no source says how large."""
         assert isinstance(self.request.upscale, int)
@@ -310,6 +317,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         _check_given(request, preset, configs)
         _check_pictures(request)
     source = _source_of(request)
+    notes += source.notes if source is not None else ()
     request = replace(request, prompt=_resolve_prompt(request, preset, source, notes))
     grid = configs.pixel_grid if configs else pixel_grid()
     if source is not None and request.size is None:

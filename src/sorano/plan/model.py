@@ -94,7 +94,7 @@ def _read_json(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise CheckpointError(f"{file} is missing", "the model folder is incomplete: install or download it again")
     try:
-        words = json.loads(file.read_text(encoding="utf-8"))
+        words = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise CheckpointError(f"{file} cannot be read: {error}") from error
     if not isinstance(words, Mapping):

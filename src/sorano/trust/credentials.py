@@ -199,8 +199,8 @@ def _add_ingredient(builder: Any, ingredient: Ingredient, label: str) -> None:
     import c2pa
 
     words = {"title": ingredient.title[:200], "relationship": ingredient.relationship, "label": label}
-    container = containers.sniff(ingredient.path)
-    with suppress(c2pa.C2paError, VideoError):  # a damaged manifest, or too many parts
+    with suppress(c2pa.C2paError, VideoError, OSError):  # a damaged manifest, too many parts, a file that is gone
+        container = containers.sniff(ingredient.path)
         if container.readable:
             embedding.check_parts(ingredient.path)
             with open(ingredient.path, "rb") as stream:

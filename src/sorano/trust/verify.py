@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import SuspiciousError, TamperedError, TrustError, UnverifiedError, VideoError
 from sorano.trust import containers, credentials, keys, roots, sandbox, store
 from sorano.trust.indicators import Indicator, words
-from sorano.trust.printable import printable, printable_line
+from sorano.trust.printable import printable_line
 
 if TYPE_CHECKING:
     from sorano.trust import media as media_module
@@ -159,7 +159,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        out = [f"{self.verdict.value}  {printable(self.path, 1000)}", f"  {self.summary}"]
+        out = [f"{self.verdict.value}  {self.path}", f"  {self.summary}"]
         for one in self.evidence:
             out.append(f"  {one.about}: {one.found}")
             out.append(f"    proves: {one.proves}")
@@ -473,13 +473,13 @@ def judge(seen: Look) -> Report:
     return Report(
         path=seen.path,
         verdict=verdict,
-        summary=summary,
-        evidence=tuple(evidence),
+        summary=printable_line(summary),
+        evidence=tuple(Evidence(*map(printable_line, vars(one).values())) for one in evidence),
         signer=signer,
         kind=kind,
         mark_id=None if mark_id is None else store.name_of(mark_id),
         regions=seen.regions,
-        notes=seen.notes,
+        notes=tuple(map(printable_line, seen.notes)),
         media=seen.media,
     )
 

@@ -275,6 +275,7 @@ def _phrases(full: bool) -> dict[tuple[str, ...], tuple[str, str]]:
 
 
 _TABLE = _phrases(full=True)
+PHRASES = frozenset(_TABLE)  # every phrase of the full world, as tokens
 _LONGEST = max(map(len, _TABLE))
 
 
