@@ -10,6 +10,7 @@ from PIL import Image
 from attacks.registry import attack
 from attacks.stage import COUNT, HEIGHT, SECONDS, WIDTH, c2pa_box
 from attacks.tools import (
+    C2PA_UUID,
     DEFAULT,
     FPS,
     Box,
@@ -446,7 +447,7 @@ def second_credential_box_of_purpose_merkle(stage, folder):
 
 
 def with_second_box(stage, folder, purpose, size):
-    body = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + bytes(4) + purpose + b"\0" + bytes(size)
+    body = C2PA_UUID + bytes(4) + purpose + b"\0" + bytes(size)
     (folder / "forged.mp4").write_bytes(stage.signed.read_bytes() + bytes(Box(b"uuid", body)))
     return folder / "forged.mp4"
 
@@ -455,7 +456,7 @@ def with_second_box(stage, folder, purpose, size):
 def box_of_nearly_the_same_uuid(stage, folder):
     """A box is appended whose UUID is C2PA's but for its last byte."""
     data = stage.signed.read_bytes()
-    body = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")[:15] + b"\0" + b"another film" * 100
+    body = C2PA_UUID[:15] + b"\0" + b"another film" * 100
     (folder / "forged.mp4").write_bytes(data + bytes(Box(b"uuid", body)))
     return folder / "forged.mp4"
 

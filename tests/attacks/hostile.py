@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from attacks.tools import Box, edit_list, parse, png
+from attacks.tools import C2PA_UUID, Box, edit_list, parse, png
 
 FTYP = bytes(Box(b"ftyp", b"isom\0\0\2\0isomiso2mp41"))
 
@@ -135,20 +135,20 @@ def million_frames_a_second(folder: Path) -> Path:
 
 def credential_of_zeros(folder: Path) -> Path:
     """A C2PA box of 200 MB that holds nothing."""
-    body = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + bytes(4) + b"manifest\0" + bytes(8)
+    body = C2PA_UUID + bytes(4) + b"manifest\0" + bytes(8)
     return _film_with(folder, bytes(Box(b"uuid", body + bytes(200_000_000))))
 
 
 def deep_credential(folder: Path) -> Path:
     """A C2PA box of boxes within one another, 20,000 deep."""
     inner = b"".join(struct.pack(">I4s", 8 * (20_000 - n), b"jumb") for n in range(20_000))
-    body = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + bytes(4) + b"manifest\0" + bytes(8) + inner
+    body = C2PA_UUID + bytes(4) + b"manifest\0" + bytes(8) + inner
     return _film_with(folder, bytes(Box(b"uuid", body)))
 
 
 def many_credentials(folder: Path) -> Path:
     """50,000 C2PA boxes."""
-    body = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + bytes(4) + b"manifest\0" + bytes(40)
+    body = C2PA_UUID + bytes(4) + b"manifest\0" + bytes(40)
     return _film_with(folder, bytes(Box(b"uuid", body)) * 50_000)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from attacks.registry import attack
 from attacks.stage import c2pa_box
-from attacks.tools import FPS, Box, encode, frames_of, parse, remux, root
+from attacks.tools import FPS, XMP_UUID, Box, encode, frames_of, parse, remux, root
 from sorano.trust import credentials, fingerprint, record, store
 
 GROUP = "manifest"
@@ -144,7 +144,7 @@ def remote_manifest(stage, folder):
         '<rdf:Description xmlns:dcterms="http://purl.org/dc/terms/" '
         'dcterms:provenance="http://127.0.0.1:9/studio-a.c2pa"/></rdf:RDF></x:xmpmeta>'
     )
-    body = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet.encode()
+    body = XMP_UUID + packet.encode()
     path = unsigned(stage, folder)
     path.write_bytes(path.read_bytes() + bytes(Box(b"uuid", body)))
     return path

@@ -17,8 +17,8 @@ import footage
 import numpy as np
 from PIL import Image
 
-from attacks.tools import FPS, Authority, encode, frames_of, remux, root, sound_of, voice
-from sorano.trust import containers, keys, record, roots, verify
+from attacks.tools import C2PA_UUID, FPS, Authority, encode, frames_of, parse, remux, root, sound_of, voice
+from sorano.trust import keys, record, roots, verify
 
 HEIGHT, WIDTH, COUNT = 270, 480, 72  # three seconds
 SECONDS = COUNT / FPS
@@ -196,13 +196,7 @@ class Stage:
 
 def c2pa_box(path: Path) -> bytes:
     """The credential's box of a signed MP4, as it lies there."""
-    with open(path, "rb") as stream:
-        for box in containers.boxes(stream):
-            stream.seek(box.content)
-            if box.kind == b"uuid" and stream.read(16) == containers.C2PA_UUID:
-                stream.seek(box.start)
-                return stream.read(box.end - box.start)
-    raise ValueError(f"{path} has no credential")
+    return next(bytes(box) for box in parse(path.read_bytes()).inside if box.body.startswith(C2PA_UUID))
 
 
 __all__ = ["COUNT", "HEIGHT", "SECONDS", "WIDTH", "Stage", "c2pa_box"]

@@ -222,6 +222,8 @@ def even_times(count: int, seconds: float, start: float = 0.0) -> list[int]:
 
 # Boxes of MP4.
 
+C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 NESTED = {b"moov", b"trak", b"edts", b"mdia", b"minf", b"dinf", b"stbl", b"udta", b"mvex", b"moof", b"traf"}
 
 
