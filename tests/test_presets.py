@@ -130,7 +130,7 @@ def test_a_converted_folder_with_a_boundary_and_one_expert_is_of_wan_2_1(tmp_pat
 
 def test_a_folder_of_other_networks_has_the_defaults_of_wan_2_1_and_no_note(tmp_path: Path) -> None:
     configs = PRESETS["wan2.1-t2v-1.3b"].read_configs()
-    other = replace(configs, transformer=replace(configs.transformer, num_layers=4))
+    other = replace(configs, transformer=replace(configs.transformer, num_layers=28))
     preset = find_preset(write_configs(tmp_path / "mine", other))
     assert (preset.size, preset.num_frames, preset.shift, preset.note) == ("832x480", 81, None, None)
 

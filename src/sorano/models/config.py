@@ -2,8 +2,8 @@
 
 Each dataclass is the `config.json` of one part of a diffusers folder: `from_dict` reads one (ValueError for a field
 that is of another type, or unknown and not off; those that cannot change the network are passed over), `to_dict` writes
-one that diffusers or transformers loads. Counts are exact: `parameters()` equals the sum over the network's tensors, and
-`flops(...)` counts two operations per multiply-add of every matrix product and convolution, as
+one that diffusers or transformers loads. Counts are exact: `parameters()` equals the sum over the network's tensors,
+and `flops(...)` counts two operations per multiply-add of every matrix product and convolution, as
 `torch.utils.flop_counter` does.
 
 Axes: B batch, C channels, T latent frames, H latent rows, W latent columns, L video tokens (after patching),
@@ -64,7 +64,7 @@ def _require(config: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> 
 
 OFF = (None, False, 0, "", "none", "default")  # values with which a field changes nothing
 _NEUTRAL = ("scale", "factor", "multiplier")  # ends of names of numbers that change nothing at 1
-_BESIDE = re.compile(r"(^|_)(decoder|dropout|loss|cache|generation|labels?|initializer|gradient|quantization)(_|$)")
+_BESIDE = re.compile(r"(^|_)(decoder|dropout|loss|cache|generation|labels?|initializer|gradient)(_|$)")
 """Parts of names of fields about what is not used here: a decoder, training, generating text."""
 
 
