@@ -157,7 +157,7 @@ class Writer:
     def _open(self, height: int, width: int) -> VideoStream:
         import av
 
-        self.container = av.open(str(self.temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self.container = av.open(f"file:{self.temporary}", "w", format="mp4", options={"movflags": "+faststart"})
         stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(100_000))
         _set_coder(stream.codec_context, height, width)
         return stream
@@ -230,7 +230,7 @@ class Pieces:
         self.thread.shutdown()
         with (
             _writing_errors_are_said(target),
-            av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out,
+            av.open(f"file:{target}", "w", format="mp4", options={"movflags": "+faststart"}) as out,
             ExitStack() as stack,
         ):
             stream = out.add_stream("libx264", rate=self.fps)
@@ -240,7 +240,7 @@ class Pieces:
             heard: Sound | None = None
             packets: Iterator[Any] = iter(())
             if sound is not None:
-                given = stack.enter_context(av.open(str(sound[0])))
+                given = stack.enter_context(av.open(f"file:{sound[0]}"))
                 heard = Sound(given, out, "mp4", seconds=sound[1], most=sound[2])
                 packets = given.demux(heard.heard)
             ahead = next(packets, None)
@@ -368,7 +368,7 @@ def read_video(path: str | Path) -> Clip:
     import numpy as np
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}") as container:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video in it")
             stream = container.streams.video[0]
@@ -403,7 +403,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}") as container:
             return _record(container.metadata)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error

@@ -125,7 +125,7 @@ def of_stream(path: Path) -> list[Indicator]:
 
     found: list[float] = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}") as container:
             codec = container.streams.video[0].codec_context if container.streams.video else None
             if codec is None or codec.name != "h264":
                 return []

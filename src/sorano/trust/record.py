@@ -222,7 +222,10 @@ def _encode(
     marker: Any = None
     count = 0
     try:
-        with av.open(str(found.path)) as source, av.open(str(target), "w", format=kind, options=options) as out:
+        with (
+            av.open(f"file:{found.path}") as source,
+            av.open(f"file:{target}", "w", format=kind, options=options) as out,
+        ):
             video = source.streams.video[0]
             video.thread_type = "AUTO"
             stream: Any = None
