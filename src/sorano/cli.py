@@ -569,6 +569,8 @@ def train_world(
             for name, value, why in recipes.describe(chosen):
                 print(f"{name:<18} {value:<44} {why}".rstrip())
             return
+        import numba  # noqa: F401  (what renders the world: missing, it is named before a folder is made)
+
         folder = recipes.run(chosen, out, init=find_preset(init).folder if init else None, log=_say)
         if not is_first_process():
             return

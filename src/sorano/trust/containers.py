@@ -746,7 +746,7 @@ def _av_texts(path: str | Path) -> list[tuple[str, str]]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}") as container:
             return [("Matroska tag", value) for name, value in container.metadata.items() if name.lower() == "aigc"]
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise VideoError(f"{path} cannot be read: {error}") from error
