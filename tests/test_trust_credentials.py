@@ -1,10 +1,14 @@
 """Credentials: signed and read back, trusted only under a known root, and no byte changes unseen."""
 
+import http.server
 import importlib.util
 import io
 import json
 import os
+import shutil
 import struct
+import subprocess
+import threading
 import time
 import zlib
 from dataclasses import replace
@@ -617,6 +621,106 @@ def test_a_time_stamp_authority_that_does_not_answer_is_an_error(tmp_path, monke
     with pytest.raises(TrustError, match="could not be signed"):
         credentials.sign(path, STATEMENT, keys.identity())
     assert path.read_bytes() == before
+
+
+TSA = """[tsa]
+default_tsa = clock
+[clock]
+serial = {0}/serial
+signer_cert = {0}/tsa.pem
+certs = {0}/root.pem
+signer_key = {0}/tsa.key
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = sha256, sha384, sha512
+accuracy = secs:1
+ess_cert_id_alg = sha256
+"""
+
+
+@pytest.fixture
+def authority(tmp_path, monkeypatch):
+    """A time-stamp authority (RFC 3161) on this machine, which SORANO_TSA names; a PEM file of its root."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    root_key, root = keys._make_root("Clock")
+    key = rsa.generate_private_key(65537, 2048)
+    begins, ends = root.not_valid_before_utc, root.not_valid_after_utc
+    number = x509.random_serial_number()
+    builder = x509.CertificateBuilder(root.subject, keys._subject("Clock"), key.public_key(), number, begins, ends)
+    for extension, critical in [
+        (x509.BasicConstraints(False, None), True),
+        (keys._usage(signs_certificates=False), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), False),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+    ]:
+        builder = builder.add_extension(extension, critical)
+    folder = tmp_path / "tsa"
+    folder.mkdir()
+    (folder / "tsa.pem").write_text(keys.to_pem(builder.sign(root_key, hashes.SHA256())))
+    (folder / "root.pem").write_text(keys.to_pem(root))
+    form = serialization.PrivateFormat.PKCS8
+    (folder / "tsa.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    (folder / "serial").write_text("01\n")
+    (folder / "tsa.conf").write_text(TSA.format(folder))
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            (folder / "query").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            words = ["openssl", "ts", "-reply", "-config", "tsa.conf", "-queryfile", "query", "-out", "reply"]
+            subprocess.run(words, cwd=folder, check=True, capture_output=True)
+            reply = (folder / "reply").read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/timestamp-reply")
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("SORANO_TSA", f"http://127.0.0.1:{server.server_port}/")
+        yield folder / "root.pem"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl stamps the time")
+def test_a_time_stamp_is_kept_and_known_authorities_are_told_from_others(tmp_path, authority):
+    path = clip(tmp_path / "a.mp4")
+    credentials.sign(path, STATEMENT, keys.identity())
+    stranger, known = credentials.read(path, roots.anchors()), credentials.read(path, roots.anchors(authority))
+    assert (stranger.state, stranger.stamp_trusted, known.stamp_trusted) == ("trusted", False, True)
+    assert stranger.signed_at == known.signed_at and known.signed_at.startswith("20")
+    assert "by an authority that is unknown here" in "\n".join(verify.verify(path).lines())
+    text = "\n".join(verify.verify(path, trust=authority).lines())
+    assert f"time stamped {known.signed_at}" in text and "unknown here" not in text
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl stamps the time")
+def test_a_known_time_stamp_outlives_the_certificate(tmp_path, authority, monkeypatch):
+    from datetime import UTC, datetime
+
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
+    keys.identity()
+    monkeypatch.setattr(keys, "LEAF_YEARS", 2 / (365 * 86400))  # two seconds
+    monkeypatch.setattr(keys, "RENEW_DAYS", -1)
+    path = clip(tmp_path / "a.png.mp4")
+    signer = keys.rotate()
+    credentials.sign(path, STATEMENT, signer)
+    while datetime.now(UTC) <= signer.leaf.not_valid_after_utc:
+        time.sleep(0.2)
+    time.sleep(1)
+    found = credentials.read(path, roots.anchors(authority))
+    assert (found.state, found.signer) == ("trusted", signer.name)
+    assert credentials.read(path, roots.anchors()).state == "ended"  # anyone can stamp any time
 
 
 # Stores.

@@ -324,7 +324,11 @@ def _named(found: Credential, trust: roots.Trust, under: Callable[[str], Credent
     found = replace(found, sources=tuple(source(index, one) for index, one in enumerate(found.sources)))
     if found.state != "trusted":
         return found
-    anchor = trust.behind(lambda pem: judged(pem).state == "trusted")
+    # A certificate that has ended is trusted only together with the root of who stamped the time, which may be another.
+    clock = trust.behind(lambda pem: judged(pem).stamp_trusted) if found.stamp_trusted else None
+    anchor = clock if clock is not None and judged(clock.pem).state == "trusted" else None
+    stamped = "" if clock is None else clock.pem
+    anchor = anchor or trust.behind(lambda pem: judged(pem + stamped).state == "trusted")
     if anchor is None:
         return replace(found, state="valid", problems=(("org.sorano.root", "no single trusted root stands behind it"),))
     if not anchor.is_for(found.claimed):
