@@ -30,6 +30,7 @@ class SoranoError(Exception):
     """What went wrong in `message`, what to do about it in `hint` (one line, may be None)."""
 
     exit_code: ClassVar[int] = EXIT_UNEXPECTED
+    usual_hint: ClassVar[str] = "sorano doctor looks at this machine"  # what the command says where there is no hint
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message, hint)
@@ -44,36 +45,46 @@ class RequestError(SoranoError):
     """The request cannot be made as written."""
 
     exit_code = 2
+    usual_hint = "the same command with --help shows what it takes"
 
 
 class CheckpointError(SoranoError):
     """The weights are missing, corrupt, or not the ones described."""
 
     exit_code = 3
+    usual_hint = "sorano list shows the models that can be used"
 
 
 class CapacityError(SoranoError):
     """It does not fit in the memory or on the disk that is free; the hint says what would."""
 
     exit_code = 4
+    usual_hint = "free some, or ask for less"
 
 
 class PolicyError(SoranoError):
     """The request is refused."""
 
     exit_code = 5
+    usual_hint = "ask for something else"
 
 
 class VideoError(SoranoError):
     """A video or image file cannot be read or written."""
 
+    usual_hint = "see whether a player opens it; it may not have been copied whole"
+
 
 class NumericsError(SoranoError):
     """The run produced NaN, infinity or an empty picture; the message names the step."""
 
+    usual_hint = "try --dtype float32, or another --seed"
+
 
 class TrustError(SoranoError):
     """A key, a label, a credential or a signer is not as it must be."""
+
+    usual_hint = "sorano keys list and sorano trust list show what signs and what is trusted here"
 
 
 class TamperedError(TrustError):

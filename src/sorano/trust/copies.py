@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sorano.errors import TrustError
+from sorano.errors import TrustError, VideoError
 from sorano.trust import credentials, store
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ CANNOT_SEE = (
 ASK = "ask for the signed file: only its bytes can be VERIFIED"
 KINDS = {"captured": ("captured",), "made": ("made", "edited")}
 MOST_NAMED = 4  # changes that a summary names
+MOST_STORED = 16  # manifests of one id that are shown
+RANK = {"same": 0, "changed": 1, "other": 2}  # of what a comparison found
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,23 @@ class Stored:
 
 
 def find(
-    mark: SeenMark, folders: Sequence[Path], anchors: str, seen: Fingerprint, hint: tuple[float, bool] | None = None
+    mark: SeenMark,
+    folders: Sequence[Path],
+    anchors: str,
+    seen: Fingerprint,
+    notes: list[str],
+    hint: tuple[float, bool] | None = None,
 ) -> list[Stored]:
-    """The manifests of a mark's id, compared with what a file shows. `hint`: the mark's size, and whether mirrored."""
-    from sorano.trust import fingerprint, matching
+    """The manifests of a mark's id, compared with what a file shows: those that match and are trusted first.
 
-    found = []
-    for manifest in store.find(mark.id, folders):
+    `hint`: the mark's size, and whether it is mirrored. `notes` gets what the stores have to say.
+    """
+    from sorano.trust import fingerprint, matching, roots
+
+    found: list[Stored] = []
+    searched = store.search(mark.id, folders, roots.Trust.from_pem(anchors))
+    notes.extend(searched.notes)
+    for manifest in searched.manifests:
         credential = credentials.read_store(manifest, anchors)
         if credential is None or credential.mark_id != mark.id:
             continue
@@ -68,7 +80,8 @@ def find(
             except TrustError:
                 match = None
         found.append(Stored(credential, match, old))
-    return found
+    found.sort(key=lambda one: (RANK[one.match.state] if one.match else 3, one.credential.state != "trusted"))
+    return found[:MOST_STORED]
 
 
 def beside(media: Media, opaque: bool, complete: bool) -> tuple[str, ...]:
@@ -78,7 +91,7 @@ def beside(media: Media, opaque: bool, complete: bool) -> tuple[str, ...]:
         said.append(f"it has {media.num_video_tracks} video tracks, and players may choose another")
     if media.num_text_tracks:
         said.append(f"it has {media.num_text_tracks} text track{'s'[: media.num_text_tracks > 1]} (subtitles)")
-    if media.num_pictures > 1:
+    if media.num_pictures > 1 and not media.is_animated:
         said.append(f"it holds {media.num_pictures} pictures or pages, of which one was compared")
     if not opaque:
         said.append("parts of it are transparent: what is seen depends on what lies behind it")
@@ -93,15 +106,11 @@ def opaque(media: Media) -> bool:
         return True
     if not media.is_image:
         return False
-    from PIL import Image
-
-    from sorano.video import IMAGE_FORMATS
+    from sorano.media import pictures
 
     try:
-        with Image.open(media.path, formats=IMAGE_FORMATS) as image:
-            alpha: Any = image.convert("RGBA").getchannel("A").getextrema()
-            return bool(alpha[0] == 255)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return bool(pictures.read_alpha(media.path)[1].min() == 255)
+    except VideoError:
         return False
 
 
@@ -115,9 +124,8 @@ def vouches(one: Stored, mark: SeenMark | None) -> bool:
 
 def likeliest(stored: Sequence[Stored], mark: SeenMark | None) -> Stored | None:
     """The manifest that vouches for a file and says most about it."""
-    rank = {"same": 0, "changed": 1, "other": 2}
     some = [one for one in stored if vouches(one, mark) and one.match is not None]
-    return min(some, key=lambda one: rank[one.match.state] if one.match else 3, default=None)
+    return min(some, key=lambda one: RANK[one.match.state] if one.match else 3, default=None)
 
 
 def verdict(one: Stored, beside: Sequence[str], who: str) -> tuple[str, str] | None:

@@ -9,7 +9,6 @@ Not covered: videos that browsers do not play (H.265 in some, MKV): then the evi
 from __future__ import annotations
 
 import base64
-import json
 import mimetypes
 import os
 import secrets
@@ -18,6 +17,7 @@ from typing import Any
 
 from sorano.errors import VideoError
 from sorano.trust import containers
+from sorano.trust.printable import printable, to_json
 from sorano.trust.verify import Report
 
 MOST_EMBEDDED_BYTES = 100_000_000
@@ -136,7 +136,7 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
     container = containers.sniff(video)
     width, _, height = str(report.media.get("size", "16x9")).partition("x")
     data = {
-        "report": report.to_dict(),
+        "report": {**report.to_dict(), "path": printable(report.path, 1000)},
         "image": container.is_image,
         "source": _source(video, container.mime, target),
         "seconds": report.media.get("seconds"),
@@ -144,7 +144,7 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
         "height": int(height or 9),
         "map": None if shown is None else _map(shown),
     }
-    text = json.dumps(data, ensure_ascii=False)
+    text = to_json(data)
     for char, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028")):
         text = text.replace(char, escaped)  # nothing in it can end the script
     page = PAGE.replace("NONCE", secrets.token_urlsafe(16)).replace("DATA", text.replace("\u2029", "\\u2029"))
@@ -153,6 +153,7 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
         temporary.write_text(page, encoding="utf-8")
         os.replace(temporary, target)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise VideoError(f"{target} cannot be written: {error.strerror}") from error
 
 

@@ -16,16 +16,17 @@ docs/trust.md says. The public mark can be forged by anyone: it is a hint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import MatchedError, SuspiciousError, TamperedError, TrustError, UnverifiedError, VideoError
-from sorano.trust import containers, copies, credentials, keys, roots, store
+from sorano.trust import containers, copies, credentials, keys, roots, sandbox, store
 from sorano.trust.copies import Evidence, Stored
 from sorano.trust.indicators import Indicator, words
+from sorano.trust.printable import printable_line
 
 if TYPE_CHECKING:
     from sorano.trust import media as media_module
@@ -36,7 +37,8 @@ MOST_FRAMES, MOST_PICTURES = 1 << 18, 1 << 14  # hashes and finer pictures that 
 MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
 MOST_SEARCHED = 1  # of them that is also looked for in cut and scaled pictures: that of --bundle, else the newest
 SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp",
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff",
+    ".avif", ".heic", ".wav", ".mp3", ".m4a", ".flac",
 )  # fmt: skip  # what is looked for in a folder
 
 
@@ -134,6 +136,18 @@ class Report:
             "media": self.media,
         }
 
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Report:
+        """The reverse of `to_dict`."""
+        words = {**found, "verdict": Verdict(found["verdict"]), "notes": tuple(found["notes"]), "regions": ()}
+        words["evidence"] = tuple(Evidence(**one) for one in found["evidence"])
+        words["part"] = None if found["part"] is None else tuple(found["part"])
+        if found["regions"]:
+            from sorano.trust.tamper import Region
+
+            words["regions"] = tuple(Region(**{**one, "box": tuple(one["box"])}) for one in found["regions"])
+        return cls(**words)
+
     def lines(self) -> list[str]:
         """The report for people."""
         out = [f"{self.verdict.value}  {self.path}", f"  {self.summary}"]
@@ -143,7 +157,7 @@ class Report:
             out.append(f"    does not prove: {one.does_not_prove}")
             if one.next_step:
                 out.append(f"    next: {one.next_step}")
-        return out + [f"  note: {note}" for note in self.notes]
+        return [printable_line(line) for line in out + [f"  note: {note}" for note in self.notes]]
 
 
 def verify(
@@ -152,9 +166,48 @@ def verify(
     """Where a file came from. `trust` is a PEM file of more roots, `stores` more folders of manifests, `bundle` a
     disclosed private carrier.
 
-    Raises VideoError for a file that cannot be read at all, TrustError for trust that cannot.
+    The file is looked at in a child process with limits. Raises VideoError for a file that cannot be read at all or
+    that passes the limits, TrustError for trust that cannot be read.
     """
-    return judge(look(Path(path), trust=trust, stores=stores, bundle=bundle)[0])
+    return examine(Path(path), trust=trust, stores=stores, bundle=bundle)[0]
+
+
+def examine(
+    path: Path,
+    *,
+    trust: str | Path | None = None,
+    stores: Sequence[str | Path] = (),
+    bundle: Path | None = None,
+    with_map: bool = False,
+) -> tuple[Report, TamperMap | None]:
+    """The report on a file and, with `with_map`, its tamper map where one was made. The file is read in a child."""
+    sandbox.require_regular(path)
+    words = {
+        "path": str(path),
+        "trust": None if trust is None else str(trust),
+        "stores": [str(folder) for folder in stores],
+        "bundle": None if bundle is None else str(bundle),
+        "with_map": with_map,
+    }
+    found, arrays = sandbox.run("sorano.trust.verify:examine_here", words)
+    report = Report.from_dict(found["report"])
+    if found["times"] is None:
+        return report, None
+    from sorano.trust.tamper import TamperMap
+
+    starts, ends = (tuple(times) for times in found["times"])
+    return report, TamperMap(arrays["map_THW"], starts, ends, report.regions)
+
+
+def examine_here(
+    path: str, trust: str | None, stores: Sequence[str], bundle: str | None, with_map: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `examine` runs in the child: the report as JSON, the times of the map's windows, and the map."""
+    seen, shown = look(Path(path), trust=trust, stores=stores, bundle=None if bundle is None else Path(bundle))
+    found = {"report": judge(seen).to_dict(), "times": None}
+    if shown is None or not with_map:
+        return found, {}
+    return {**found, "times": [list(shown.starts_s), list(shown.ends_s)]}, {"map_THW": shown.map_THW}
 
 
 def look(
@@ -170,7 +223,10 @@ def look(
     anchors = roots.anchors(Path(trust) if trust is not None else None)
     notes: list[str] = []
     # (1) The bytes: does a credential bind them?
-    found = media.probe(path)
+    try:
+        found = media.probe(path)
+    except VideoError as error:
+        return _look_at_bytes(path, anchors, error), None
     credential = credentials.read(path, anchors)
     try:
         labels = tuple(label.read(path))
@@ -200,11 +256,12 @@ def look(
     if credential is None and mark is not None:
         eyes.listen(notes)
         hint = (detection.scale, detection.flipped)
-        stored = copies.find(mark, [Path(folder) for folder in stores], anchors, eyes.taker.stored(), hint)
+        folders = [Path(folder) for folder in stores]
+        stored = copies.find(mark, folders, anchors, eyes.taker.stored(), notes, hint)
     # (4) Holes in the mark, where no signature vouches for every byte.
     regions: tuple[Region, ...] = ()
     shown = None
-    bound = credential is not None and credential.state in ("trusted", "valid", "ended")
+    bound = credential is not None and credential.state in credentials.WHOLE
     if detection is not None and not bound and not found.is_image:
         shown, regions = _holes(found, detection, key)
     # (5) What is odd, where nothing at all vouches for it.
@@ -228,6 +285,25 @@ def look(
     return seen, shown
 
 
+def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
+    """What can be seen of a file without pictures that can be decoded: its credential and its labels.
+
+    Raises `error` again where it should have pictures and nothing else vouches for it.
+    """
+    from sorano.trust import label
+
+    if not path.is_file() or path.stat().st_size == 0:
+        raise error
+    container = containers.sniff(path)
+    credential = credentials.read(path, anchors)
+    labels = tuple(label.read(path))
+    if credential is None and (container.has_pictures or not container.readable):
+        raise error
+    note = error.message if container.has_pictures else "there are no pictures in it in which a mark could be"
+    facts = {"container": container.name}
+    return Look(path=str(path), credential=credential, labels=labels, media=facts, notes=(note,))
+
+
 class Eyes:
     """What a single pass over the frames remembers, in constant memory."""
 
@@ -237,7 +313,11 @@ class Eyes:
         self.found = found
         self.fps = found.fps if found.fps > 0 else 25.0
         self.taker = fingerprint.Taker(
-            self.fps, still=found.is_image, picture_seconds=0, most_pictures=MOST_PICTURES, most_frames=MOST_FRAMES
+            self.fps,
+            still=found.is_image and not found.is_animated,
+            picture_seconds=0,
+            most_pictures=MOST_PICTURES,
+            most_frames=MOST_FRAMES,
         )
         self.kept = reader.Kept()
         self.count = 0
@@ -364,11 +444,10 @@ def judge(seen: Look) -> Report:
         verdict, summary = Verdict.SUSPICIOUS, f"nothing trusted says where it is from, and {_put_over(seen.regions)}"
     elif credential is not None:
         who = credential.signer or "somebody"
-        summary = (
-            f"the certificate of {who} has ended and no time stamp says that it was signed before"
-            if credential.state == "ended"
-            else f"it is signed by {who}, who is not trusted here"
-        )
+        summary = {
+            "ended": f"the certificate of {who} has ended and no time stamp says that it was signed before",
+            "early": f"the certificate of {who} is not valid yet: a clock is wrong, here or there",
+        }.get(credential.state, f"it is signed by {who}, who is not trusted here")
     elif seen.mark is not None:
         made = "made by AI, by Sorano" if seen.mark.kind == "made" else "recorded with Sorano"
         summary = f"it carries a mark that says {made}, and nothing that is trusted here confirms it"
@@ -394,14 +473,14 @@ def judge(seen: Look) -> Report:
     return Report(
         path=seen.path,
         verdict=verdict,
-        summary=summary,
-        evidence=tuple(evidence),
+        summary=printable_line(summary),
+        evidence=tuple(Evidence(*map(printable_line, vars(one).values())) for one in evidence),
         signer=signer,
         kind=kind,
         mark_id=None if mark_id is None else store.name_of(mark_id),
         part=part,
         regions=(*_differing(copied), *seen.regions),
-        notes=seen.notes,
+        notes=tuple(map(printable_line, seen.notes)),
         media=seen.media,
     )
 
@@ -424,7 +503,7 @@ def _says(kind: str | None) -> str:
 
 
 def _of_credential(found: credentials.Credential) -> Evidence:
-    who = found.signer or "an unnamed signer"
+    who = found.who
     if found.state == "changed":
         return Evidence(
             "credential",
@@ -442,30 +521,47 @@ def _of_credential(found: credentials.Credential) -> Evidence:
             "who did it, or that the picture was changed",
             "ask for the file as it was signed",
         )
-    if found.state == "ended":
+    rest = _rest_of(found)
+    whole = "nobody changed the bytes" + (", but for what its hash leaves out," if found.left_out else "")
+    if found.state in ("ended", "early"):
+        ended = found.state == "ended"
         return Evidence(
             "credential",
-            f"signed by {who}, whose certificate has ended",
-            "nobody changed the bytes since whoever held the key signed them",
+            f"signed by {who}, whose certificate {'has ended' if ended else 'is not valid yet'}{rest}",
+            f"{whole} since whoever held the key signed them",
             "that it was signed while the certificate was valid: there is no time stamp",
-            "ask the signer to sign it again; if today is earlier, set this machine's clock",
+            "ask the signer to sign it again; if today is earlier, set this machine's clock"
+            if ended
+            else "set the clock of this machine, or have the signer set theirs and sign again",
         )
-    said = _says(found.kind)
-    from_files = f"; from {', '.join(found.ingredients)}" if found.ingredients else ""
     if found.state == "trusted":
         return Evidence(
             "credential",
-            f"signed by {who}, under a root that is trusted here; {said}{from_files}",
-            "the file is byte for byte as they signed it",
+            f"signed by {who}, under a root that is trusted here ({found.root}); {_says(found.kind)}{rest}",
+            "the file is byte for byte as they signed it"
+            + (", but for what its hash leaves out" if found.left_out else ""),
             "that what they say is true, or that a recorded scene was not staged",
         )
+    limited = next((f": {text}" for code, text in found.problems if code.startswith("org.sorano")), "")
     return Evidence(
         "credential",
-        f"signed by {who}, whose root is not trusted here; {said}{from_files}",
-        "nobody changed the bytes since they were signed",
+        f"signed by {who}, whose root is not trusted here{limited}; {_says(found.kind)}{rest}",
+        f"{whole} since they were signed",
         "who signed: a name in a certificate is what its maker typed",
         "if you know them, ask for their root in person and run: sorano trust add root.pem",
     )
+
+
+def _rest_of(found: credentials.Credential) -> str:
+    """What else a credential shows: its sources, its time, and what C2PA leaves out or passes over."""
+    said = [f"from {', '.join(one.words for one in found.sources)}"] if found.sources else []
+    by = "" if found.stamp_trusted else " by an authority that is unknown here"
+    said.append(f"time stamped {found.signed_at}{by}" if found.signed_at else "no time stamp says when")
+    if found.left_out:
+        said.append(f"its hash leaves out {', '.join(found.left_out)}")
+    if found.tolerated:
+        said.append(f"codes not held against it: {', '.join(sorted({code for code, _ in found.tolerated}))}")
+    return "; " + "; ".join(said)
 
 
 def _of_mark(mark: SeenMark, credential: credentials.Credential | None) -> Evidence:
@@ -545,4 +641,4 @@ def files_in(place: Path) -> Iterator[Path]:
     yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
-__all__ = ["Evidence", "Look", "Report", "Verdict", "containers", "judge", "look", "verify"]
+__all__ = ["Evidence", "Look", "Report", "Verdict", "containers", "examine", "judge", "look", "verify"]
