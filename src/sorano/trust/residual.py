@@ -299,8 +299,8 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 def refined(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> tuple[Line, Window]:
     """The line and the window nearby in which the pictures are most alike, to a fraction of a cell.
 
-    In a pan, a shift in time and one of the picture look the same but at the edges: so several times are tried, each with
-    the window that fits it best.
+    In a pan, a shift in time and one of the picture look the same but at the edges: so several times are tried, each
+    with the window that fits it best.
     """
     gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.0
     best, window = _fitted(stored, seen, line, window)
@@ -355,7 +355,9 @@ def _newton(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
     weight = 1 / np.maximum(np.abs(flat[0]) / (2 * np.median(np.abs(flat[0])) + 0.5), 1)
     heavy = slopes * weight[:, None]
     normal = heavy.T @ slopes
-    moves = np.linalg.solve(normal + RIDGE * np.trace(normal) / len(sizes) * np.eye(len(sizes)), -heavy.T @ flat[0])
+    moves = np.linalg.solve(
+        normal + (RIDGE * np.trace(normal) / len(sizes) + 1e-6) * np.eye(len(sizes)), -heavy.T @ flat[0]
+    )
     return np.asarray(np.clip(moves, -8, 8) * sizes)
 
 
