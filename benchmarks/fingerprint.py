@@ -2,9 +2,9 @@
 
     python benchmarks/fingerprint.py [--seeds 1] [--kinds speaker,street] [--height 270] [--seconds 4]
 
-Clips that tests/footage.py makes. Honest copies: coded, scaled, converted, cropped, trimmed, toned. Forged ones: an ellipse
-of other content, with the mean and the deviation of what it covers, over a share of the picture and of the time. A region
-counts as found where a region is named that overlaps it in place and time. Prints tables and one JSON line.
+Clips that tests/footage.py makes. Honest copies: coded, scaled, converted, cropped, trimmed, toned. Forged ones: an
+ellipse of other content, with the mean and the deviation of what it covers, over a share of the picture and of the
+time. It counts as found where a change is named that overlaps it in place and time. Prints tables and one JSON line.
 """
 
 import argparse
