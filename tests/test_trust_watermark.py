@@ -11,7 +11,7 @@ from conftest import FULL
 from PIL import Image
 
 from sorano.errors import RequestError
-from sorano.trust import reader, watermark
+from sorano.trust import reader
 from sorano.trust.carrier import carrier
 from sorano.trust.watermark import (
     PUBLIC_KEY,
