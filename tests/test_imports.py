@@ -19,9 +19,8 @@ MAY_IMPORT = {
     "presets": FOUNDATION | CONFIG | {"plan/model"},
     "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording", "units"},
     "media": FOUNDATION | {"media"},
-    "video": FOUNDATION | {"sound", "media"},
+    "video": FOUNDATION | {"media"},
     "frames": FOUNDATION | {"video"},
-    "sound": FOUNDATION | {"media"},
     "sources": FOUNDATION | {"video", "media"},
     "storyboard": FOUNDATION,
     "wording": FOUNDATION | {"video", "world", "presets", "request"},
@@ -53,7 +52,7 @@ MAY_IMPORT = {
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
     | {"trust", "__init__", "outgoing", "frames", "library", "stream", "wording"},
-    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound", "media"},
+    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "media"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
     "__init__": FOUNDATION

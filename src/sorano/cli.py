@@ -222,7 +222,7 @@ def _shared(
     audience: Annotated[
         str,
         typer.Option(
-            help="Whose law asks for labels: cn (draws a visible sign too), eu, none. All is marked and signed anyway.",
+            help="Whose law asks for labels: cn, in (both draw a sign), eu, us-ca, none. All is marked and signed.",
             rich_help_panel=FILE,
         ),
     ] = "none",
@@ -230,7 +230,7 @@ def _shared(
         bool | None,
         typer.Option(
             "--visible-label/--no-visible-label",
-            help='Draw "AI-generated" on the first seconds. Default: for the audience cn.',
+            help='Draw "AI-generated" on the first seconds. Default: for cn and in.',
             rich_help_panel=FILE,
         ),
     ] = None,
@@ -596,11 +596,18 @@ def doctor(
 @train_app.command("world")
 def train_world(
     recipe: Annotated[
-        str, typer.Option(help="cpu: two hours on two cores; gpu: 25 minutes of a large GPU; smoke: seconds.")
+        str,
+        typer.Option(
+            help="cpu: two hours on two cores; long: a night or more of them; gpu: 25 minutes of a large GPU; smoke:"
+            " seconds."
+        ),
     ] = "cpu",
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the run. A run that was stopped goes on where it was.")
     ] = Path("runs/world"),
+    init: Annotated[
+        str | None, typer.Option(help="A preset, or a diffusers folder, whose weights the run begins from.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every derived value and exit.")] = False,
 ) -> None:
     """Train the world model from nothing: render, autoencoder, flow model, and a diffusers folder at the end.
@@ -619,7 +626,7 @@ def train_world(
             return
         import numba  # noqa: F401  (what renders the world: missing, it is named before a folder is made)
 
-        folder = recipes.run(chosen, out, log=_say)
+        folder = recipes.run(chosen, out, init=find_preset(init).folder if init else None, log=_say)
         if not is_first_process():
             return
         write_card(
@@ -641,13 +648,13 @@ def train_world(
 def score(
     preset: Annotated[str, typer.Option(help="A preset's name, or the path of a diffusers folder.")] = DEFAULT_PRESET,
     num_clips: Annotated[int, typer.Option(help="Clips to make and judge, of each split.", min=1)] = 200,
-    recipe: Annotated[str, typer.Option(help="Whose aims to compare with: cpu or gpu.")] = "cpu",
+    recipe: Annotated[str, typer.Option(help="Whose aims to compare with: cpu, long or gpu.")] = "cpu",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
 ) -> None:
     """Score a world model: does each video show what its caption says? With the judge's own errors beside it."""
     with errors_said():
-        from sorano.world.score import load_sampler, score_model
+        from sorano.world.score import find_silhouettes, load_sampler, score_model
 
         sampler = load_sampler(preset, device)
         report = score_model(
@@ -656,6 +663,9 @@ def score(
             untrained=sampler.untrained().generate,
             num_clips=num_clips,
             recipe=recipe,
+            size=sampler.size,
+            num_frames=sampler.num_frames,
+            silhouettes=find_silhouettes(),
             log=_say,
         )
         print(json.dumps(report.to_dict()) if as_json else report.table())

@@ -700,7 +700,9 @@ def finish(
     if request.output is not None:
         video.path = Path(request.output)
         num_frames = job.shape.num_frames if job.source is None else job.source.num_frames
-        video.report = write_signed(video, decoded(), video.path, num_frames, overwrite=request.overwrite)
+        video.report = write_signed(
+            video, decoded(), video.path, num_frames, overwrite=request.overwrite, aspect=job.aspect
+        )
     else:
         for _ in decoded():
             pass

@@ -15,6 +15,7 @@ import secrets
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ USUAL = {
     "seconds": 2, "fps": 16, "guidance": 5, "guidance_2": 4, "shift": 5, "num_frames": 17, "num_steps": 24,
     "variations": 4, "seed": 1,
 }  # fmt: skip
-AUDIENCES = ("none", "cn", "eu")
+AUDIENCES = ("none", "cn", "eu", "in", "us-ca")  # those of `trust.label`, whose table says what each gets
 DTYPES = ("auto", "bfloat16", "float32")
 DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 
@@ -110,8 +111,8 @@ class Request:
     upscale: int | str = "auto"  # "auto": at least 256 pixels high; "none" or 1: as made; 2 to 16: times
     overwrite: bool = False
     private: bool = False  # leave the words and the image's name out of the file
-    audience: str = "none"  # whose law asks for labels: "cn", "eu"; all files are marked and signed anyway
-    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for the audience cn
+    audience: str = "none"  # whose law asks for labels: one of AUDIENCES; all files are marked and signed anyway
+    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for cn and in
     producer: str = "Sorano"  # who the label names as producer: a name, or the 27-character code of a provider in China
 
     def __post_init__(self) -> None:
@@ -283,6 +284,11 @@ class Resolved:
         return self.rate if self.source is None else self.source.fps
 
     @property
+    def aspect(self) -> Fraction:
+        """What rounding a given video to square pixels left: a pixel's width over its height."""
+        return Fraction(1) if self.source is None else self.source.aspect
+
+    @property
     def upscale(self) -> int:
         """How many times larger than the model's frames the file is, each way, where no source says how large."""
         assert isinstance(self.request.upscale, int)
@@ -311,6 +317,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         _check_given(request, preset, configs)
         _check_pictures(request)
     source = _source_of(request)
+    notes += source.notes if source is not None else ()
     request = replace(request, prompt=_resolve_prompt(request, preset, source, notes))
     grid = configs.pixel_grid if configs else pixel_grid()
     if source is not None and request.size is None:

@@ -103,7 +103,7 @@ def _opened(path: Path, _changed: int, _size: int) -> Source:
         )
     length = found.seconds or 0.0
     if not found.is_image:
-        with read.opened(path) as given:
+        with read.inspected(path) as given:
             video = read.video_stream(given, path)
             length, count = read.length_of(given, video, path)
             if length > MOST_SECONDS:
@@ -124,7 +124,18 @@ def _opened(path: Path, _changed: int, _size: int) -> Source:
         found.has_audio,
         found.aspect,
         found,
-        read.notes(found),
+        _notes(found),
+    )
+
+
+def _notes(found: read.Media) -> tuple[str, ...]:
+    """What does not come along as it is, in words."""
+    return (
+        *read.notes(found),
+        *read.left_out(found.num_video_tracks - 1, "further video track"),
+        *read.left_out(found.num_audio_tracks - 1, "further audio track"),
+        *read.left_out(found.num_text_tracks, "subtitle track"),
+        *(["its transparency is left out"] if found.has_alpha else []),
     )
 
 

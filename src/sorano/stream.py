@@ -298,7 +298,7 @@ class Film:
         self.loras = read_loras(job, listener)
         self.texts: dict[str, TextTokens] = {}
         self.out = Outgoing(job.request, fps=job.fps, num_frames=self.total, mark_id=self._mark_id())
-        self.pieces = Pieces(folder, job.fps)
+        self.pieces = Pieces(folder, job.fps, job.aspect)
         # where it is
         self.index = 0  # of the stretch
         self.done = 0  # latents, or frames that were copied, of this stretch

@@ -1,7 +1,7 @@
 """What the colour numbers of a video mean, and how they become sRGB as players show it.
 
 SDR with BT.601 or BT.709 primaries goes through swscale with the right matrix and range. BT.2020 and P3 primaries, HLG,
-PQ and linear light go through a 3D look-up table that is computed here: transfer function, primaries, tone mapping.
+PQ and linear light go through what is defined here: transfer function, primaries, tone mapping.
 
 Sources: ITU-R BT.2100-2 (HLG, PQ), ITU-R BT.2390-8 section 5.4.1 (tone mapping), ITU-R BT.2408 (diffuse white at
 203 cd/m2), BT.1886 (display gamma 2.4), ITU-T H.273 (the numbers).
@@ -10,10 +10,7 @@ Sources: ITU-R BT.2100-2 (HLG, PQ), ITU-R BT.2390-8 section 5.4.1 (tone mapping)
 from __future__ import annotations
 
 import struct
-import tempfile
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,11 +20,12 @@ if TYPE_CHECKING:
 BT709, UNSPECIFIED, BT470BG, SMPTE170M, SMPTE240M, FCC = 1, 2, 5, 6, 7, 4
 LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18
 BT2020_NCL, BT2020_CL = 9, 10
-GAMMA22, GAMMA28 = 4, 5
+GAMMA22 = 4
 HD_WIDTH, SD_HEIGHT = 1280, 576  # untagged video is BT.709 from 1280 columns or above 576 lines on, as mpv guesses
 DIFFUSE_WHITE = 203.0  # cd/m2
 DEFAULT_PEAK = 1000.0  # cd/m2, of a master that does not say
-LUT_SIZE = 33
+STEPS = 4096  # of the tables from light
+BAND = 32  # rows that are converted at once: they stay in the cache
 # The chromaticities of H.273's primaries that differ visibly from BT.709: x and y of red, green, blue and white.
 D65, DCI_WHITE = (0.3127, 0.3290), (0.314, 0.351)
 WIDE = {
@@ -36,6 +34,8 @@ WIDE = {
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), D65),  # Display P3
 }
 BT709_PRIMARIES = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), D65)
+HLG_LUMA = (0.2627, 0.6780, 0.0593)
+HLG_GAMMA = 1.2
 # What swscale calls the matrices: its own numbers agree with H.273's here.
 MATRICES = (BT709, FCC, BT470BG, SMPTE170M, SMPTE240M, BT2020_NCL)
 
@@ -56,8 +56,8 @@ class Colour:
 
     @property
     def needs_table(self) -> bool:
-        """Whether a matrix alone does not do."""
-        return self.is_hdr or self.transfer in (LINEAR, GAMMA28) or self.primaries in WIDE
+        """Whether a matrix alone does not do. BT.470's gamma of 2.8, the tag of PAL discs, is shown as it is."""
+        return self.is_hdr or self.transfer == LINEAR or self.primaries in WIDE
 
     @property
     def name(self) -> str:
@@ -125,14 +125,21 @@ def _light_to_pq(light: NDArray[np.float64]) -> NDArray[np.float64]:
     return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
 
 
-def _hlg_to_light(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """HLG [..., 3] to cd/m2 on a display of 1000 cd/m2, with the system gamma of 1.2."""
+def _hlg_scene(signal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """HLG to the light of the scene, 0..1."""
     import numpy as np
 
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
-    luminance = scene @ np.array([0.2627, 0.6780, 0.0593])
-    return 1000 * scene * (np.maximum(luminance, 1e-6) ** 0.2)[..., None]
+    return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+
+
+def _tone_mapped_hlg(scene: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scene [..., 3] of HLG as on a display of 1000 cd/m2 with the system gamma of 1.2, brought to SDR."""
+    import numpy as np
+
+    luminance = scene @ np.array(HLG_LUMA)
+    light = 1000 * scene * (np.maximum(luminance, 1e-6) ** (HLG_GAMMA - 1))[..., None]
+    return _tone_mapped(light, 1000.0) / DIFFUSE_WHITE
 
 
 def _tone_mapped(light: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
@@ -151,53 +158,70 @@ def _tone_mapped(light: NDArray[np.float64], peak: float) -> NDArray[np.float64]
 
 
 def to_display(signal: NDArray[np.float64], colour: Colour) -> NDArray[np.float64]:
-    """R'G'B' [..., 3] in 0..1, coded as `colour` says, as R'G'B' for an SDR screen, 0..1."""
+    """R'G'B' [..., 3] in 0..1, coded as `colour` says, as R'G'B' for an SDR screen, 0..1: the definition."""
     import numpy as np
 
+    linear = _tone_mapped_hlg(_hlg_scene(signal)) if colour.transfer == HLG else _to_linear(signal, colour)
+    return _to_signal(np.clip(linear @ to_bt709(colour.primaries).T, 0, 1), colour)
+
+
+def _to_linear(signal: NDArray[np.float64], colour: Colour) -> NDArray[np.float64]:
+    """One channel's signal as light on the screen, 1 for its white, where channels do not depend on one another."""
     if colour.transfer == PQ:
-        linear = _tone_mapped(_pq_to_light(signal), colour.peak) / DIFFUSE_WHITE
-    elif colour.transfer == HLG:
-        linear = _tone_mapped(_hlg_to_light(signal), 1000.0) / DIFFUSE_WHITE
-    else:
-        linear = signal ** {LINEAR: 1.0, GAMMA22: 2.2, GAMMA28: 2.8}.get(colour.transfer, 2.4)
-    linear = np.clip(linear @ to_bt709(colour.primaries).T, 0, 1)
+        return _tone_mapped(_pq_to_light(signal), colour.peak) / DIFFUSE_WHITE
+    return signal ** {LINEAR: 1.0, GAMMA22: 2.2}.get(colour.transfer, 2.4)
+
+
+def _to_signal(linear: NDArray[np.float64], colour: Colour) -> NDArray[np.float64]:
+    """Light on the screen as the signal for it."""
+    import numpy as np
+
     if colour.is_hdr or colour.transfer == LINEAR:
         return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return linear ** (1 / (2.2 if colour.transfer == GAMMA22 else 2.4))
 
 
-@lru_cache(maxsize=8)
-def _cube(colour: Colour) -> str:
-    """The table as a .cube file, red fastest."""
+class Converter:
+    """Pixels [H, W, 3], uint16, coded in a colour, to uint8 for an SDR screen: `to_display` by one table a channel."""
+
+    def __init__(self, colour: Colour) -> None:
+        import numpy as np
+
+        steps = np.linspace(0, 1, STEPS)
+        self.is_hlg = colour.transfer == HLG
+        every = np.linspace(0, 1, 1 << 16)
+        first = _hlg_scene(every) if self.is_hlg else _to_linear(every, colour)
+        self.first = first.astype(np.float32)
+        self.tone = (_tone_mapped(1000 * steps**2, 1000.0) / DIFFUSE_WHITE).astype(np.float32)
+        self.matrix = to_bt709(colour.primaries).astype(np.float32)
+        self.last = np.rint(255 * _to_signal(steps**2, colour)).astype(np.uint8)
+
+    def __call__(self, signal_HWC: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        """One frame, a band of rows at a time."""
+        import numpy as np
+
+        made = np.empty(signal_HWC.shape, np.uint8)
+        for top in range(0, len(made), BAND):
+            made[top : top + BAND] = self._band(signal_HWC[top : top + BAND])
+        return made
+
+    def _band(self, signal_HWC: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        import cv2
+        import numpy as np
+
+        linear = self.first[signal_HWC]
+        if self.is_hlg:
+            luminance = cv2.transform(linear, np.array([HLG_LUMA], np.float32))
+            linear *= cv2.pow(np.maximum(luminance, 1e-6), HLG_GAMMA - 1).reshape(*linear.shape[:2], 1)
+            linear = self.tone[_root_index(linear)]
+        return self.last[_root_index(cv2.transform(linear, self.matrix))]
+
+
+def _root_index(linear: NDArray[Any]) -> NDArray[np.uint16]:
+    """Light in 0..1 as an index into a table that is finer in the dark."""
     import numpy as np
 
-    steps = np.linspace(0, 1, LUT_SIZE)
-    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij")[::-1], -1)  # [blue, green, red, 3]
-    values = to_display(grid, colour).reshape(-1, 3)
-    lines = "\n".join(f"{red:.5f} {green:.5f} {blue:.5f}" for red, green, blue in values.tolist())
-    return f"LUT_3D_SIZE {LUT_SIZE}\n{lines}\n"
-
-
-class Table:
-    """A 3D look-up table that frames of one size go through; tetrahedral interpolation."""
-
-    def __init__(self, colour: Colour, width: int, height: int) -> None:
-        import av.filter
-
-        with tempfile.TemporaryDirectory(prefix="sorano-") as folder:
-            file = Path(folder) / "table.cube"
-            file.write_text(_cube(colour))
-            self.graph: Any = av.filter.Graph()
-            source = self.graph.add(
-                "buffer", f"video_size={width}x{height}:pix_fmt=rgb48le:time_base=1/1:pixel_aspect=1/1"
-            )
-            table = self.graph.add("lut3d", file=str(file), interp="tetrahedral")
-            sink = self.graph.add("buffersink")
-            source.link_to(table)
-            table.link_to(sink)
-            self.graph.configure()
-
-    def __call__(self, frame: Any) -> Any:
-        """One frame, rgb48le, mapped."""
-        self.graph.vpush(frame)
-        return self.graph.vpull()
+    root = np.sqrt(np.clip(linear, 0, 1, out=linear), out=linear)
+    root *= STEPS - 1
+    root += 0.5
+    return root.astype(np.uint16)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sorano.errors import VideoError
 from sorano.media import pictures
@@ -38,8 +38,10 @@ MOST_SECONDS = 36_000.0
 CHUNK_BYTES = 64_000_000  # of frames at once: 60 of 540p, 2 of 4K
 MOST_CHUNK = 32  # frames
 MOST_TEXT = 1000  # characters of one tag
+MOST_COMMENT = 1_000_000
 MOST_RATE = 240.0  # frames a second; above, the number is a time base, not a rate
 USUAL_RATE = 25.0
+SLACK_SECONDS = 0.05  # by which stamps of sound may be off before silence is put in or samples are left out
 LOOKED_AT = 32  # packets that tell whether a file has display times
 BROKEN_START = 300  # packets before the first frame that may fail: a recording that begins between key frames
 JUMP = 10.0  # seconds ahead in a broadcast stream that are a splice, not a pause
@@ -50,6 +52,7 @@ DEMUXERS = (
     "mxf,nut,rm,dv,gif,apng,yuv4mpegpipe,wav,w64,mp3,flac,aac,ac3,eac3,dts,aiff,au,caf,opus,amr,wtv,gxf,nsv,vc1,h261,h263,"
     "bink,smk,flic,roq,dirac,cavsvideo,swf,4xm,film_cpk,thp,tta,wv,ape"
 )
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BROADCAST = ("mpegts", "mpeg")  # their stamps may jump
 MISSING_SHARE, MISSING_SECONDS = 0.1, 0.5  # that a track may lack without being called truncated
 RAW = ("h264", "hevc", "vvc", "av1", "obu", "m4v", "mpegvideo", "mjpeg", "vc1", "h261", "h263", "dirac", "cavsvideo")
@@ -81,6 +84,7 @@ class Media:
     is_deep: bool = False  # more than 8 bits a channel
     colour: Colour = field(default_factory=Colour)
     num_chapters: int = 0
+    comment: str = ""  # the tag, whole
 
     @property
     def is_animated(self) -> bool:
@@ -143,7 +147,7 @@ def _image(path: Path, about: pictures.About) -> Media:
 
 
 def _video(path: Path) -> Media:
-    with opened(path) as given:
+    with inspected(path) as given:
         video = video_stream(given, path)
         codec, kinds = video.codec_context, [stream.type for stream in given.streams]
         aspect = video.sample_aspect_ratio
@@ -168,6 +172,7 @@ def _video(path: Path) -> Media:
             is_interlaced=interlaced, is_square=is_square, is_upright=upright, aspect=rest,
             is_deep=codec.format is not None and any(part.bits > 8 for part in codec.format.components),
             colour=colour, num_chapters=len(given.chapters()),
+            comment=given.metadata.get("comment", "")[:MOST_COMMENT],
         )  # fmt: skip
 
 
@@ -185,9 +190,15 @@ def notes(media: Media) -> tuple[str, ...]:
     if not media.is_square:
         said.append(f"its pixels are not square: it becomes {media.width}x{media.height}")
     if media.num_pictures > 1 and not media.is_animated:
-        count = media.num_pictures - 1
-        said.append(f"{count} further picture{'s'[: count > 1]} in it {'are' if count > 1 else 'is'} left out")
+        said += left_out(media.num_pictures - 1, "further picture")
     return tuple(said)
+
+
+def left_out(count: int, what: str) -> list[str]:
+    """That some of a file's things do not come along: "2 further audio tracks are left out"; nothing for none."""
+    if count < 1:
+        return []
+    return [f"{count} {what} is left out" if count == 1 else f"{count} {what}s are left out"]
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -202,15 +213,31 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A media file, opened with limits and as itself alone. What FFmpeg raises inside becomes VideoError."""
+    """A media file, opened with limits and as itself alone. Raises VideoError where it cannot be."""
     import av
 
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_streams": str(MOST_STREAMS)}
+    with _reading_errors_are_said(path):
+        given = av.open(f"file:{path}", metadata_errors="replace", options=options)
+    with given:
+        if len(given.streams.video) + len(given.streams.audio) > MOST_TRACKS:
+            raise VideoError(f"{path} has {len(given.streams)} tracks; at most {MOST_TRACKS} are read")
+        yield given
+
+
+@contextmanager
+def inspected(path: Path) -> Iterator[Any]:
+    """`opened`, for those who only read: what FFmpeg raises inside becomes VideoError too."""
+    with _reading_errors_are_said(path), opened(path) as given:
+        yield given
+
+
+@contextmanager
+def _reading_errors_are_said(path: Path) -> Iterator[None]:
+    import av
+
     try:
-        with av.open(f"file:{path}", metadata_errors="replace", options=options) as given:
-            if len(given.streams.video) + len(given.streams.audio) > MOST_TRACKS:
-                raise VideoError(f"{path} has {len(given.streams)} tracks; at most {MOST_TRACKS} are read")
-            yield given
+        yield
     except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
         raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
 
@@ -284,8 +311,14 @@ def shown(media: Media, *, over: str = "white", most_seconds: float | None = Non
     Raises VideoError where nothing can be decoded, and, after what came before, where a file breaks off.
     """
     held: list[Picture] = []
-    for picture in pictures_of(media, over=over):
-        if most_seconds is not None and picture.start >= most_seconds:
+    wrong: VideoError | None = None
+    coming = pictures_of(media, over=over)
+    while True:
+        try:
+            picture = next(coming, None)
+        except VideoError as error:
+            picture, wrong = None, error
+        if picture is None or (most_seconds is not None and picture.start >= most_seconds):
             break
         if held and (held[0].frame_HWC.shape != picture.frame_HWC.shape or len(held) >= media.chunk_frames):
             yield _stacked(held)
@@ -293,6 +326,8 @@ def shown(media: Media, *, over: str = "white", most_seconds: float | None = Non
         held.append(picture)
     if held:
         yield _stacked(held)
+    if wrong is not None:
+        raise wrong
 
 
 def chunks(media: Media, most_seconds: float | None = None) -> Iterator[Frames]:
@@ -375,6 +410,18 @@ class _Clock:
         return time
 
 
+def _decoder(video: Any) -> Callable[[Any], list[Any]]:
+    """From packets of a track to frames. FFmpeg's own VP8 and VP9 leave transparency out; libvpx does not."""
+    import av
+
+    name = ALPHA_DECODERS.get(video.codec_context.name)
+    if video.metadata.get("alpha_mode") != "1" or name is None or name not in av.codecs_available:
+        return lambda packet: cast("list[Any]", packet.decode())
+    other = cast("Any", av.CodecContext.create(name, "r"))
+    other.extradata = video.codec_context.extradata
+    return lambda packet: cast("list[Any]", other.decode(packet if packet.size else None))
+
+
 def packets_of(given: Any, video: Any) -> tuple[Iterator[Any], bool]:
     """The packets of a track, and whether they lack display times, so that frames take decoding times in order."""
     packets = given.demux(video)
@@ -419,6 +466,7 @@ def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, flo
     unit = float(video.time_base or 0)
     order: deque[float | None] = deque()  # decoding times of packets whose frames have not come
     count = failed = sent = 0
+    decode = _decoder(video)
     try:
         packets, by_order = packets_of(given, video)
         for packet in packets:
@@ -427,7 +475,7 @@ def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, flo
                 order.append(None if packet.dts is None else packet.dts * unit)
             seconds = (packet.duration or 0) * unit
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except av.error.InvalidDataError:
                 failed += 1
                 if count or failed > BROKEN_START:
@@ -546,19 +594,20 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
     if not media.has_audio:
         return
     count = 0
-    with opened(media.path) as given:
+    with inspected(media.path) as given:
         heard = audio_stream(given)
         if heard is None:
             return
         start = picture_start(given, media.path)
-    with opened(media.path) as given:
+    with inspected(media.path) as given:
         heard = audio_stream(given)
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
         for frame in _heard(given, heard):
             stamp = None if frame.pts is None else float(frame.pts * (frame.time_base or 0)) - start
             for piece in resampler.resample(_untimed(frame)):
                 samples = _flat(piece)
-                samples, silent = _placed(samples, stamp, count, rate)
+                skipped, silent = placed(stamp, count, rate, len(samples))
+                samples = samples[skipped:]
                 for at in range(0, silent, rate):
                     yield np.zeros(min(rate, silent - at), np.float32)
                 if len(samples):
@@ -569,19 +618,17 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
             yield _flat(piece)
 
 
-SLACK_SECONDS = 0.05  # by which stamps of sound may be off before silence is put in or samples are left out
+def placed(stamp: float | None, count: int, rate: int, num_samples: int) -> tuple[int, int]:
+    """How many of some samples to leave out, because they lie before what came, and how many silent ones to put before.
 
-
-def _placed(samples: Any, stamp: float | None, count: int, rate: int) -> tuple[Any, int]:
-    """Samples whose stamp (seconds) is known, cut where they overlap what came; and the silence before them."""
+    `stamp` is their time in seconds, None where they follow; `count` is the number of samples that came, at `rate`.
+    """
     if stamp is None:
-        return samples, 0
+        return 0, 0
     late = round(stamp * rate) - count
     if abs(late) <= (SLACK_SECONDS * rate if count else 0) or late > MOST_SECONDS * rate:
-        return samples, 0
-    if late > 0:
-        return samples, late
-    return samples[-late:], 0
+        return 0, 0
+    return (0, late) if late > 0 else (min(num_samples, -late), 0)
 
 
 def _flat(piece: Any) -> NDArray[np.float32]:
@@ -618,6 +665,12 @@ def picture_start(given: Any, path: Path) -> float:
         except av.error.InvalidDataError:
             continue
     raise VideoError(f"{path} has no frames in it")
+
+
+def picture_start_of(path: Path) -> float:
+    """`picture_start` of a file."""
+    with inspected(path) as given:
+        return picture_start(given, path)
 
 
 def _reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import struct
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
-from sorano.media.colour import Colour, Table, colour_of
+from sorano.media.colour import Colour, Converter, colour_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NEARLY_SQUARE = Fraction(1, 100)  # pixels that are this close to square are left alone
 MOST_ASPECT = 16  # a pixel that is wider or taller than this is a mistake
+MOST_FORMS = 8  # a stream may change its form in every frame
 BACKGROUNDS = {"white": 255, "black": 0}
 ALPHA_FORMATS = ("yuva", "rgba", "argb", "bgra", "abgr", "ya8", "ya16", "yaf", "gbrap", "pal8", "vuya", "ayuv")
 Matrix = tuple[int, int, int, int]  # a, b, c, d: x' = a x + c y, y' = b x + d y, y down (ISO 14496-12)
@@ -81,8 +82,8 @@ class Screen:
 
         self.aspect, self.background = aspect, BACKGROUNDS[over]
         self.reformatter: Any = VideoReformatter()
-        self.deep: Any = VideoReformatter()
-        self.tables: dict[tuple[Colour, int, int], Table] = {}
+        self.converters: dict[Colour, Converter] = {}
+        self.said: dict[tuple[int, ...], tuple[Colour, Matrix]] = {}
 
     def size_of(self, frame: Any) -> tuple[int, int]:
         """The width and height on screen."""
@@ -92,18 +93,26 @@ class Screen:
     def __call__(self, frame: Any) -> Frames:
         """One frame."""
         width, height = square_size(frame.width, frame.height, self.aspect)
-        colour = colour_of(frame)
+        colour, matrix = self._said(frame)
         options: dict[str, Any] = {"src_colorspace": colour.matrix}
         if (width, height) != (frame.width, frame.height):
             options |= {"width": width, "height": height, "interpolation": "BICUBIC"}
         if has_alpha(frame.format.name):
             shown = self._flattened(self.reformatter.reformat(frame, format="rgba", **options).to_ndarray())
         elif colour.needs_table:
-            shown = self._mapped(frame, colour, width, height, options)
+            shown = self._converted(frame, colour, options)
         else:
             shown = self.reformatter.reformat(frame, format="rgb24", **options).to_ndarray()
-        matrix = matrix_of(frame)
         return shown if matrix == UNTURNED else turned(shown, matrix)
+
+    def _said(self, frame: Any) -> tuple[Colour, Matrix]:
+        """Colour and display matrix, asked once a form: a frame whose side data were asked for is freed late."""
+        key = (frame.width, frame.height, frame.colorspace, frame.color_trc, frame.color_primaries)
+        if key not in self.said:
+            if len(self.said) >= MOST_FORMS:
+                self.said.clear()
+            self.said[key] = colour_of(frame), matrix_of(frame)
+        return self.said[key]
 
     def _flattened(self, rgba_HWC: Frames) -> Frames:
         import numpy as np
@@ -114,11 +123,10 @@ class Screen:
         mixed = rgba_HWC[..., :3] * alpha + np.uint16(self.background) * (255 - alpha)
         return cast("Frames", ((mixed + 127) // 255).astype(np.uint8))
 
-    def _mapped(self, frame: Any, colour: Colour, width: int, height: int, options: dict[str, Any]) -> Frames:
-        table = self.tables.get((colour, width, height))
-        if table is None:
-            if len(self.tables) >= 4:  # a stream that says another peak in every frame
-                self.tables.clear()
-            table = self.tables[colour, width, height] = Table(colour, width, height)
-        deep = self.reformatter.reformat(frame, format="rgb48le", **options)
-        return cast("Frames", self.deep.reformat(table(deep), format="rgb24").to_ndarray())
+    def _converted(self, frame: Any, colour: Colour, options: dict[str, Any]) -> Frames:
+        converter = self.converters.get(colour)
+        if converter is None:
+            if len(self.converters) >= MOST_FORMS:
+                self.converters.clear()
+            converter = self.converters[colour] = Converter(colour)
+        return converter(self.reformatter.reformat(frame, format="rgb48le", **options).to_ndarray())

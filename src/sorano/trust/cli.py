@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PATH = 8192  # characters of a path that is printed
 MOST_STDIN_BYTES = 4_000_000_000
-GRAVEST = (6, 7, 1, 8, 0)  # exit codes, the gravest first
+GRAVEST = (6, 7, 1, 8, 9, 0)  # exit codes, the gravest first
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -56,7 +56,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
         ] = False,
         overwrite: OverwriteFlag = False,
     ) -> None:
-        """Say where a video came from: VERIFIED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
+        """Say where a video came from: VERIFIED, MATCHED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
         if crjson:
             with errors_said():
                 _print_crjson(files, trust)
@@ -82,7 +82,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             str | None, typer.Option(help="Its title in the credential. Default: the file's name.")
         ] = None,
         producer: ProducerFlag = "Sorano",
-        audience: Annotated[str, typer.Option(help="Whose law asks for labels: cn, eu, none.")] = "none",
+        audience: Annotated[str, typer.Option(help="Whose law asks for labels: cn, eu, in, us-ca, none.")] = "none",
         visible_label: Annotated[
             bool | None, typer.Option("--visible-label/--no-visible-label", help='Draw "AI-generated" on it.')
         ] = None,
@@ -271,7 +271,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
 def _root_line(root: Root) -> str:
     """A root or a carrier on one line, with what its certificate calls itself where that is something else."""
     said = printable(root.name)
-    if root.subject and root.subject.removesuffix(" root") != root.name:
+    if root.subject and root.subject != root.name:
         said += f"  (its certificate says {printable(root.subject)!r})"
     if root.only_for:
         said += f"  only for {', '.join(repr(printable(name)) for name in root.only_for)}"
@@ -303,7 +303,9 @@ def _verify(
     codes, documents = [], []
     for path in asked:
         try:
-            seen, shown = verifying.look(path, trust=trust, stores=stores, bundle=bundle)
+            report, shown = verifying.examine(
+                path, trust=trust, stores=stores, bundle=bundle, with_map=html is not None
+            )
         except SoranoError as error:
             if len(asked) == 1:
                 raise
@@ -311,7 +313,8 @@ def _verify(
             documents.append({"path": str(path), "error": error.message})
             _say(f"error: {error.message}")
             continue
-        report = verifying.judge(replace(seen, path="-") if path in held else seen)
+        if path in held:
+            report = replace(report, path="-")
         codes.append(report.verdict.exit_code)
         documents.append(report.to_dict())
         if not as_json:

@@ -34,6 +34,10 @@ AIGC_NAMESPACE = "http://www.tc260.org.cn/ns/AIGC/1.0/"
 SNIFF_BYTES = 4096
 
 
+class TooManyParts(VideoError):
+    """A file of more boxes, chunks or segments than are looked through."""
+
+
 @dataclass(frozen=True)
 class Container:
     """What a file is, by its first bytes. `signable`: Sorano signs it; `readable`: C2PA readers read it."""
@@ -157,6 +161,33 @@ def read_texts(path: str | Path) -> list[tuple[str, str]]:
         return reader(stream)
 
 
+def xmp_of(path: str | Path) -> str:
+    """The XMP packets of a JPEG, PNG, WebP or MP4 as text, up to MAX_VALUE_BYTES each; "" where there are none."""
+    container = sniff(path)
+    found: list[bytes] = []
+    with reading(path) as stream:
+        if container.name == "jpeg":
+            parts = [span(stream, one.content, one.end) for one in jpeg_segments(stream) if one.kind == b"\xe1"]
+            found = [one[len(XMP_JPEG) :] for one in parts if one.startswith(XMP_JPEG)]
+        elif container.name == "png":
+            parts = [
+                span(stream, one.content, one.end)
+                for one in png_chunks(stream)
+                if one.kind == b"iTXt" and one.size <= MAX_VALUE_BYTES
+            ]
+            found = [one for one in parts if one.startswith(b"XML:com.adobe.xmp\0")]
+        elif container.name == "webp":
+            for one in riff_chunks(stream):
+                if one.kind == b"XMP " and one.size <= MAX_VALUE_BYTES:
+                    found.append(span(stream, one.content, one.end))
+        elif container.is_bmff:
+            for one in boxes(stream):
+                if one.kind == b"uuid" and 16 <= one.size <= MAX_VALUE_BYTES:
+                    content = span(stream, one.content, one.end)
+                    found += [content[16:]] if content.startswith(XMP_UUID) else []
+    return "\n".join(one[:MAX_VALUE_BYTES].decode("utf-8", "replace") for one in found)
+
+
 def write_text(source: Path, target: Path, key: str, text: str) -> str:
     """Copies a file with `text` under `key` in its metadata; returns the carrier's name. Raises VideoError.
 
@@ -204,7 +235,7 @@ def boxes(stream: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[
             )
         yield Part(kind, start, start + header, size - header)
         start += size
-    raise VideoError(f"more than {MAX_PARTS:,} boxes")
+    raise TooManyParts(f"more than {MAX_PARTS:,} boxes")
 
 
 def _mp4_texts(stream: BinaryIO) -> list[tuple[str, str]]:
@@ -416,7 +447,7 @@ def png_chunks(stream: BinaryIO) -> Iterator[Part]:
         if kind == b"IEND":
             return
         place += 12 + size
-    raise VideoError(f"more than {MAX_PARTS:,} chunks")
+    raise TooManyParts(f"more than {MAX_PARTS:,} chunks")
 
 
 def _png_texts(stream: BinaryIO) -> list[tuple[str, str]]:
@@ -488,7 +519,7 @@ def jpeg_segments(stream: BinaryIO) -> Iterator[Part]:
         if head[1] == 0xDA:  # the scan begins
             return
         place += 2 + size
-    raise VideoError(f"more than {MAX_PARTS:,} segments")
+    raise TooManyParts(f"more than {MAX_PARTS:,} segments")
 
 
 def _jpeg_texts(stream: BinaryIO) -> list[tuple[str, str]]:
@@ -574,7 +605,7 @@ def riff_chunks(stream: BinaryIO) -> Iterator[Part]:
             raise VideoError(f"the file is cut off in its chunk {kind!r}")
         yield Part(kind, place, place + 8, size)
         place += 8 + size + size % 2
-    raise VideoError(f"more than {MAX_PARTS:,} chunks")
+    raise TooManyParts(f"more than {MAX_PARTS:,} chunks")
 
 
 def _riff_write(stream: BinaryIO, out: BinaryIO, skip: bytes, first: bytes, last: bytes) -> None:

@@ -11,6 +11,7 @@ folders that whoever writes to them fills beyond those bounds (it is said).
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import secrets
@@ -73,10 +74,12 @@ def find(mark_id: int, folders: Sequence[Path] = (), trust: Trust | None = None)
 
 
 def search(mark_id: int, folders: Sequence[Path] = (), trust: Trust | None = None) -> Found:
-    """The manifests of an id, in one's own store and in these folders, each once; those that name a root first.
+    """The manifests of an id, in one's own store and in these folders, each once; those that may be trusted first.
 
-    Which those are is a guess by the names in their certificates, for the order alone: `credentials` judges.
+    A trusted one names this id, and in a certificate the subject of a trusted root: what has not both bytes comes last.
+    That is for the order alone: `credentials` judges.
     """
+    token = base64.b64encode(mark_id.to_bytes(8, "big"))
     names = [] if trust is None else trust.subjects()
     likely: dict[str, bytes] = {}
     others: dict[str, bytes] = {}
@@ -85,7 +88,7 @@ def search(mark_id: int, folders: Sequence[Path] = (), trust: Trust | None = Non
         count = 0
         for manifest in _read(folder / name_of(mark_id), notes):
             key = hashlib.sha256(manifest).hexdigest()
-            if any(name in manifest for name in names):
+            if token in manifest and any(name in manifest for name in names):
                 count += 1
                 if count <= MOST_READ:
                     likely[key] = manifest
