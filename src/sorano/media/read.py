@@ -294,15 +294,19 @@ def rate_of(given: Any, video: Any) -> float:
 
 
 def _seconds(given: Any, video: Any) -> float | None:
+    """How long the picture is, as far as the file says."""
+    stated = _stated_seconds(given, video)
+    return _whole_seconds(given) if stated is None else stated
+
+
+def _whole_seconds(given: Any) -> float | None:
+    """How long everything is. Matroska states the end, not the length."""
     import av
 
-    if video.duration and video.time_base:
-        return float(video.duration * video.time_base)
-    alone = len(given.streams) == 1
     if not given.duration:
         return None
-    start = float((video.start_time or 0) * (video.time_base or 0)) - (given.start_time or 0) / av.time_base
-    return max(0.0, given.duration / av.time_base - (0.0 if alone else max(0.0, start)))
+    starts = (given.start_time or 0) if "matroska" in given.format.name else 0
+    return float(max(0, given.duration - starts) / av.time_base)
 
 
 def shown(media: Media, *, over: str = "white", most_seconds: float | None = None) -> Iterator[Shown]:
@@ -434,12 +438,15 @@ def length_of(given: Any, video: Any, path: Path) -> tuple[float, int]:
     """Seconds for which a video is on screen, and its frames, by its packets. Raises VideoError where it breaks off."""
     unit = float(video.time_base or 0)
     clock = _Clock(rate_of(given, video), given.format.name in BROADCAST)
-    first, end, sent, seen, jumps = math.inf, -math.inf, 0, 0, False
+    first, end, sent, seen, early, jumps = math.inf, -math.inf, 0, 0, 0, False
     packets, by_order = packets_of(given, video)
     before: int | None = None
     for packet in packets:
         sent += bool(packet.size)
         if not packet.size or packet.is_discard:
+            continue
+        if not seen and not packet.is_keyframe and early < BROKEN_START:
+            early += 1  # a recording that begins between key frames: not shown
             continue
         seen += 1
         seconds = float((packet.duration or 0) * unit)
@@ -502,7 +509,7 @@ def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, flo
 
 def check_whole(given: Any, video: Any, path: Path, length: float, num_packets: int) -> None:
     """Raises VideoError where a track has less of packets and of seconds than its header states."""
-    stated = _stated_seconds(given, video)
+    stated = None if given.format.name in (*BROADCAST, *RAW) else _stated_seconds(given, video)  # they have no header
     if stated is None or length >= (1 - MISSING_SHARE) * stated or length >= stated - MISSING_SECONDS:
         return
     if video.frames and num_packets >= (1 - MISSING_SHARE) * video.frames:
@@ -512,18 +519,14 @@ def check_whole(given: Any, video: Any, path: Path, length: float, num_packets: 
 
 def _stated_seconds(given: Any, video: Any) -> float | None:
     """How long the header says the picture is; the container's length counts only where there is nothing else."""
-    import av
-
     if video.duration and video.time_base:
         return float(video.duration * video.time_base)
     hours, _, rest = video.metadata.get("DURATION", "").partition(":")
     minutes, _, seconds = rest.partition(":")
     with suppress(ValueError):
         start = float((video.start_time or 0) * (video.time_base or 0))  # Matroska states the end
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start
-    if len(given.streams) == 1 and given.duration:
-        return float(given.duration / av.time_base)
-    return None
+        return max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start)
+    return _whole_seconds(given) if len(given.streams) == 1 else None
 
 
 def _progressive(timed: Iterator[tuple[Any, float, float]]) -> Iterator[tuple[Any, float, float]]:
@@ -602,8 +605,10 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
     with inspected(media.path) as given:
         heard = audio_stream(given)
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        continued = Continued(given)
         for frame in _heard(given, heard):
             stamp = None if frame.pts is None else float(frame.pts * (frame.time_base or 0)) - start
+            stamp = None if stamp is None else continued(stamp, frame.samples / (frame.sample_rate or rate))
             for piece in resampler.resample(_untimed(frame)):
                 samples = _flat(piece)
                 skipped, silent = placed(stamp, count, rate, len(samples))
@@ -616,6 +621,24 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
                 stamp = None
         for piece in resampler.resample(None):
             yield _flat(piece)
+
+
+class Continued:
+    """Stamps of sound in seconds, brought to go on where they jump: back by a second, or ahead in a broadcast."""
+
+    def __init__(self, given: Any) -> None:
+        self.jump = JUMP if given.format.name in BROADCAST else math.inf
+        self.offset = 0.0
+        self.end: float | None = None  # of what came last
+
+    def __call__(self, stamp: float, seconds: float) -> float:
+        """When what has this stamp, and lasts for so long, is heard."""
+        time = stamp + self.offset
+        if self.end is not None and not self.end - 1 <= time <= self.end + self.jump:
+            self.offset += self.end - time
+            time = self.end
+        self.end = time + seconds
+        return time
 
 
 def placed(stamp: float | None, count: int, rate: int, num_samples: int) -> tuple[int, int]:
