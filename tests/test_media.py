@@ -220,6 +220,25 @@ def test_a_time_base_is_no_frame_rate(tmp_path, rate):
     assert abs(source.seconds - 0.32) <= 0.08 and source.fps <= read.MOST_RATE
 
 
+def test_a_recording_that_begins_between_key_frames_is_what_can_be_seen(tmp_path):
+    encode(tmp_path / "a.ts", numbers=[n % 16 for n in range(48)], options={"g": "12", "bf": "2"})
+    packets = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "b.ts").write_bytes(packets[len(packets) // 188 // 3 * 188 :])
+    frames, _, ends = all_shown(media.probe(tmp_path / "b.ts"))
+    source = open_source(tmp_path / "b.ts")
+    assert 12 <= len(frames) < 36 and source.num_frames == len(frames)
+    assert ends[-1] == pytest.approx(len(frames) / 12, abs=0.01)
+    assert number_of(frames[0]) == (48 - len(frames)) % 16
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts"])
+def test_a_late_clock_is_no_length(tmp_path, name):
+    encode(tmp_path / "whole.mp4")
+    remux(tmp_path / "whole.mp4", tmp_path / name, shift=7200.0)
+    assert media.probe(tmp_path / name).seconds == pytest.approx(COUNT / 12, abs=0.09)
+    assert open_source(tmp_path / name).num_frames == COUNT
+
+
 # Sound.
 
 
