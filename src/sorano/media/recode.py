@@ -27,7 +27,8 @@ FINEST = 1_000_000  # ticks a second of a time base that is kept
 USUAL_TICKS = 90_000
 NO_SPACE = 28  # errno
 
-Paint = Callable[["Frames", int], "Frames"]  # frames [1, H, W, 3] and the index of the first; the same, changed
+# One frame [1, H, W, 3], its index, and the seconds from and until which it is shown; the same frame, changed.
+Paint = Callable[["Frames", int, float, float], "Frames"]
 
 
 @dataclass
@@ -156,7 +157,7 @@ def _write_picture(
             raise VideoError(
                 f"{media.path} changes its size in frame {done.num_frames}", "cut it there, mark each part"
             )
-        painted = paint(picture.frame_HWC[None], done.num_frames)[0]
+        painted = paint(picture.frame_HWC[None], done.num_frames, picture.start, picture.end)[0]
         even = np.pad(painted, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sorano.trust.fingerprint import Fingerprint
+    from sorano.trust.fingerprint import Thumbs
 
 FROZEN_SECONDS = 0.5
 STILL = 0.1  # levels of mean change between thumbnails: none but a codec's
@@ -48,7 +48,7 @@ class Indicator:
     seconds: tuple[float, float] | None = None
 
 
-def of_frames(seen: Fingerprint) -> list[Indicator]:
+def of_frames(seen: Thumbs) -> list[Indicator]:
     """Frozen and repeated frames, from the thumbnails of every frame."""
     import numpy as np
 

@@ -4,6 +4,9 @@ A video goes through in constant memory, with its own time stamps, and its audio
 file takes them. The original is never changed, unless asked, and then it is replaced in one step by a file that was
 read back, and never by one that has less of frames, seconds, channels, tracks or pixels.
 
+What the original says of its origin (public mark, labels, credential, metadata) is read first: what AI made cannot be
+marked as a recording, and a file that says anything of the kind becomes an ingredient of what it is made into.
+
 Not covered: sound is not marked; 10-bit and HDR become 8 bits; further video tracks are left out; WebM and MKV get the
 mark and the label, and no signature, because C2PA has no place in them.
 """
@@ -11,7 +14,7 @@ mark and the label, and no signature, because C2PA has no place in them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError, TrustError, VideoError
 from sorano.media import pictures, read, recode
-from sorano.trust import containers, credentials, fingerprint, keys, label, media, release
+from sorano.trust import containers, credentials, embedding, fingerprint, keys, label, media, release
+from sorano.trust.printable import printable, printable_line
 from sorano.video import (
     ANIMATED_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -62,8 +66,21 @@ class Marking:
     @property
     def drawn(self) -> bool:
         """Whether the visible sign is drawn; never on a recording."""
-        asked = self.audience == "cn" if self.visible_label is None else self.visible_label
-        return asked and self.kind != "captured"
+        return label.is_drawn(self.audience, self.visible_label) and self.kind != "captured"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file says of its own origin before it is marked. `reasons`: why it is no plain recording."""
+
+    reasons: tuple[str, ...] = ()
+    label: label.Label | None = None  # that it carries, where it is as the standard says
+    signed: bool = False  # it holds a credential, or something in its place
+
+    @property
+    def matters(self) -> bool:
+        """Whether the file has to be named in what is made of it."""
+        return self.signed or bool(self.reasons)
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,12 @@ def mark_file(
     check_target(target, overwrite=overwrite, suffixes=suffixes)
     if words.source is not None and not words.source.is_file():
         raise RequestError(f"there is no source {words.source}")
+    origin = origin_of(found)
+    if words.kind == "captured" and origin.reasons:
+        raise RequestError(
+            f"{source} cannot be marked as a recording: {'; '.join(origin.reasons)}",
+            "keep what it says with --made, or name what it was edited from with --edit-of",
+        )
     signer = keys.identity()
     carrier = keys.new_carrier() if words.private else None
     chosen = release.Mark("captured" if words.kind == "captured" else "made", release.new_id(), carrier)
@@ -103,11 +126,11 @@ def mark_file(
         )
     notes += lost
     if is_still:
-        report = _mark_image(found, target, words, chosen, signer, overwrite)
+        report = _mark_image(found, target, words, chosen, signer, overwrite, origin)
     elif is_animation:
-        report = _mark_animation(found, target, words, chosen, signer, overwrite)
+        report = _mark_animation(found, target, words, chosen, signer, overwrite, origin)
     else:
-        report = _mark_video(found, target, words, chosen, signer, overwrite, notes)
+        report = _mark_video(found, target, words, chosen, signer, overwrite, notes, origin)
     return Marked(target, report, carrier.id if carrier else None, tuple(dict.fromkeys(notes)))
 
 
@@ -135,18 +158,62 @@ def _suffix(found: media.Media, source: Path) -> str:
     return source.suffix if source.suffix.lower() in (".mkv", ".webm") else ".mp4"
 
 
-def _ingredients(found: media.Media, words: Marking) -> list[credentials.Ingredient]:
+def origin_of(found: media.Media) -> Origin:
+    """What a file says of its origin: its credential, labels and metadata, and the public mark in what it shows.
+
+    Raises VideoError for a file that cannot be read.
+    """
+    from sorano.trust import roots, verify
+    from sorano.video import read_metadata
+
+    reasons: list[str] = []
+    labels: list[label.Found] = []
+    xmp = ""
+    credential = credentials.read(found.path, roots.anchors())
+    if credential is not None and credential.says_ai:
+        reasons.append(f"its credential, by {credential.signer or 'somebody'}, says that AI made or edited it")
+    elif credential is not None and credential.state == "broken":
+        reasons.append("its credential is damaged, and may have said that AI made it")
+    with suppress(VideoError):  # a damaged recording is one still: what cannot be read of it says nothing
+        labels = label.read(found.path)
+        xmp = containers.xmp_of(found.path)
+    if labels:
+        reasons.append(f"its label ({labels[0].carrier}) says that it {labels[0].says}")
+    if any(word in xmp for word in credentials.AI_SOURCE_TYPES):
+        reasons.append("its XMP gives an AI's digital source type")
+    with suppress(VideoError):
+        if not found.is_image and "preset" in read_metadata(found.path):
+            reasons.append("its metadata say that Sorano made it")
+    eyes = verify.Eyes(found)
+    for part in media.shown(found):
+        eyes.add(part)
+    mark, _, _ = eyes.mark([])
+    if mark is not None and mark.kind == "made":
+        reasons.append(f"it carries the public mark {mark.id:010x} of what AI made")
+    right = next((one.label for one in labels if one.label is not None), None)
+    return Origin(tuple(map(printable_line, reasons)), right, credential is not None)
+
+
+def _ingredients(found: media.Media, words: Marking, origin: Origin) -> list[credentials.Ingredient]:
+    """The source of an edit, and the file itself where it says anything of its origin; --private hides names only."""
+    given = []
     if words.source is not None:
-        if not containers.sniff(words.source).signable:
-            raise RequestError(f"{words.source} cannot be named as a source: C2PA has no place in it")
-        return [credentials.Ingredient(words.source, "parentOf", words.source.name)]
-    if found.container.signable and containers.has_c2pa(found.path):
-        return [credentials.Ingredient(found.path, "inputTo", found.path.name)]  # its own credential is kept
-    return []
+        given.append(credentials.Ingredient(words.source, "parentOf", words.source.name))
+    if origin.matters and (words.source is None or not words.source.samefile(found.path)):
+        given.append(credentials.Ingredient(found.path, "inputTo", found.path.name))
+    if words.private:
+        given = [replace(one, title=f"input {index}") for index, one in enumerate(given, 1)]
+    return given
 
 
 def _mark_image(
-    found: media.Media, target: Path, words: Marking, chosen: release.Mark, signer: keys.Identity, overwrite: bool
+    found: media.Media,
+    target: Path,
+    words: Marking,
+    chosen: release.Mark,
+    signer: keys.Identity,
+    overwrite: bool,
+    origin: Origin,
 ) -> Report:
     import numpy as np
 
@@ -157,14 +224,15 @@ def _mark_image(
     if is_opaque:
         frame = pictures.read(found.path)
     if words.drawn:
-        frame = label.draw(frame[None], words.audience)[0]
+        frame = label.draw(frame[None], words.audience, kind=words.kind)[0]
     frame = mark_image(frame, chosen.payload, key=chosen.key)
     reports, manifests = [], []
 
     def finish(temporary: Path) -> None:
         seen = pictures.read(temporary)[None]
-        manifests.append(_finished(temporary, found, words, chosen, fingerprint.take(seen, 1.0), signer))
-        reports.append(release.confirm(temporary, chosen, signer, [pictures.read(temporary)[None]], 1.0))
+        prints = fingerprint.take(seen, 1.0, still=True)
+        manifests.append(_finished(temporary, found, words, chosen, prints, signer, origin))
+        reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0))
 
     if not is_opaque:
         frame = np.dstack([frame, alpha_HW])
@@ -174,7 +242,13 @@ def _mark_image(
 
 
 def _mark_animation(
-    found: media.Media, target: Path, words: Marking, chosen: release.Mark, signer: keys.Identity, overwrite: bool
+    found: media.Media,
+    target: Path,
+    words: Marking,
+    chosen: release.Mark,
+    signer: keys.Identity,
+    overwrite: bool,
+    origin: Origin,
 ) -> Report:
     """Every frame of an animated PNG or WebP, for as long as it was shown."""
     from sorano.trust.watermark import mark_image
@@ -185,15 +259,19 @@ def _mark_animation(
             "give -o a name that ends in .mp4",
         )
     shown = list(read.pictures_of(found))
-    drawn = [label.draw(one.frame_HWC[None], words.audience)[0] if words.drawn else one.frame_HWC for one in shown]
+    drawn = [
+        label.draw(one.frame_HWC[None], words.audience, kind=words.kind)[0] if words.drawn else one.frame_HWC
+        for one in shown
+    ]
     frames = [mark_image(frame, chosen.payload, key=chosen.key) for frame in drawn]
     reports, manifests = [], []
 
     def finish(temporary: Path) -> None:
         taker = fingerprint.Taker(found.fps)
-        for chunk in media.chunks(media.probe(temporary)):
-            taker.add(chunk)
-        manifests.append(_finished(temporary, found, words, chosen, taker.stored(), signer))
+        for part in media.shown(media.probe(temporary)):
+            taker.add(part.frames_THWC, part.starts_T, float(part.ends_T[-1]))
+        taker.listen([])
+        manifests.append(_finished(temporary, found, words, chosen, taker.stored(), signer, origin))
         seen = media.chunks(media.probe(temporary))
         reports.append(release.confirm(temporary, chosen, signer, seen, found.fps))
 
@@ -210,7 +288,19 @@ def _finished(
     chosen: release.Mark,
     prints: fingerprint.Fingerprint,
     signer: keys.Identity,
+    origin: Origin,
 ) -> bytes:
+    from sorano import __version__
+
+    said = {}
+    if words.kind != "captured":
+        said = label.disclosure(
+            words.audience,
+            provider=words.producer,
+            system="not known to Sorano, which marked it",
+            version=f"marked with Sorano {__version__}",
+            mark_id=f"{chosen.id:010x}",
+        )
     return release.finish(
         temporary,
         chosen,
@@ -218,8 +308,10 @@ def _finished(
         signer,
         kind=words.kind,
         title=words.title or found.path.name,
-        ingredients=_ingredients(found, words),
+        ingredients=_ingredients(found, words, origin),
         producer=words.producer,
+        passed_on=origin.label,
+        record={"disclosure": said} if said else {},
     )
 
 
@@ -231,6 +323,7 @@ def _mark_video(
     signer: keys.Identity,
     overwrite: bool,
     notes: list[str],
+    origin: Origin,
 ) -> Report:
     from sorano.trust.verify import Look, judge
     from sorano.video import whole_or_nothing
@@ -241,12 +334,13 @@ def _mark_video(
     manifest = None
     with whole_or_nothing(target, overwrite=overwrite) as temporary:
         with beside(target) as encoded:
-            made = _encode(found, encoded, kind, words, chosen, taker, fps)
+            made = _encode(found, encoded, kind, words, chosen, taker, fps, origin)
             notes += made.notes
             _require_whole(found, made, target)
             os.replace(encoded, temporary)
         if kind == "mp4":
-            manifest = _finished(temporary, found, words, chosen, taker.stored(), signer)
+            taker.listen(media.sound(media.probe(temporary)))
+            manifest = _finished(temporary, found, words, chosen, taker.stored(), signer, origin)
             frames = media.chunks(media.probe(temporary), CONFIRM_SECONDS)
             report = release.confirm(temporary, chosen, signer, frames, fps)
         else:
@@ -272,24 +366,25 @@ def _encode(
     chosen: release.Mark,
     taker: fingerprint.Taker,
     fps: float,
+    origin: Origin,
 ) -> recode.Recoded:
     """Decodes, draws, marks and encodes, frame by frame, with the times and the other tracks that there were."""
     from sorano.trust.watermark import Marker
 
     marker = Marker(chosen.payload, height=found.height, width=found.width, fps=fps, key=chosen.key)
-    shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps)
+    shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps, words.audience)
 
-    def paint(frames_THWC: Frames, first: int) -> Frames:
+    def paint(frames_THWC: Frames, first: int, start: float, end: float) -> Frames:
         if words.drawn:
-            frames_THWC = label.draw(frames_THWC, words.audience, first=first, shown=shown)
+            frames_THWC = label.draw(frames_THWC, words.audience, first=first, shown=shown, kind=words.kind)
         marked = marker(frames_THWC)
-        taker.add(marked)
+        taker.add(marked, [start], end)
         return marked
 
     tags = {}
     if kind != "mp4" and words.kind != "captured":
-        text = label.Label(producer=words.producer, produce_id=f"sorano-{chosen.id:010x}")
-        tags[label.KEY] = label.signed(text, keys.identity()).to_json()
+        text = release.label_of(chosen, words.producer, keys.identity(), origin.label)
+        tags[label.KEY] = text.to_json()
     return recode.recode(found, target, kind, paint, tags)
 
 
@@ -314,8 +409,7 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
     """
     import shutil
 
-    container = containers.sniff(source)
-    if container.signable and containers.has_c2pa(source):
+    if embedding.has_c2pa(source):
         raise RequestError(
             f"{source} is signed, and a label would break its signature", "sorano mark labels, then signs anew"
         )
@@ -323,6 +417,7 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
     if target != source and target.exists() and not overwrite:
         raise RequestError(f"{target} exists and is kept", "use --overwrite, or another name with -o")
     label.check_fields(words)
+    _check_lowers_nothing(source, words)
     with beside(target) as temporary:
         try:
             shutil.copyfile(source, temporary)
@@ -331,6 +426,21 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
         except OSError as error:
             raise VideoError(f"{target} cannot be written: {error.strerror}") from error
     return target, carrier
+
+
+def _check_lowers_nothing(source: Path, words: label.Label) -> None:
+    """Raises RequestError for a label that says less than the file's own, or takes its producer's name away."""
+    for found in label.read(source):
+        level, producer = found.fields.get("Label", ""), found.fields.get("ContentProducer", "")
+        if level in label.MEANINGS and level < words.label:
+            raise RequestError(
+                f"{source} has a label that says that it {found.says}", f"a new one may not say less: --level {level}"
+            )
+        if producer.strip() and found.label is not None and producer != words.producer:
+            raise RequestError(
+                f"{source} has a label by {printable(producer)!r}, which would be lost",
+                "name them as --producer, and yourself as --propagator",
+            )
 
 
 def check_labels(path: Path) -> list[label.Item]:
@@ -346,7 +456,8 @@ def check_labels(path: Path) -> list[label.Item]:
     where = f"in {first.carrier}" if first else "none was found"
     items.append(label.Item(cn, "AIGC object in the metadata", "yes" if first else "no", where))
     if first:
-        said = "; ".join(first.problems) or f"it {first.says}, producer {first.fields['ContentProducer']!r}"
+        producer = printable(first.fields.get("ContentProducer", ""))
+        said = "; ".join(first.problems) or f"it {first.says}, producer {producer!r}"
         items.append(label.Item(cn, "its seven keys, as the standard says", "no" if first.problems else "yes", said))
         holds = label.signature_holds(first.label) if first.label else None
         if holds is not None:
@@ -355,14 +466,16 @@ def check_labels(path: Path) -> list[label.Item]:
     credential = credentials.read(path, roots.anchors())
     state = "no" if credential is None or credential.state in ("changed", "broken") else "yes"
     said = "none" if credential is None else f"{credential.state}; {credential.kind or 'no kind'}"
-    if not found.container.signable:
+    if not found.container.readable:
         said = f"C2PA has no place in {found.container.name} files"
     items.append(label.Item(eu, "signed metadata (1.1.1)", state, said))
     made = credential is not None and credential.kind in ("made", "edited")
     items.append(label.Item(eu, "it says made or edited with AI", "yes" if made and state == "yes" else "no", said))
     eyes = verify.Eyes(found)
-    for chunk in media.chunks(found, CONFIRM_SECONDS):
-        eyes.add(chunk)
+    for part in media.shown(found):
+        eyes.add(part)
+        if part.ends_T[-1] > CONFIRM_SECONDS:
+            break
     mark, _, _ = eyes.mark([])
     if mark is not None:
         items.append(label.Item(eu, "imperceptible watermark (1.1.2)", "yes", f"the mark {mark.id:010x}, {mark.kind}"))
@@ -370,6 +483,7 @@ def check_labels(path: Path) -> list[label.Item]:
         items.append(
             label.Item(eu, "imperceptible watermark (1.1.2)", "no", "Sorano's mark was not read; others may be there")
         )
+    items += _check_disclosure(credential)
     stored = credential is not None and credential.fingerprint is not None
     items.append(
         label.Item(
@@ -380,6 +494,24 @@ def check_labels(path: Path) -> list[label.Item]:
         )
     )
     return items
+
+
+def _check_disclosure(credential: credentials.Credential | None) -> list[label.Item]:
+    """India's permanent identifier and California's latent disclosure, which only their audiences get."""
+    said = {} if credential is None or credential.state not in credentials.WHOLE else credential.record
+    words = said.get("disclosure")
+    found = {name: str(value) for name, value in words.items()} if isinstance(words, Mapping) else {}
+    wanted = ("provider", "system", "version", "time", "id")
+    whole = all(found.get(name) for name in wanted)
+    detail = (
+        printable("; ".join(f"{name} {found[name]}" for name in wanted)) if whole else "made for --audience in, us-ca"
+    )
+    return [
+        label.Item(
+            "IN IT Rules, rule 3(3)", "metadata with a unique id", "yes" if found.get("id") else "unknown", detail
+        ),
+        label.Item("US-CA SB 942", f"latent disclosure: {', '.join(wanted)}", "yes" if whole else "unknown", detail),
+    ]
 
 
 def _check_sign(found: media.Media, regime: str) -> label.Item:
