@@ -37,7 +37,7 @@ from media_kinds import (
 from PIL import Image, ImageCms
 
 from sorano.errors import RequestError, VideoError
-from sorano.media import colour, pictures, read
+from sorano.media import colour, pictures, read, timing
 from sorano.sources import open_source
 from sorano.trust import media
 from sorano.video import read_image
@@ -192,10 +192,10 @@ def test_frames_of_no_duration_are_not_shown(tmp_path):
 
 
 def test_stamps_that_jump_are_counted_through():
-    clock = read._Clock(10, is_broadcast=True)
+    clock = timing.Clock(10, is_broadcast=True)
     times = [clock(stamp, 0.1) for stamp in (95_000.0, 95_000.1, 0.0, 0.1, None, 0.3, 3600.0, 3600.1)]
     np.testing.assert_allclose(times, np.arange(8) / 10, atol=1e-9)
-    clock = read._Clock(10, is_broadcast=False)
+    clock = timing.Clock(10, is_broadcast=False)
     assert [clock(stamp, 0.1) for stamp in (5.0, 5.1, 65.0)] == pytest.approx([0, 0.1, 60])  # a pause is a pause
 
 
@@ -206,7 +206,7 @@ def test_stamps_that_jump_are_counted_through():
     st.booleans(),
 )
 def test_times_never_fall(stamps, lengths, is_broadcast):
-    clock = read._Clock(25, is_broadcast)
+    clock = timing.Clock(25, is_broadcast)
     times = [clock(stamp, length) for stamp, length in zip(stamps, lengths, strict=False)]
     assert times[0] == 0 and all(b >= a - 1e-5 for a, b in zip(times, times[1:], strict=False))
     assert clock.seconds > 0

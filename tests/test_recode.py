@@ -24,7 +24,7 @@ RECODED = (
 )  # fmt: skip
 
 
-def same(frames_THWC, _first):
+def same(frames_THWC, *_):
     return frames_THWC
 
 

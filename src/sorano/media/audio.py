@@ -10,7 +10,8 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from sorano.media.read import SLACK_SECONDS, Continued, placed
+from sorano.media.read import is_broadcast
+from sorano.media.timing import SLACK_SECONDS, Continued, placed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ class AudioTrack:
         is_fine = bool(heard.time_base) and heard.time_base <= Fraction(1, 1000)
         self.is_copied = name in COPIED[kind] and (is_fine or name == "mp3")
         self.count = 0  # samples that were encoded
-        self.continued = Continued(heard.container)
+        self.continued = Continued(is_broadcast(heard.container))
         self.last: int | None = None  # decoding time of the last packet that was copied
         if self.is_copied:
             self.stream = out.add_stream_from_template(heard)
