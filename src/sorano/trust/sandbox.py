@@ -118,19 +118,18 @@ def require_regular(path: str | Path) -> None:
 
 def probe(path: str | Path) -> Media:
     """`media.probe` in a child: what a file holds. Raises VideoError."""
-    from sorano.trust.containers import Container
     from sorano.trust.media import Media
 
     require_regular(path)
     found, _ = run("sorano.trust.sandbox:probe_here", {"path": os.fspath(path)})
-    return Media(**{**found, "path": Path(path), "container": Container(**found["container"])})
+    return Media.from_json({**found, "path": os.fspath(path)})
 
 
 def probe_here(path: str) -> dict[str, Any]:
     """What `probe` runs in the child."""
     from sorano.trust import media
 
-    return {**asdict(media.probe(Path(path))), "path": path}
+    return media.probe(Path(path)).to_json()
 
 
 # The parent's side.
