@@ -79,10 +79,10 @@ def test_a_cropped_and_scaled_forgery_is_found_in_its_own_frame():
 
 def test_a_forgery_in_the_middle_of_a_longer_video_is_found_with_its_time():
     """Not in the first window, nor in the last."""
-    original = corpus.clip("still", 3, (270, 480), 5.0)
+    original = np.tile(clips("landscape")[0], (3, 1, 1, 1))[24:]
     marked = mark_frames(original, Payload(1, "made", 99), fps=24)
     forged = marked.copy()
-    forged[24:84, 60:200, 100:280] = original[24:84, 66:206, 109:289]
+    forged[24:84, 150:400, 200:500] = original[24:84, 160:410, 209:509]
     chunks = [footage.coded(forged, 23)]
     result = tamper_map(chunks, detect(chunks, fps=24))
     assert len(result.regions) == 1
@@ -162,6 +162,17 @@ def test_windows_overlap_by_a_second_and_the_last_one_holds_the_rest():
     times = [(start, end) for start, end, _ in tamper.windows([original], found)]
     assert times == [(0, 2), (1, 3.4)]
     assert [times for *times, _ in tamper.windows([original[:7]], found)] == [[0, 0.7]]
+
+
+def test_a_wrong_key_shows_chance_in_every_block():
+    """The null of a missing mark: signs that have nothing to do with the picture add up to a normal deviate."""
+    original, marked = clips("landscape")
+    found = detect([marked[:16]], fps=24)
+    ((*_, seen),) = tamper.windows([marked[:16]], found, b"a key that marked nothing here")
+    deviates = seen.agreement_HW / np.sqrt(np.maximum(seen.power_HW, tamper.LEAST_POWER))
+    assert abs(deviates.mean()) < 0.15 and 0.85 < deviates.std() < 1.15
+    ((*_, seen),) = tamper.windows([marked[:16]], found)
+    assert (seen.agreement_HW / np.sqrt(np.maximum(seen.power_HW, tamper.LEAST_POWER))).mean() > 3
 
 
 # Honest copies.
