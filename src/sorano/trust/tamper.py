@@ -57,7 +57,7 @@ SURE_PLACES, SURE_CHANCE = 0.8, 1.28  # of the places, a hole would be found at 
 ROUND = 2 / np.pi  # the share of a round hole that the largest square in it covers
 MISSING = 0.5  # of the map: the chance from which on a place counts as a hole
 LEAST_POWER = 0.05  # of a block's chips: less is not told from less
-LEAST_AGREEMENT = 0.02  # of a chip, in its deviations: less is not told from none
+LEAST_AGREEMENT = 0.02  # of a chip, in its deviations: the regression tells no less apart
 CALIBRATION = Path(__file__).with_name("tamper_calibration.json")
 
 
@@ -256,7 +256,7 @@ class _Source:
         weight = reader.weights(tiles, self.pattern).astype(np.float32)
         agree = np.tensordot(weight, normal, 1)
         agree = agree / (float(np.sqrt(np.mean(np.square(agree[self.inside])))) + 1e-9)
-        mean = max(float(agree[self.inside].mean()), LEAST_AGREEMENT)
+        mean = max(float(agree[self.inside].mean()), 0.0)
         number = _sums(self.inside.astype(np.float32))
         inside = number >= BLOCK * BLOCK / 2
         power = np.where(inside, _mean(agree * agree, number), 0)
@@ -284,7 +284,7 @@ class _Source:
         ]
         held = number >= BLOCK * BLOCK / 2
         held = held if held.any() else np.ones_like(held)
-        whole = [float(np.median(local[index][held])) for index in (0, 2, 3, 6)] + [float(np.log(mean))]
+        whole = [float(np.median(local[index][held])) for index in (0, 2, 3, 6)] + [float(np.log(max(mean, LEAST_AGREEMENT)))]
         return np.stack([*local, *(np.full(power.shape, value) for value in whole)], -1).astype(np.float32)
 
 
