@@ -124,7 +124,7 @@ def shares_of_peak(job: Resolved, configs: ModelConfigs, repeats: int) -> dict[s
     rows: dict[str, Any] = {f"peak of matrix products, {model.machine.dtype}, GFLOP/s": peak / 1e9}
     latent = job.shape.latent(spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal)
     listener = sorano.Listener()
-    text = path.encode_text(model, job, listener)
+    text = path.encode_text(model, job)
     tokens = int(text.text_BSD.shape[1])
     num_steps = job.request.num_steps or 1
     for batch in (1, 8):
@@ -148,7 +148,7 @@ def shares_of_peak(job: Resolved, configs: ModelConfigs, repeats: int) -> dict[s
 def ours(model: Model, job: Resolved) -> np.ndarray:
     """Frames of the job: the steps of `sorano.generate` from text to frames."""
     listener = sorano.Listener()
-    text = path.encode_text(model, job, listener)
+    text = path.encode_text(model, job)
     state = path.start(model, job, listener)
     return np.concatenate(list(path.decode(model, path.denoise(model, job, text, state, listener), listener)))
 

@@ -31,3 +31,12 @@ def test_the_benchmark_of_generation_runs_in_two_steps():
     document = json.loads(done.stdout.splitlines()[-1])
     assert document["ours, float32, against diffusers' float32: mean difference of 255"] < 1
     assert document["seconds of video per second, warm"] > 0
+
+
+def test_the_benchmark_of_a_busy_machine_runs_in_one_step():
+    command = [sys.executable, str(BENCHMARKS / "busy.py"), "--rounds", "1", "--num-steps", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert document["slower busy"] > 0 and document["threads"]["Sorano's"] >= 1
+    assert len(document["seconds"]) == 5

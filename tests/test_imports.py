@@ -17,13 +17,13 @@ MAY_IMPORT = {
     "errors": set(),
     "shapes": {"errors"},
     "presets": FOUNDATION | CONFIG | {"plan/model"},
-    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording"},
-    "video": FOUNDATION | {"sound"},
+    "request": FOUNDATION | {"presets", "plan/model", "conditions", "sources", "storyboard", "wording", "units"},
+    "media": FOUNDATION | {"media"},
+    "video": FOUNDATION | {"media"},
     "frames": FOUNDATION | {"video"},
-    "sound": FOUNDATION,
-    "sources": FOUNDATION | {"video"},
+    "sources": FOUNDATION | {"video", "media"},
     "storyboard": FOUNDATION,
-    "wording": FOUNDATION | {"video", "world"},
+    "wording": FOUNDATION | {"video", "world", "presets", "request"},
     "library": FOUNDATION | {"models"},
     "remix": FOUNDATION | {"video", "request", "conditions", "library"},
     "outgoing": FOUNDATION | {"request", "video", "trust", "generate"},
@@ -37,7 +37,11 @@ MAY_IMPORT = {
     "plan/cli": None,  # commands
     "plan": FOUNDATION | CONFIG | {"plan", "presets"},
     "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
-    "device": FOUNDATION | {"plan"},
+    "_start": set(),
+    "threads": set(),
+    "units": {"errors"},
+    "console": {"errors", "trust/printable"},  # the command's streams
+    "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
     "conditions": FOUNDATION | {"models", "sampling", "sources", "video"},
@@ -45,11 +49,12 @@ MAY_IMPORT = {
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "generate": FOUNDATION
     | {"presets", "request", "video", "models", "sampling", "plan", "device", "conditions", "hub", "measure", "kept"}
-    | {"trust", "__init__", "outgoing", "frames", "library", "stream"},
-    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "sound"},
+    | {"trust", "__init__", "outgoing", "frames", "library", "stream", "wording"},
+    "trust": FOUNDATION | {"trust", "video", "request", "__init__", "media"},
     "measure": FOUNDATION | {"plan"},
     "kept": FOUNDATION | {"request"},
-    "__init__": FOUNDATION | {"conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
+    "__init__": FOUNDATION
+    | {"_start", "threads", "conditions", "generate", "request", "storyboard", "video", "presets", "trust"},
     "cli": None,  # anything
     "__main__": {"cli"},
 }

@@ -357,7 +357,7 @@ BROKEN: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     "integers": (lambda t: t | {f"{FIRST}.lora_A.weight": torch.ones(3, 64, dtype=torch.int8)}, "int8"),
     "many alphas": (lambda t: t | {f"{FIRST}.alpha": torch.ones(2)}, "alpha is not one number"),
     "DoRA": (lambda t: t | {f"{FIRST}.lora_magnitude_vector": torch.ones(48)}, "DoRA, which is not supported"),
-    "LoKr": (lambda t: {"diffusion_model.blocks.0.ffn.0.lokr_w1": torch.ones(2, 2)}, "LoKr, which is not supported"),
+    "LoKr": (lambda t: {"diffusion_model.blocks.0.ffn.0.lokr_w1": torch.ones(2, 2)}, "needs two sides"),
     "FLUX": (lambda t: {"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(2, 2)}, "FLUX"),
     "Stable Diffusion": (lambda t: {"lora_unet_down_blocks_0_ff.lora_down.weight": torch.ones(2, 2)}, "Stable Diff"),
     "VACE": (lambda t: {"diffusion_model.vace_blocks.0.ffn.0.lora_A.weight": torch.ones(2, 2)}, "is of Wan VACE"),

@@ -98,7 +98,7 @@ def ours(folder: Path, *, boundary: float | None = None, steps: int = STEPS, **g
     )  # fmt: skip
     job = resolve(request, preset, preset.read_configs())
     model, listener = Model(preset, MACHINE, checkpoint.load(folder)), Listener()
-    text, state = encode_text(model, job, listener), start(model, job, listener)
+    text, state = encode_text(model, job), start(model, job, listener)
     return denoise(model, job, text, state, listener)
 
 

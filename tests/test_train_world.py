@@ -129,9 +129,55 @@ def test_the_smoke_recipe_makes_a_folder_that_loads(tmp_path):
     assert [path.stat().st_mtime_ns for path in saved] == before
 
 
+def test_the_smoke_recipe_goes_on_from_its_own_weights_and_learns_from_ever_more_clips(tmp_path):
+    recipe = recipes.find("smoke")
+    first = recipes.run(recipe, tmp_path / "first", device="cpu", log=quiet)
+    said = []
+    recipes.run(recipe, tmp_path / "second", init=first, device="cpu", log=said.append)
+    last = json.loads((tmp_path / "second" / "reading" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["apart"] < 1e-3  # near what the first one's text encoder says
+    flow = json.loads((tmp_path / "second" / "flow" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"flow", "read_kind", "read_color", "read_motion", "read_camera"} <= set(flow)
+    files = sorted(path.name for path in (tmp_path / "second" / "latents").glob("*.safetensors"))
+    assert files == [f"{start:06d}.safetensors" for start in (0, 2, 4, 6)]
+    assert [recipes.clips_at(recipe, step) for step in (0, 1, 2, 5, 100)] == [4, 4, 6, 8, 8]
+
+
+def test_heads_are_left_behind_for_the_last_third(tmp_path):
+    recipe = recipes.find("smoke")
+    folder = recipes.run(recipe, tmp_path, device="cpu", log=quiet)
+    assert not any("head" in path.name for path in folder.rglob("*"))
+    lines = [json.loads(line) for line in (tmp_path / "verbs" / "metrics.jsonl").read_text().splitlines()]
+    assert "read_kind" in lines[-1]  # steps are logged together; the last ones have no reading
+    weights = (tmp_path / "flow" / "checkpoint.safetensors").stat().st_size
+    assert weights > 0
+
+
+def test_half_of_the_captions_name_everything():
+    from sorano.train.clips import phrasings
+    from sorano.world.caption import parse
+    from sorano.world.scene import draw_attributes
+
+    for seed in range(20):
+        truth = draw_attributes("train", seed)
+        texts = phrasings(truth, seed)
+        full = texts[len(texts) // 2 :]
+        for text in full:
+            stated = parse(text)
+            for name in ("ground", "time", "camera", "relation"):
+                assert getattr(stated, name) == getattr(truth.canonical(), name), text
+            for said, true in zip(stated.things, truth.canonical().things, strict=True):
+                for name in ("kind", "color", "size", "motion"):
+                    assert getattr(said, name) == getattr(true, name), text
+        assert len(full) == len(texts) / 2
+
+
 def test_recipes_say_what_they_derive_without_computing():
     for recipe in recipes.RECIPES.values():
         names = [row[0] for row in recipes.describe(recipe)]
         assert {"tokens", "transformer", "flow stage", "training in all"} <= set(names)
+    derived = {name: (value, why) for name, value, why in recipes.describe(recipes.find("long"))}
+    assert derived["latent"] == ("32x7x8x8", "25 frames, 16x16x4") and derived["tokens"][0] == "112"
+    assert recipes.weight_bytes(recipes.find("long")) <= 40e6
     with pytest.raises(RequestError, match="unknown recipe 'tpu'"):
         recipes.find("tpu")

@@ -152,7 +152,7 @@ def test_a_signature_counts_only_under_a_trusted_root(home, tmp_path):
         roots.require_signature(alice.chain_pem, signature, b"words", roots.anchors(), "a text")
     assert roots.anchors(tmp_path / "alice.pem").count("BEGIN") == 2  # for one question only
     (added,) = roots.add(tmp_path / "alice.pem")
-    assert added.name == "Alice root"
+    assert (added.name, added.subject) == ("Alice", "Alice root")
     roots.require_signature(alice.chain_pem, signature, b"words", roots.anchors(), "a text")
     with pytest.raises(TrustError, match="does not hold"):
         roots.require_signature(alice.chain_pem, signature, b"other words", roots.anchors(), "a text")
@@ -215,3 +215,105 @@ def test_a_broken_bundle_is_refused_by_name(home, tmp_path, text):
     (tmp_path / "b.json").write_text(text if text.startswith("{") else "{" + text)
     with pytest.raises(TrustError, match=r"b\.json"):
         roots.add(tmp_path / "b.json")
+
+
+# Folders and files that others can write to.
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+@pytest.mark.parametrize("place", [".", "trust", "trust/{print}.pem", "trust/{print}.name", "keys", "keys/root.pem"])
+def test_trust_that_others_can_write_to_is_refused(home, tmp_path, place):
+    keys.init("Alice")
+    (tmp_path / "alice.pem").write_text(keys.export())
+    folder = home("bob")
+    keys.init("Bob")
+    (added,) = roots.add(tmp_path / "alice.pem", "Alice of the press")
+    assert roots.anchors().anchors[1].name == "Alice of the press"
+    spot = folder / place.format(print=added.fingerprint)
+    for mode in (0o020, 0o002):
+        before = stat.S_IMODE(spot.stat().st_mode)
+        spot.chmod(before | mode)
+        with pytest.raises(TrustError, match="can be written to by others") as caught:
+            roots.anchors()
+        assert caught.value.hint == f"chmod go-w {spot}"
+        spot.chmod(before)
+    assert len(roots.anchors().anchors) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+def test_keys_that_others_can_write_to_do_not_sign(home):
+    folder = home("alice")
+    keys.init("Alice")
+    for spot in (folder, folder / "keys", folder / "keys" / "leaf.pem", folder / "keys" / "leaf.key"):
+        before = stat.S_IMODE(spot.stat().st_mode)
+        spot.chmod(before | 0o020)
+        with pytest.raises(TrustError, match="can be written to by others"):
+            keys.identity()
+        spot.chmod(before)
+    carrier = keys.new_carrier()
+    (folder / "carriers").chmod(0o777)
+    with pytest.raises(TrustError, match="can be written to by others"):
+        keys.carriers()
+    (folder / "carriers").chmod(0o700)
+    assert keys.carriers() == [carrier]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX owners")
+def test_trust_that_belongs_to_another_user_is_refused(home, monkeypatch):
+    keys.init("Alice")
+    owner = os.stat(home("alice")).st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    if owner == 0:
+        roots.anchors()  # what the administrator owns counts for everybody
+        found = os.stat_result((0o100600, 1, 1, 1, 4242, 0, 10, 0, 0, 0))
+        monkeypatch.setattr("pathlib.Path.stat", lambda *_, **__: found)
+    with pytest.raises(TrustError, match="belongs to another user"):
+        keys.check_guarded(home("alice"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+def test_folders_are_made_for_their_owner_whatever_the_umask(home, tmp_path):
+    before = os.umask(0o000)
+    try:
+        keys.init("Alice")
+        (tmp_path / "alice.pem").write_text(keys.export())
+        folder = home("bob")
+        roots.add(tmp_path / "alice.pem")
+        keys.new_carrier()
+    finally:
+        os.umask(before)
+    places = [one for one in (folder, *folder.rglob("*")) if one.is_dir()]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in places} == {0o700}
+    roots.anchors()
+
+
+def test_a_damaged_name_of_a_root_is_said(home, tmp_path):
+    keys.init("Alice")
+    (tmp_path / "alice.pem").write_text(keys.export())
+    folder = home("bob")
+    (added,) = roots.add(tmp_path / "alice.pem")
+    for text in ("{", "[]", '{"name": 1, "only_for": []}', '{"name": "x"}', '{"name": "x", "only_for": [1]}'):
+        (folder / "trust" / f"{added.fingerprint}.name").write_text(text)
+        with pytest.raises(TrustError, match="does not say a root's name"):
+            roots.anchors()
+    (folder / "trust" / f"{added.fingerprint}.name").unlink()  # added before names were kept
+    assert roots.anchors().anchors[0].name == "Alice"
+
+
+def test_roots_are_added_and_listed_under_a_name(home, tmp_path):
+    from typer.testing import CliRunner
+
+    from sorano import cli
+
+    keys.init("Alice")
+    (tmp_path / "alice.pem").write_text(keys.export())
+    home("bob")
+    words = ["trust", "add", str(tmp_path / "alice.pem"), "--name", "Studio A", "--only-for", "Alice"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0 and "Studio A  (its certificate says 'Alice root')  only for 'Alice'" in done.output
+    listed = CliRunner().invoke(cli.app, ["trust", "list", "--json"])
+    (root,) = json.loads(listed.output)["roots"]
+    assert (root["name"], root["subject"], root["only_for"]) == ("Studio A", "Alice root", ["Alice"])
+    assert CliRunner().invoke(cli.app, ["trust", "remove", "Studio A"]).exit_code == 0
+    assert roots.list_roots() == []
+    assert list((home("bob") / "trust").iterdir()) == []

@@ -252,11 +252,13 @@ def test_sound_is_a_plain_wave_file_still(make):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (256, 256), (540, 960), (1080, 1920), (32, 2000)])
-@pytest.mark.parametrize("audience", ["cn", "eu"])
-def test_the_sign_is_high_enough_and_recognised(size, audience):
-    drawn = label.draw(frames(3, *size), audience, shown=2)
+@pytest.mark.parametrize("audience", label.AUDIENCES)
+@pytest.mark.parametrize("kind", ["made", "edited"])
+def test_the_sign_is_high_enough_and_recognised(size, audience, kind):
+    drawn = label.draw(frames(3, *size), audience, shown=2, kind=kind)
     assert label.sign_height(*size) >= label.LEAST_HEIGHT
-    assert label.sign_found(drawn[0]) == label.sign_found(drawn[1]) == label.SIGNS[audience]
+    words = label.sign_of(audience, kind, *size)
+    assert label.sign_found(drawn[0]) == label.sign_found(drawn[1]) == words
     assert label.sign_found(drawn[2]) is None
     np.testing.assert_array_equal(drawn[2], frames(3, *size)[2])
 
@@ -275,3 +277,47 @@ def test_plain_pictures_carry_no_sign():
         coarse = rng.integers(0, 255, (8 + index % 5, 8, 3), np.uint8)
         picture = np.asarray(Image.fromarray(coarse).resize((320, 180), index % 3 and 3 or 0))
         assert label.sign_found(picture) is None
+
+
+def test_every_audience_gets_what_its_law_asks_for():
+    """The one table: words for what AI made and edited, whether they are drawn, how long, and the disclosure."""
+    large = (540, 960)
+    assert [label.sign_of("eu", kind, *large) for kind in ("made", "edited")] == ["AI-generated", "AI-assisted"]
+    assert label.sign_of("eu", "edited", 64, 64) == "AI"  # no room for words
+    assert label.sign_of("cn", "edited", *large) == "AI生成"
+    drawn = {name: label.is_drawn(name, None) for name in label.AUDIENCES}
+    assert drawn == {"none": False, "cn": True, "eu": False, "in": True, "us-ca": False}
+    assert label.is_drawn("eu", True) and not label.is_drawn("in", False)
+    assert label.sign_frames(240, 24) == 72 and label.sign_frames(240, 24, "in") == 240
+    assert label.sign_frames(None, 24, "in") is None
+    words = {"provider": "A", "system": "Sorano, model world", "version": "1", "mark_id": "00a1b2c3d4"}
+    assert label.disclosure("eu", **words) == label.disclosure("none", **words) == {}
+    for audience in ("in", "us-ca"):
+        said = label.disclosure(audience, **words)
+        assert said["id"] == "00a1b2c3d4" and said["time"].endswith("Z")
+        assert set(said) == {"provider", "system", "version", "time", "id"}
+
+
+def test_the_audiences_of_a_request_are_those_of_the_table():
+    from sorano import request
+
+    assert set(request.AUDIENCES) == set(label.AUDIENCES)
+
+
+def test_a_label_is_not_lowered_and_its_producer_is_not_lost(make):
+    from sorano.trust import record
+
+    path = make("a.png")
+    label.write(path, LABEL)
+    with pytest.raises(RequestError, match="may not say less"):
+        record.label_file(path, None, label.Label(label="3", producer=LABEL.producer, produce_id="2"))
+    with pytest.raises(RequestError, match="would be lost"):
+        record.label_file(path, None, label.Label(producer="Mallory", produce_id="2"))
+    passed_on = label.Label(producer=LABEL.producer, produce_id=LABEL.produce_id, propagator="A platform")
+    target, _ = record.label_file(path, None, passed_on)
+    assert label.read(target)[0].label == passed_on
+
+
+def test_what_a_label_says_is_printable():
+    found = label.parse("here", '{"Label": "\\u001b[2J\\nVERIFIED"}')
+    assert found.says == r"says '\\x1b[2J\\nVERIFIED'"

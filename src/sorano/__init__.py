@@ -9,6 +9,7 @@ Importing it is cheap: torch and PyAV come in with the first video.
 
 __version__ = "0.1.0"
 
+from sorano import _start  # noqa: F401  (first: Ctrl-C while the rest is imported)
 from sorano.conditions import Blend, Continue, Edit, FirstFrame, Keyframe, LastFrame, Loop, Region
 from sorano.errors import (
     CapacityError,
@@ -23,8 +24,11 @@ from sorano.errors import (
 from sorano.generate import Listener, Model, Video, generate, load, resume
 from sorano.request import Request
 from sorano.storyboard import Shot, Storyboard
+from sorano.threads import wait_passively
 from sorano.trust.verify import Report, Verdict, verify
 from sorano.video import read_metadata
+
+wait_passively()  # before torch comes in
 
 __all__ = [
     "CapacityError",

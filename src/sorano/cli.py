@@ -9,21 +9,20 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sorano import _start
 from sorano.conditions import Blend, Continue, Edit, Keyframe, Loop, Region
-from sorano.errors import EXIT_INTERRUPTED, RequestError, SoranoError
+from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams
+from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, RequestError, VideoError
 from sorano.generate import Listener, default_path
 from sorano.generate import generate as make_video
 from sorano.models.runtime import keep_freed_memory
@@ -32,6 +31,7 @@ from sorano.presets import ALL_KINDS, DEFAULT_PRESET, PRESETS, find_preset, writ
 from sorano.request import Request, slug
 from sorano.storyboard import changes
 from sorano.trust.cli import mount as mount_trust
+from sorano.trust.printable import printable_line, printable_lines, to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="sorano",
+    cls=Commands,
     help="Text and images in, video out.",
     epilog='Start with:  sorano generate "a red ball bounces on the grass at sunset"',
     no_args_is_help=True,
@@ -54,20 +55,28 @@ train_app = typer.Typer(help="Train a model from nothing.", no_args_is_help=True
 app.add_typer(train_app, name="train")
 
 REQUEST_FIELDS = tuple(one.name for one in fields_of(Request))
+LONG_SECONDS = 600  # a job that the plan puts over this on a CPU is not started without a yes
 WHAT, HOW, FILE, TALK = "What to make", "How to sample", "The file", "What is said"
 
 
 def main() -> None:
     """Runs the command line; the way out for every exit code."""
+    _start.listen()
+    open_streams()
+    code = EXIT_INTERRUPTED
     try:
         app()
-    except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != EXIT_INTERRUPTED:
-            raise
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else EXIT_UNEXPECTED if end.code else 0
+    except KeyboardInterrupt:
+        pass
+    code = close_streams(code)
+    if code == EXIT_INTERRUPTED:
         # Not sys.exit: Python itself ends with SIGINT's own code where the key was pressed during certain imports.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
         os._exit(EXIT_INTERRUPTED)
+    sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -90,11 +99,16 @@ def about(
 def _shared(
     # what to make
     seconds: Annotated[
-        float | None,
-        typer.Option(help="Length; the nearest 4k + 1 frames are made. Default: the preset's.", rich_help_panel=WHAT),
+        str | None,
+        typer.Option(
+            help='Length, like 2 or 1.5s or "50 frames"; the nearest 4k + 1 frames are made. Default: the preset\'s.',
+            metavar="SECONDS",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     num_frames: Annotated[
-        int | None, typer.Option(help="The same in frames: 4k + 1; 1 is a picture.", min=1, rich_help_panel=WHAT)
+        str | None,
+        typer.Option(help="The same in frames: 4k + 1; 1 is a picture.", metavar="NUMBER", rich_help_panel=WHAT),
     ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second. Default: the preset's.", rich_help_panel=WHAT)
@@ -102,12 +116,20 @@ def _shared(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Width x height in pixels, like 64x64. Default: the preset's.", metavar="WxH", rich_help_panel=WHAT
+            help="Width x height in pixels, like 64x64; or 720p, 16:9. Default: the preset's.",
+            metavar="WxH",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help="What to steer away from. Default: the preset's.", rich_help_panel=WHAT)
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Make what is left of a prompt whose subject the model does not know.", rich_help_panel=WHAT
+        ),
+    ] = False,
     # how to sample
     preset: Annotated[
         str,
@@ -125,9 +147,7 @@ def _shared(
     ] = False,
     variations: Annotated[
         int,
-        typer.Option(
-            "--variations", "-n", help="How many, with seeds one after the other.", min=1, rich_help_panel=HOW
-        ),
+        typer.Option("--variations", "-n", help="How many, with seeds one after the other.", rich_help_panel=HOW),
     ] = 1,
     seed: Annotated[
         int | None,
@@ -158,8 +178,8 @@ def _shared(
     lora: Annotated[
         list[str] | None,
         typer.Option(
-            help="A LoRA file to merge into the transformer, and how much of it; may be given again.",
-            metavar="FILE[:SCALE]",
+            help="A LoRA file to merge, and how much of it; @high or @low for one of two experts. May be given again.",
+            metavar="FILE[:SCALE][@EXPERT]",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -202,7 +222,7 @@ def _shared(
     audience: Annotated[
         str,
         typer.Option(
-            help="Whose law asks for labels: cn (draws a visible sign too), eu, none. All is marked and signed anyway.",
+            help="Whose law asks for labels: cn, in (both draw a sign), eu, us-ca, none. All is marked and signed.",
             rich_help_panel=FILE,
         ),
     ] = "none",
@@ -210,7 +230,7 @@ def _shared(
         bool | None,
         typer.Option(
             "--visible-label/--no-visible-label",
-            help='Draw "AI-generated" on the first seconds. Default: for the audience cn.',
+            help='Draw "AI-generated" on the first seconds. Default: for cn and in.',
             rich_help_panel=FILE,
         ),
     ] = None,
@@ -219,6 +239,12 @@ def _shared(
         typer.Option(help="Who the label names: a name, or a provider's 27-character code.", rich_help_panel=FILE),
     ] = "Sorano",
     # what is said
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Start what takes long without asking.", rich_help_panel=TALK)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and plan everything, and make nothing.", rich_help_panel=TALK)
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the path.", rich_help_panel=TALK)
     ] = False,
@@ -232,14 +258,16 @@ def _shared(
     """The options that every verb has: its signature is what counts."""
 
 
-def verb(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command with its own options and those of `_shared`; the function gets the latter as `options`."""
+def verb(
+    name: str | None = None, *, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command with its own options and most of those of `_shared`; the function gets the latter as `options`."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = [one for key, one in inspect.signature(function, eval_str=True).parameters.items() if key != "options"]
         shared = [
             one for one in inspect.signature(_shared, eval_str=True).parameters.values()
-            if one.name not in {mine.name for mine in own}
+            if one.name not in {*without, *(mine.name for mine in own)}
         ]  # fmt: skip
         names = {one.name for one in shared}
 
@@ -262,29 +290,69 @@ def _make(options: dict[str, Any], *, is_picture: bool = False, **fields: Any) -
     """Makes what a verb asks for, and prints where it is. A picture has no video beside it."""
     words = dict(options)
     as_json, quiet, verbose = words.pop("as_json"), words.pop("quiet"), words.pop("verbose")
+    yes, dry_run = words.pop("yes"), words.pop("dry_run")
+    if quiet and verbose:
+        raise RequestError("--quiet and --verbose exclude each other", "leave one of them out")
     words["lora"] = words.get("lora") or ()
     request = Request(**{**words, **fields})
     if request.seed is None:
         request = replace(request, seed=_drawn_seed())
     if request.output is None and not is_picture:
         request = replace(request, output=default_path(request))
-    with Talk(quiet=quiet, verbose=verbose) as talk:
+    with Talk(quiet=quiet, verbose=verbose, yes=yes or dry_run) as talk:
         talk.memory = keep_freed_memory()
+        if dry_run:
+            _print_plan(request, talk, as_json)
+            return
         video = make_video(request, listener=talk)
     for one in video.variations:
         print(_as_json(one, talk) if as_json else _absolute(one.sheet if is_picture else one.path))
 
 
-Prompt = Annotated[str, typer.Argument(help='What to see, in quotes: "a blue cube spins on the snow at night".')]
-MaybePrompt = Annotated[str, typer.Argument(help="What to see. Default: what the video says that it shows.")]
+def _print_plan(request: Request, talk: Talk, as_json: bool) -> None:
+    """What would be made and what it should take; stdout gets the path that it would have."""
+    from sorano.generate import placed, prepare
+
+    request = placed(request)
+    job, _, machine, estimate, _ = prepare(request, talk)
+    path = _absolute(Path(request.output or request.sheet or default_path(request)))
+    planned = {
+        "seconds": round(estimate.seconds * request.variations, 3),
+        "peak_bytes": estimate.peak_bytes,
+        "device": machine.device,
+        "dtype": machine.dtype,
+    }
+    document = {"path": path, "request": job.request.to_dict(), "planned": planned, "notes": talk.notes}
+    print(json.dumps(document, ensure_ascii=False) if as_json else path)
+
+
+def _said(words: Sequence[str] | None) -> str:
+    """The prompt of a command line, whether or not it was in quotes. Raises RequestError for a file among its words."""
+    words = words or ()
+    files = [word for word in words if len(words) > 1 and Path(word).suffix.lower() in (".mp4", ".png", ".jpg")]
+    if files:
+        raise RequestError(f"{files[0]} is among the words of the prompt", f"write to it with -o {files[0]}")
+    return " ".join(words)
+
+
+Prompt = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help='What to see, in quotes: "a blue cube spins on the snow at night".', metavar="PROMPT", show_default=False
+    ),
+]
+MaybePrompt = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="What to see. Default: what the video says that it shows.", metavar="PROMPT", show_default=False
+    ),
+]
 GivenVideo = Annotated[Path, typer.Argument(help="The video: MP4, MOV, MKV, WebM ...")]
 
 
 @verb()
 def generate(
-    prompt: Annotated[
-        str, typer.Argument(help='What to see, in quotes: "a blue cube spins on the snow at night".')
-    ] = "",
+    prompt: Prompt = None,
     image: Annotated[
         Path | None,
         typer.Option(help="Begin with this picture (PNG, JPEG, WebP); it is scaled to fill.", rich_help_panel=WHAT),
@@ -318,30 +386,45 @@ def generate(
 
     The plan comes first, then progress, both on stderr; stdout gets the path of the finished file and nothing else.
     """
+    words = _said(prompt)
     conditions: list[Any] = [_keyframe(text) for text in keyframe or ()]
     if loop_:
         conditions.append(Loop())
-    shots = changes(prompt, options["seconds"], at) if at else ()
+    shots = changes(words, _seconds(options["seconds"]), at) if at else ()
     fields: dict[str, Any] = {
-        "prompt": prompt, "image": image, "last": last, "conditions": conditions, "shots": shots
+        "prompt": words, "image": image, "last": last, "conditions": conditions, "shots": shots
     }  # fmt: skip
     if request is not None:
         fields = _saved_over(_read_json(request), fields, options)
     _make(options, **fields)
 
 
-@verb()
-def image(prompt: Prompt, *, options: dict[str, Any]) -> None:
+@verb(without=("seconds", "num_frames", "fps", "sheet"))
+def image(
+    prompt: Prompt = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write the picture: PNG, JPEG or WebP. Default: named after the prompt, here.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    *,
+    options: dict[str, Any],
+) -> None:
     """Make a picture of a sentence: PNG, JPEG or WebP."""
-    given = options.pop("output") or options.pop("sheet")
-    picture = Path(given) if given is not None else _free(Path.cwd() / f"{slug(prompt)}.png")
-    _make(options, is_picture=True, prompt=prompt, output=None, sheet=picture, seconds=None, num_frames=1)
+    words = _said(prompt)
+    folder = output if output is not None and output.is_dir() else Path.cwd() if output is None else None
+    picture = output if folder is None else _free(folder / f"{slug(words)}.png")
+    _make(options, is_picture=True, prompt=words, output=None, sheet=picture, seconds=None, num_frames=1)
 
 
 @verb()
 def extend(
     video: GivenVideo,
-    prompt: MaybePrompt = "",
+    prompt: MaybePrompt = None,
     backward: Annotated[
         bool, typer.Option("--backward", help="Make what came before it.", rich_help_panel=WHAT)
     ] = False,
@@ -350,31 +433,31 @@ def extend(
 ) -> None:
     """Go on with a video, or go back before it. Its own frames are copied, its sound is kept."""
     direction = "backward" if backward else "forward"
-    _make(_named(options, video, "longer"), prompt=prompt, conditions=[Continue(video, direction)])
+    _make(_named(options, video, "longer"), prompt=_said(prompt), conditions=[Continue(video, direction)])
 
 
 @verb("loop")
-def loop_video(video: GivenVideo, prompt: MaybePrompt = "", *, options: dict[str, Any]) -> None:
+def loop_video(video: GivenVideo, prompt: MaybePrompt = None, *, options: dict[str, Any]) -> None:
     """Make a video's end lead into its beginning, so that it plays on without a seam."""
-    _make(_named(options, video, "loop"), prompt=prompt, conditions=[Loop(video)])
+    _make(_named(options, video, "loop"), prompt=_said(prompt), conditions=[Loop(video)])
 
 
 @verb()
 def blend(
     first: GivenVideo,
     second: Annotated[Path, typer.Argument(help="The video to arrive at; of the same size and rate.")],
-    prompt: MaybePrompt = "",
+    prompt: MaybePrompt = None,
     *,
     options: dict[str, Any],
 ) -> None:
     """Lead from the end of one video to the beginning of another."""
-    _make(_named(options, first, f"to-{second.stem}"), prompt=prompt, conditions=[Blend(first, second)])
+    _make(_named(options, first, f"to-{second.stem}"), prompt=_said(prompt), conditions=[Blend(first, second)])
 
 
 @verb()
 def edit(
     video: GivenVideo,
-    prompt: Annotated[str, typer.Argument(help='A whole prompt, or a change: "it is night".')],
+    prompt: Annotated[list[str], typer.Argument(help='A whole prompt, or a change: "it is night".', metavar="PROMPT")],
     strength: Annotated[
         float | None,
         typer.Option(help="How much is made anew, up to 1. Default: 0.8; a region: 1.", rich_help_panel=WHAT),
@@ -396,13 +479,16 @@ def edit(
     else:
         box = None if region is None else _box(region)
         given = Region(video, box=box, mask=mask, start=start, end=end, strength=1.0 if strength is None else strength)
-    _make(_named(options, video, "edited"), prompt=prompt, conditions=[given])
+    _make(_named(options, video, "edited"), prompt=_said(prompt), conditions=[given])
 
 
 @verb()
 def remix(
     video: Annotated[Path, typer.Argument(help="A video that Sorano made.")],
-    prompt: Annotated[str, typer.Argument(help="A whole prompt, or a change. Default: as it was.")] = "",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(help="A whole prompt, or a change. Default: as it was.", metavar="PROMPT", show_default=False),
+    ] = None,
     *,
     options: dict[str, Any],
 ) -> None:
@@ -414,14 +500,14 @@ def remix(
     fields = _saved_over(saved, {"prompt": ""}, options)
     if prompt:
         small = find_preset(saved.get("preset", DEFAULT_PRESET)).small_vocabulary
-        fields["prompt"] = merged(saved.get("prompt", ""), prompt, small_vocabulary=small)
+        fields["prompt"] = merged(saved.get("prompt", ""), _said(prompt), small_vocabulary=small)
     _make(_named(options, video, "remix"), **fields)
 
 
 @verb()
 def film(
     board: Annotated[
-        Path, typer.Argument(help="A storyboard in TOML: [[shot]] with prompt, seconds, image, video, join.")
+        Path, typer.Argument(help="A storyboard in TOML: \\[\\[shot]] with prompt, seconds, image, video, join.")
     ],
     *,
     options: dict[str, Any],
@@ -429,7 +515,7 @@ def film(
     """Make a film of a storyboard: shot after shot, of any length, in the memory of one."""
     from sorano.storyboard import read_board
 
-    known = [name for name in options if name not in ("as_json", "quiet", "verbose", "seconds")]
+    known = [name for name in options if name not in ("as_json", "quiet", "verbose", "yes", "dry_run", "seconds")]
     fields = _saved_over(read_board(board, ["prompt", *known]), {"prompt": ""}, options)
     _make(_named(options, board, "film"), **fields)
 
@@ -455,11 +541,18 @@ def resume(
 @train_app.command("world")
 def train_world(
     recipe: Annotated[
-        str, typer.Option(help="cpu: two hours on two cores; gpu: 25 minutes of a large GPU; smoke: seconds.")
+        str,
+        typer.Option(
+            help="cpu: two hours on two cores; long: a night or more of them; gpu: 25 minutes of a large GPU; smoke:"
+            " seconds."
+        ),
     ] = "cpu",
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the run. A run that was stopped goes on where it was.")
     ] = Path("runs/world"),
+    init: Annotated[
+        str | None, typer.Option(help="A preset, or a diffusers folder, whose weights the run begins from.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every derived value and exit.")] = False,
 ) -> None:
     """Train the world model from nothing: render, autoencoder, flow model, and a diffusers folder at the end.
@@ -476,7 +569,9 @@ def train_world(
             for name, value, why in recipes.describe(chosen):
                 print(f"{name:<18} {value:<44} {why}".rstrip())
             return
-        folder = recipes.run(chosen, out, log=_say)
+        import numba  # noqa: F401  (what renders the world: missing, it is named before a folder is made)
+
+        folder = recipes.run(chosen, out, init=find_preset(init).folder if init else None, log=_say)
         if not is_first_process():
             return
         write_card(
@@ -498,13 +593,13 @@ def train_world(
 def score(
     preset: Annotated[str, typer.Option(help="A preset's name, or the path of a diffusers folder.")] = DEFAULT_PRESET,
     num_clips: Annotated[int, typer.Option(help="Clips to make and judge, of each split.", min=1)] = 200,
-    recipe: Annotated[str, typer.Option(help="Whose aims to compare with: cpu or gpu.")] = "cpu",
+    recipe: Annotated[str, typer.Option(help="Whose aims to compare with: cpu, long or gpu.")] = "cpu",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
 ) -> None:
     """Score a world model: does each video show what its caption says? With the judge's own errors beside it."""
     with errors_said():
-        from sorano.world.score import load_sampler, score_model
+        from sorano.world.score import find_silhouettes, load_sampler, score_model
 
         sampler = load_sampler(preset, device)
         report = score_model(
@@ -513,6 +608,9 @@ def score(
             untrained=sampler.untrained().generate,
             num_clips=num_clips,
             recipe=recipe,
+            size=sampler.size,
+            num_frames=sampler.num_frames,
+            silhouettes=find_silhouettes(),
             log=_say,
         )
         print(json.dumps(report.to_dict()) if as_json else report.table())
@@ -567,12 +665,16 @@ def show(
         if Path(name).is_file() or Path(name).suffix == ".mp4":
             from sorano.video import read_metadata
 
-            shown = read_metadata(name)
+            try:
+                shown = read_metadata(name)
+            except VideoError as error:
+                hint = "sorano verify FILE looks for the mark and the signature of any file"
+                raise RequestError(error.message, error.hint or hint) from error
         else:
             from sorano import hub
 
             shown = hub.show(name)
-        print(json.dumps(shown, ensure_ascii=False) if as_json else "\n".join(_lines(shown)))
+        print(to_json(shown) if as_json else "\n".join(map(printable_line, _lines(shown))))
 
 
 @app.command("rm")
@@ -621,8 +723,8 @@ class Bars:
 class Talk(Listener):
     """Says on stderr what a run is doing: the plan, notes, and a bar with the time left."""
 
-    def __init__(self, *, quiet: bool, verbose: bool) -> None:
-        self.quiet, self.verbose = quiet, verbose
+    def __init__(self, *, quiet: bool, verbose: bool, yes: bool = True) -> None:
+        self.quiet, self.verbose, self.yes = quiet, verbose, yes
         self.notes: list[str] = []
         self.memory = ""
         self._bars = Bars(_progress_bar, quiet=quiet)
@@ -652,13 +754,26 @@ class Talk(Listener):
             stages = ", ".join(f"{name} {format_bytes(count)}" for name, count in estimate.stage_bytes.items())
             self.say(f"  memory by stage: {stages}; {estimate.placement.words}")
             self.say(f"  {self.memory}")
+        if machine.on_cpu and estimate.seconds * request.variations > LONG_SECONDS and not self.yes:
+            estimate.require()  # what does not fit is not asked for
+            self._ask(_duration(estimate.seconds * request.variations))
+            self.yes = True
+
+    def _ask(self, duration: str) -> None:
+        """Wait for a y at the terminal. Raises RequestError where there is no terminal, or no y."""
+        hint = "--yes starts it; --draft, --num-steps, --size and --seconds make it shorter"
+        if sys.stdin is None or not sys.stdin.isatty() or not sys.stderr.isatty():
+            raise RequestError(f"this would take about {duration} on the CPU", hint)
+        print(f"This takes about {duration} on the CPU. Start? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes", "j", "是"):
+            raise RequestError("not started", hint)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
         self.say(f"note: {text}")
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        if _asked_to_stop.is_set():
+        if asked_to_stop.is_set():
             raise KeyboardInterrupt
         self._bars.show(stage, done, total)
 
@@ -667,46 +782,36 @@ class Talk(Listener):
             _say(text)
 
 
-@contextmanager
-def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
-    """Errors become a line or two on stderr and their exit code; a request to stop becomes 130."""
-    _asked_to_stop.clear()
-    heard = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, in the background
-        heard.append(signal.SIGINT)
-    before = {which: signal.signal(which, _stop) for which in heard}
-    try:
-        yield
-    except SoranoError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        for note in getattr(error, "__notes__", ()):
-            print(f"hint: {note}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        kept = "; ".join(getattr(error, "__notes__", ()))
-        print(f"\ninterrupted: {kept or interrupted}", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED) from error
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
-
-
 mount_trust(app, errors_said)
+
+PANELS = {  # of the help, in order
+    "Make": ("generate", "image", "film", "remix", "resume"),
+    "Change a video": ("extend", "loop", "blend", "edit"),
+    "Who made it": ("verify", "mark", "label", "keys", "trust"),
+    "Models and this machine": ("list", "pull", "show", "rm"),
+    "Plan, train, judge": ("plan", "train", "score"),
+}
+
+
+def _group_help() -> None:
+    """Put the commands of the help in groups, in the order of PANELS."""
+    panel_of = {name: panel for panel, names in PANELS.items() for name in names}
+    order = list(panel_of)
+    for found in (app.registered_commands, app.registered_groups):
+        for info in found:
+            info.rich_help_panel = panel_of[_name_of(info)]
+        found.sort(key=lambda info: order.index(_name_of(info)))
+
+
+def _name_of(info: Any) -> str:
+    return str(info.name or info.callback.__name__)
+
+
+_group_help()
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    """A polite request to end is an interruption too: no partial file stays behind."""
-    _asked_to_stop.set()
-    raise KeyboardInterrupt
-
-
-_asked_to_stop = threading.Event()  # looked at after each step: what a library's import swallows is not forgotten
+    print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def _progress_bar() -> Progress:
@@ -749,7 +854,7 @@ def _as_json(video: Video, talk: Talk) -> str:
         "notes": talk.notes,
         **video.record,
     }
-    return json.dumps(document, ensure_ascii=False)
+    return to_json(document)
 
 
 def _absolute(path: Path | None) -> str | None:
@@ -779,26 +884,35 @@ def _free(path: Path) -> Path:
     return path
 
 
+def _seconds(text: str | None) -> float | None:
+    """Seconds of what was said on the command line."""
+    return None if text is None else Request(prompt="-", seconds=text).seconds  # type: ignore[arg-type]
+
+
 def _keyframe(text: str) -> Keyframe:
     seconds, equals, file = text.partition("=")
     try:
         return Keyframe(float(seconds.strip().removesuffix("s")), Path(file))
     except ValueError as error:
-        raise RequestError(f"a keyframe is written 1.5s=FILE: got {text!r}") from error
+        raise RequestError(
+            f"a keyframe is written 1.5s=FILE: got {text!r}", "use --keyframe 1.5s=picture.png"
+        ) from error
 
 
 def _box(text: str) -> tuple[float, float, float, float]:
     try:
         left, top, width, height = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise RequestError(f"a region is written X,Y,WIDTH,HEIGHT in pixels: got {text!r}") from error
+        raise RequestError(
+            f"a region is written X,Y,WIDTH,HEIGHT in pixels: got {text!r}", "use --region 16,16,32,32"
+        ) from error
     return left, top, width, height
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     """The request in a JSON file, alone or in what `sorano show --json` printed."""
     try:
-        words = json.loads(file.read_text(encoding="utf-8"))
+        words = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RequestError(f"there is no file {file}") from error
     except (OSError, ValueError) as error:
@@ -817,8 +931,11 @@ def _saved_over(saved: dict[str, Any], fields: dict[str, Any], options: dict[str
     defaults = {one.name: one.default for one in inspect.signature(_shared).parameters.values()}
     said = {name: value for name, value in fields.items() if value not in (None, "", (), [])}
     kept = {name: value for name, value in saved.items() if value is not None and name not in said}
+    now = {name for name in options if options[name] != defaults.get(name)}
+    now |= {"num_frames"} if now & {"seconds", "fps"} else set()  # one length is said, not two
+    now |= {"seconds"} if options.get("num_frames") is not None else set()
     for name in list(kept):
-        if name in options and options[name] != defaults.get(name):
+        if name in now:
             del kept[name]  # said on the command line
     for name in kept:
         options.pop(name, None)

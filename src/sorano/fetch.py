@@ -41,6 +41,8 @@ WORKERS = 8  # files at once
 RETRIES = 5  # in a row, without one new byte
 RETRY_SECONDS = 0.5  # before the first; doubled each time
 CHUNK_BYTES = 1 << 20
+PROXIES = ("all_proxy", "https_proxy", "http_proxy")  # variables that name a proxy, in either case
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 LOG_IN = "`hf auth login`, or set HF_TOKEN"
 
 
@@ -222,6 +224,35 @@ class Fetch:
             self._progress("fetch", self._done, self._total)
 
 
+def open_session() -> None:
+    """Opens the connection's client. Raises CheckpointError for what the user's variables ask of it and cannot be had:
+    a proxy that needs another package, a file of certificates that is not there."""
+    from huggingface_hub.utils import get_session
+
+    proxies = [name for name in os.environ if name.lower() in PROXIES and os.environ[name]]
+    try:
+        get_session()
+    except ImportError as error:
+        named = ", ".join(f"{name}={_without_password(os.environ[name])}" for name in proxies) or "a proxy"
+        package = error.name or "socksio"
+        raise Unreachable(
+            f"{named} needs the package {package}, which is not installed", f"pip install {package}"
+        ) from error
+    except (OSError, ValueError) as error:
+        files = [name for name in CERTIFICATES if os.environ.get(name) and not os.path.exists(os.environ[name])]
+        if files:
+            raise Unreachable(
+                f"{files[0]} names {os.environ[files[0]]}, which is not there", f"unset {files[0]}, or mend it"
+            ) from error
+        raise Unreachable(
+            f"no connection can be opened: {error}", f"check {', '.join(proxies) or 'the network'}"
+        ) from error
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^@/]*@", "//", url)
+
+
 def list_files(source: Source) -> Listing:
     """What the hub states of a repository, in one request. Raises CheckpointError where it is no hub that answers."""
     from huggingface_hub import HfApi
@@ -239,6 +270,10 @@ def list_files(source: Source) -> Listing:
             raise ValueError(f"the commit is {commit}")
     except HFValidationError:
         raise
+    except UnicodeError as error:
+        raise CheckpointError(
+            "the token is not one of the hub: it holds other characters than ASCII", LOG_IN
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{constants.ENDPOINT} does not answer as the hub does: {error}",

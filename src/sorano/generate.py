@@ -11,11 +11,14 @@ in with the first request.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from functools import lru_cache
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +36,7 @@ from sorano.plan import (
     estimate_generate,
 )
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
-from sorano.request import Request, Resolved, parse_bytes, parse_lora, resolve, slug
+from sorano.request import Request, Resolved, lora_expert, parse_bytes, parse_lora, resolve, slug
 from sorano.shapes import LatentShape, VideoShape, format_size, latent_frames
 from sorano.video import (
     IMAGE_SUFFIXES,
@@ -42,6 +45,7 @@ from sorano.video import (
     read_video,
     resize,
 )
+from sorano.wording import check_words, in_its_words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,7 +75,7 @@ class Listener:
         """`done` of `total` parts of "denoise" or "decode"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """Loaded networks, where they run, and the preset they belong to."""
 
@@ -79,6 +83,9 @@ class Model:
     machine: Machine
     bundle: Bundle
     placement: Placement = Placement(chunk=1)
+
+    def __repr__(self) -> str:
+        return f"<Model {self.preset.name}: {self.machine.device}, {self.machine.dtype}>"
 
     def present(self, *names: str, change: Change | None = None) -> AbstractContextManager[None]:
         """These networks of the bundle on the device (`Bundle.present`)."""
@@ -154,7 +161,9 @@ def generate(request: Request | str = "", *, listener: Listener | None = None, *
     With `variations`, the first one is returned, and all are in its `variations`. Raises the errors of
     `sorano.errors`; whatever can be known before the work raises before it.
     """
+    _check_options(options)
     request = Request(prompt=request, **options) if isinstance(request, str) else replace(request, **options)
+    request = placed(request)
     listener = listener or Listener()
     if request.variations > 1:
         return _variations(request, listener)
@@ -165,18 +174,56 @@ def generate(request: Request | str = "", *, listener: Listener | None = None, *
 
         return stream.make(job, machine, estimate, clock, listener)
     request = job.request
-    loras = read_loras(request)
+    loras = read_loras(job, listener)
     with out_of_memory_is_said(estimate), peak_memory(machine) as memory:
         with clock("load"):
             model = load(job.preset, machine, estimate.placement)
         with clock("text"):
-            text = encode_text(model, job, listener)
+            text = encode_text(model, job)
         with clock("state"):
             state = start(model, job, listener)
         with clock("denoise"):
             latent = denoise(model, job, text, state, listener, loras)
     with kept_until_written(request, latent, clock.seconds["denoise"]):
         return finish(job, model, estimate, latent, clock, listener, memory[0])
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Raises RequestError for a keyword that is no field of a request, with the nearest that is."""
+    known = [field.name for field in fields(Request)]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise RequestError(f"generate has no option {name!r}", f"{hint}it has {', '.join(known)}")
+
+
+def _show_options() -> None:
+    """Let `help(sorano.generate)` list the options: the fields of a request."""
+    own = signature(generate)
+    keyword = Parameter.KEYWORD_ONLY
+    options = [
+        Parameter(field.name, keyword, default=field.default, annotation=field.type)
+        for field in fields(Request)
+        if field.name != "prompt"
+    ]
+    shown = [one for one in own.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
+    generate.__signature__ = own.replace(parameters=[*shown, *options])  # type: ignore[attr-defined]
+
+
+_show_options()
+
+
+def placed(request: Request) -> Request:
+    """The request with names in the place of folders: a file in it named after the prompt."""
+    for name, suffix in (("output", ".mp4"), ("sheet", ".png")):
+        given = getattr(request, name)
+        if given is not None and (Path(given).is_dir() or str(given).endswith(("/", os.sep))):
+            if request.seed is None:
+                request = replace(request, seed=secrets.randbelow(2**32))
+            inside: dict[str, Any] = {name: default_path(request, Path(given), suffix)}
+            request = replace(request, **inside)
+    return request
 
 
 def _variations(request: Request, listener: Listener) -> Video:
@@ -206,12 +253,13 @@ def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfig
     preset = located(preset)
     configs = preset.read_configs()
     job = resolve(request, preset, configs)
+    said = check_words(job.request, preset)
     clock = Clock()
     with clock("probe"):
         machine = within(choose_machine(request.device, request.dtype), request.memory)
     estimate = plan(job, configs, machine)
     listener.planned(job, machine, estimate)
-    for note in job.notes:
+    for note in (*configs.notes, *job.notes, *said):
         listener.note(note)
     estimate.require()
     return job, configs, machine, estimate, clock
@@ -247,6 +295,9 @@ def resume(
 
 def check_outputs(request: Request) -> None:
     """Raises RequestError where what should be written cannot be, before any work."""
+    for target in (request.output, request.sheet):
+        if target is not None and Path(target).exists() and not Path(target).is_file():
+            raise RequestError(f"{target} is not a file that can be written", "name a file: -o video.mp4")
     if request.output is not None:
         check_target(Path(request.output), overwrite=request.overwrite)
     if request.sheet is not None:
@@ -325,25 +376,22 @@ def load(
     return Model(preset, machine, bundle, placement)
 
 
-def encode_text(model: Model, job: Resolved, listener: Listener) -> TextTokens:
+def encode_text(model: Model, job: Resolved) -> TextTokens:
     """The prompt and the negative prompt as text tokens, a batch of two; encoded once while the model is loaded.
 
-    Raises RequestError for a prompt longer than the model reads, or of which it knows no word; words that it does
-    not know are named to the listener.
+    A small vocabulary reads them in its own words (`sorano.wording.in_its_words`). Raises RequestError for a prompt
+    longer than the model reads.
     """
     import torch
 
-    request = job.request
-    negative_prompt = request.negative_prompt or ""
-    for name, prompt in (("prompt", request.prompt), ("negative prompt", negative_prompt)):
+    prompts = [in_its_words(job.preset, text) for text in (job.request.prompt, job.request.negative_prompt or "")]
+    for name, prompt in zip(("prompt", "negative prompt"), prompts, strict=True):
         check_length(model, name, prompt)
-        if model.preset.small_vocabulary:
-            check_words(model, name, prompt, listener)
     known = model.bundle.texts
-    digest = hashlib.sha256("\0".join([model.machine.dtype, request.prompt, negative_prompt]).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join([model.machine.dtype, *prompts]).encode()).hexdigest()
     if digest not in known:
         with torch.inference_mode(), model.present("text_encoder"):
-            ids = model.bundle.tokenizer.encode([request.prompt, negative_prompt])
+            ids = model.bundle.tokenizer.encode(prompts)
             text = model.bundle.text_encoder.encode(ids, dtype=getattr(torch, model.machine.dtype))
         if len(known) >= MOST_TEXTS:
             known.pop(next(iter(known)))
@@ -361,18 +409,6 @@ def check_length(model: Model, name: str, prompt: str) -> None:
         raise RequestError(
             f"the {name} is {count} tokens long; the model reads {tokenizer.max_length}", "say it in fewer words"
         )
-
-
-def check_words(model: Model, name: str, prompt: str, listener: Listener) -> None:
-    """Names the words that a small vocabulary does not have; RequestError where it has none of them."""
-    tokenizer = model.bundle.tokenizer
-    unknown = [word for word in tokenizer.unknown_words(prompt) if any(char.isalnum() for char in word)]
-    words = ", ".join(repr(word) for word in unknown[:12]) + (" ..." if len(unknown) > 12 else "")
-    advice = "for a free choice of words, use an open preset: --preset with a Wan model's diffusers folder"
-    if prompt.strip() and not tokenizer.num_known_words(prompt):
-        raise RequestError(f"preset {model.preset.name} knows no word of the {name} ({words or prompt!r})", advice)
-    if unknown:
-        listener.note(f"preset {model.preset.name} does not know {words} and leaves it out; {advice}")
 
 
 @dataclass(frozen=True)
@@ -437,16 +473,54 @@ def with_given(
         return as_channels(state, shape, eyes)
 
 
-def read_loras(request: Request) -> list[tuple[Lora, float]]:
-    """The LoRA files of a request, with their scales. Raises CheckpointError naming what is wrong with one."""
-    if not request.lora:
+def read_loras(job: Resolved, listener: Listener) -> list[LoraUse]:
+    """The LoRA files of a request. Raises CheckpointError naming what is wrong with one, and RequestError where it is
+    not said for which of two experts each of a pair is."""
+    if not job.request.lora:
         return []
     from sorano.models.lora import load_lora
 
-    return [(load_lora(file), scale) for file, scale in map(parse_lora, request.lora)]
+    has_two = job.preset.read_configs().transformer_2 is not None
+    uses, open_ones = [], []
+    for text in job.request.lora:
+        file, scale = parse_lora(text)
+        lora, expert = load_lora(file), lora_expert(text)
+        if lora.left_out:
+            listener.note(f"{lora.path.name}: {len(lora.left_out)} of its tensors are for no transformer: left out")
+        if not has_two:
+            expert = None
+        elif expert is not None and "transformer_2" not in lora.parts:
+            listener.note(f"{lora.path.name} is merged into the expert for {expert} noise")
+        elif "transformer_2" not in lora.parts:
+            open_ones.append(lora)
+        uses.append(LoraUse(lora, scale, EXPERTS.get(expert or "")))
+    for one in open_ones:
+        twin = next((other.lora for other in uses if other.lora is not one and _same_weights(one, other.lora)), None)
+        if twin is not None:
+            raise RequestError(
+                f"{one.path.name} and {twin.path.name} change the same weights, and {job.preset.name} has two experts",
+                f"say which is for which: --lora {one.path.name}@high --lora {twin.path.name}@low",
+            )
+    return uses
 
 
-def merged(loras: Sequence[tuple[Lora, float]], listener: Listener) -> Change:
+EXPERTS = {"high": "transformer", "low": "transformer_2"}  # by the noise that each is for
+
+
+@dataclass(frozen=True)
+class LoraUse:
+    """A LoRA, how much of it, and into which transformer it goes: None, into each (or as its own keys say)."""
+
+    lora: Lora
+    scale: float
+    network: str | None = None
+
+
+def _same_weights(a: Lora, b: Lora) -> bool:
+    return {name: set(part) for name, part in a.parts.items()} == {name: set(part) for name, part in b.parts.items()}
+
+
+def merged(loras: Sequence[LoraUse], listener: Listener) -> Change:
     """Merges LoRAs into a transformer while it is present, and takes them out again, to the bit.
 
     What a LoRA has for layers that this transformer lacks is left out and said: files made for its siblings have some.
@@ -457,12 +531,14 @@ def merged(loras: Sequence[tuple[Lora, float]], listener: Listener) -> Change:
         from sorano.models.lora import merge, unmerge
 
         with ExitStack() as stack:
-            for lora, scale in loras:
-                part = name if name in lora.parts else "transformer"
-                left_out = merge(network, lora, scale, part=part, strict=False)
-                stack.callback(unmerge, network, lora)
+            for use in loras:
+                if use.network not in (None, name):
+                    continue
+                part = name if name in use.lora.parts else "transformer"
+                left_out = merge(network, use.lora, use.scale, part=part, strict=False)
+                stack.callback(unmerge, network, use.lora)
                 if left_out:
-                    listener.note(f"{lora.path.name}: {len(left_out)} of its tensors do not belong to this {name}")
+                    listener.note(f"{use.lora.path.name}: {len(left_out)} of its tensors do not belong to this {name}")
             yield
 
     return change
@@ -474,7 +550,7 @@ def denoise(
     text: TextTokens,
     state: LatentState,
     listener: Listener,
-    loras: Sequence[tuple[Lora, float]] = (),
+    loras: Sequence[LoraUse] = (),
 ) -> Tensor:
     """Noise to latent_BCTHW, step by step. Raises NumericsError at the first step that is not finite."""
     import torch
@@ -624,7 +700,9 @@ def finish(
     if request.output is not None:
         video.path = Path(request.output)
         num_frames = job.shape.num_frames if job.source is None else job.source.num_frames
-        video.report = write_signed(video, decoded(), video.path, num_frames, overwrite=request.overwrite)
+        video.report = write_signed(
+            video, decoded(), video.path, num_frames, overwrite=request.overwrite, aspect=job.aspect
+        )
     else:
         for _ in decoded():
             pass
@@ -680,13 +758,13 @@ def require_picture(frames_THWC: Frames) -> None:
 # What the steps share.
 
 
-def default_path(request: Request, folder: Path | None = None) -> Path:
+def default_path(request: Request, folder: Path | None = None, suffix: str = ".mp4") -> Path:
     """A name from the prompt and the seed that is not taken: ball.mp4, ball-2.mp4, ball-3.mp4 ..."""
     folder = Path.cwd() if folder is None else folder
     stem = f"{'video' if request.private else slug(request.prompt)}-{request.seed}"
-    path, number = folder / f"{stem}.mp4", 2
+    path, number = folder / f"{stem}{suffix}", 2
     while path.exists():
-        path, number = folder / f"{stem}-{number}.mp4", number + 1
+        path, number = folder / f"{stem}-{number}{suffix}", number + 1
     return path
 
 
@@ -707,7 +785,13 @@ def write_record(
         **({"files": library.keep(job.request.named_files)} if job.request.files and not job.request.private else {}),
         **({"loras": [{"scale": scale, "sha256": sha256(file)} for file, scale in loras]} if loras else {}),
         "preset": {"name": model.preset.name, "sha256": model.bundle.digests},
-        "machine": {"device": model.machine.device, "dtype": model.machine.dtype, "torch": torch.__version__},
+        "machine": {
+            "device": model.machine.device,
+            "dtype": model.machine.dtype,
+            "why": model.machine.reason,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
         "planned": {"seconds": round(estimate.seconds, 3), "peak_bytes": estimate.peak_bytes},
         "measured": {
             "seconds": round(sum(seconds.values()) - seconds["probe"], 3),  # what was planned: all but the probe

@@ -29,6 +29,7 @@ from huggingface_hub import constants
 
 from sorano.errors import CapacityError, CheckpointError, RequestError
 from sorano.fetch import (
+    DIGEST,
     Fetch,
     Listing,
     Progress,
@@ -42,6 +43,7 @@ from sorano.fetch import (
     link,
     list_files,
     nearest,
+    open_session,
     partial_of,
 )
 from sorano.plan.generate import estimate_generate, format_bytes
@@ -64,7 +66,7 @@ class Stored:
     name: str
     repo: str | None
     licence: str
-    state: str  # "embedded", "pulled", "incomplete" or "not pulled"
+    state: str  # "embedded", "pulled", "cached" (by another program), "incomplete" or "not pulled"
     disk_bytes: int  # of this machine
     download_bytes: int | None  # of the whole; None where nothing says
     folder: Path | None
@@ -95,6 +97,7 @@ def pull(name: str, *, check: bool = False, progress: Progress = _silent, say: S
         return source.preset.folder
     try:
         with errors_said(source, "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT"):
+            open_session()
             listing = list_files(source)
     except Unreachable as error:
         folder = find(source.repo)
@@ -102,6 +105,8 @@ def pull(name: str, *, check: bool = False, progress: Progress = _silent, say: S
             raise
         say(f"{error.message}; the copy on this machine is used")
         check_files(folder)
+        if not _read_record(folder):
+            _check_blobs(folder, progress)
         return folder
     with errors_said(source, f"{source.again} goes on where it was"):
         _refuse_foreign(source, listing)
@@ -118,7 +123,10 @@ def pull(name: str, *, check: bool = False, progress: Progress = _silent, say: S
 
 
 def find(preset: Preset | str) -> Path | None:
-    """The diffusers folder of a preset, or of a repository, on this machine; None where it was not pulled whole."""
+    """The diffusers folder of a preset, or of a repository, on this machine; None where it is not there whole.
+
+    What was pulled comes first; else what another program has fetched whole into the same cache (its branch main).
+    """
     repo = preset.repo if isinstance(preset, Preset) else preset
     if repo is None:
         assert isinstance(preset, Preset) and preset.folder is not None
@@ -126,7 +134,50 @@ def find(preset: Preset | str) -> Path | None:
     home = home_of(repo)
     records = sorted(home.glob(f"{RECORDS}/*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     folders = (home / "snapshots" / record.stem for record in records)
-    return next((folder for folder in folders if folder.is_dir()), None)
+    return next((folder for folder in folders if folder.is_dir()), None) or _cached(home)
+
+
+def _cached(home: Path) -> Path | None:
+    """The snapshot of main in a repository's home, where every file that its index names is there."""
+    try:
+        folder = home / "snapshots" / (home / "refs" / "main").read_text(encoding="ascii").strip()
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8-sig"))
+        parts = [name for name, classes in index.items() if isinstance(classes, list) and any(classes)]
+        return folder if parts and all(_is_whole(folder / name) for name in parts) else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _is_whole(part: Path) -> bool:
+    """Whether a part of a folder has its files: weights where its config is of a network, and every listed shard."""
+    if not part.is_dir() or not any(part.iterdir()):
+        return False
+    if not (part / "config.json").is_file():
+        return True  # a scheduler, a tokenizer
+    indexes = list(part.glob("*.safetensors.index.json"))
+    for index in indexes:
+        shards = json.loads(index.read_text(encoding="utf-8-sig")).get("weight_map", {}).values()
+        if shards and all((part / str(shard)).is_file() for shard in set(shards)):
+            return True
+    return not indexes and any(path.is_file() for path in part.glob("*.safetensors"))
+
+
+def _check_blobs(folder: Path, progress: Progress) -> None:
+    """Raise CheckpointError for a file of the cache whose bytes do not have the digest that its blob is named after."""
+    files = {path: path.resolve() for path in sorted(folder.rglob("*")) if path.is_file()}
+    total, done = sum(blob.stat().st_size for blob in files.values()), 0
+    for path, blob in files.items():
+        size = blob.stat().st_size
+        if DIGEST.fullmatch(blob.name):
+            file = RemoteFile(path.name, size, blob.name)
+            found = digest_of(blob, file.hasher())
+            if found != blob.name:
+                raise CheckpointError(
+                    f"{path} is corrupt: its {file.digest_kind} is {found}, not {blob.name}",
+                    "fetch it again where there is a network",
+                )
+        done += size
+        progress("check", done, total)
 
 
 def located(preset: Preset) -> Preset:
@@ -148,10 +199,15 @@ def located(preset: Preset) -> Preset:
         size = f" (up to {format_bytes(preset.download_bytes)})" if preset.download_bytes else ""
         raise CheckpointError(f"{preset.name} is not on this machine", f"sorano pull {preset.name}{size}")
     check_files(folder)
+    record = _read_record(folder)
+    note = (
+        None if record else f"{preset.name} was fetched by another program: sorano pull {preset.name} checks its files"
+    )
     if preset.configs is None:
-        licence = _read_record(folder).get("licence", preset.licence)
-        return replace(preset_of_folder(folder, preset.name), repo=preset.repo, licence=licence)
-    return replace(preset, folder=folder)
+        own = preset_of_folder(folder, preset.name)
+        words = "; ".join(text for text in (own.note, note) if text) or None
+        return replace(own, repo=preset.repo, licence=record.get("licence", preset.licence), note=words)
+    return replace(preset, folder=folder, note=note or preset.note)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -184,12 +240,23 @@ def check_files(folder: Path) -> None:
 
 
 def list_models() -> list[Stored]:
-    """Every preset, then every other repository that was pulled, with what is on this machine."""
+    """Every preset, then every other repository that can be used, with what is on this machine."""
     names = [preset.name for preset in PRESETS.values()]
     repos = {preset.repo for preset in PRESETS.values()}
-    homes = sorted(Path(constants.HF_HUB_CACHE).glob(f"models--*--*/{RECORDS}"))
-    others = (home.parent.name.removeprefix("models--").replace("--", "/", 1) for home in homes)
+    homes = sorted(path for path in Path(constants.HF_HUB_CACHE).glob("models--*--*") if _is_ours(path))
+    others = (home.name.removeprefix("models--").replace("--", "/", 1) for home in homes)
     return [_stored(find_source(name)) for name in [*names, *(repo for repo in others if repo not in repos)]]
+
+
+def _is_ours(home: Path) -> bool:
+    """Whether a repository in the cache was pulled, or is one that Sorano runs, fetched whole by another program."""
+    if (home / RECORDS).is_dir():
+        return True
+    folder = _cached(home)
+    try:
+        return folder is not None and bool(ModelConfigs.of_folder(folder))
+    except CheckpointError:
+        return False
 
 
 def show(name: str) -> dict[str, Any]:
@@ -392,8 +459,8 @@ def _stored(source: Source) -> Stored:
         name=source.name,
         repo=source.repo,
         licence=source.preset.licence if source.preset else record.get("licence", "not known"),
-        state="pulled" if folder else "incomplete" if ours else "not pulled",
-        disk_bytes=_disk_bytes(home) if ours else 0,
+        state="pulled" if record else "cached" if folder else "incomplete" if ours else "not pulled",
+        disk_bytes=_disk_bytes(home) if ours or folder else 0,
         download_bytes=download_bytes,
         folder=folder,
         commit=folder.name if folder else None,

@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import VideoError
 from sorano.request import Request
-from sorano.video import contact_sheet, read_image, read_metadata, write_image, writing
+from sorano.video import IMAGE_SUFFIXES, SQUARE, contact_sheet, read_image, read_metadata, write_image, writing
 
 if TYPE_CHECKING:
     from sorano.generate import Video
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sorano.trust.verify import Report
     from sorano.video import Frames
 
+MOVING = ("mp4", "matroska", "avi", "other")  # containers of video
 BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 
 
@@ -40,7 +42,8 @@ class Outgoing:
         self.signer = keys.identity()
         self.mark = release.Mark("made", mark_id)
         self.taker = fingerprint.Taker(fps)
-        self.shown = label.sign_frames(num_frames, fps) if visible_label(request) else 0
+        self.shown = label.sign_frames(num_frames, fps, request.audience) if visible_label(request) else 0
+        self.kind = kind_of(given_files(request))
         self.size = (0, 0)  # height and width
         self._marker: Any = None
         self.count = 0
@@ -50,8 +53,9 @@ class Outgoing:
         from sorano.trust import label
         from sorano.trust.watermark import Marker
 
-        if self.shown > self.count:
-            frames_THWC = label.draw(frames_THWC, self.request.audience, first=self.count, shown=self.shown)
+        if self.shown is None or self.shown > self.count:
+            words = self.request.audience
+            frames_THWC = label.draw(frames_THWC, words, first=self.count, shown=self.shown, kind=self.kind)
         if self._marker is None:
             self.size = frames_THWC.shape[1:3]
             height, width = self.size
@@ -66,8 +70,9 @@ class Outgoing:
 
         Raises VideoError where it is not what was meant, TrustError where its signature does not hold.
         """
-        from sorano.trust import release
+        from sorano.trust import media, release
 
+        self.taker.listen(media.sound(media.probe(temporary)))
         manifest = signed(self.request, temporary, self.mark, self.taker.stored(), record)
         frames = self._read_back(temporary, record, name)
         report = release.confirm(temporary, self.mark, self.signer, frames, self.fps)
@@ -119,7 +124,15 @@ class Outgoing:
         self._marker.restore(state["marker"])
 
 
-def write_signed(video: Video, chunks: Iterable[Frames], target: Path, num_frames: int, *, overwrite: bool) -> Report:
+def write_signed(
+    video: Video,
+    chunks: Iterable[Frames],
+    target: Path,
+    num_frames: int,
+    *,
+    overwrite: bool,
+    aspect: Fraction = SQUARE,
+) -> Report:
     """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name.
 
     What the file says of itself, `video.record`, may be known only when the last chunk has come.
@@ -133,7 +146,7 @@ def write_signed(video: Video, chunks: Iterable[Frames], target: Path, num_frame
     def finish(temporary: Path) -> None:
         reports.append(out.seal(temporary, video.record, target))
 
-    with writing(target, video.fps, overwrite=overwrite, finish=finish) as writer:
+    with writing(target, video.fps, overwrite=overwrite, finish=finish, aspect=aspect) as writer:
         for chunk_THWC in chunks:
             writer.put(out(chunk_THWC))
         writer.label(video.record, title_of(video.request))
@@ -147,13 +160,15 @@ def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report
     request, signer = video.request, keys.identity()
     frames_THWC = video.frames_THWC
     if visible_label(request):
-        frames_THWC = label.draw(frames_THWC, request.audience)
+        frames_THWC = label.draw(frames_THWC, request.audience, kind=kind_of(given_files(request)))
     sheet = frames_THWC[0] if len(frames_THWC) == 1 else contact_sheet(frames_THWC)
     frames_THWC, chosen = release.mark(sheet[None], video.fps, is_image=True)
     reports: list[Report] = []
 
+    prints = fingerprint.take(frames_THWC, video.fps, still=True)
+
     def finish(temporary: Path) -> None:
-        manifest = signed(request, temporary, chosen, fingerprint.take(frames_THWC, video.fps), video.record)
+        manifest = signed(request, temporary, chosen, prints, video.record)
         report = release.confirm(temporary, chosen, signer, [read_image(temporary)[None]], video.fps)
         release.remember(chosen, manifest)
         reports.append(replace(report, path=str(target)))
@@ -164,55 +179,78 @@ def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report
 
 def signed(request: Request, path: Path, chosen: Mark, prints: Fingerprint, record: dict[str, Any]) -> bytes:
     """Labels and signs an encoded file; returns the manifest. A video made from another is an edit of that."""
-    from sorano.trust import keys, release
+    from sorano import __version__
+    from sorano.trust import keys, label, release, store
 
     ingredients = given_files(request)
+    words = signed_record(request, record)
+    said = label.disclosure(
+        request.audience,
+        provider=request.producer,
+        system=f"Sorano, model {words['model']['name']}",
+        version=__version__,
+        mark_id=store.name_of(chosen.id),
+    )
     return release.finish(
         path,
         chosen,
         prints,
         keys.identity(),
-        kind="edited" if any(one.relationship == "parentOf" for one in ingredients) else "made",
+        kind=kind_of(ingredients),
         title=title_of(request) or "video",
-        record=signed_record(request, record),
+        record={**words, **({"disclosure": said} if said else {})},
         ingredients=ingredients,
         producer=request.producer,
     )
 
 
+def kind_of(ingredients: Iterable[Ingredient]) -> str:
+    """What a file says of itself: edited where one of its ingredients is its parent, else made."""
+    return "edited" if any(one.relationship == "parentOf" for one in ingredients) else "made"
+
+
 def visible_label(request: Request) -> bool:
-    """Whether the sign "AI-generated" is drawn on the first seconds: as asked, else for the audience cn."""
-    return request.audience == "cn" if request.visible_label is None else request.visible_label
+    """Whether the sign "AI-generated" is drawn: as asked, else as the audience's law has it."""
+    from sorano.trust import label
+
+    return label.is_drawn(request.audience, request.visible_label)
 
 
 def signed_record(request: Request, record: dict[str, Any]) -> dict[str, Any]:
-    """What the credential says of a run: digests of the request and of the model; the prompt only if it may be told."""
+    """What the credential says of a run: digests of the request and of the model; the prompt only if it may be told.
+
+    The model's digest is that of its files' digests, which are there too, with those of what was merged into it.
+    """
     from sorano.trust.keys import canonical
 
     preset = record["preset"]
+    model = {"name": preset["name"], "sha256": hashlib.sha256(canonical(preset["sha256"])).hexdigest()}
+    if isinstance(preset["sha256"], dict):
+        model["files"] = dict(preset["sha256"])
+    if record.get("loras"):
+        model["loras"] = record["loras"]
     return {
         "request": {"sha256": hashlib.sha256(canonical(record["request"])).hexdigest()},
-        "model": {"name": preset["name"], "sha256": hashlib.sha256(canonical(preset["sha256"])).hexdigest()},
+        "model": model,
         **({} if request.private else {"prompt": request.prompt}),
     }
 
 
 def given_files(request: Request) -> list[Ingredient]:
-    """The files that a video was made of, as its credential names them; none of a private request.
+    """The files that a video was made of, as its credential names them, each with its own manifest.
 
-    The first video among them is its parent: its own frames, or what they showed, are in it.
+    The first video among them is its parent: its own frames, or what they showed, are in it. A private request hides
+    their names, never that they are there or what they say of their origin; a file that is gone by now is named alone.
     """
     from sorano.trust.containers import sniff
     from sorano.trust.credentials import Ingredient
 
-    if request.private:
-        return []
     named: list[Ingredient] = []
-    for file in request.files:
-        if not file.exists() or not sniff(file).signable:
-            continue
-        first_video = not sniff(file).is_image and all(one.relationship != "parentOf" for one in named)
-        named.append(Ingredient(file, "parentOf" if first_video else "inputTo", file.name))
+    for index, file in enumerate(request.files):
+        moves = sniff(file).name in MOVING if file.is_file() else file.suffix.lower() not in IMAGE_SUFFIXES
+        first_video = moves and all(one.relationship != "parentOf" for one in named)
+        title = f"input {index + 1}" if request.private else file.name
+        named.append(Ingredient(file, "parentOf" if first_video else "inputTo", title))
     return named
 
 

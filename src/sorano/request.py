@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from sorano.conditions import (
     Loop,
     Region,
     as_condition,
+    read_picture,
 )
 from sorano.errors import RequestError
 from sorano.plan.model import ModelConfigs
@@ -45,6 +48,7 @@ from sorano.shapes import (
 )
 from sorano.sources import Source
 from sorano.storyboard import as_shot
+from sorano.units import is_size_name, parse_aspect, parse_frames, parse_lines, parse_seconds
 
 MAX_PROMPT_CHARACTERS = 4000  # far beyond the 512 tokens that a model reads; the exact limit is checked there
 MAX_SECONDS = 3600.0
@@ -59,9 +63,14 @@ MAX_UPSCALE = 16
 MIN_OUTPUT_HEIGHT = 256  # pixels; what upscale="auto" reaches, so that a chat shows more than a stamp
 LEAST_SIDE = 16  # pixels
 MAX_OUTPUT_SIDE = 4096  # pixels; what players and phones decode
+SAME_SHAPE = 0.05  # of the logarithm of width over height: 832x480 counts as 16:9
 BRIDGE_SECONDS = 1.0  # of a loop or a blend, unless told
 VERBS = (Continue, Loop, Blend, Edit, Region)  # of which a request has one
-AUDIENCES = ("none", "cn", "eu")
+USUAL = {
+    "seconds": 2, "fps": 16, "guidance": 5, "guidance_2": 4, "shift": 5, "num_frames": 17, "num_steps": 24,
+    "variations": 4, "seed": 1,
+}  # fmt: skip
+AUDIENCES = ("none", "cn", "eu", "in", "us-ca")  # those of `trust.label`, whose table says what each gets
 DTYPES = ("auto", "bfloat16", "float32")
 DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 
@@ -77,21 +86,22 @@ class Request:
     conditions: Sequence[Any] = ()  # more that is given: `sorano.conditions`, or the same as JSON
     shots: Sequence[Any] = ()  # of a film: `Shot`, or the same as JSON; the prompt is the first one's
     # what to make
-    seconds: float | None = None
+    seconds: float | None = None  # also as text: "2s", "1.5 s", "50 frames"
     num_frames: int | None = None  # instead of seconds: 4k + 1; 1 is a picture
     fps: float | None = None
-    size: str | None = None  # "width x height" in pixels: "64x64"
+    size: str | None = None  # "width x height" in pixels: "64x64"; also "720p", "16:9"
     variations: int = 1  # videos of this request, with seeds one after the other
     # how to sample
     preset: str = DEFAULT_PRESET  # a name, the path of a diffusers folder, or OWNER/NAME that was pulled
     seed: int | None = None  # None: drawn once, then recorded
     num_steps: int | None = None
+    force: bool = False  # make what is left of a prompt whose subject the model does not know
     draft: bool = False  # a quick look: a third of the steps; the same seed makes the final
     guidance: float | None = None
     guidance_2: float | None = None  # of the second expert, where a model has two
     shift: float | None = None  # towards more noise; what larger videos need
     settings: str | None = None  # a preset's other settings by name: "hub"
-    lora: Sequence[str] = ()  # files to merge into the transformer, each as FILE or FILE:SCALE
+    lora: Sequence[str] = ()  # files to merge: FILE, FILE:SCALE; of two experts FILE@high or FILE:SCALE@low
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps", "xpu"
     dtype: str = "auto"  # what products are computed in: "auto" (the fastest there), "bfloat16", "float32"
     memory: str | None = None  # the most to use: "12GB"; None: what is free
@@ -101,8 +111,8 @@ class Request:
     upscale: int | str = "auto"  # "auto": at least 256 pixels high; "none" or 1: as made; 2 to 16: times
     overwrite: bool = False
     private: bool = False  # leave the words and the image's name out of the file
-    audience: str = "none"  # whose law asks for labels: "cn", "eu"; all files are marked and signed anyway
-    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for the audience cn
+    audience: str = "none"  # whose law asks for labels: one of AUDIENCES; all files are marked and signed anyway
+    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for cn and in
     producer: str = "Sorano"  # who the label names as producer: a name, or the 27-character code of a provider in China
 
     def __post_init__(self) -> None:
@@ -112,6 +122,7 @@ class Request:
         object.__setattr__(self, "shots", tuple(as_shot(shot) for shot in self.shots))
         if not self.prompt.strip() and not any(one.files for one in self.conditions) and not self.shots:
             raise RequestError("the prompt is empty", 'say what to see: "a red ball bounces on the grass at sunset"')
+        self._read_units()
         _check_number("seconds", self.seconds, above=0, most=MAX_SECONDS)
         _check_whole("num_frames", self.num_frames, 1, round(MAX_SECONDS * MAX_FPS))
         if self.num_frames is not None and (self.num_frames - 1) % TEMPORAL:
@@ -124,7 +135,8 @@ class Request:
         _check_whole("num_steps", self.num_steps, 1, MAX_STEPS)
         _check_whole("variations", self.variations, 1, MAX_VARIATIONS)
         _check_whole("seed", self.seed, 0, MAX_SEED)
-        if self.size is not None:
+        self._check_length()
+        if self.size is not None and not is_size_name(self.size):
             parse_size(self.size)
         if not re.fullmatch(DEVICES, self.device):
             raise RequestError(f"unknown device {self.device!r}", "use auto, cpu, cuda, cuda:1, mps or xpu")
@@ -135,12 +147,41 @@ class Request:
         object.__setattr__(self, "lora", tuple(str(text) for text in self.lora))
         for text in self.lora:
             if not parse_lora(text)[0].exists():
-                raise RequestError(f"there is no LoRA file {parse_lora(text)[0]}")
+                raise RequestError(
+                    f"there is no LoRA file {parse_lora(text)[0]}", "a LoRA is written FILE, FILE:SCALE or FILE@high"
+                )
         object.__setattr__(self, "upscale", _parse_upscale(self.upscale))
         if self.audience not in AUDIENCES:
             raise RequestError(f"unknown audience {self.audience!r}", f"use one of {', '.join(AUDIENCES)}")
         if not (self.producer.strip() and len(self.producer) <= 200 and self.producer.isprintable()):
             raise RequestError(f"the producer must be a name of 1 to 200 characters: got {self.producer!r}")
+
+    def _read_units(self) -> None:
+        """Turns "2s" and "50 frames" into numbers."""
+        for name in ("seconds", "num_frames"):
+            text = getattr(self, name)
+            if not isinstance(text, str):
+                continue
+            seconds, frames = parse_seconds(text), parse_frames(text)
+            if frames is not None or name == "num_frames" and text.strip().isdecimal():
+                frames = int(text) if frames is None else frames
+                if name == "seconds":
+                    object.__setattr__(self, "seconds", None)
+                    frames = nearest_num_frames(max(1, frames), 1)
+                object.__setattr__(self, "num_frames", frames)
+            elif name == "seconds" and seconds is not None:
+                object.__setattr__(self, "seconds", seconds)
+            else:
+                raise RequestError(f"{name} is no length: got {text!r}", 'use --seconds 2, or --seconds "50 frames"')
+
+    def _check_length(self) -> None:
+        """Raises RequestError where seconds and num_frames say different lengths. (A record holds both.)"""
+        if self.seconds is None or self.num_frames is None:
+            return
+        if self.fps is None or abs(self.seconds * self.fps - self.num_frames) > 1:
+            raise RequestError(
+                f"{self.seconds:g} s and {self.num_frames} frames are two lengths", "give --seconds or --num-frames"
+            )
 
     @property
     def given(self) -> tuple[Condition, ...]:
@@ -196,7 +237,7 @@ class Request:
             words[name] = None if words[name] is None else whole_path(Path(words[name]))
         if Path(self.preset).is_dir():
             words["preset"] = whole_path(Path(self.preset))
-        words["lora"] = [f"{whole_path(file)}:{scale:.6f}" for file, scale in map(parse_lora, self.lora)]
+        words["lora"] = [_whole_lora(text) for text in self.lora]
         return words
 
     def _words(self, called: Callable[[Path], str]) -> dict[str, Any]:
@@ -206,6 +247,11 @@ class Request:
         for name in ("image", "last"):
             words[name] = None if words[name] is None else called(Path(words[name]))
         return words
+
+
+def _whole_lora(text: str) -> str:
+    (file, scale), expert = parse_lora(text), lora_expert(text)
+    return f"{whole_path(file)}:{scale:.6f}" + (f"@{expert}" if expert else "")
 
 
 def whole_path(file: Path) -> str:
@@ -238,6 +284,11 @@ class Resolved:
         return self.rate if self.source is None else self.source.fps
 
     @property
+    def aspect(self) -> Fraction:
+        """What rounding a given video to square pixels left: a pixel's width over its height."""
+        return Fraction(1) if self.source is None else self.source.aspect
+
+    @property
     def upscale(self) -> int:
         """How many times larger than the model's frames the file is, each way, where no source says how large."""
         assert isinstance(self.request.upscale, int)
@@ -264,7 +315,9 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     preset = preset.with_settings(request.settings)
     if configs is not None:
         _check_given(request, preset, configs)
+        _check_pictures(request)
     source = _source_of(request)
+    notes += source.notes if source is not None else ()
     request = replace(request, prompt=_resolve_prompt(request, preset, source, notes))
     grid = configs.pixel_grid if configs else pixel_grid()
     if source is not None and request.size is None:
@@ -282,6 +335,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     request = replace(
         request,
         seconds=round((num_frames - between) / fps, 6),
+        num_frames=request.num_frames if request.num_frames == num_frames else None,
         fps=fps,
         size=format_size(*(scaled or (width, height))),
         seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
@@ -294,6 +348,11 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     )
     job = Resolved(request, preset, VideoShape(num_frames, height, width), tuple(notes), source, is_film, kinds, scaled)
     for given in request.conditions:
+        if isinstance(given, Keyframe) and any(isinstance(one, Loop) for one in request.conditions):
+            raise RequestError(
+                "--loop and --keyframe exclude each other: a loop's middle is made from its own end and beginning",
+                "leave one of them out",
+            )
         if isinstance(given, Keyframe) and is_film:
             raise RequestError("keyframes are for videos that are made at once", "make it shorter, or a film of shots")
         if isinstance(given, Keyframe):
@@ -340,15 +399,37 @@ def parse_bytes(text: str) -> int:
     """Bytes of "12GB", "800 MB" or "11.5GiB". Raises RequestError where it is not an amount of memory."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
     if not match or float(match[1]) <= 0:
-        raise RequestError(f"memory must be an amount like 12GB: got {text!r}")
+        raise RequestError(f"memory must be an amount like 12GB: got {text!r}", "use --memory 12GB")
+    if not match[2] and not text.strip().lower().endswith("b"):
+        raise RequestError(f"memory has no unit: got {text!r}", f"use --memory {match[1]}GB, or --memory {match[1]}MB")
     unit = 1024 if match[3] else 1000
     return int(float(match[1]) * unit ** " kmgt".index(match[2] or " "))
 
 
 def parse_lora(text: str) -> tuple[Path, float]:
-    """The file and the scale (1 unless told) of "style.safetensors:0.8"."""
-    match = re.fullmatch(r"(.+):(-?\d+(?:\.\d+)?)", text)
+    """The file and the scale (1 unless told) of "style.safetensors:0.8", or of "style.safetensors:0.8@high"."""
+    text = _without_expert(text)[0]
+    match = re.fullmatch(r"(.+):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)", text, re.IGNORECASE | re.DOTALL)
     return (Path(match[1]), float(match[2])) if match else (Path(text), 1.0)
+
+
+def lora_expert(text: str) -> str | None:
+    """The expert that a LoRA is for, "high" or "low" (noise): as it was said with @, else by the file's name; None
+    where neither says."""
+    text, said = _without_expert(text)
+    if said is not None:
+        return said
+    name = parse_lora(text)[0].name
+    found = set(re.findall(r"(?<![a-z])(high|low)(?=[-_ ]?noise|[-_ .]|$)", name.lower()))
+    return found.pop() if len(found) == 1 else None
+
+
+def _without_expert(text: str) -> tuple[str, str | None]:
+    """A LoRA's text without "@high" or "@low" at its end, and which of them was there."""
+    match = re.fullmatch(r"(.+)@(high|low)", text, re.IGNORECASE | re.DOTALL)
+    if match is None or os.path.exists(text):
+        return text, None
+    return match[1], match[2].lower()
 
 
 def slug(prompt: str, limit: int = 48) -> str:
@@ -385,6 +466,18 @@ def _check_given(request: Request, preset: Preset, configs: ModelConfigs) -> Non
         raise RequestError("a last picture needs a first one", "give --image first.png as well")
 
 
+def _check_pictures(request: Request) -> None:
+    """Reads every picture that is given. Raises RequestError for one that cannot be read, before weights are loaded."""
+    given = [getattr(one, name, None) for one in (*request.given, *request.shots) for name in ("image", "mask")]
+    for path in (one for one in given if isinstance(one, str | Path)):
+        try:
+            read_picture(path)
+        except RequestError as error:
+            if Path(path).exists() and Path(path).suffix.lower() in (".heic", ".heif", ".avif"):
+                raise RequestError(error.message, "HEIC and AVIF are not read: save it as PNG or JPEG first") from error
+            raise
+
+
 def _resolve_guidance_2(request: Request, preset: Preset, configs: ModelConfigs | None) -> float | None:
     if configs is None or configs.transformer_2 is None:
         if request.guidance_2 is not None:
@@ -406,6 +499,23 @@ def _size_like(wide: int, high: int, preset: Preset, grid: int) -> tuple[int, in
     return min(width, most), min(height, most)
 
 
+def _wanted_size(size: str, preset: Preset, grid: int, notes: list[str]) -> tuple[int, int]:
+    """(width, height) of "64x64", of "720p" (the preset's own size of so many lines, else 16:9), or of "16:9" (the
+    preset's own size of about that shape, else one of the area that it does best)."""
+    lines, aspect = parse_lines(size), parse_aspect(size)
+    own = [parse_size(one) for one in (preset.sizes or (preset.size,))]
+    if lines is not None:
+        fitting = [one for one in own if one[1] == lines] or [one for one in own if min(one) == lines]
+        return fitting[0] if fitting else (round(lines * 16 / 9 / 2) * 2, lines)
+    if aspect is None:
+        return parse_size(size)
+    near = min(own, key=lambda one: abs(math.log(one[0] / one[1] / aspect)))
+    if abs(math.log(near[0] / near[1] / aspect)) > SAME_SHAPE:
+        near = _size_like(round(1000 * aspect), 1000, preset, grid)
+    notes.append(f"{size} is {format_size(*near)} with {preset.name}")
+    return near
+
+
 def _resolve_size(
     request: Request, preset: Preset, grid: int, notes: list[str]
 ) -> tuple[int, int, tuple[int, int] | None]:
@@ -414,7 +524,7 @@ def _resolve_size(
     A size off the model's grid, or larger than it makes, is made at the nearest aspect that it can, and scaled.
     """
     native = parse_size(preset.size)
-    width, height = parse_size(request.size) if request.size else native
+    width, height = _wanted_size(request.size, preset, grid, notes) if request.size else native
     if max(width, height) > MAX_OUTPUT_SIDE or min(width, height) < LEAST_SIDE:
         raise RequestError(
             f"a video has {LEAST_SIDE} to {MAX_OUTPUT_SIDE} pixels a side: got {width}x{height}",
@@ -530,11 +640,22 @@ def _check_number(name: str, value: object, *, above: float = -math.inf, least: 
     right = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not right or not (value > above and least <= value <= most):  # type: ignore[operator]
         lowest = f"above {above:g}" if above > -math.inf else f"at least {least:g}"
-        raise RequestError(f"{name} must be a number {lowest} and at most {most:g}: got {value!r}")
+        near = most if right and value > most else USUAL[name]  # type: ignore[operator]
+        raise RequestError(
+            f"{name} must be a number {lowest} and at most {most:g}: got {value!r}", f"use {_flag(name)} {near:g}"
+        )
 
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:
     if value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise RequestError(f"{name} must be a whole number from {least} to {most}: got {value!r}")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        near = max(least, min(most, round(value))) if is_number else USUAL[name]  # type: ignore[call-overload]
+        raise RequestError(
+            f"{name} must be a whole number from {least} to {most}: got {value!r}", f"use {_flag(name)} {near}"
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,30 +1,27 @@
 """Videos that are given: opened with limits before any work, then read a few frames at a time.
 
-Whatever the file's time stamps are, its frames come upright, in RGB, at one constant rate: where a phone varied its
-rate, frames are shown again or left out. A file that breaks off, or that no machine should be asked to hold, is refused
-when it is opened, not when hours of work depend on it.
+`sorano.media.read` says what is on screen when; here that comes at one constant rate: where a phone varied its rate,
+frames are shown again or left out. A file that breaks off, or that no machine should be asked to hold, is refused when
+it is opened, not when hours of work depend on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, VideoError
-from sorano.video import reason, upright
+from sorano.media import read
 
 if TYPE_CHECKING:
     from sorano.video import Frames
 
 MOST_SECONDS = 3600.0
-MOST_SIDE = 8192  # pixels
 CHUNK = 16  # frames read at once
-MISSING_SHARE = 0.1  # of its length that a file may lack without being called truncated
-FALLBACK_FPS = 24.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,9 @@ class Source:
     path: Path | None = None
     frames_THWC: Frames | None = None
     has_sound: bool = False
+    aspect: Fraction = Fraction(1)  # of a pixel, where rounding to square pixels left something
+    media: read.Media | None = None
+    notes: tuple[str, ...] = ()  # what is changed about it when it is read
 
     @property
     def seconds(self) -> float:
@@ -51,8 +51,8 @@ class Source:
             for first in range(start, self.num_frames, CHUNK):
                 yield self.frames_THWC[first : first + CHUNK]
             return
-        assert self.path is not None
-        yield from _grouped(_decoded(self.path, self.fps, self.num_frames), start)
+        assert self.media is not None
+        yield from _grouped(_decoded(self.media, self.fps, self.num_frames), start)
 
     def sampled(self, times: list[float]) -> Frames:
         """The frames [T, H, W, 3] that are on screen at some times in seconds, which must not fall."""
@@ -93,72 +93,66 @@ def open_source(video: Any) -> Source:
 
 @lru_cache(maxsize=16)
 def _opened(path: Path, _changed: int, _size: int) -> Source:
-    import av
+    found = read.probe(path)
+    if found.is_image and not found.is_animated:
+        raise VideoError(f"{path} is a picture, not a video", "use --image to start from it")
+    if found.seconds is not None and found.seconds > MOST_SECONDS:
+        raise VideoError(
+            f"{path} is {found.seconds / 3600:.1f} hours long; at most {MOST_SECONDS / 3600:g} is taken",
+            "cut the part that matters out of it first",
+        )
+    length = found.seconds or 0.0
+    if not found.is_image:
+        with read.inspected(path) as given:
+            video = read.video_stream(given, path)
+            length, count = read.length_of(given, video, path)
+            if length > MOST_SECONDS:
+                raise VideoError(f"{path} is longer than {MOST_SECONDS / 3600:g} hour", "cut the part that matters out")
+            if not video.average_rate or not 0 < video.average_rate <= read.MOST_RATE:
+                found = replace(found, fps=min(read.MOST_RATE, max(count / length, 1 / length)))
+    next(read.pictures_of(found))  # raises where nothing can be decoded
+    fps = float(Fraction(found.fps).limit_denominator(1001)) or found.fps
+    count = max(1, round(length * fps))
+    return Source(
+        path.name,
+        found.width,
+        found.height,
+        fps,
+        count,
+        path,
+        None,
+        found.has_audio,
+        found.aspect,
+        found,
+        _notes(found),
+    )
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path} has no video in it")
-            stream = container.streams.video[0]
-            codec = stream.codec_context
-            if codec is None:
-                raise VideoError(f"{path} has video in a code that is not known here")
-            if max(codec.width, codec.height) > MOST_SIDE:
-                raise VideoError(f"{path} is {codec.width}x{codec.height}; at most {MOST_SIDE} pixels a side are read")
-            stated = float(container.duration / av.time_base) if container.duration else 0.0
-            if stated > MOST_SECONDS:
-                raise VideoError(
-                    f"{path} is {stated / 3600:.1f} hours long; at most {MOST_SECONDS / 3600:g} is taken",
-                    "cut the part that matters out of it first",
-                )
-            fps = float(stream.average_rate or stream.guessed_rate or FALLBACK_FPS)
-            fps = float(Fraction(fps).limit_denominator(1001)) if 0 < fps <= 240 else FALLBACK_FPS
-            unit = stream.time_base or Fraction(1, 1)
-            stamps = [p.pts * unit for p in container.demux(stream) if p.size and p.pts is not None]
-            has_sound = bool(container.streams.audio)
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
-    if not stamps:
-        raise VideoError(f"{path} has no frames in it")
-    length = float(max(stamps) - min(stamps)) + 1 / fps
-    if stated and length < (1 - MISSING_SHARE) * stated - 1 / fps and length < stated - 0.5:
-        raise VideoError(f"{path} breaks off after {length:.1f} of {stated:.1f} s", "it may not have been copied whole")
-    first = next(_decoded(path, fps, 1))
-    height, width = first.shape[:2]
-    return Source(path.name, width, height, fps, max(1, round(length * fps)), path, None, has_sound)
+
+def _notes(found: read.Media) -> tuple[str, ...]:
+    """What does not come along as it is, in words."""
+    return (
+        *read.notes(found),
+        *read.left_out(found.num_video_tracks - 1, "further video track"),
+        *read.left_out(found.num_audio_tracks - 1, "further audio track"),
+        *read.left_out(found.num_text_tracks, "subtitle track"),
+        *(["its transparency is left out"] if found.has_alpha else []),
+    )
 
 
-def _decoded(path: Path, fps: float, most: int) -> Iterator[Frames]:
-    """Single frames [H, W, 3] at a constant rate, at most `most` of them."""
-    import av
-
+def _decoded(media: read.Media, fps: float, most: int) -> Iterator[Frames]:
+    """Single frames [H, W, 3] at a constant rate, `most` of them: each moment shows what is on screen then."""
     count = 0
     last: Frames | None = None
-    start: float | None = None
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            for frame in container.decode(stream):
-                time = frame.time if frame.time is not None else count / fps
-                start = time if start is None else start
-                place = round((time - start) * fps)
-                frame_HWC = upright(frame)
-                if last is not None and frame_HWC.shape != last.shape:
-                    raise VideoError(f"{path} changes its size after {count} frames", "cut it there")
-                while last is not None and count < min(place, most):
-                    yield last
-                    count += 1
-                last = frame_HWC
-                if count >= most:
-                    return
-    except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
-        raise VideoError(
-            f"{path} breaks off after {count} frames: {reason(error)}", "it may not have been copied whole"
-        ) from error
-    if last is None:
-        raise VideoError(f"{path} holds no frame that can be decoded")
-    while count < most:
+    for picture in read.pictures_of(media):
+        if last is not None and picture.frame_HWC.shape != last.shape:
+            raise VideoError(f"{media.path} changes its size after {count} frames", "cut it there")
+        while last is not None and count < min(round(picture.start * fps), most):
+            yield last
+            count += 1
+        if count >= most:
+            return
+        last = picture.frame_HWC
+    while last is not None and count < most:
         yield last
         count += 1
 

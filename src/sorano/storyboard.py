@@ -120,7 +120,7 @@ def read_board(path: Path, known: Sequence[str]) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise RequestError(f"{path} is larger than {MOST_BYTES // 1000} kB: no storyboard is")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         board = tomllib.loads(text)
     except FileNotFoundError as error:
         raise RequestError(f"there is no file {path}") from error

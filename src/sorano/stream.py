@@ -295,10 +295,10 @@ class Film:
         self.total = sum(frames_of(job, one) for one in self.stretches)
         assert job.request.seed is not None
         self.generator = torch.Generator().manual_seed(job.request.seed)
-        self.loras = read_loras(job.request)
+        self.loras = read_loras(job, listener)
         self.texts: dict[str, TextTokens] = {}
         self.out = Outgoing(job.request, fps=job.fps, num_frames=self.total, mark_id=self._mark_id())
-        self.pieces = Pieces(folder, job.fps)
+        self.pieces = Pieces(folder, job.fps, job.aspect)
         # where it is
         self.index = 0  # of the stretch
         self.done = 0  # latents, or frames that were copied, of this stretch
@@ -341,7 +341,7 @@ class Film:
                 if prompt is None or prompt in self.texts:
                     continue
                 request = replace(self.job.request, prompt=prompt)
-                self.texts[prompt] = encode_text(self.model, replace(self.job, request=request), self.quiet)
+                self.texts[prompt] = encode_text(self.model, replace(self.job, request=request))
 
     def go(self) -> None:
         """Goes along the stretches to the end."""

@@ -13,9 +13,8 @@ import os
 import secrets
 import struct
 import tempfile
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,27 +23,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sorano.errors import RequestError, VideoError
+from sorano.media.recode import BT709, CODER, LIMITED_RANGE
 
 if TYPE_CHECKING:
     import numpy as np
-    from av import Packet, VideoFrame
+    from av import Packet
     from av.container import OutputContainer
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     Frames = NDArray[np.uint8]
 
-CODER = {"crf": "18", "preset": "medium"}  # of x264: visually close to the frames
-BT709 = 1  # the number of the BT.709 primaries, transfer and matrix in H.264
-LIMITED_RANGE = 1  # luma in 16..235, what every player expects
 MOST_WAITING = 2  # parts of a video that wait to be encoded; then decoding waits
-MAX_IMAGE_PIXELS = 50_000_000  # larger pictures are refused unread (decompression bombs)
-MAX_IMAGE_BYTES = 200_000_000
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+ANIMATED_SUFFIXES = (".png", ".webp")
 STREAM, TABLE = "film.h264", "film.packets"  # of a film that grows
 PACKET = struct.Struct("<IqB")  # bytes, when it is shown in frames, whether it is a key frame
 REORDERED = 2  # frames by which x264's medium preset decodes ahead of showing
+SQUARE = Fraction(1)  # a pixel's width over its height
 MAX_VIDEO_FRAMES = 100_000
 MAX_VIDEO_PIXELS = 4_000_000_000  # frames x height x width held in memory at once
 
@@ -109,8 +105,8 @@ class Writer:
     At most `MOST_WAITING` parts wait; then `put` waits. What fails on the thread is raised by the next call.
     """
 
-    def __init__(self, path: Path, temporary: Path, fps: float) -> None:
-        self.path, self.temporary, self.fps = path, temporary, fps
+    def __init__(self, path: Path, temporary: Path, fps: float, aspect: Fraction = SQUARE) -> None:
+        self.path, self.temporary, self.fps, self.aspect = path, temporary, fps, aspect
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self.waiting: deque[Future[None]] = deque()
         self.container: OutputContainer | None = None
@@ -161,9 +157,9 @@ class Writer:
     def _open(self, height: int, width: int) -> VideoStream:
         import av
 
-        self.container = av.open(str(self.temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self.container = av.open(f"file:{self.temporary}", "w", format="mp4", options={"movflags": "+faststart"})
         stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(100_000))
-        _set_coder(stream.codec_context, height, width)
+        _set_coder(stream.codec_context, height, width, self.aspect)
         return stream
 
 
@@ -174,8 +170,8 @@ class Pieces:
     constant memory. Pieces are coded on a thread of their own.
     """
 
-    def __init__(self, folder: Path, fps: float) -> None:
-        self.folder, self.fps = folder, Fraction(fps).limit_denominator(100_000)
+    def __init__(self, folder: Path, fps: float, aspect: Fraction = SQUARE) -> None:
+        self.folder, self.fps, self.aspect = folder, Fraction(fps).limit_denominator(100_000), aspect
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self.waiting: deque[Future[None]] = deque()
         self.size = (0, 0)  # height and width, even
@@ -228,29 +224,33 @@ class Pieces:
         """
         import av
 
-        from sorano.sound import Sound
+        from sorano.media import read
+        from sorano.media.audio import AudioTrack
 
         self.flush()
         self.thread.shutdown()
         with (
             _writing_errors_are_said(target),
-            av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out,
+            av.open(f"file:{target}", "w", format="mp4", options={"movflags": "+faststart"}) as out,
             ExitStack() as stack,
         ):
             stream = out.add_stream("libx264", rate=self.fps)
-            _set_coder(stream.codec_context, *self.size)
+            _set_coder(stream.codec_context, *self.size, self.aspect)
             stream.codec_context.open()
             out.metadata.update(_tags(metadata, title))
-            heard: Sound | None = None
+            heard: AudioTrack | None = None
             packets: Iterator[Any] = iter(())
             if sound is not None:
-                given = stack.enter_context(av.open(str(sound[0])))
-                heard = Sound(given, out, "mp4", seconds=sound[1], most=sound[2])
-                packets = given.demux(heard.heard)
+                shift = sound[1] - read.picture_start_of(sound[0])
+                given = stack.enter_context(read.opened(sound[0]))
+                track = read.audio_stream(given)
+                if track is not None:
+                    heard = AudioTrack(track, out, "mp4", shift=shift, start=sound[1], most=sound[2])
+                    packets = given.demux(track)
             ahead = next(packets, None)
             for packet in self._packets():
                 shown = float(packet.dts * packet.time_base)
-                while heard is not None and ahead is not None and _begins(ahead) + sound_at(sound) <= shown:
+                while heard is not None and ahead is not None and _begins(ahead) + heard.shift <= shown:
                     heard.pass_on(ahead)
                     ahead = next(packets, None)
                 packet.stream = stream
@@ -287,7 +287,7 @@ class Pieces:
         height, width = frames_THWC.shape[1:3]
         self.size = (height, width)
         coder = cast("Any", av.CodecContext.create("libx264", "w"))
-        _set_coder(coder, height, width)
+        _set_coder(coder, height, width, self.aspect)
         coder.time_base, coder.framerate = 1 / self.fps, self.fps
         packets = []
         for index, frame_HWC in enumerate(frames_THWC):
@@ -300,11 +300,6 @@ class Pieces:
             for packet in packets:
                 film.write(bytes(packet))
                 table.write(PACKET.pack(packet.size, packet.pts, packet.is_keyframe))
-
-
-def sound_at(sound: tuple[Path, float, float] | None) -> float:
-    """When a sound begins."""
-    return sound[1] if sound is not None else 0.0
 
 
 def _begins(packet: Any) -> float:
@@ -327,8 +322,9 @@ def _to_yuv(frame_HWC: Frames) -> Any:
     return frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
 
-def _set_coder(codec: Any, height: int, width: int) -> None:
-    """H.264 as every file of ours has it."""
+def _set_coder(codec: Any, height: int, width: int, aspect: Fraction) -> None:
+    """H.264 as every file of ours has it; `aspect` is a pixel's width over its height."""
+    codec.sample_aspect_ratio = aspect
     codec.width, codec.height, codec.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     codec.options = dict(CODER)
     codec.color_primaries = codec.color_trc = codec.colorspace = BT709
@@ -345,16 +341,21 @@ def _tags(metadata: Mapping[str, Any] | None, title: str | None) -> dict[str, st
 
 @contextmanager
 def writing(
-    path: str | Path, fps: float, *, overwrite: bool = False, finish: Callable[[Path], None] | None = None
+    path: str | Path,
+    fps: float,
+    *,
+    overwrite: bool = False,
+    finish: Callable[[Path], None] | None = None,
+    aspect: Fraction = SQUARE,
 ) -> Iterator[Writer]:
     """A `Writer` whose file appears, whole, when the block ends well, and of which nothing stays otherwise.
 
-    `finish` and what is raised are as in `write_video`.
+    `finish` and what is raised are as in `write_video`; `aspect` is a pixel's width over its height.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
     with beside(path) as temporary:
-        writer = Writer(path, temporary, fps)
+        writer = Writer(path, temporary, fps, aspect)
         try:
             yield writer
             writer.close()
@@ -368,35 +369,18 @@ def writing(
 
 def read_video(path: str | Path) -> Clip:
     """Reads a whole video. Raises VideoError for a file that is missing, broken, or too large to hold."""
-    import av
     import numpy as np
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path} has no video in it")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise VideoError(f"{path} has video in a code that is not known here")
-            pixels = max(1, stream.codec_context.width * stream.codec_context.height)
-            most = min(MAX_VIDEO_FRAMES, MAX_VIDEO_PIXELS // pixels)
-            frames: list[Frames] = []
-            for frame in container.decode(stream):
-                if len(frames) >= most:
-                    raise VideoError(f"{path} has more than {most} frames of {stream.width}x{stream.height}")
-                frames.append(cast("Frames", frame.to_ndarray(format="rgb24")))
-            if not frames:
-                raise VideoError(f"{path} has no frames in it")
-            codec = stream.codec_context
-            return Clip(
-                np.stack(frames),
-                float(stream.average_rate or 0),
-                codec.name,
-                str(codec.pix_fmt),
-                _record(container.metadata),
-            )
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
+    from sorano.media import read
+
+    found = read.probe(path)
+    most = min(MAX_VIDEO_FRAMES, MAX_VIDEO_PIXELS // (found.width * found.height))
+    frames: list[Frames] = []
+    for picture in read.pictures_of(found):
+        if len(frames) >= most:
+            raise VideoError(f"{path} has more than {most} frames of {found.width}x{found.height}")
+        frames.append(picture.frame_HWC)
+    return Clip(np.stack(frames), found.fps, found.codec, found.pixel_format, _record(found.comment))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -404,42 +388,21 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Empty for a video that carries none. Raises VideoError for a file that is missing or no video.
     """
-    import av
+    from sorano.media import read
 
-    try:
-        with av.open(str(path)) as container:
-            return _record(container.metadata)
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
+    with read.inspected(Path(path)) as given:
+        return _record(given.metadata.get("comment", ""))
 
 
 def read_image(path: str | Path) -> Frames:
-    """Reads a picture as [H, W, 3], upright, over white where it is transparent; the first of an animation.
+    """Reads a picture as [H, W, 3], upright, in sRGB, over white where it is transparent; the first of an animation.
 
     Raises VideoError for a file that is missing, broken, of an unknown kind, or too large to be a first
     frame.
     """
-    import numpy as np
-    from PIL import Image, ImageOps
+    from sorano.media import pictures
 
-    try:
-        if Path(path).stat().st_size > MAX_IMAGE_BYTES:
-            raise VideoError(f"{path} is larger than {MAX_IMAGE_BYTES // 10**6} MB")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oversized pictures and odd metadata are judged here
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                if image.width * image.height > MAX_IMAGE_PIXELS:
-                    raise VideoError(
-                        f"{path} is {image.width}x{image.height}: over {MAX_IMAGE_PIXELS:,} pixels",
-                        "shrink it first: a first frame needs no more pixels than the video",
-                    )
-                turned = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(
-            f"{path} cannot be read as a picture: {reason(error)}", "use a PNG, JPEG or WebP file"
-        ) from error
-    white = Image.new("RGBA", turned.size, "white")
-    return np.asarray(Image.alpha_composite(white, turned).convert("RGB"))
+    return pictures.read(path)
 
 
 def write_image(
@@ -454,6 +417,31 @@ def write_image(
         kind = Image.registered_extensions()[path.suffix.lower()]
         with _writing_errors_are_said(path):
             Image.fromarray(frame_HWC).save(temporary, format=kind, quality=92)
+        if finish is not None:
+            finish(temporary)
+    return path
+
+
+def write_animation(
+    path: str | Path,
+    frames: Iterable[Frames],
+    seconds: Iterable[float],
+    *,
+    overwrite: bool = False,
+    finish: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes an animated PNG or WebP of frames [H, W, 3], each shown for its seconds; otherwise as `write_image`."""
+    from PIL import Image
+
+    path = Path(path)
+    check_target(path, overwrite=overwrite, suffixes=ANIMATED_SUFFIXES)
+    with whole_or_nothing(path, overwrite=overwrite) as temporary:
+        kind = Image.registered_extensions()[path.suffix.lower()]
+        first, *others = [Image.fromarray(frame_HWC) for frame_HWC in frames]
+        durations = [round(1000 * one) for one in seconds]
+        options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0, "quality": 92}
+        with _writing_errors_are_said(path):
+            first.save(temporary, format=kind, **options)
         if finish is not None:
             finish(temporary)
     return path
@@ -554,21 +542,13 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _record(tags: Mapping[str, str]) -> dict[str, Any]:
+def _record(comment: str) -> dict[str, Any]:
     """The JSON in the `comment` tag; empty where it is none of ours."""
     try:
-        record = json.loads(tags.get("comment", ""))
+        record = json.loads(comment)
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def upright(frame: VideoFrame) -> Frames:
-    """A decoded frame as RGB, turned as phones ask for."""
-    import numpy as np
-
-    frame_HWC = frame.to_ndarray(format="rgb24")
-    return cast("Frames", np.rot90(frame_HWC, round(frame.rotation / 90) % 4) if frame.rotation else frame_HWC)
 
 
 def reason(error: BaseException) -> str:

@@ -7,12 +7,21 @@ change is said after the rest, which is how their captions are written.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sorano.errors import RequestError, VideoError
+from sorano.errors import CheckpointError, RequestError, VideoError
+from sorano.world import synonyms
+
+if TYPE_CHECKING:
+    from sorano.presets import Preset
+    from sorano.request import Request
+
+ADVICE = "for a free choice of words, use an open preset: --preset with a Wan model's diffusers folder"
 
 CHANGES = re.compile(
     r"^\s*(it'?s|it is|now|make|turn|change|let|but|with|without|add|remove|at|in|on|把|变成|改成|现在)\b", re.I
@@ -37,6 +46,61 @@ def saved_prompt(path: Path) -> str | None:
         return None
     prompt = request.get("prompt") if isinstance(request, dict) else None
     return prompt if isinstance(prompt, str) and prompt.strip() else None
+
+
+@lru_cache(maxsize=4)
+def vocabulary(folder: Path) -> frozenset[str]:
+    """The words of a diffusers folder's tokenizer, read without loading it. Raises CheckpointError for a broken one."""
+    file = folder / "tokenizer" / "tokenizer.json"
+    try:
+        words = json.loads(file.read_text(encoding="utf-8-sig"))["model"]["vocab"]
+        return frozenset(words if isinstance(words, dict) else (word for word, _ in words))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file} is missing", "fetch the model again") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is corrupt: {error}", "fetch the model again") from error
+
+
+def in_its_words(preset: Preset, prompt: str) -> str:
+    """The prompt as a preset's model reads it: in its own words where it knows few, else as it is."""
+    if not preset.small_vocabulary or preset.folder is None or not prompt.strip():
+        return prompt
+    return synonyms.read(prompt, vocabulary(preset.folder)).text
+
+
+def check_words(request: Request, preset: Preset) -> list[str]:
+    """What a small vocabulary makes of a request's prompts, as notes, before anything is loaded.
+
+    Raises RequestError where it knows no word of a prompt, or not what the prompt is about; with `force` only the
+    former.
+    """
+    if not preset.small_vocabulary or preset.folder is None:
+        return []
+    known = vocabulary(preset.folder)
+    prompts = [request.prompt, *(shot.prompt for shot in request.shots if shot.prompt)]
+    notes: list[str] = []
+    for name, prompt in [*(("prompt", one) for one in prompts), ("negative prompt", request.negative_prompt or "")]:
+        if not prompt.strip():
+            continue
+        reading = synonyms.read(prompt, known)
+        guesses = ", ".join(f"{word}: did you mean {near}?" for word, near in reading.near.items())
+        named = ", ".join(map(repr, reading.unknown[:12])) + (" ..." if len(reading.unknown) > 12 else "")
+        made = synonyms.things(known)
+        if not any(char.isalnum() for char in reading.text):
+            raise RequestError(f"preset {preset.name} knows no word of the {name} ({named or repr(prompt)})", ADVICE)
+        if reading.unknown and made and not reading.has_thing and name == "prompt" and not request.force:
+            things = f"it makes {', '.join(made[:-1])} and {made[-1]}"
+            raise RequestError(
+                f"preset {preset.name} cannot make {named}: {guesses or things}",
+                f"{things}; --force makes it without {'that' if len(reading.unknown) == 1 else 'those'}; {ADVICE}",
+            )
+        if reading.unknown:
+            more = f"{guesses} {ADVICE}" if guesses else ADVICE
+            notes.append(f"preset {preset.name} does not know {named} and leaves it out; {more}")
+        if reading.read_as:
+            read = ", ".join(f"{source!r} as {target!r}" for source, target in reading.read_as)
+            notes.append(f"preset {preset.name} reads {read}")
+    return list(dict.fromkeys(notes))
 
 
 def merged(saved: str, words: str, *, small_vocabulary: bool = False) -> str:

@@ -63,6 +63,8 @@ WEIGHTS = {
     "transformer_2": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
 }
+SCALES = ("scale_weight", "weight_scale", "scale_input", "input_scale", "scaled_fp8", "weight_scale_inv")
+"""Ends of names of what quantised checkpoints hold beside their weights."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 FLOAT32 = ("scale_shift_table", "time_embedder", "time_proj", "norm", "relative_attention_bias")
 """Parts of names whose weights stay float32 in any compute dtype: they are small, and their errors are not."""
@@ -351,10 +353,10 @@ def _weight_files(folder: Path, stem: str, shapes: Mapping[str, torch.Size]) -> 
 
     Raises CheckpointError where names or shapes are not those wanted, or an index is not what its shards hold.
     """
-    index_file = folder / f"{stem}.safetensors.index.json"
+    index_file = _index_file(folder, stem)
     listed = _read_index_file(index_file) if index_file.is_file() else None
     files: dict[Path, dict[str, str]] = {}
-    for name in sorted(set(listed.values())) if listed is not None else [f"{stem}.safetensors"]:
+    for name in sorted(set(listed.values())) if listed is not None else [_single_file(folder, stem)]:
         path = folder / name
         if not path.is_file():
             _refuse_pickles(folder)
@@ -380,6 +382,29 @@ def _weight_files(folder: Path, stem: str, shapes: Mapping[str, torch.Size]) -> 
         raise CheckpointError(f"{index_file} lists {missing} in {name}, which does not hold it", _FETCH_AGAIN)
     _require_same_names(folder, set(shapes), {key for names in files.values() for key in names.values()})
     return files
+
+
+def _index_file(folder: Path, stem: str) -> Path:
+    """The index of a network's shards: the plain one, or that of the only variant (fp16, bf16) that is there."""
+    plain = folder / f"{stem}.safetensors.index.json"
+    if plain.is_file() or (folder / f"{stem}.safetensors").is_file():
+        return plain
+    variants = sorted(folder.glob(f"{stem}.safetensors.index.*.json"))
+    return variants[0] if len(variants) == 1 else plain
+
+
+def _single_file(folder: Path, stem: str) -> str:
+    """The name of a network's only file: the plain one, or the only variant that is there. Raises CheckpointError
+    where there are several variants."""
+    plain = f"{stem}.safetensors"
+    variants = sorted(path.name for path in folder.glob(f"{stem}.*.safetensors"))
+    if (folder / plain).is_file() or not variants:
+        return plain
+    if len(variants) > 1:
+        raise CheckpointError(
+            f"{folder} holds {' and '.join(variants)}, and no {plain}", f"rename the one to use to {plain}"
+        )
+    return variants[0]
 
 
 def vacate(network: nn.Module) -> None:
@@ -450,6 +475,12 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _require_same_names(folder: Path, wanted: set[str], found: set[str]) -> None:
     missing, unexpected = sorted(wanted - found), sorted(found - wanted)
+    scales = [name for name in unexpected if name.rpartition(".")[2] in SCALES]
+    if scales:
+        raise CheckpointError(
+            f"{folder} holds weights in fp8 with scales ({scales[0]}, and {len(scales) - 1} more), which are not read",
+            "use the folder in bfloat16, float16 or float32, or fp8 without scales",
+        )
     if missing or unexpected:
         parts = [
             f"{len(names)} {word} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
@@ -493,7 +524,7 @@ def _load_tokenizer(path: Path) -> Tokenizer:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before it
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing", hint=_FETCH_AGAIN) from error
     except (OSError, ValueError) as error:

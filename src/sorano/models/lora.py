@@ -6,9 +6,12 @@ A file says, for some layers, W' = W + scale * alpha / r * up @ down. It may be 
     base_model.model.blocks.0.attn1.to_q.lora_A.weight, .lora_B.weight      by PEFT
     diffusion_model.blocks.0.self_attn.q.lora_down.weight, .lora_up.weight, .alpha     with Wan's own names (ComfyUI)
     lora_unet_blocks_0_self_attn_q.lora_down.weight, .lora_up.weight, .alpha           by Musubi (kohya)
+    lycoris_blocks_0_attn1_to_q.lokr_w1, .lokr_w2, .alpha                              by LyCORIS (SimpleTuner)
 
-and may also hold whole differences: of a weight (.diff), of a bias (.diff_b, .lora_B.bias), of a modulation (.diff_m).
-`transformer_2.` is the second expert of Wan 2.2 A14B.
+behind any of the prefixes that programs put before (`_PREFIX`), and may also hold whole differences: of a weight
+(.diff), of a bias (.diff_b, .lora_B.bias), of a modulation (.diff_m). LoKr (W' = W + scale * kron(w1, w2)) and LoHa
+(W' = W + scale * (w1_a @ w1_b) * (w2_a @ w2_b), arXiv:2309.14859) are computed when they are merged. `transformer_2.`
+is the second expert of Wan 2.2 A14B. A text encoder's part and an alpha without matrices are left out, and named.
 
 Merging keeps the original of every weight that it touches, on the CPU (the very tensor, no copy, if it is there), and
 each merged weight is computed from its original and all that is merged, in float32, rounded once. So taking a LoRA out
@@ -75,30 +78,39 @@ _NO_LAYERS = ("scale_shift_table", "pos_embed")  # weights of their own
 
 
 def _every_spelling(names: Mapping[str, str]) -> dict[str, str]:
-    """Wan's names, the same with underscores, and diffusers' own, each to diffusers'."""
-    flat = {wan.replace(".", "_"): name for wan, name in names.items()}
-    return {**{name: name for name in names.values()}, **flat, **names}
+    """Wan's names and diffusers' own, with dots and with underscores, each to diffusers'."""
+    dotted = {**{name: name for name in names.values()}, **names}
+    return {**{spelling.replace(".", "_"): name for spelling, name in dotted.items()}, **dotted}
 
 
 _BLOCK_NAMES, _WHOLE_NAMES = _every_spelling(_BLOCK), _every_spelling(_WHOLE)
 _BLOCK_LAYER = re.compile(r"blocks[._](\d+)[._](.+)")
-_PREFIX = re.compile(r"(?:base_model\.model\.)?(?:(?:diffusion_model|(transformer(?:_2)?))\.|lora_unet__?)?")
+_PREFIX = re.compile(
+    r"(?:(?:base_model|model|module|_orig_mod|pipe|dit|net|unet|diffusion_model|transformer(?:_2)?)\."
+    r"|lora_unet__?|lora_transformer_(?:2_)?|lycoris_(?:transformer_(?:2_)?)?)*"
+)
 _KINDS = (  # of a key, by how it ends; PEFT may put an adapter's name before ".weight"
-    ("down", re.compile(r"\.(?:lora_A|lora_down)(?:\.[^.]+)?\.weight$")),
-    ("up", re.compile(r"\.(?:lora_B|lora_up)(?:\.[^.]+)?\.weight$")),
+    ("down", re.compile(r"\.(?:lora_A|lora_down|lora\.down|lora_linear_layer\.down)(?:\.[^.]+)?\.weight$")),
+    ("up", re.compile(r"\.(?:lora_B|lora_up|lora\.up|lora_linear_layer\.up)(?:\.[^.]+)?\.weight$")),
     ("up_bias", re.compile(r"\.(?:lora_B|lora_up)(?:\.[^.]+)?\.bias$")),
     ("alpha", re.compile(r"\.alpha$")),
     ("diff", re.compile(r"\.diff$")),
     ("diff_bias", re.compile(r"\.diff_b$")),
     ("diff_modulation", re.compile(r"\.diff_m$")),
+    *((name, re.compile(rf"\.{name}(?:\.weight)?$")) for name in ("lokr_w1", "lokr_w1_a", "lokr_w1_b")),
+    *((name, re.compile(rf"\.{name}(?:\.weight)?$")) for name in ("lokr_w2", "lokr_w2_a", "lokr_w2_b")),
+    *((name, re.compile(rf"\.{name}(?:\.weight)?$")) for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")),
 )
 _OTHER_METHODS = {  # part of a key: what it is of
     ".dora_scale": "DoRA",
     ".lora_magnitude_vector": "DoRA",
-    ".lokr_": "LoKr",
-    ".hada_": "LoHa",
+    ".lokr_t": "a Tucker decomposition (LoKr)",
+    ".hada_t": "a Tucker decomposition (LoHa)",
     ".oft_": "OFT",
 }
+_TEXT_ENCODERS = re.compile(
+    r"(?:base_model\.model\.)?(?:lora_te\d?_|lycoris_(?:text_encoder|te)|text_encoders?(?:_\d)?\.|te\d?\.)"
+)
 _OTHER_FAMILIES = {  # part of a key: whose it is
     "vace_blocks": "Wan VACE",
     "single_transformer_blocks": "FLUX",
@@ -109,8 +121,6 @@ _OTHER_FAMILIES = {  # part of a key: whose it is
     "down_blocks": "Stable Diffusion",
     "up_blocks": "Stable Diffusion",
     "input_blocks": "Stable Diffusion",
-    "text_encoder": "a text encoder",
-    "lora_te": "a text encoder",
 }
 
 
@@ -137,12 +147,53 @@ class Delta:
             weight.view(len(weight), -1).addmm_(up, down, alpha=scale * self.factor)
 
 
+@dataclass(frozen=True)
+class Product:
+    """What LoKr or LoHa adds to one weight: factor * kron(left, right), or factor * left * right, each of them one
+    matrix or the product of two. Made when it is merged: as a whole it is as large as the weight."""
+
+    key: str  # in the file
+    left: tuple[Tensor, ...]
+    right: tuple[Tensor, ...]
+    is_kronecker: bool
+    factor: float = 1.0
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the weight that this fits."""
+        left, right = (torch.Size([one[0].shape[0], *one[-1].shape[1:]]) for one in (self.left, self.right))
+        if not self.is_kronecker:
+            return left
+        more = (1,) * (len(right) - len(left))
+        return torch.Size([a * b for a, b in zip((*left, *more), right, strict=True)])
+
+    def add_to(self, weight: Tensor, scale: float) -> None:
+        """Add `scale` times this to a weight, on its device and in its precision."""
+        left, right = (self._whole(one, weight) for one in (self.left, self.right))
+        if self.is_kronecker:
+            left = left.view(*left.shape, *(1,) * (right.ndim - left.ndim))
+            weight.add_(torch.kron(left, right.contiguous()), alpha=scale * self.factor)
+        else:
+            weight.add_((left * right).view_as(weight), alpha=scale * self.factor)
+
+    @staticmethod
+    def _whole(matrices: tuple[Tensor, ...], like: Tensor) -> Tensor:
+        first, *rest = (matrix.to(like) for matrix in matrices)
+        if not rest:
+            return first
+        return (first @ rest[0].flatten(1)).view(len(first), *rest[0].shape[1:])
+
+
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """A LoRA file: for "transformer" and "transformer_2", what is added to which weight (by diffusers' names)."""
+    """A LoRA file: for "transformer" and "transformer_2", what is added to which weight (by diffusers' names).
+
+    `left_out` are the keys that belong to no transformer: a text encoder's, and numbers without their matrices.
+    """
 
     path: Path
-    parts: Mapping[str, Mapping[str, Delta]]
+    parts: Mapping[str, Mapping[str, Delta | Product]]
+    left_out: tuple[str, ...] = ()
 
 
 def load_lora(path: str | Path) -> Lora:
@@ -154,21 +205,29 @@ def load_lora(path: str | Path) -> Lora:
     path = _find(Path(path))
     tensors, metadata = _read(path)
     layers: dict[tuple[str, str], dict[str, tuple[str, Tensor]]] = {}
+    left_out = [key for key in tensors if _TEXT_ENCODERS.match(key)]
+    if len(left_out) == len(tensors):
+        raise CheckpointError(f"{path} is not a LoRA for Wan: all of it is for a text encoder")
     for key, tensor in tensors.items():
+        if key in left_out:
+            continue
         part, layer, kind = _parse(path, key)
         found = layers.setdefault((part, layer), {})
         if kind in found:
             raise CheckpointError(f"{path}: {key} and {found[kind][0]} are of one layer")
         found[kind] = key, tensor
     settings = _read_settings(path, metadata, tensors)
-    parts: dict[str, dict[str, Delta]] = {}
+    parts: dict[str, dict[str, Delta | Product]] = {}
     for (part, layer), found in layers.items():
+        if set(found) == {"alpha"} and len(layers) > 1:
+            left_out.append(found["alpha"][0])
+            continue
         deltas = parts.setdefault(part, {})
         for weight, delta in _deltas(path, layer, found, settings.get(part, {})):
             if weight in deltas:
                 raise CheckpointError(f"{path}: {delta.key} and {deltas[weight].key} are of one weight")
             deltas[weight] = delta
-    return Lora(path, parts)
+    return Lora(path, parts, tuple(left_out))
 
 
 def merge(
@@ -208,7 +267,7 @@ def unmerge(network: nn.Module, lora: Lora) -> None:
     merged.switch(network, rest, [weight for deltas in ours.values() for weight in deltas])
 
 
-Active = dict[tuple[Lora, str], tuple[float, Mapping[str, Delta]]]
+Active = dict[tuple[Lora, str], tuple[float, Mapping[str, Delta | Product]]]
 """What is merged into a network: for a LoRA and the part of it, the scale, and what is added to which weight."""
 
 
@@ -303,7 +362,7 @@ def _parse(path: Path, key: str) -> tuple[str, str, str]:
     if kind is not None and ending is not None and prefix is not None:
         layer = key[prefix.end() : ending.start()] + (".modulation" if kind == "diff_modulation" else "")
         if _weight_of(layer) is not None:
-            return prefix[1] or "transformer", layer, kind
+            return "transformer_2" if "transformer_2" in prefix[0] else "transformer", layer, kind
     family = next((name for mark, name in _OTHER_FAMILIES.items() if mark in key), None)
     nowhere = "is no part of a LoRA" if kind is None else "is no layer of a Wan transformer"
     raise CheckpointError(f"{path} is not a LoRA for Wan: {key} {nowhere if family is None else f'is of {family}'}")
@@ -321,14 +380,19 @@ def _weight_of(layer: str) -> str | None:
 
 def _deltas(
     path: Path, layer: str, found: Mapping[str, tuple[str, Tensor]], settings: Mapping[str, Any]
-) -> list[tuple[str, Delta]]:
+) -> list[tuple[str, Delta | Product]]:
     """What a layer's tensors add to its weight and its bias."""
     weight = _weight_of(layer)
     assert weight is not None  # `_parse` has seen it
     bias = f"{weight.removesuffix('.weight')}.bias"
-    deltas: list[tuple[str, Delta]] = []
+    deltas: list[tuple[str, Delta | Product]] = []
     factor = 1.0
-    of_pair = [found[kind][0] for kind in ("up", "down", "alpha") if kind in found]
+    product = _product(path, found)
+    if product is not None:
+        deltas.append((weight, product))
+    of_pair = [
+        found[kind][0] for kind in ("up", "down", "alpha") if kind in found and (product is None or kind != "alpha")
+    ]
     if of_pair:
         if not {"up", "down"} <= found.keys():
             raise CheckpointError(f"{path}: {of_pair[0]} needs two matrices, and one or both are missing")
@@ -343,6 +407,38 @@ def _deltas(
             key, tensor = found[kind]
             deltas.append((target, Delta(key, tensor, factor=factor if kind == "up_bias" else 1.0)))
     return deltas
+
+
+def _product(path: Path, found: Mapping[str, tuple[str, Tensor]]) -> Product | None:
+    """A layer's LoKr or LoHa, or None. The factor is alpha over the rank, and 1 where no matrix has a rank."""
+    kinds = [kind for kind in found if kind.startswith(("lokr_", "hada_"))]
+    if not kinds:
+        return None
+    key = found[kinds[0]][0]
+    is_kronecker = kinds[0].startswith("lokr_")
+    name, rank = "lokr_w" if is_kronecker else "hada_w", None
+    sides: list[tuple[Tensor, ...]] = []
+    for number in "12":
+        whole, pair = f"{name}{number}", (f"{name}{number}_a", f"{name}{number}_b")
+        if whole in found:
+            sides.append((found[whole][1],))
+        elif set(pair) <= found.keys():
+            first, second = (found[kind][1] for kind in pair)
+            if first.ndim != 2 or second.ndim < 2 or first.shape[1] != len(second):
+                raise CheckpointError(f"{path}: {key} {list(first.shape)} and {list(second.shape)} do not multiply")
+            sides.append((first, second))
+            rank = len(second)
+        else:
+            raise CheckpointError(f"{path}: {key} needs two sides, and one or both are missing")
+    alpha = found.get("alpha")
+    if alpha is not None and alpha[1].numel() != 1:
+        raise CheckpointError(f"{path}: {alpha[0]} is not one number")
+    factor = 1.0 if alpha is None or rank is None else float(alpha[1]) / rank
+    product = Product(key, sides[0], sides[1], is_kronecker, factor)
+    shapes = [side[0].shape[:1] + side[-1].shape[1:] for side in sides]
+    if not is_kronecker and shapes[0] != shapes[1] or is_kronecker and len(shapes[0]) > len(shapes[1]):
+        raise CheckpointError(f"{path}: {key} has sides of {list(shapes[0])} and {list(shapes[1])}")
+    return product
 
 
 def _factor(
@@ -398,7 +494,7 @@ def _read_settings(path: Path, metadata: Mapping[str, str], keys: Iterable[str])
     return settings
 
 
-def _misfits(network: nn.Module, deltas: Mapping[str, Delta]) -> dict[str, str]:
+def _misfits(network: nn.Module, deltas: Mapping[str, Delta | Product]) -> dict[str, str]:
     """The keys that this network has no place for, each with the reason."""
     parameters = dict(network.named_parameters())
     misfits: dict[str, str] = {}

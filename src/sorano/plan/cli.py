@@ -469,7 +469,7 @@ def _minutes(text: str) -> tuple[float, ...]:
 
 @contextmanager
 def _errors_said() -> Iterator[Any]:
-    from sorano.cli import errors_said
+    from sorano.console import errors_said
 
     with errors_said():
         yield

@@ -211,7 +211,7 @@ def _read_csv(file: Path) -> dict[str, Row]:
 
 def _override(rows: dict[str, dict[str, Row]], file: Path) -> None:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         words = tomllib.loads(text)
     except OSError as error:
         raise RequestError(f"{file} cannot be read: {error.strerror}") from error

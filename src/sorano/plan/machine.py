@@ -115,7 +115,7 @@ def this_machine(dtype: str = "bfloat16") -> Machine:
             return Machine("cpu", kind, profile.flops_per_second, free_memory_bytes(), "calibrated", profile)
     try:
         rates = list(json.loads((cache_folder() / "machine.json").read_text()).values())[-1]
-        kind = min(("bfloat16", "float32"), key=lambda name: float(rates[f"{name}_seconds"]))
+        kind = str(rates["dtype"])
         return Machine("cpu", kind, float(rates[f"{kind}_flops_per_second"]), free_memory_bytes(), "timed before")
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         guess = GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1)

@@ -187,7 +187,7 @@ def read_config(facts: Facts, file: Path) -> tuple[Costed, tuple[Stage, ...], di
     frames = 1
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         words = tomllib.loads(text)
     except OSError as error:
         raise RequestError(f"{file} cannot be read: {error.strerror}") from error

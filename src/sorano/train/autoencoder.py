@@ -3,6 +3,13 @@
 Things cover a small part of a picture, and plain losses give them up for the sky; the world knows where they are, so
 their pixels count `thing_weight` times. A run begins with single frames, which the causal autoencoder codes alone and
 which are cheap, and goes on with clips.
+
+Once the flow model has learned the latents, the encoder must stay as it is; the decoder may go on learning alone
+(`decoder_only`), from latents with a little noise, for those that it will be given are not exact.
+
+An autoencoder that was grown from a smaller one (`sorano.train.grow`) keeps the smaller one's latents in its first
+channels, so that a flow model which knows those need not learn them anew: `align_weight` times the squared distance, in
+the smaller one's standard deviations, from what that one codes of the reduced video.
 """
 
 from __future__ import annotations
@@ -11,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.vae import VideoAutoencoder
@@ -26,6 +34,8 @@ class AutoencoderLoss:
     thing_weight: float = 8.0  # of a pixel of a thing, against 1 for the rest
     gradient_weight: float = 1.0  # of the difference between neighbouring pixels: keeps edges
     kl_weight: float = 3e-3  # of the divergence from a standard normal: latents that a flow model can hit well enough
+    align_weight: float = 0.1  # of the distance from the latents of the autoencoder that this one was grown from
+    decoder_noise: float = 0.1  # where the decoder learns alone: on its latents, in their standard deviations
 
 
 class AutoencoderTask:
@@ -41,14 +51,23 @@ class AutoencoderTask:
         num_frames: int,
         dtype: torch.dtype,
         loss: AutoencoderLoss | None = None,
+        num_clips: int | None = None,
+        source: VideoAutoencoder | None = None,
+        decoder_only: bool = False,
     ) -> None:
-        self.name, self.model, self.store = name, model, store
+        self.decoder_only = decoder_only
+        if decoder_only:
+            model.requires_grad_(False)
+            for part in (model.post_quant_conv, model.decoder):
+                part.requires_grad_(True)
+        self.num_clips = min(num_clips or len(store), len(store))  # so that more of them change nothing
+        self.name, self.model, self.store, self.source = name, model, store, source
         self.batch_size, self.num_frames, self.dtype = batch_size, num_frames, dtype
         self.weights = loss or AutoencoderLoss()
         self.device = next(model.parameters()).device
 
     def batch(self, generator: torch.Generator) -> Batch:
-        clips = torch.randint(len(self.store), (self.batch_size,), generator=generator).tolist()
+        clips = torch.randint(self.num_clips, (self.batch_size,), generator=generator).tolist()
         last = self.store.spec.num_frames - self.num_frames
         starts = torch.randint(last + 1, (self.batch_size,), generator=generator).tolist()
         frames = [self.store.frames_NTHWC[n, t : t + self.num_frames] for n, t in zip(clips, starts, strict=True)]
@@ -80,9 +99,26 @@ class AutoencoderTask:
             squares = difference.square()
             thing_error = (squares * thing).sum() / (3 * thing.sum()).clamp_min(1)
             numbers = {"psnr": psnr(squares.mean()), "thing_psnr": psnr(thing_error), "kl": kl}
+        if self.source is not None:
+            apart = self._distance(self.source, video, mean)
+            total = total + self.weights.align_weight * apart
+            numbers["apart"] = apart.detach()
         return total, numbers
 
+    def _distance(self, source: VideoAutoencoder, video: Tensor, mean: Tensor) -> Tensor:
+        """The mean squared distance of the first channels from the source's latents of the reduced video."""
+        factor = self.model.config.scale_factor_spatial // source.config.scale_factor_spatial
+        with torch.no_grad():
+            small = F.avg_pool3d(video, (1, factor, factor)) if factor > 1 else video
+            target = source.encode(small.to(self.dtype))[0].float()
+        return ((mean[:, : target.shape[1]] - target) / source.latents_std.float()).square().mean()
+
     def _reconstruct(self, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.decoder_only:
+            with torch.no_grad():
+                mean, logvar = self.model.encode(video)
+            latent = self.model.normalise(mean.float()) + self.weights.decoder_noise * noise
+            return self.model.decode(latent.to(video.dtype), clamp=False), mean, logvar
         mean, logvar = self.model.encode(video)
         sampled = mean.float() + noise * (0.5 * logvar.float().clamp(-30, 20)).exp()
         return self.model.decode(self.model.normalise(sampled).to(video.dtype), clamp=False), mean, logvar
@@ -90,7 +126,7 @@ class AutoencoderTask:
     def sheet(self, model: nn.Module) -> np.ndarray:
         """Held frames above, what the autoencoder makes of them below."""
         assert isinstance(model, VideoAutoencoder)
-        clips = self.store.frames_NTHWC[-4:, : self.num_frames]
+        clips = self.store.frames_NTHWC[max(0, self.num_clips - 4) : self.num_clips, : self.num_frames]
         with torch.no_grad():
             video = to_video(torch.from_numpy(np.ascontiguousarray(clips)).to(self.device)).to(self.dtype)
             made = to_frames(model.decode(model.encode_latent(video)))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sorano.world.dataset import Sample
     from sorano.world.scene import Attributes
 
-NUM_CAPTIONS = {"en": 6, "zh": 3}  # phrasings kept for each clip
+NUM_CAPTIONS = {"en": 4, "zh": 2}  # phrasings kept for each clip: as many that leave things out as that name all
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,32 @@ class ClipStore:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def render(self, log: Callable[[str], None], device: str = "cpu", batch: int = 50) -> None:
-        """Renders what is missing, `batch` at a time: clip n is sample (split, n), whatever was there before."""
+    def read_captions(self) -> None:
+        """Finds the clips that another process has rendered meanwhile."""
+        self.captions = _read_captions(self.folder / "captions.jsonl")
+
+    def render(
+        self, log: Callable[[str], None], device: str = "cpu", batch: int = 50, count: int | None = None
+    ) -> None:
+        """Renders what is missing of the first `count` clips (all), `batch` at a time.
+
+        Clip n is sample (split, n), whatever was there before.
+        """
         began, first = time.perf_counter(), len(self)
+        wanted = min(self.spec.num_clips, count or self.spec.num_clips)
         with (self.folder / "captions.jsonl").open("a") as file:
-            while len(self) < self.spec.num_clips:
+            while len(self) < wanted:
                 start = len(self)
-                for clip, sample in enumerate(self._samples(start, min(batch, self.spec.num_clips - start), device)):
+                for clip, sample in enumerate(self._samples(start, min(batch, wanted - start), device)):
                     self.frames_NTHWC[start + clip] = sample.frames_THWC
                     self.masks_NTHW[start + clip] = sample.mask_THW
                     captions = phrasings(sample.attributes, start + clip)
                     file.write(json.dumps(captions, ensure_ascii=False) + "\n")
                     self.captions.append(captions)
-                if len(self) % 500 < batch or len(self) == self.spec.num_clips:
-                    file.flush()
+                file.flush()
+                if len(self) % 500 < batch or len(self) == wanted:
                     rate = (len(self) - first) / (time.perf_counter() - began)
-                    log(f"rendered {len(self)}/{self.spec.num_clips} clips  {rate:.1f} clips/s")
+                    log(f"rendered {len(self)}/{wanted} clips  {rate:.1f} clips/s")
 
     def _samples(self, start: int, count: int, device: str) -> list[Sample]:
         from sorano.world import dataset
@@ -88,11 +98,12 @@ class ClipStore:
 
 
 def phrasings(attributes: Attributes, seed: int) -> list[str]:
-    """The captions kept for a clip: several ways to say the same, in both languages."""
+    """The captions kept for a clip, in both languages: several that leave things out, and as many that name all."""
     from sorano.world import caption
 
     return [
-        caption.describe(attributes, f"{seed}:{number}", language)
+        caption.describe(attributes, f"{seed}:{number}", language, full=full)
+        for full in (False, True)
         for language, count in NUM_CAPTIONS.items()
         for number in range(count)
     ]

@@ -18,6 +18,7 @@ path). Temporal positions are relative to the window. The kinds, for a window of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ from sorano.models.vae import VideoAutoencoder
 from sorano.shapes import TEMPORAL, video_frames
 from sorano.train.autoencoder import to_frames, to_video
 from sorano.train.clips import ClipStore
-from sorano.train.loop import Batch, Log
+from sorano.train.loop import Batch, Log, write_text
+from sorano.train.truth import Truth, TruthHeads, truth_of
 
 KINDS = {  # how often each kind of known latents is drawn
     "none": 0.74,  # only here is all that can be seen to be learned from the caption
@@ -56,21 +58,25 @@ VERB_KINDS = {  # the same for a last stage, which learns what the verbs ask of 
 
 
 class FlowModel(nn.Module):
-    """The two networks that learn together."""
+    """The two networks that learn together, and the heads that read the truth from the transformer's middle."""
 
-    def __init__(self, transformer: VideoTransformer, text_encoder: TextEncoder) -> None:
+    def __init__(
+        self, transformer: VideoTransformer, text_encoder: TextEncoder, heads: TruthHeads | None = None
+    ) -> None:
         super().__init__()
         self.transformer = transformer
         self.text_encoder = text_encoder
+        self.heads = heads  # last, so that a checkpoint's numbering of the others is the same without them
 
 
 @dataclass(frozen=True)
 class LatentStore:
-    """Every clip as normalised latents, and some of its frames encoded alone."""
+    """Every clip as normalised latents, some of its frames encoded alone, and what the world knows of it."""
 
     latents_NCTHW: Tensor  # float16
     alone_NKCHW: Tensor  # float16
     alone_frames_NK: Tensor  # which frames those are
+    truth: Truth | None = None
 
     def __len__(self) -> int:
         return self.latents_NCTHW.shape[0]
@@ -84,6 +90,11 @@ class Window:
     latents_BCTHW: Tensor  # keyframes appended to the window
     known_BTHW: Tensor  # bool, on the grid of tokens
     positions_BT: Tensor | None
+    truth: Truth | None = None  # of the window without the keyframes
+
+
+Feed = Callable[[int], "tuple[LatentStore, list[list[str]]] | None"]
+"""The clips to learn from at a step, where there are more than before."""
 
 
 class FlowTask:
@@ -110,17 +121,36 @@ class FlowTask:
         prompts: tuple[str, ...] = (),
         shift: float = 1.5,
         guidance: float = 3.0,
+        read_block: int = 4,
+        read_weight: float = 0.1,
+        read_until: float = 2 / 3,
+        feed: Feed | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.store, self.captions, self.vae = model, tokenizer, store, captions, vae
+        self.model, self.tokenizer, self.vae = model, tokenizer, vae
         self.batch_size, self.dtype, self.num_latents = batch_size, dtype, num_latents
         self.caption_dropout, self.word_dropout = caption_dropout, word_dropout
         self.sigma_mean, self.known_noise = sigma_mean, known_noise
         self.kinds = kinds
         self.prompts, self.shift, self.guidance = prompts, shift, guidance
+        self.read_block, self.read_weight, self.read_until = read_block, read_weight, read_until
+        self.reads = model.heads is not None
+        self.feed = feed
         self.device = next(model.parameters()).device
-        self.ids = [tokenizer.encode(texts) for texts in captions]
+        self.ids: list[list[list[int]]] = []
+        self._take(store, captions)
         self.empty = tokenizer.encode([""])[0]
         self.unknown = tokenizer.encode(["\N{SNOWMAN}"])[0][0]
+
+    def _take(self, store: LatentStore, captions: list[list[str]]) -> None:
+        self.store = store
+        self.ids += [self.tokenizer.encode(texts) for texts in captions[len(self.ids) : len(store)]]
+
+    def begin_step(self, step: int, num_steps: int) -> None:
+        """Takes clips that have been added, and lets go of the heads once they have done their part."""
+        self.reads = self.model.heads is not None and step < self.read_until * num_steps
+        more = self.feed(step) if self.feed is not None else None
+        if more is not None:
+            self._take(*more)
 
     def batch(self, generator: torch.Generator) -> Batch:
         clips = torch.randint(len(self.store), (self.batch_size,), generator=generator)
@@ -158,12 +188,20 @@ class FlowTask:
             timesteps_BU, index_BL = timesteps_BU[:, :1], None
 
         text = self.model.text_encoder.encode(batch["ids"], dtype=self.dtype)
+        middle: list[Tensor] = []  # tokens after the block that is read
+        block = self.model.transformer.blocks[self.read_block]
+        hook = block.register_forward_hook(lambda module, given, tokens_BLD: middle.append(tokens_BLD))
         velocity = self.model.transformer(
             noisy.to(self.dtype), timesteps_BU, text, timestep_index_BL=index_BL, positions_T=window.positions_BT
         )
+        hook.remove()
         squares = (velocity.float() - (noise - data)).square() * unknown_BCTHW
         loss = squares.sum() / (unknown_BCTHW.sum() * data.shape[1]).clamp_min(1)
-        return loss, {}
+        if not self.reads or window.truth is None or self.model.heads is None:
+            return loss, {}
+        length = window.truth.turn_NT2.shape[1] * known[0, 0].numel()
+        reading, numbers = self.model.heads.loss(middle[0][:, :length], window.truth, self.dtype)
+        return loss + self.read_weight * reading, {"flow": loss.detach(), "reading": reading.detach(), **numbers}
 
     def sheet(self, model: nn.Module) -> np.ndarray | None:
         """One row of frames for each of the prompts, the same seeds every time."""
@@ -219,11 +257,14 @@ def draw_window(
         t = draw(t, longest)
     elif chance < 0.15:
         t = longest - 1 if kind == "middle" else longest
+    if kind == "middle":
+        t = min(t, longest - 1)
     start = draw(1, longest - t) if kind == "middle" else draw(0, longest - t) if kind in ("suffix", "bridge") else 0
     latents = store.latents_NCTHW[clips, :, start : start + t]
     b, _, _, h, w = latents.shape
     known = torch.zeros(b, t, h // 2, w // 2, dtype=torch.bool)
     positions = None
+    truth = None if store.truth is None else store.truth.window(clips, start, t)
     if kind == "first":
         known[:, 0] = True
     elif kind == "prefix":
@@ -244,7 +285,7 @@ def draw_window(
             known = ~known
     elif kind == "keyframe":
         latents, known, positions = _append_keyframes(store, clips, latents, known, draw, generator)
-    return Window(kind=kind, latents_BCTHW=latents, known_BTHW=known, positions_BT=positions)
+    return Window(kind=kind, latents_BCTHW=latents, known_BTHW=known, positions_BT=positions, truth=truth)
 
 
 def _append_keyframes(
@@ -279,54 +320,108 @@ def to_latent_grid(known_BThw: Tensor, rows: int, columns: int) -> Tensor:
     return by_rows.repeat_interleave(columns // known_BThw.shape[3], dim=3)[:, None]
 
 
-def encode_clips(
-    vae: VideoAutoencoder,
-    store: ClipStore,
-    path: Path,
-    *,
-    num_frames: int,
-    dtype: torch.dtype,
-    log: Log,
-    batch: int = 16,
-) -> LatentStore:
-    """Latents of every clip, written to `path` (safetensors); sets the autoencoder's latent statistics from them.
+class Latents:
+    """Clips as latents in a folder, `shard` clips to a file; more are encoded as more are asked for.
 
-    `num_frames` is the usual window, whose last frame is also encoded alone.
+    `statistics.json` has the mean and standard deviation of each channel over the clips that were there first; what
+    comes later is normalised by the same.
     """
-    from safetensors.torch import load_file, save_file
 
-    if not path.exists():
+    def __init__(
+        self,
+        folder: Path,
+        vae: VideoAutoencoder,
+        store: ClipStore,
+        *,
+        num_frames: int,
+        dtype: torch.dtype,
+        log: Log,
+        shard: int = 250,
+        batch: int = 10,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.vae, self.store, self.num_frames, self.dtype = folder, vae, store, num_frames, dtype
+        self.log, self.shard, self.batch = log, shard, batch
+        self._parts: list[LatentStore] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def load(self, num_clips: int) -> LatentStore:
+        """The first `num_clips` clips (of whole files), encoded where they are not; the clips must be rendered."""
+        from safetensors.torch import load_file, save_file
+
+        last = self.store.spec.num_clips
+        while (start := len(self)) < num_clips:
+            stop = min(start + self.shard, last)
+            path = self.folder / f"{start:06d}.safetensors"
+            if not path.exists():
+                self.log(f"encoding clips {start} to {stop - 1}")
+                temporary = path.with_name(path.name + ".tmp")
+                save_file(self._encode(range(start, stop)), temporary)
+                temporary.replace(path)
+            tensors = load_file(path)
+            self._parts.append(
+                LatentStore(tensors.pop("latents"), tensors.pop("alone"), tensors.pop("alone_frames"), Truth(**tensors))
+            )
+        self._set_statistics()
+        parts = self._parts
+        return LatentStore(
+            torch.cat([self.vae.normalise(part.latents_NCTHW.float()).half() for part in parts]),
+            torch.cat(
+                [self.vae.normalise(part.alone_NKCHW.float().transpose(1, 2)).transpose(1, 2).half() for part in parts]
+            ),
+            torch.cat([part.alone_frames_NK for part in parts]),
+            Truth.joined([part.truth for part in parts if part.truth is not None]),
+        )
+
+    def _set_statistics(self) -> None:
+        path = self.folder / "statistics.json"
+        if not path.exists():
+            values = torch.cat([part.latents_NCTHW for part in self._parts]).float().transpose(0, 1).flatten(1)
+            write_text(path, json.dumps({"mean": values.mean(1).tolist(), "std": values.std(1).tolist()}))
+        found = json.loads(path.read_text())
+        self.vae.set_latent_statistics(found["mean"], found["std"])
+
+    @torch.no_grad()
+    def _encode(self, clips: range) -> dict[str, Tensor]:
+        from sorano.world.dataset import lay
+
+        store, vae, spec = self.store, self.vae, self.store.spec
         device = next(vae.parameters()).device
-        means, alone, frames_NK = [], [], alone_frames(store, num_frames)
-        with torch.no_grad():
-            for start in range(0, len(store), batch):
-                clips = torch.from_numpy(np.ascontiguousarray(store.frames_NTHWC[start : start + batch])).to(device)
-                means.append(vae.encode(to_video(clips).to(dtype))[0].half().cpu())
-                picked = clips[torch.arange(len(clips))[:, None], frames_NK[start : start + batch]]  # [B, K, H, W, 3]
-                singles = to_video(picked.flatten(0, 1)[:, None]).to(dtype)
-                alone.append(vae.encode(singles)[0][:, :, 0].unflatten(0, (len(clips), -1)).half().cpu())
-                if start // batch % 100 == 0:
-                    log(f"encoded {start}/{len(store)} clips")
+        frames_NK = alone_frames(len(clips), spec.num_frames, self.num_frames, seed=clips.start)
+        means, alone, truths = [], [], []
+        for start in range(0, len(clips), self.batch):
+            some = slice(clips.start + start, min(clips.start + start + self.batch, clips.stop))
+            frames = torch.from_numpy(np.ascontiguousarray(store.frames_NTHWC[some])).to(device)
+            means.append(vae.encode(to_video(frames).to(self.dtype))[0].half().cpu())
+            rows = torch.arange(len(frames))[:, None]
+            picked = frames[rows, frames_NK[start : start + len(frames)]]  # [B, K, H, W, 3]
+            singles = to_video(picked.flatten(0, 1)[:, None]).to(self.dtype)
+            alone.append(vae.encode(singles)[0][:, :, 0].unflatten(0, (len(frames), -1)).half().cpu())
+        spatial, temporal = vae.config.scale_factor_spatial, vae.config.scale_factor_temporal
+        for clip in clips:
+            laid = lay(
+                spec.split, clip, world=spec.world, num_frames=spec.num_frames, height=spec.height, width=spec.width,
+                fps=spec.fps,
+            )  # fmt: skip
+            truths.append(truth_of(laid, np.asarray(store.masks_NTHW[clip]), spec.fps, spatial, temporal))
         tensors = {"latents": torch.cat(means), "alone": torch.cat(alone), "alone_frames": frames_NK}
-        temporary = path.with_name(path.name + ".tmp")
-        save_file(tensors, temporary)
-        temporary.replace(path)
-    tensors = load_file(path)
-    values = tensors["latents"].float().transpose(0, 1).flatten(1)
-    vae.set_latent_statistics(values.mean(1).tolist(), values.std(1).tolist())
-    latents = vae.normalise(tensors["latents"].float()).half()
-    alone_latents = vae.normalise(tensors["alone"].float().transpose(1, 2)).transpose(1, 2).half()
-    return LatentStore(latents, alone_latents, tensors["alone_frames"])
+        return tensors | Truth.joined(truths).to_dict()
 
 
-def alone_frames(store: ClipStore, num_frames: int) -> Tensor:
-    """Which frames of each clip are encoded alone: the last of the usual window and of the clip, and two at random."""
-    last = store.spec.num_frames - 1
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(1, last + 1, (len(store), 2), generator=generator)
-    drawn[:, 0] = (drawn[:, 0] + 1) // 2  # one of the two in the first half
-    fixed = torch.tensor([min(num_frames - 1, last), last]).expand(len(store), 2)
-    return torch.cat([fixed, drawn], dim=1)
+def alone_frames(num_clips: int, clip_frames: int, num_frames: int, seed: int = 0) -> Tensor:
+    """Which frames of each clip are encoded alone: the last of the usual window and of the clip, and two at random.
+
+    Where those two are one, three at random.
+    """
+    last = clip_frames - 1
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(1, last + 1, (num_clips, 3), generator=generator)
+    drawn[:, 0] = (drawn[:, 0] + 1) // 2  # one of them in the first half
+    if num_frames - 1 < last:
+        drawn[:, 2] = num_frames - 1
+    return torch.cat([torch.full((num_clips, 1), last), drawn], dim=1)
 
 
 def _column(values_B: Tensor) -> Tensor:

@@ -34,7 +34,10 @@ Log = Callable[[str], None]
 
 
 class Task(Protocol):
-    """What a network learns."""
+    """What a network learns.
+
+    A task may also have `begin_step(step, num_steps)`, which is called before the step's batch is drawn.
+    """
 
     name: str
     dtype: torch.dtype  # of the matrix products
@@ -117,6 +120,8 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print, ranks:
     since = 0
 
     for step in range(start, config.num_steps):
+        if (begin := getattr(task, "begin_step", None)) is not None:
+            begin(step, config.num_steps)
         batch = task.batch(step_generator(config.seed, step, 2 * ranks.rank))
         for group in (group for optimizer in both for group in optimizer.param_groups):
             group["lr"] = config.rate(step)

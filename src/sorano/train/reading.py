@@ -4,6 +4,9 @@ What a caption says changes the flow model's loss very little, and a text encode
 of a run to tell a cone from a cube. The world knows what each caption states, so the encoder first learns that for a
 minute: one query for each slot ("the colour of the left thing", "the camera") attends to its tokens, as the
 transformer's blocks will, and names the slot's value or says that the caption is silent. The queries are then dropped.
+
+A text encoder that was grown from another one (`sorano.train.grow`) stays near to what that one makes of the same
+captions, so that a transformer which knows that one understands it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.layers import Linear
-from sorano.models.text_encoder import TextEncoder, Tokenizer
+from sorano.models.text_encoder import TextEncoder, TextTokens, Tokenizer
 from sorano.train.loop import Batch
 from sorano.world.caption import parse
 from sorano.world.scene import Attributes, Thing
@@ -51,9 +54,8 @@ class Reader(nn.Module):
         absent_QV = torch.arange(max(num_values)) >= torch.tensor(num_values)[:, None]
         self.register_buffer("absent_QV", absent_QV)
 
-    def forward(self, ids: list[list[int]], dtype: torch.dtype) -> Tensor:
+    def forward(self, text: TextTokens) -> Tensor:
         """Scores [B, Q, V] of each slot's values."""
-        text = self.text_encoder.encode(ids, dtype=dtype)
         scores_BQS = self.query_QD @ self.key(text.text_BSD).float().mT * self.query_QD.shape[1] ** -0.5
         position_S = torch.arange(text.text_BSD.shape[1], device=scores_BQS.device)
         beyond_BS = position_S >= text.lengths_B.to(scores_BQS.device)[:, None]
@@ -76,8 +78,10 @@ class ReadingTask:
         *,
         batch_size: int,
         dtype: torch.dtype,
+        source: TextEncoder | None = None,
+        align_weight: float = 1.0,
     ) -> None:
-        self.batch_size, self.dtype = batch_size, dtype
+        self.batch_size, self.dtype, self.source, self.align_weight = batch_size, dtype, source, align_weight
         texts = list(dict.fromkeys(text for clip in captions for text in clip))
         said = [slots(parse(text)) for text in texts]
         self.values = {slot: sorted({one[slot] or "" for one in said}) for slot in said[0]}
@@ -92,11 +96,18 @@ class ReadingTask:
         return {"ids": [self.ids[pick] for pick in picks.tolist()], "truth_BQ": self.truth_NQ[picks]}
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        scores_BQV = self.model(batch["ids"], self.dtype)
+        text = self.model.text_encoder.encode(batch["ids"], dtype=self.dtype)
+        scores_BQV = self.model(text)
         truth_BQ = batch["truth_BQ"].to(scores_BQV.device)
         loss = F.cross_entropy(scores_BQV.flatten(0, 1), truth_BQ.flatten())
         right_B = (scores_BQV.argmax(-1) == truth_BQ).all(1)
-        return loss, {"all_right": right_B.float().mean()}
+        numbers = {"all_right": right_B.float().mean()}
+        if self.source is not None:
+            with torch.no_grad():
+                target_BSD = self.source.encode(batch["ids"], dtype=self.dtype).text_BSD.float()
+            apart = (text.text_BSD.float() - target_BSD).square().sum() / target_BSD.square().sum()
+            loss, numbers["apart"] = loss + self.align_weight * apart, apart.detach()
+        return loss, numbers
 
     def sheet(self, model: nn.Module) -> np.ndarray | None:
         return None

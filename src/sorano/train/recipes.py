@@ -9,14 +9,14 @@ The run imports torch, numpy, numba, safetensors and tokenizers only, so that it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError
 from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
-from sorano.shapes import VideoShape
+from sorano.shapes import VideoShape, latent_frames
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,18 @@ SHEET_PROMPTS = (
 )
 
 
+MIXED_KINDS = {  # of known latents, where all that the verbs ask is learned from the start
+    "none": 0.64,
+    "first": 0.07,
+    "prefix": 0.05,
+    "middle": 0.06,
+    "suffix": 0.05,
+    "bridge": 0.05,
+    "keyframe": 0.05,
+    "region": 0.03,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One run of the training loop."""
@@ -51,6 +63,11 @@ class Stage:
     num_frames: int = 1  # of each sample; the flow model's usual window
     decay_fraction: float = 1.0
     ema_decay: float = 0.998
+    save_every: int = 200
+    sheet_every: int = 500
+
+
+NO_STAGE = Stage(num_steps=0, batch_size=0, learning_rate=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +89,33 @@ class Recipe:
     reading: Stage
     flow: Stage
     verbs: Stage  # the same model, with more of what is known of a video
+    decoder: Stage | None = None  # the decoder alone, at the end
+    start_clips: int | None = None  # how many are rendered before training begins; the autoencoder learns from these
+    clips_per_step: float = 0.0  # how many more for each step of the flow model, up to num_clips
+    shard: int = 250  # clips rendered and encoded at a time
+    kinds: Mapping[str, float] | None = None  # how often each kind of known latents is drawn; None: flow.KINDS
+    read_truth: bool = False  # whether a middle block learns to name what the world knows (sorano.train.truth)
     shift: float = 1.5
     guidance: float = 4.5
     num_steps: int = 24
 
 
-def _vae(base_dim: int, decoder_base_dim: int) -> VaeConfig:
-    """Wan 2.2's residual kind at 8x8x4: pixels in patches of two, two halvings of space, two of time."""
+def _vae(base_dim: int, decoder_base_dim: int, patch_size: int = 2, z_dim: int = 16) -> VaeConfig:
+    """Wan 2.2's residual kind: pixels in patches, two halvings of space, two of time. 8x8x4 with patches of two."""
     return VaeConfig(
         base_dim=base_dim, decoder_base_dim=decoder_base_dim, dim_mult=(1, 2, 2), num_res_blocks=1,
-        temperal_downsample=(True, True), is_residual=True, in_channels=12, out_channels=12, patch_size=2,
+        temperal_downsample=(True, True), is_residual=True, patch_size=patch_size, in_channels=3 * patch_size**2,
+        out_channels=3 * patch_size**2, scale_factor_spatial=4 * patch_size, z_dim=z_dim,
+        latents_mean=(0.0,) * z_dim, latents_std=(1.0,) * z_dim,
     )  # fmt: skip
 
 
-def _transformer(width: int, heads: int, layers: int, ffn_dim: int, text_dim: int) -> TransformerConfig:
+def _transformer(
+    width: int, heads: int, layers: int, ffn_dim: int, text_dim: int, channels: int = 16
+) -> TransformerConfig:
     return TransformerConfig(
         num_attention_heads=heads, attention_head_dim=width // heads, num_layers=layers, ffn_dim=ffn_dim,
-        text_dim=text_dim, in_channels=16, out_channels=16,
+        text_dim=text_dim, in_channels=channels, out_channels=channels,
     )  # fmt: skip
 
 
@@ -111,6 +138,33 @@ RECIPES = {
         flow=Stage(num_steps=7000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
         verbs=Stage(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=17),
     ),
+    # two cores for a night or more, in pieces: rates are held until a stage's last fifth, so that it can be extended
+    "long": Recipe(
+        name="long", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
+        start_clips=2500, clips_per_step=1.0, kinds=MIXED_KINDS, read_truth=True,
+        vae=_vae(48, 64, patch_size=4, z_dim=32),
+        transformer=_transformer(192, 4, 8, 768, 192, channels=32),
+        text_encoder=_text_encoder(192, 4, 3),
+        frames=Stage(num_steps=150, batch_size=32, learning_rate=1e-3, decay_fraction=0.2),
+        clips=Stage(num_steps=1000, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.3, save_every=50,
+                    sheet_every=200),
+        reading=Stage(num_steps=600, batch_size=256, learning_rate=2e-3, decay_fraction=0.3),
+        flow=Stage(num_steps=40000, batch_size=32, learning_rate=2e-3, num_frames=25, decay_fraction=0.2,
+                   ema_decay=0.999),
+        verbs=Stage(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=25),
+        decoder=Stage(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
+    ),
+    # a model at 64x64 made to draw at 128x128 from the same latents: only the decoder learns, and all else is kept
+    "double": Recipe(
+        name="double", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
+        start_clips=2500,  # all that it needs; the rest of the folder is the long recipe's
+        vae=_vae(48, 64, patch_size=4),
+        transformer=_transformer(192, 4, 8, 768, 192),
+        text_encoder=_text_encoder(192, 4, 2),
+        frames=NO_STAGE, clips=NO_STAGE, reading=NO_STAGE, flow=NO_STAGE, verbs=NO_STAGE,
+        decoder=Stage(num_steps=240, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4, ema_decay=0.98,
+                      save_every=20, sheet_every=60),
+    ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
         name="gpu", world="full", num_clips=12000, clip_frames=41, size=128, fps=12.0, num_frames=33,
@@ -128,6 +182,7 @@ RECIPES = {
     # seconds: what the tests run
     "smoke": Recipe(
         name="smoke", world="core", num_clips=8, clip_frames=25, size=32, fps=12.0, num_frames=17,
+        start_clips=4, clips_per_step=1.0, shard=2, kinds=MIXED_KINDS, read_truth=True,
         vae=_vae(8, 8),
         transformer=_transformer(48, 2, 2, 64, 32),
         text_encoder=_text_encoder(32, 2, 1),
@@ -136,6 +191,7 @@ RECIPES = {
         reading=Stage(num_steps=4, batch_size=8, learning_rate=1e-3),
         flow=Stage(num_steps=6, batch_size=2, learning_rate=1e-3, num_frames=17),
         verbs=Stage(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
+        decoder=Stage(num_steps=2, batch_size=2, learning_rate=1e-3, num_frames=5),
     ),
 }  # fmt: skip
 
@@ -151,24 +207,35 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     """Every derived value as (name, value, how it follows), without importing torch."""
     window = VideoShape(recipe.num_frames, recipe.size, recipe.size)
     frame = VideoShape(1, recipe.size, recipe.size)
-    latent = window.latent()
-    autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in (frame, window)]
+    spatial, temporal = recipe.vae.scale_factor_spatial, recipe.vae.scale_factor_temporal
+    latent = window.latent(spatial=spatial, temporal=temporal)
+    samples = (frame, VideoShape(recipe.clips.num_frames, recipe.size, recipe.size))
+    autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in samples]
     flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
     reading = recipe.text_encoder.flops(20)
     forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "reading": reading, "flow": flow, "verbs": flow}
+    if recipe.decoder is not None:
+        forwards["decoder"] = autoencoder[1]
     pixels = recipe.num_clips * recipe.clip_frames * recipe.size**2
     rows = [
         ("clips", f"{recipe.num_clips}", f"{recipe.world} world, {recipe.clip_frames} frames at {recipe.fps:g} fps"),
         ("pixels on disk", f"{4 * pixels / 1e9:.1f} GB", "3 bytes of colour and 1 of mask each"),
-        ("latent", f"16x{latent.num_frames}x{latent.rows}x{latent.columns}", f"{recipe.num_frames} frames, 8x8x4"),
-        ("tokens", f"{latent.tokens()}", "patches of 1 x 2 x 2 latents"),
+        (
+            "latent",
+            f"{recipe.vae.z_dim}x{latent.num_frames}x{latent.rows}x{latent.columns}",
+            f"{recipe.num_frames} frames, {spatial}x{spatial}x{temporal}",
+        ),
+        ("tokens", f"{latent.tokens(recipe.transformer.patch_size)}", "patches of 1 x 2 x 2 latents"),
         ("autoencoder", f"{recipe.vae.parameters() / 1e6:.2f} M parameters", ""),
         ("transformer", f"{recipe.transformer.parameters() / 1e6:.2f} M parameters", f"D = {recipe.transformer.width}"),
         ("text encoder", f"{recipe.text_encoder.parameters() / 1e6:.2f} M parameters", ""),
+        ("weights on disk", f"{weight_bytes(recipe) / 1e6:.1f} MB", "float16, the text encoder float32"),
     ]
     total = 0.0
     for name, forward in forwards.items():
         stage: Stage = getattr(recipe, name)
+        if not stage.num_steps:
+            continue
         step = 3 * forward * stage.batch_size
         total += step * stage.num_steps
         rows.append(
@@ -182,32 +249,41 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     return rows
 
 
-def run(recipe: Recipe, folder: Path, *, device: str = "auto", log: Log = print) -> Path:
+def weight_bytes(recipe: Recipe) -> int:
+    """Size of the exported weights."""
+    halves = recipe.vae.parameters() + recipe.transformer.parameters()
+    return 2 * halves + 4 * recipe.text_encoder.parameters()
+
+
+def run(recipe: Recipe, folder: Path, *, init: Path | None = None, device: str = "auto", log: Log = print) -> Path:
     """Runs what of the recipe is not done yet; returns the diffusers folder of the trained model.
 
+    `init`, a diffusers folder, gives the weights that a run begins from (`sorano.train.grow`) in place of noise.
     Started by torchrun, each process takes a share of every batch, and the first one writes and speaks.
     """
     from sorano.train.ranks import joined
 
     with joined(device) as (ranks, own_device):
-        return _run(recipe, folder, own_device, log if ranks.is_first else lambda text: None, ranks)
+        return _run(recipe, folder, init, own_device, log if ranks.is_first else lambda text: None, ranks)
 
 
-def _run(recipe: Recipe, folder: Path, device: str, log: Log, ranks: Ranks) -> Path:
+def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log, ranks: Ranks) -> Path:
     import torch
 
     from sorano.device import choose_machine
+    from sorano.models import checkpoint
     from sorano.models.layers import fuse_norms
     from sorano.models.runtime import keep_freed_memory
     from sorano.models.vae import VideoAutoencoder
     from sorano.train.autoencoder import AutoencoderTask
     from sorano.train.clips import ClipSpec, ClipStore
-    from sorano.train.flow import VERB_KINDS, encode_clips
+    from sorano.train.flow import VERB_KINDS, Latents
+    from sorano.train.grow import grow_autoencoder, grow_text_encoder, grow_transformer
     from sorano.train.loop import train
     from sorano.train.reading import ReadingTask
 
-    for stage in (recipe.frames, recipe.clips, recipe.reading, recipe.flow, recipe.verbs):
-        ranks.share(stage.batch_size)  # said before hours of rendering
+    for stage in (recipe.frames, recipe.clips, recipe.reading, recipe.flow, recipe.verbs, recipe.decoder):
+        ranks.share(stage.batch_size if stage is not None else 0)  # said before hours of rendering
     began = time.perf_counter()
     machine = choose_machine(device)
     target = torch.device(machine.device)
@@ -224,59 +300,116 @@ def _run(recipe: Recipe, folder: Path, device: str, log: Log, ranks: Ranks) -> P
     )  # fmt: skip
     with ranks.first():
         store = ClipStore(folder / "clips", spec)
-        store.render(log, device=str(target))
+        store.render(log, device=str(target), count=recipe.start_clips)
 
+    source = None if init is None else checkpoint.load(init, device=target)
     torch.manual_seed(0)
     vae = VideoAutoencoder(recipe.vae).to(target)
-    latents_path = folder / "latents.safetensors"
+    if source is not None:
+        grow_autoencoder(vae, source.vae)
+    elif not recipe.clips.num_steps:
+        raise RequestError(f"the recipe {recipe.name} has nothing to begin from", "add --init world")
     for name, stage in (("frames", recipe.frames), ("clips", recipe.clips)):
+        if not stage.num_steps:
+            continue
         task = AutoencoderTask(
             f"autoencoder-{name}", vae, store, batch_size=ranks.share(stage.batch_size), num_frames=stage.num_frames,
-            dtype=dtype,
+            dtype=dtype, num_clips=recipe.start_clips, source=source.vae if source is not None else None,
         )  # fmt: skip
         train(task, _loop(stage), folder / task.name, log, ranks)
-    with ranks.first():
-        latents = encode_clips(
-            vae.requires_grad_(False), store, latents_path, num_frames=recipe.num_frames, dtype=dtype, log=log
-        )
     fuse_norms(False)
 
-    task_flow = flow_task(recipe, vae, latents, store.captions, dtype)
-    task_flow.batch_size = ranks.share(recipe.flow.batch_size)
-    reading = ReadingTask(
-        task_flow.model.text_encoder, task_flow.tokenizer, store.captions,
-        batch_size=ranks.share(recipe.reading.batch_size), dtype=dtype,
+    latents = Latents(
+        folder / "latents", vae.requires_grad_(False), store, num_frames=recipe.num_frames, dtype=dtype, log=log,
+        shard=recipe.shard,
     )  # fmt: skip
-    train(reading, _loop(recipe.reading), folder / reading.name, log, ranks)
-    train(task_flow, _loop(recipe.flow), folder / "flow", log, ranks)
-    task_flow.kinds = VERB_KINDS
-    train(task_flow, _loop(recipe.verbs), folder / "verbs", log, ranks)
+
+    def feed(step: int) -> tuple[LatentStore, list[list[str]]] | None:
+        """The clips that are there from a step on, rendered and encoded where they are not."""
+        wanted = clips_at(recipe, step)
+        if len(latents) >= wanted:
+            return None
+        with ranks.first():
+            store.render(log, device=str(target), count=wanted)
+            latents.load(wanted)
+        if not ranks.is_first:
+            store.read_captions()
+        return latents.load(wanted), store.captions
+
+    tokenizer, model = networks(recipe, target)
+    if source is not None:
+        grow_transformer(model.transformer, source.transformer)
+        grow_text_encoder(model.text_encoder, source.text_encoder, tokenizer, source.tokenizer)
+    if recipe.flow.num_steps:
+        start = feed(0)
+        assert start is not None
+        reading = ReadingTask(
+            model.text_encoder, tokenizer, store.captions[: recipe.start_clips],
+            batch_size=ranks.share(recipe.reading.batch_size), dtype=dtype,
+            source=source.text_encoder if source is not None else None,
+        )  # fmt: skip
+        train(reading, _loop(recipe.reading), folder / reading.name, log, ranks)
+        flow = flow_task(recipe, model, tokenizer, vae, *start, dtype)
+        flow.batch_size, flow.feed = ranks.share(recipe.flow.batch_size), feed
+        train(flow, _loop(recipe.flow), folder / "flow", log, ranks)
+        flow.kinds = VERB_KINDS
+        flow.feed = lambda step: feed(recipe.flow.num_steps + step)
+        train(flow, _loop(recipe.verbs), folder / "verbs", log, ranks)
+    if recipe.decoder is not None:
+        fuse_norms(recipe.name != "smoke")
+        polish = AutoencoderTask(
+            "decoder", vae, store, batch_size=ranks.share(recipe.decoder.batch_size),
+            num_frames=recipe.decoder.num_frames, dtype=dtype, num_clips=recipe.start_clips, decoder_only=True,
+        )  # fmt: skip
+        train(polish, _loop(recipe.decoder), folder / polish.name, log, ranks)
+        vae.requires_grad_(False)
     out = folder / "model"
     if ranks.is_first:
-        export(recipe, task_flow.model, vae, task_flow.tokenizer, out)
+        export(recipe, model, vae, tokenizer, out)
     log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
     return out
 
 
-def flow_task(
-    recipe: Recipe, vae: VideoAutoencoder, latents: LatentStore, captions: list[list[str]], dtype: torch.dtype
-) -> FlowTask:
-    """The flow stage of a recipe, with freshly initialised networks."""
+def clips_at(recipe: Recipe, step: int) -> int:
+    """How many clips the flow model learns from at a step: more and more, a whole file of them at a time."""
+    more = int(step * recipe.clips_per_step) // recipe.shard * recipe.shard
+    return min(recipe.num_clips, (recipe.start_clips or recipe.num_clips) + more)
+
+
+def networks(recipe: Recipe, device: torch.device) -> tuple[Tokenizer, FlowModel]:
+    """The tokenizer and the freshly initialised networks that learn together."""
     import torch
 
     from sorano.models.text_encoder import TextEncoder, build_tokenizer
     from sorano.models.transformer import VideoTransformer
-    from sorano.train.flow import FlowModel, FlowTask
+    from sorano.train.flow import FlowModel
+    from sorano.train.truth import TruthHeads
     from sorano.world.caption import words
 
     torch.manual_seed(1)
-    device = next(vae.parameters()).device
-    tokenizer = build_tokenizer(words(recipe.world))
-    model = FlowModel(VideoTransformer(recipe.transformer), TextEncoder(recipe.text_encoder)).to(device)
+    transformer, text_encoder = VideoTransformer(recipe.transformer), TextEncoder(recipe.text_encoder)
+    _, rows, columns = recipe.transformer.patch_size
+    heads = TruthHeads(recipe.transformer.width, (rows, columns)) if recipe.read_truth else None
+    return build_tokenizer(words(recipe.world)), FlowModel(transformer, text_encoder, heads).to(device)
+
+
+def flow_task(
+    recipe: Recipe,
+    model: FlowModel,
+    tokenizer: Tokenizer,
+    vae: VideoAutoencoder,
+    latents: LatentStore,
+    captions: list[list[str]],
+    dtype: torch.dtype,
+) -> FlowTask:
+    """The flow stage of a recipe."""
+    from sorano.train.flow import KINDS, FlowTask
+
     return FlowTask(
         model, tokenizer, latents, captions, vae, batch_size=recipe.flow.batch_size, dtype=dtype,
-        num_latents=VideoShape(recipe.num_frames, recipe.size, recipe.size).latent().num_frames,
-        prompts=SHEET_PROMPTS, shift=recipe.shift, guidance=recipe.guidance,
+        num_latents=latent_frames(recipe.num_frames, recipe.vae.scale_factor_temporal),
+        prompts=SHEET_PROMPTS, shift=recipe.shift, guidance=recipe.guidance, kinds=recipe.kinds or KINDS,
+        read_block=recipe.transformer.num_layers // 2,
     )  # fmt: skip
 
 
@@ -300,5 +433,5 @@ def _loop(stage: Stage) -> LoopConfig:
 
     return LoopConfig(
         num_steps=stage.num_steps, learning_rate=stage.learning_rate, decay_fraction=stage.decay_fraction,
-        ema_decay=stage.ema_decay,
+        ema_decay=stage.ema_decay, save_every=stage.save_every, sheet_every=stage.sheet_every,
     )  # fmt: skip

@@ -6,7 +6,6 @@ several files the gravest one decides: TAMPERED, SUSPICIOUS, a file that could n
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -14,14 +13,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sorano.errors import RequestError, SoranoError, VideoError
+from sorano.trust.printable import printable, printable_line, printable_lines, to_json
 
+if TYPE_CHECKING:
+    from sorano.trust.roots import Root
+
+MOST_PATH = 8192  # characters of a path that is printed
 MOST_STDIN_BYTES = 4_000_000_000
-GRAVEST = (6, 7, 1, 8, 0)  # exit codes, the gravest first
+GRAVEST = (6, 7, 1, 8, 9, 0)  # exit codes, the gravest first
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -47,9 +51,16 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             list[Path] | None, typer.Option(help="A folder of manifests to look into as well; may be given again.")
         ] = None,
         bundle: Annotated[Path | None, typer.Option(help="A disclosed private carrier to look for.")] = None,
+        crjson: Annotated[
+            bool, typer.Option("--crjson", help="Print the credential as C2PA's crJSON, and no verdict.")
+        ] = False,
         overwrite: OverwriteFlag = False,
     ) -> None:
-        """Say where a video came from: VERIFIED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
+        """Say where a video came from: VERIFIED, MATCHED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
+        if crjson:
+            with errors_said():
+                _print_crjson(files, trust)
+            return
         with errors_said(), ExitStack() as stack:
             code = _verify(files, as_json, html, trust, store or [], bundle, overwrite, stack)
         raise typer.Exit(code)
@@ -71,7 +82,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             str | None, typer.Option(help="Its title in the credential. Default: the file's name.")
         ] = None,
         producer: ProducerFlag = "Sorano",
-        audience: Annotated[str, typer.Option(help="Whose law asks for labels: cn, eu, none.")] = "none",
+        audience: Annotated[str, typer.Option(help="Whose law asks for labels: cn, eu, in, us-ca, none.")] = "none",
         visible_label: Annotated[
             bool | None, typer.Option("--visible-label/--no-visible-label", help='Draw "AI-generated" on it.')
         ] = None,
@@ -103,7 +114,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
                 _say(f"private carrier {done.carrier_id}: sorano keys disclose {done.carrier_id}  gives its key away")
             path = os.path.abspath(done.path)
             found = {"path": path, "carrier": done.carrier_id, "notes": done.notes, "report": done.report.to_dict()}
-            print(json.dumps(found, ensure_ascii=False) if as_json else path)
+            print(to_json(found) if as_json else printable(path, MOST_PATH))
 
     @app.command()
     def label(
@@ -127,12 +138,10 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             if check:
                 items = record.check_labels(file)
                 if as_json:
-                    print(
-                        json.dumps({"path": str(file), "items": [asdict(item) for item in items]}, ensure_ascii=False)
-                    )
+                    print(to_json({"path": str(file), "items": [asdict(item) for item in items]}))
                 else:
                     for item in items:
-                        print(f"{item.state:<8} {item.regime}: {item.item}: {item.detail}")
+                        print(printable_line(f"{item.state:<8} {item.regime}: {item.item}: {item.detail}"))
                 raise typer.Exit(8 if labels.worst(items) == "no" else 0)
             import secrets
 
@@ -150,7 +159,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             )
             _say(f"labelled in {carrier}")
             path = os.path.abspath(target)
-            print(json.dumps({"path": path, "carrier": carrier}) if as_json else path)
+            print(to_json({"path": path, "carrier": carrier}) if as_json else printable(path, MOST_PATH))
 
     @keys_app.command("init")
     def keys_init(
@@ -199,9 +208,11 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
 
             found = [asdict(one) for one in keys.list_keys()]
             if as_json:
-                print(json.dumps({"keys": found}, ensure_ascii=False))
+                print(to_json({"keys": found}))
             for one in [] if as_json else found:
-                print(f"{one['kind']:<9} {one['fingerprint']}  until {one['valid_until']:<10}  {one['name']}")
+                print(
+                    f"{one['kind']:<9} {one['fingerprint']}  until {one['valid_until']:<10}  {printable(one['name'])}"
+                )
 
     @keys_app.command("disclose")
     def keys_disclose(
@@ -215,13 +226,22 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             _give(keys.disclose(carrier) + "\n", output)
 
     @trust_app.command("add")
-    def trust_add(file: Annotated[Path, typer.Argument(help="A root (PEM), or a disclosed carrier.")]) -> None:
+    def trust_add(
+        file: Annotated[Path, typer.Argument(help="A root (PEM), or a disclosed carrier.")],
+        name: Annotated[
+            str | None, typer.Option(help="What its signers are called here. Default: the root's own name.")
+        ] = None,
+        only_for: Annotated[
+            list[str] | None,
+            typer.Option(help="Trust it for signers of this name only; may be given again. Default: all."),
+        ] = None,
+    ) -> None:
         """Trust a root, or a disclosed carrier. Compare its fingerprint with its owner's by voice."""
         with errors_said():
             from sorano.trust import roots
 
-            for one in roots.add(file):
-                print(f"{one.fingerprint}  {one.name}")
+            for one in roots.add(file, name, only_for or ()):
+                print(_root_line(one))
 
     @trust_app.command("list")
     def trust_list(as_json: JsonFlag = False) -> None:
@@ -229,11 +249,11 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
         with errors_said():
             from sorano.trust import roots
 
-            found = [asdict(one) for one in roots.list_roots()]
+            found = roots.list_roots()
             if as_json:
-                print(json.dumps({"roots": found}, ensure_ascii=False))
+                print(to_json({"roots": [asdict(one) for one in found]}))
             for one in [] if as_json else found:
-                print(f"{one['kind']:<8} {one['fingerprint']}  until {one['valid_until']:<10}  {one['name']}")
+                print(f"{one.kind:<8} until {one.valid_until:<10}  {_root_line(one)}")
 
     @trust_app.command("remove")
     def trust_remove(name: Annotated[str, typer.Argument(help="A fingerprint's beginning, or a name.")]) -> None:
@@ -242,10 +262,20 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             from sorano.trust import roots
 
             for one in roots.remove(name):
-                print(f"{one.fingerprint}  {one.name}")
+                print(_root_line(one))
 
     app.add_typer(keys_app, name="keys")
     app.add_typer(trust_app, name="trust")
+
+
+def _root_line(root: Root) -> str:
+    """A root or a carrier on one line, with what its certificate calls itself where that is something else."""
+    said = printable(root.name)
+    if root.subject and root.subject != root.name:
+        said += f"  (its certificate says {printable(root.subject)!r})"
+    if root.only_for:
+        said += f"  only for {', '.join(repr(printable(name)) for name in root.only_for)}"
+    return f"{root.fingerprint}  {said}"
 
 
 def _verify(
@@ -273,7 +303,9 @@ def _verify(
     codes, documents = [], []
     for path in asked:
         try:
-            seen, shown = verifying.look(path, trust=trust, stores=stores, bundle=bundle)
+            report, shown = verifying.examine(
+                path, trust=trust, stores=stores, bundle=bundle, with_map=html is not None
+            )
         except SoranoError as error:
             if len(asked) == 1:
                 raise
@@ -281,7 +313,8 @@ def _verify(
             documents.append({"path": str(path), "error": error.message})
             _say(f"error: {error.message}")
             continue
-        report = verifying.judge(replace(seen, path="-") if path in held else seen)
+        if path in held:
+            report = replace(report, path="-")
         codes.append(report.verdict.exit_code)
         documents.append(report.to_dict())
         if not as_json:
@@ -292,12 +325,22 @@ def _verify(
             write_page(html, report, path, shown)
             _say(f"page: {os.path.abspath(html)}")
     if as_json:
-        print(
-            json.dumps(
-                documents[0] if len(files) == 1 and len(asked) == 1 else {"reports": documents}, ensure_ascii=False
-            )
-        )
+        print(to_json(documents[0] if len(files) == 1 and len(asked) == 1 else {"reports": documents}))
     return next(code for code in GRAVEST if code in codes)
+
+
+def _print_crjson(files: list[str], trust: Path | None) -> None:
+    """The crJSON of one file. Raises RequestError for several, VideoError where there is no credential."""
+    import json
+
+    from sorano.trust import credentials, roots
+
+    if len(files) != 1 or files[0] == "-" or Path(files[0]).is_dir():
+        raise RequestError("crJSON is printed of one file", "name one file")
+    text = credentials.crjson(Path(files[0]), roots.anchors(trust))
+    if text is None:
+        raise VideoError(f"{files[0]} holds no credential")
+    print(to_json(json.loads(text), indent=1))
 
 
 def _from_stdin(stack: ExitStack) -> Path:
@@ -335,4 +378,4 @@ def _give(text: str, output: Path | None) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable_lines(text), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Boxes, chunks and segments: where MP4, PNG, JPEG, WebP, WAV and MP3 keep metadata, read and written in place.
+"""Boxes, chunks and segments: what a file is, and where MP4, PNG, JPEG, WebP, WAV and MP3 keep metadata.
 
 Small parsers of our own, with limits, for untrusted files: no box is believed further than its parent reaches, nothing
 larger than MAX_METADATA_BYTES is read into memory, nesting is bounded. Anything wrong raises VideoError.
@@ -25,32 +25,66 @@ from sorano.errors import VideoError
 
 MAX_METADATA_BYTES = 256_000_000  # of a moov box: hours of video have tens of megabytes of tables
 MAX_VALUE_BYTES = 1_000_000  # of one key's value
-MAX_PARTS = 1_000_000  # boxes, chunks or segments in one file
+MAX_PARTS = 100_000  # boxes in one parent, chunks or segments in one file: a walk over them takes a third of a second
 MAX_ENTRIES = 4096  # keys in a table
-C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 XMP_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 AIGC_NAMESPACE = "http://www.tc260.org.cn/ns/AIGC/1.0/"
+SNIFF_BYTES = 4096
+
+
+class TooManyParts(VideoError):
+    """A file of more boxes, chunks or segments than are looked through."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """What a file is, by its first bytes. `signable`: C2PA has a place in it."""
+    """What a file is, by its first bytes. `signable`: Sorano signs it; `readable`: C2PA readers read it."""
 
-    name: str  # mp4, png, jpeg, webp, wav, mp3, matroska, other
+    name: str  # mp4, heif, png, jpeg, webp, gif, tiff, jxl, svg, pdf, wav, avi, mp3, flac, matroska, other
     mime: str
     signable: bool
+    readable: bool = True
 
     @property
     def is_image(self) -> bool:
-        """A still picture."""
+        """A still picture that Sorano writes."""
         return self.name in ("png", "jpeg", "webp")
 
     @property
     def is_audio(self) -> bool:
         """Sound alone."""
-        return self.name in ("wav", "mp3")
+        return self.name in ("wav", "mp3", "flac") or self.mime == "audio/mp4"
+
+    @property
+    def is_bmff(self) -> bool:
+        """Boxes of ISO base media."""
+        return self.name in ("mp4", "heif")
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether frames can be looked for in it."""
+        return not self.is_audio and self.name not in ("svg", "pdf", "jxl")
+
+
+MP3, FLAC = Container("mp3", "audio/mpeg", True), Container("flac", "audio/flac", False)
+SIGNATURES = (
+    (PNG_SIGNATURE, Container("png", "image/png", True)),
+    (b"\xff\xd8\xff", Container("jpeg", "image/jpeg", True)),
+    (b"GIF87a", Container("gif", "image/gif", False)),
+    (b"GIF89a", Container("gif", "image/gif", False)),
+    (b"II*\0", Container("tiff", "image/tiff", False)),
+    (b"MM\0*", Container("tiff", "image/tiff", False)),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", Container("jxl", "image/jxl", False)),
+    (b"fLaC", FLAC),
+    (b"\x1a\x45\xdf\xa3", Container("matroska", "video/x-matroska", False, readable=False)),
+)
+RIFF_KINDS = {
+    b"WEBP": Container("webp", "image/webp", True),
+    b"WAVE": Container("wav", "audio/wav", True),
+    b"AVI ": Container("avi", "video/avi", False),
+}
 
 
 @dataclass(frozen=True)
@@ -71,27 +105,37 @@ class Part:
 def sniff(path: str | Path) -> Container:
     """What a file is. Raises VideoError where it cannot be opened."""
     with reading(path) as stream:
-        head = stream.read(64)
-    if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        if brand in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"):
-            return Container("other", "image/heif", False)
-        return Container("mp4", "video/quicktime" if brand == b"qt  " else "video/mp4", True)
-    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
-        return Container("mp4", "video/quicktime", True)
-    if head.startswith(PNG_SIGNATURE):
-        return Container("png", "image/png", True)
-    if head.startswith(b"\xff\xd8\xff"):
-        return Container("jpeg", "image/jpeg", True)
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return Container("webp", "image/webp", True)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return Container("wav", "audio/wav", True)
-    if head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2):
-        return Container("mp3", "audio/mpeg", True)
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return Container("matroska", "video/x-matroska", False)
-    return Container("other", "application/octet-stream", False)
+        head = stream.read(SNIFF_BYTES)
+        if head[4:8] == b"ftyp":
+            return _bmff(head[8:12])
+        for start, container in SIGNATURES:
+            if head.startswith(start):
+                return container
+        if head[:4] == b"RIFF" and head[8:12] in RIFF_KINDS:
+            return RIFF_KINDS[head[8:12]]
+        if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+            return Container("mp4", "video/quicktime", True)
+        if head.startswith(b"ID3"):  # MP3, or FLAC with a tag before it
+            stream.seek(10 + _syncsafe(head[6:10]))
+            return FLAC if stream.read(4) == b"fLaC" else MP3
+        if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2:
+            return MP3
+        if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head:
+            return Container("svg", "image/svg+xml", False)
+        if b"%PDF-" in head[:1024]:
+            return Container("pdf", "application/pdf", False)
+    return Container("other", "application/octet-stream", False, readable=False)
+
+
+def _bmff(brand: bytes) -> Container:
+    """What a file of ISO base media is, by its major brand."""
+    if brand in (b"avif", b"avis"):
+        return Container("heif", "image/avif", False)
+    if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
+        return Container("heif", "image/heic", False)
+    if brand in (b"M4A ", b"M4B ", b"M4P "):
+        return Container("mp4", "audio/mp4", False)
+    return Container("mp4", "video/quicktime" if brand == b"qt  " else "video/mp4", True)
 
 
 @contextmanager
@@ -115,6 +159,33 @@ def read_texts(path: str | Path) -> list[tuple[str, str]]:
         return _av_texts(path) if container.name == "matroska" else []
     with reading(path) as stream:
         return reader(stream)
+
+
+def xmp_of(path: str | Path) -> str:
+    """The XMP packets of a JPEG, PNG, WebP or MP4 as text, up to MAX_VALUE_BYTES each; "" where there are none."""
+    container = sniff(path)
+    found: list[bytes] = []
+    with reading(path) as stream:
+        if container.name == "jpeg":
+            parts = [span(stream, one.content, one.end) for one in jpeg_segments(stream) if one.kind == b"\xe1"]
+            found = [one[len(XMP_JPEG) :] for one in parts if one.startswith(XMP_JPEG)]
+        elif container.name == "png":
+            parts = [
+                span(stream, one.content, one.end)
+                for one in png_chunks(stream)
+                if one.kind == b"iTXt" and one.size <= MAX_VALUE_BYTES
+            ]
+            found = [one for one in parts if one.startswith(b"XML:com.adobe.xmp\0")]
+        elif container.name == "webp":
+            for one in riff_chunks(stream):
+                if one.kind == b"XMP " and one.size <= MAX_VALUE_BYTES:
+                    found.append(span(stream, one.content, one.end))
+        elif container.is_bmff:
+            for one in boxes(stream):
+                if one.kind == b"uuid" and 16 <= one.size <= MAX_VALUE_BYTES:
+                    content = span(stream, one.content, one.end)
+                    found += [content[16:]] if content.startswith(XMP_UUID) else []
+    return "\n".join(one[:MAX_VALUE_BYTES].decode("utf-8", "replace") for one in found)
 
 
 def write_text(source: Path, target: Path, key: str, text: str) -> str:
@@ -141,7 +212,7 @@ def write_text(source: Path, target: Path, key: str, text: str) -> str:
 
 def boxes(stream: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[Part]:
     """The boxes between two offsets. Raises VideoError for one that reaches beyond its parent."""
-    end = _size(stream) if end is None else end
+    end = size_of(stream) if end is None else end
     for _ in range(MAX_PARTS):
         if start >= end:
             return
@@ -164,159 +235,14 @@ def boxes(stream: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[
             )
         yield Part(kind, start, start + header, size - header)
         start += size
-    raise VideoError(f"more than {MAX_PARTS:,} boxes")
-
-
-def excluded_by_c2pa(path: Path) -> bytes | None:
-    """The boxes of an MP4 that C2PA's hash leaves out (ftyp, free, skip, mfra), in a row; None for other files."""
-    if sniff(path).name != "mp4":
-        return None
-    found = b""
-    with reading(path) as stream:
-        for box in boxes(stream):
-            if box.kind in (b"ftyp", b"free", b"skip", b"mfra"):
-                if len(found) + box.end - box.start > MAX_METADATA_BYTES // 16:
-                    raise VideoError(f"{path} carries {box.end - box.start:,} bytes in a {box.kind!r} box")
-                found += _span(stream, box.start, box.end)
-    return found
-
-
-def c2pa_store(path: Path) -> bytes | None:
-    """The C2PA manifest store in a file, byte for byte; None where there is none, or no place that is read here.
-
-    Raises VideoError where the place it lies in is not exactly as the standard writes it.
-    """
-    container = sniff(path)
-    with reading(path) as stream:
-        if container.name == "mp4":
-            return _mp4_store(stream)
-        if container.name == "png":
-            for chunk in _png_chunks(stream):
-                if chunk.kind == b"caBX":
-                    data = _span(stream, chunk.start + 4, chunk.end + 4)
-                    if struct.pack(">I", zlib.crc32(data[:-4])) != data[-4:]:
-                        raise VideoError(f"{path}: the checksum of its C2PA chunk is wrong")
-                    return data[4:-4]
-        if container.name == "jpeg":
-            return _jpeg_store(stream)
-        if container.name in ("webp", "wav"):
-            for chunk in _riff_chunks(stream):
-                if chunk.kind == b"C2PA":
-                    return _span(stream, chunk.content, chunk.end)
-    return None
-
-
-def _mp4_store(stream: BinaryIO) -> bytes | None:
-    for box in boxes(stream):
-        if box.kind == b"uuid" and box.size >= 16 and _span(stream, box.content, box.content + 16) == C2PA_UUID:
-            content = _span(stream, box.content + 16, box.end)
-            head = bytes(4) + b"manifest\0" + bytes(8)  # version and flags, purpose, no Merkle tree
-            if not content.startswith(head):
-                raise VideoError("the C2PA box does not begin as the standard says")
-            return content[len(head) :]
-    return None
-
-
-def _jpeg_store(stream: BinaryIO) -> bytes | None:
-    found, wanted = b"", 1
-    for segment in _jpeg_segments(stream):
-        if segment.kind != b"\xeb":
-            continue
-        content = _span(stream, segment.content, segment.end)
-        if content[:2] != b"JP" or content[12:16] != b"jumb":
-            raise VideoError("an APP11 segment is no JUMBF")
-        if struct.unpack(">I", content[4:8])[0] != wanted:
-            raise VideoError("the APP11 segments are out of order")
-        found += content[8:] if wanted == 1 else content[16:]
-        wanted += 1
-    return found or None
-
-
-def check_jumbf(store: bytes) -> None:
-    """Raises VideoError where a manifest store has room for bytes that no hash and no signature covers.
-
-    C2PA readers pass over labels, high bytes of sizes, and the padding of the signature. Here boxes must nest exactly,
-    the parts have their names, and the last manifest's padding is zeros.
-    """
-    stream = io.BytesIO(store)
-    top = list(boxes(stream))
-    if len(top) != 1 or top[0].kind != b"jumb" or _jumbf_label(stream, top[0]) != b"c2pa":
-        raise VideoError("the manifest store is not one box called c2pa")
-    manifests = list(boxes(stream, top[0].content, top[0].end))[1:]
-    if not manifests:
-        raise VideoError("the manifest store is empty")
-    _check_superboxes(stream, top[0], 0)
-    labels = set()
-    for part in list(boxes(stream, manifests[-1].content, manifests[-1].end))[1:]:
-        name = _jumbf_label(stream, part)
-        labels.add(name)
-        inner = list(boxes(stream, part.content, part.end))
-        if name == b"c2pa.signature":
-            _check_padding(b"".join(_span(stream, box.content, box.end) for box in inner[1:]))
-    if not {b"c2pa.assertions", b"c2pa.signature"} <= labels or not labels & {b"c2pa.claim", b"c2pa.claim.v2"}:
-        raise VideoError("a part of the manifest has another name than the standard gives it")
-    if labels - {b"c2pa.assertions", b"c2pa.signature", b"c2pa.claim", b"c2pa.claim.v2", b"c2pa.databoxes"}:
-        raise VideoError("the manifest has a part that the standard does not name")
-
-
-def _check_superboxes(stream: BinaryIO, box: Part, depth: int) -> None:
-    """Every superbox nests exactly and is described with the switches that are in use, no others."""
-    inner = list(boxes(stream, box.content, box.end))
-    _jumbf_label(stream, box)
-    if depth > 8 or _span(stream, inner[0].content + 16, inner[0].content + 17) not in (b"\x03", b"\x13"):
-        raise VideoError("a superbox has switches that are not in use")
-    for part in inner[1:]:
-        if part.kind == b"jumb":
-            _check_superboxes(stream, part, depth + 1)
-
-
-def _jumbf_label(stream: BinaryIO, box: Part) -> bytes:
-    if box.kind != b"jumb":
-        raise VideoError(f"a box {box.kind!r} where a superbox belongs")
-    inner = next(boxes(stream, box.content, box.end))
-    content = _span(stream, inner.content, inner.end)
-    if inner.kind != b"jumd" or len(content) < 18:
-        raise VideoError("a superbox does not begin with its description")
-    return content[17:].partition(b"\0")[0]
-
-
-def _check_padding(cose: bytes) -> None:
-    """The signature's unprotected header holds `pad`: in CBOR, a string of bytes, all of them zeros.
-
-    What follows it is the signature itself (or the second padding), so only the length of the string is walked.
-    """
-    at = cose.find(b"cpad")
-    if at < 0:
-        raise VideoError("the signature's padding is missing or has another name")
-    major, place = cose[at + 4], at + 5
-    if major == 0x59:
-        size, place = struct.unpack(">H", cose[place : place + 2])[0], place + 2
-    elif major == 0x58:
-        size, place = cose[place], place + 1
-    elif 0x40 <= major <= 0x57:
-        size = major - 0x40
-    else:
-        raise VideoError("the signature's padding is no string of bytes")
-    if cose[place : place + size] != bytes(size):
-        raise VideoError("the signature's padding is not zeros")
-
-
-def has_c2pa(path: Path) -> bool:
-    """Whether a file carries something that claims to be a C2PA manifest, readable or not."""
-    with reading(path) as stream:
-        while block := stream.read(1 << 22):
-            if b"jumdc2pa" in block or b"c2pa.claim" in block:
-                return True
-            if len(block) == 1 << 22:
-                stream.seek(-16, 1)  # a name may lie across two blocks
-    return False
+    raise TooManyParts(f"more than {MAX_PARTS:,} boxes")
 
 
 def _mp4_texts(stream: BinaryIO) -> list[tuple[str, str]]:
     found = []
     for box in boxes(stream):
         if box.kind == b"moov":
-            moov = io.BytesIO(_span(stream, box.content, box.end))
+            moov = io.BytesIO(span(stream, box.content, box.end))
             for child in boxes(moov):
                 if child.kind == b"udta":
                     for meta in _metas(moov, child):
@@ -324,7 +250,7 @@ def _mp4_texts(stream: BinaryIO) -> list[tuple[str, str]]:
                 elif child.kind == b"meta":
                     found += [("moov/meta/keys", text) for text in _mdta(moov, child).get("aigc", [])]
         elif box.kind == b"uuid" and 16 <= box.size <= MAX_VALUE_BYTES:
-            content = _span(stream, box.content, box.end)
+            content = span(stream, box.content, box.end)
             if content.startswith(XMP_UUID):
                 found += [("uuid XMP", text) for text in xmp_values(content[16:])]
     return found
@@ -338,7 +264,7 @@ def _metas(moov: BinaryIO, udta: Part) -> list[Part]:
             if box.kind == b"meta":
                 found.append(box)
     except VideoError:
-        tail = _span(moov, max(udta.content, udta.end - 4), udta.end)
+        tail = span(moov, max(udta.content, udta.end - 4), udta.end)
         if tail != bytes(4):
             raise
     return found
@@ -349,7 +275,7 @@ def _mdta(stream: BinaryIO, meta: Part) -> dict[str, list[str]]:
     parts = {box.kind: box for box in boxes(stream, meta.content + _full(stream, meta), meta.end)}
     if b"keys" not in parts or b"ilst" not in parts:
         return {}
-    names = [name for _, name in _keys(_span(stream, parts[b"keys"].content, parts[b"keys"].end))]
+    names = [name for _, name in _keys(span(stream, parts[b"keys"].content, parts[b"keys"].end))]
     found: dict[str, list[str]] = {}
     for item in boxes(stream, parts[b"ilst"].content, parts[b"ilst"].end):
         index = struct.unpack(">I", item.kind)[0]
@@ -357,14 +283,14 @@ def _mdta(stream: BinaryIO, meta: Part) -> dict[str, list[str]]:
             continue
         for data in boxes(stream, item.content, item.end):
             if data.kind == b"data" and 8 <= data.size <= MAX_VALUE_BYTES:
-                text = _span(stream, data.content + 8, data.end).decode("utf-8", "replace")
+                text = span(stream, data.content + 8, data.end).decode("utf-8", "replace")
                 found.setdefault(names[index - 1].decode("utf-8", "replace").lower(), []).append(text)
     return found
 
 
 def _full(stream: BinaryIO, meta: Part) -> int:
     """4 where a meta box has version and flags, 0 where it is QuickTime's kind without."""
-    head = _span(stream, meta.content, min(meta.end, meta.content + 12))
+    head = span(stream, meta.content, min(meta.end, meta.content + 12))
     return 0 if head[4:8] == b"hdlr" else 4
 
 
@@ -397,14 +323,14 @@ def _mp4_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
             "the file is a fragmented MP4, in which labels are not written", "remux it: ffmpeg -i in -c copy out.mp4"
         )
     moov = moovs[0]
-    content = _with_key(_span(stream, moov.content, moov.end), key.encode(), text.encode())
+    content = _with_key(span(stream, moov.content, moov.end), key.encode(), text.encode())
     delta = 8 + len(content) - (moov.end - moov.start)
     content = _moved(content, moov.end, delta)
     if len(content) + 8 >= 2**32:
         raise VideoError("the index of the file is too large")
     _copy(stream, out, 0, moov.start)
     out.write(_box(b"moov", content))
-    _copy(stream, out, moov.end, _size(stream))
+    _copy(stream, out, moov.end, size_of(stream))
     return "moov/udta/meta/keys"
 
 
@@ -505,8 +431,8 @@ def _box(kind: bytes, content: bytes) -> bytes:
 # PNG.
 
 
-def _png_chunks(stream: BinaryIO) -> Iterator[Part]:
-    end, place = _size(stream), len(PNG_SIGNATURE)
+def png_chunks(stream: BinaryIO) -> Iterator[Part]:
+    end, place = size_of(stream), len(PNG_SIGNATURE)
     for _ in range(MAX_PARTS):
         if place >= end:
             return
@@ -521,15 +447,15 @@ def _png_chunks(stream: BinaryIO) -> Iterator[Part]:
         if kind == b"IEND":
             return
         place += 12 + size
-    raise VideoError(f"more than {MAX_PARTS:,} chunks")
+    raise TooManyParts(f"more than {MAX_PARTS:,} chunks")
 
 
 def _png_texts(stream: BinaryIO) -> list[tuple[str, str]]:
     found = []
-    for chunk in _png_chunks(stream):
+    for chunk in png_chunks(stream):
         if chunk.kind not in (b"tEXt", b"iTXt", b"zTXt") or chunk.size > MAX_VALUE_BYTES:
             continue
-        name, _, rest = _span(stream, chunk.content, chunk.end).partition(b"\0")
+        name, _, rest = span(stream, chunk.content, chunk.end).partition(b"\0")
         if chunk.kind == b"zTXt":
             rest = _inflated(rest[1:])
         elif chunk.kind == b"iTXt":
@@ -547,13 +473,13 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _png_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
-    chunks = list(_png_chunks(stream))
+    chunks = list(png_chunks(stream))
     if not chunks or chunks[0].kind != b"IHDR":
         raise VideoError("the picture does not begin with its header")
     stream.seek(0)
     out.write(stream.read(len(PNG_SIGNATURE)))
     for index, chunk in enumerate(chunks):
-        whole = _span(stream, chunk.start, chunk.end + 4) if chunk.kind in (b"tEXt", b"iTXt") else b""
+        whole = span(stream, chunk.start, chunk.end + 4) if chunk.kind in (b"tEXt", b"iTXt") else b""
         if not whole[8:].startswith(key.encode() + b"\0"):
             _copy(stream, out, chunk.start, chunk.end + 4)
         if index == 0:
@@ -575,9 +501,9 @@ def _escaped(char: str) -> str:
 # JPEG.
 
 
-def _jpeg_segments(stream: BinaryIO) -> Iterator[Part]:
+def jpeg_segments(stream: BinaryIO) -> Iterator[Part]:
     """The segments before the picture itself; `kind` is the marker's second byte."""
-    end, place = _size(stream), 2
+    end, place = size_of(stream), 2
     for _ in range(MAX_PARTS):
         stream.seek(place)
         head = stream.read(4)
@@ -593,15 +519,15 @@ def _jpeg_segments(stream: BinaryIO) -> Iterator[Part]:
         if head[1] == 0xDA:  # the scan begins
             return
         place += 2 + size
-    raise VideoError(f"more than {MAX_PARTS:,} segments")
+    raise TooManyParts(f"more than {MAX_PARTS:,} segments")
 
 
 def _jpeg_texts(stream: BinaryIO) -> list[tuple[str, str]]:
     found = []
-    for segment in _jpeg_segments(stream):
+    for segment in jpeg_segments(stream):
         if segment.kind != b"\xe1":
             continue
-        content = _span(stream, segment.content, segment.end)
+        content = span(stream, segment.content, segment.end)
         if content.startswith(XMP_JPEG):
             found += [("JPEG XMP", text) for text in xmp_values(content[len(XMP_JPEG) :])]
         elif content.startswith(b"Exif\0"):
@@ -616,10 +542,10 @@ def _jpeg_texts(stream: BinaryIO) -> list[tuple[str, str]]:
 
 
 def _jpeg_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
-    segments = list(_jpeg_segments(stream))
+    segments = list(jpeg_segments(stream))
     after = segments[0].end if segments and segments[0].kind == b"\xe0" else 2  # JFIF's segment comes first
-    xmp = [s for s in segments if s.kind == b"\xe1" and _span(stream, s.content, s.end).startswith(XMP_JPEG)]
-    packet = _span(stream, xmp[0].content + len(XMP_JPEG), xmp[0].end) if xmp else None
+    xmp = [s for s in segments if s.kind == b"\xe1" and span(stream, s.content, s.end).startswith(XMP_JPEG)]
+    packet = span(stream, xmp[0].content + len(XMP_JPEG), xmp[0].end) if xmp else None
     content = XMP_JPEG + xmp_with(packet, key, text)
     if len(content) + 2 > 0xFFFF:
         raise VideoError("the picture's XMP is full: there is no place for a label")
@@ -627,11 +553,11 @@ def _jpeg_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
     if xmp:
         _copy(stream, out, 0, xmp[0].start)
         out.write(made)
-        _copy(stream, out, xmp[0].end, _size(stream))
+        _copy(stream, out, xmp[0].end, size_of(stream))
     else:
         _copy(stream, out, 0, after)
         out.write(made)
-        _copy(stream, out, after, _size(stream))
+        _copy(stream, out, after, size_of(stream))
     return "JPEG XMP"
 
 
@@ -667,8 +593,8 @@ def xmp_with(packet: bytes | None, key: str, text: str) -> bytes:
 # RIFF: WAV and WebP.
 
 
-def _riff_chunks(stream: BinaryIO) -> Iterator[Part]:
-    end = min(_size(stream), 8 + struct.unpack("<I", _span(stream, 4, 8))[0])
+def riff_chunks(stream: BinaryIO) -> Iterator[Part]:
+    end = min(size_of(stream), 8 + struct.unpack("<I", span(stream, 4, 8))[0])
     place = 12
     for _ in range(MAX_PARTS):
         if place + 8 > end:
@@ -679,7 +605,7 @@ def _riff_chunks(stream: BinaryIO) -> Iterator[Part]:
             raise VideoError(f"the file is cut off in its chunk {kind!r}")
         yield Part(kind, place, place + 8, size)
         place += 8 + size + size % 2
-    raise VideoError(f"more than {MAX_PARTS:,} chunks")
+    raise TooManyParts(f"more than {MAX_PARTS:,} chunks")
 
 
 def _riff_write(stream: BinaryIO, out: BinaryIO, skip: bytes, first: bytes, last: bytes) -> None:
@@ -687,7 +613,7 @@ def _riff_write(stream: BinaryIO, out: BinaryIO, skip: bytes, first: bytes, last
     stream.seek(8)
     form = stream.read(4)
     out.write(b"RIFF\0\0\0\0" + form + first)
-    for chunk in _riff_chunks(stream):
+    for chunk in riff_chunks(stream):
         if chunk.kind != skip:
             _copy(stream, out, chunk.start, chunk.end)
             out.write(bytes(chunk.size % 2))
@@ -704,8 +630,8 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _wav_texts(stream: BinaryIO) -> list[tuple[str, str]]:
-    parts = [part for part in _riff_chunks(stream) if part.kind == b"AIGC" and part.size <= MAX_VALUE_BYTES]
-    return [("RIFF AIGC", _span(stream, p.content, p.end).rstrip(b"\0").decode("utf-8", "replace")) for p in parts]
+    parts = [part for part in riff_chunks(stream) if part.kind == b"AIGC" and part.size <= MAX_VALUE_BYTES]
+    return [("RIFF AIGC", span(stream, p.content, p.end).rstrip(b"\0").decode("utf-8", "replace")) for p in parts]
 
 
 def _wav_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
@@ -714,16 +640,16 @@ def _wav_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
 
 
 def _webp_texts(stream: BinaryIO) -> list[tuple[str, str]]:
-    parts = [part for part in _riff_chunks(stream) if part.kind == b"XMP " and part.size <= MAX_VALUE_BYTES]
-    return [("WebP XMP", text) for p in parts for text in xmp_values(_span(stream, p.content, p.end))]
+    parts = [part for part in riff_chunks(stream) if part.kind == b"XMP " and part.size <= MAX_VALUE_BYTES]
+    return [("WebP XMP", text) for p in parts for text in xmp_values(span(stream, p.content, p.end))]
 
 
 def _webp_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
-    parts = {part.kind: part for part in _riff_chunks(stream)}
+    parts = {part.kind: part for part in riff_chunks(stream)}
     packet = parts.get(b"XMP ")
-    old = _span(stream, packet.content, packet.end) if packet else None
+    old = span(stream, packet.content, packet.end) if packet else None
     if b"VP8X" in parts:
-        head = bytearray(_span(stream, parts[b"VP8X"].content, parts[b"VP8X"].end))
+        head = bytearray(span(stream, parts[b"VP8X"].content, parts[b"VP8X"].end))
     else:
         head = bytearray(_webp_header(stream, parts))
     head[0] |= 0x04  # has XMP
@@ -737,11 +663,11 @@ def _webp_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
 def _webp_header(stream: BinaryIO, parts: dict[bytes, Part]) -> bytes:
     """The extended header that a simple WebP lacks: no flags but transparency, and the size of the canvas."""
     if b"VP8L" in parts:
-        bits = struct.unpack("<I", _span(stream, parts[b"VP8L"].content + 1, parts[b"VP8L"].content + 5))[0]
+        bits = struct.unpack("<I", span(stream, parts[b"VP8L"].content + 1, parts[b"VP8L"].content + 5))[0]
         width, height, flags = bits & 0x3FFF, bits >> 14 & 0x3FFF, 0x10 if bits >> 28 & 1 else 0
     elif b"VP8 " in parts:
         start = parts[b"VP8 "].content
-        w, h = struct.unpack("<HH", _span(stream, start + 6, start + 10))
+        w, h = struct.unpack("<HH", span(stream, start + 6, start + 10))
         width, height, flags = (w & 0x3FFF) - 1, (h & 0x3FFF) - 1, 0
     else:
         raise VideoError("the WebP file holds no picture")
@@ -751,7 +677,7 @@ def _webp_header(stream: BinaryIO, parts: dict[bytes, Part]) -> bytes:
 # MP3: ID3v2.
 
 
-def _id3_frames(data: bytes, version: int) -> Iterator[tuple[bytes, bytes]]:
+def id3_frames(data: bytes, version: int) -> Iterator[tuple[bytes, bytes]]:
     place = 0
     while place + 10 <= len(data) and data[place : place + 4].isalnum():
         raw = data[place + 4 : place + 8]
@@ -762,22 +688,22 @@ def _id3_frames(data: bytes, version: int) -> Iterator[tuple[bytes, bytes]]:
         place += 10 + size
 
 
-def _id3(stream: BinaryIO) -> tuple[int, bytes, int]:
+def id3(stream: BinaryIO) -> tuple[int, bytes, int]:
     """(version, frames, where the sound begins) of an MP3; version 0 where there is no tag."""
     stream.seek(0)
     head = stream.read(10)
     if not head.startswith(b"ID3"):
         return 0, b"", 0
     size = _syncsafe(head[6:10])
-    if 10 + size > _size(stream):
+    if 10 + size > size_of(stream):
         raise VideoError("the ID3 tag is cut off")
-    return head[3], _span(stream, 10, 10 + size), 10 + size + (10 if head[5] & 0x10 else 0)
+    return head[3], span(stream, 10, 10 + size), 10 + size + (10 if head[5] & 0x10 else 0)
 
 
 def _mp3_texts(stream: BinaryIO) -> list[tuple[str, str]]:
-    version, data, _ = _id3(stream)
+    version, data, _ = id3(stream)
     found = []
-    for kind, frame in _id3_frames(data, version) if version in (3, 4) else ():
+    for kind, frame in id3_frames(data, version) if version in (3, 4) else ():
         if kind == b"TXXX" and len(frame) > 11:
             codec = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}.get(frame[10], "utf-8")
             name, _, value = frame[11:].decode(codec, "replace").partition("\0")
@@ -787,7 +713,7 @@ def _mp3_texts(stream: BinaryIO) -> list[tuple[str, str]]:
 
 
 def _mp3_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
-    version, data, start = _id3(stream)
+    version, data, start = id3(stream)
     if version not in (0, 3, 4):
         raise VideoError(f"the MP3's tag is ID3v2.{version}, which is not written here", "convert it to ID3v2.4")
     version = version or 4
@@ -796,10 +722,10 @@ def _mp3_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
         raise VideoError("the MP3's tag is unsynchronised or extended, which is not written here")
     body = b"\3" + key.encode() + b"\0" + text.encode() if version == 4 else b"\0" + key.encode() + b"\0" + _ascii(text)
     size = _to_syncsafe(len(body)) if version == 4 else struct.pack(">I", len(body))
-    old = [frame for kind, frame in _id3_frames(data, version) if not (kind == b"TXXX" and key.encode() in frame[:40])]
+    old = [frame for kind, frame in id3_frames(data, version) if not (kind == b"TXXX" and key.encode() in frame[:40])]
     frames = b"".join(old) + b"TXXX" + size + b"\0\0" + body
     out.write(b"ID3" + bytes([version, 0, 0]) + _to_syncsafe(len(frames)) + frames)
-    _copy(stream, out, start, _size(stream))
+    _copy(stream, out, start, size_of(stream))
     return "ID3 TXXX"
 
 
@@ -820,17 +746,17 @@ def _av_texts(path: str | Path) -> list[tuple[str, str]]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}") as container:
             return [("Matroska tag", value) for name, value in container.metadata.items() if name.lower() == "aigc"]
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise VideoError(f"{path} cannot be read: {error}") from error
 
 
-def _size(stream: BinaryIO) -> int:
+def size_of(stream: BinaryIO) -> int:
     return stream.seek(0, io.SEEK_END)
 
 
-def _span(stream: BinaryIO, start: int, end: int) -> bytes:
+def span(stream: BinaryIO, start: int, end: int) -> bytes:
     if end - start > MAX_METADATA_BYTES:
         raise VideoError(f"{end - start:,} bytes of metadata are more than is read")
     stream.seek(start)
@@ -843,7 +769,7 @@ def _span(stream: BinaryIO, start: int, end: int) -> bytes:
 def _copy(stream: BinaryIO, out: BinaryIO, start: int, end: int) -> None:
     stream.seek(start)
     left = end - start
-    if left > 1 << 24 and end == _size(stream):
+    if left > 1 << 24 and end == size_of(stream):
         stream.seek(start)
         shutil.copyfileobj(stream, out, 1 << 20)
         return

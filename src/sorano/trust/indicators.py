@@ -16,13 +16,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sorano.errors import VideoError
+from sorano.media import read
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sorano.trust.fingerprint import Fingerprint
+    from sorano.trust.fingerprint import Thumbs
 
 FROZEN_SECONDS = 0.5
 STILL = 0.1  # levels of mean change between thumbnails: none but a codec's
@@ -48,7 +48,7 @@ class Indicator:
     seconds: tuple[float, float] | None = None
 
 
-def of_frames(seen: Fingerprint) -> list[Indicator]:
+def of_frames(seen: Thumbs) -> list[Indicator]:
     """Frozen and repeated frames, from the thumbnails of every frame."""
     import numpy as np
 
@@ -121,21 +121,16 @@ def _periodic(flat: NDArray[np.int16], first: int, later: int, length: int, limi
 
 def of_stream(path: Path) -> list[Indicator]:
     """Streams that were joined without coding again: the encoder introduces itself more than once."""
-    import av
-
     found: list[float] = []
-    try:
-        with av.open(str(path)) as container:
-            codec = container.streams.video[0].codec_context if container.streams.video else None
-            if codec is None or codec.name != "h264":
-                return []
-            for count, packet in enumerate(container.demux(container.streams.video[0])):
-                if packet.size and X264_UUID in bytes(packet)[:MAX_MESSAGE_BYTES]:
-                    found.append(float((packet.pts or 0) * (packet.time_base or 0)))
-                if count > 200_000 or len(found) > ENCODER_NAMES:
-                    break
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {error}") from error
+    with read.inspected(path) as given:
+        video = read.video_stream(given, path)
+        if video.codec_context.name != "h264":
+            return []
+        for count, packet in enumerate(given.demux(video)):
+            if packet.size and X264_UUID in bytes(packet)[:MAX_MESSAGE_BYTES]:
+                found.append(float((packet.pts or 0) * (packet.time_base or 0)))
+            if count > 200_000 or len(found) > ENCODER_NAMES:
+                break
     if len(found) < 2:
         return []
     places = ", ".join(f"{second:.1f} s" for second in found[1:4])

@@ -7,8 +7,11 @@ folder, readable by their owner only. A signer elsewhere (KMS, PKCS#11, a card) 
 A private carrier is a secret watermark key for one recording or session. Its commitment is signed with the recording;
 the key itself is disclosed later in a signed bundle, so that nobody could have forged the mark before.
 
-Not covered: who a person is (a name in a certificate of one's own is what its owner typed), revocation (tell people to
-remove a root), keys on a machine that others control, and when a bundle was signed (its date is its signer's word).
+Folders and files of keys and of trust that others than their owner can write to are refused (POSIX).
+
+Not covered: folders above the configuration folder, who a person is (a name in a certificate of one's own is what its
+owner typed), revocation (tell people to remove a root), keys on a machine that others control, and when a bundle was
+signed (its date is its signer's word).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, TrustError
+from sorano.trust.printable import printable
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -113,6 +117,8 @@ def identity() -> Identity:
     folder = keys_folder()
     if not folder.exists():
         init()
+    check_guarded(folder.parent)
+    check_guarded(folder)
     if (folder / "external.json").exists():
         return _external(folder / "external.json")
     leaf = _certificate(folder / "leaf.pem")
@@ -122,7 +128,7 @@ def identity() -> Identity:
 
 
 def _own(folder: Path) -> Identity:
-    chain = _read(folder / "leaf.pem") + _read(folder / "root.pem")
+    chain = read_guarded(folder / "leaf.pem") + read_guarded(folder / "root.pem")
     key = _private_key(folder / "leaf.key")
     leaf = certificates(chain.decode(), str(folder / "leaf.pem"))[0]
     check_validity(leaf)
@@ -153,7 +159,7 @@ def init(name: str | None = None) -> Identity:
     if not 0 < len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
         raise RequestError(f"a name has 1 to {MAX_NAME_CHARACTERS} printable characters: got {name!r}")
     with _complaints(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         fresh = folder.parent / f".keys.{secrets.token_hex(4)}"
         fresh.mkdir(mode=0o700)
         root_key, root = _make_root(name)
@@ -178,9 +184,9 @@ def init_external(chain: Path, command: str) -> Identity:
     if not shlex.split(command):
         raise RequestError("the signing command is empty")
     with _complaints(folder):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
         words = {"chain_pem": "".join(map(to_pem, found)), "command": shlex.split(command)}
-        _write_private(folder / "external.json", json.dumps(words).encode())
+        write_private(folder / "external.json", json.dumps(words).encode())
     return _external(folder / "external.json")
 
 
@@ -191,12 +197,12 @@ def rotate(*, root: bool = False) -> Identity:
         raise TrustError(f"there are no keys in {folder}", "sorano keys init makes them")
     with _complaints(folder):
         retired = folder / "retired"
-        retired.mkdir(exist_ok=True, mode=0o700)
+        make_folder(retired)
         old_root = _certificate(folder / "root.pem")
         name = common_name(old_root).removesuffix(" root")
         for which in ("root", "leaf") if root else ("leaf",):
             old = _certificate(folder / f"{which}.pem")
-            _write_private(retired / f"{which}-{fingerprint(old)[:16]}.pem", to_pem(old).encode())
+            write_private(retired / f"{which}-{fingerprint(old)[:16]}.pem", to_pem(old).encode())
         root_key, root_cert = _make_root(name) if root else (_private_key(folder / "root.key"), old_root)
         if root:
             _write_pair(folder, "root", root_key, root_cert)
@@ -210,7 +216,12 @@ def own_roots() -> list[str]:
     """The PEM of one's own roots, the retired ones too; none before the first run."""
     folder = keys_folder()
     files = [folder / "root.pem", *sorted((folder / "retired").glob("root-*.pem"))]
-    return [_read(file).decode() for file in files if file.exists()]
+    if not any(file.exists() for file in files):
+        return []
+    for place in (folder.parent, folder, folder / "retired"):
+        if place.exists():
+            check_guarded(place)
+    return [read_guarded(file).decode() for file in files if file.exists()]
 
 
 def export() -> str:
@@ -261,15 +272,19 @@ def new_carrier() -> Carrier:
     carrier = Carrier(secrets.token_hex(8), secrets.token_bytes(CARRIER_BYTES), _now())
     file = _carrier_file(carrier.id)
     with _complaints(file):
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(file.parent)
         words = {"id": carrier.id, "key": carrier.key.hex(), "made": carrier.made}
-        _write_private(file, json.dumps(words).encode())
+        write_private(file, json.dumps(words).encode())
     return carrier
 
 
 def carriers() -> list[Carrier]:
     """One's own private carriers, the newest first."""
-    files = (config_folder() / "carriers").glob("*.json")
+    folder = config_folder() / "carriers"
+    if not folder.is_dir():
+        return []
+    check_guarded(folder)
+    files = folder.glob("*.json")
     return sorted((_parse_carrier(_private(file), str(file)) for file in files), key=lambda one: one.made, reverse=True)
 
 
@@ -306,7 +321,7 @@ def read_bundle(text: str, where: str, anchors: str) -> tuple[Carrier, str]:
     except ValueError as error:
         raise TrustError(f"{where} has a signature that cannot be read") from error
     leaf = require_signature(words["chain"], raw, canonical(words), anchors, where)
-    return carrier, common_name(leaf)
+    return carrier, printable(common_name(leaf))
 
 
 def commitment_of(carrier_id: str, key: bytes) -> str:
@@ -331,7 +346,7 @@ def certificates(pem: str, where: str) -> list[x509.Certificate]:
 def check_validity(cert: x509.Certificate, now: datetime | None = None) -> None:
     """Raises TrustError where a certificate has ended, or begins in the future: then a clock is wrong."""
     now = now or datetime.now(UTC)
-    name = common_name(cert)
+    name = printable(common_name(cert))
     if now > cert.not_valid_after_utc:
         raise TrustError(
             f"the certificate of {name} was valid until {cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
@@ -512,7 +527,7 @@ def _json_object(text: str, where: str) -> dict[str, Any]:
 
 
 def _certificate(file: Path) -> x509.Certificate:
-    return certificates(_read(file).decode("ascii", "replace"), str(file))[0]
+    return certificates(read_guarded(file).decode("ascii", "replace"), str(file))[0]
 
 
 def _private_key(file: Path) -> EllipticCurvePrivateKey:
@@ -531,10 +546,46 @@ def _private_key(file: Path) -> EllipticCurvePrivateKey:
 
 def _private(file: Path) -> bytes:
     """A secret's bytes. Raises TrustError where others than its owner may read it."""
-    data = _read(file)
+    data = read_guarded(file)
     if os.name == "posix" and file.stat().st_mode & 0o077:
         raise TrustError(f"{file} can be read by others than its owner", f"chmod 600 {file}")
     return data
+
+
+def check_guarded(place: Path) -> None:
+    """Raises TrustError for a folder or a file of keys or trust that others than its owner can write to.
+
+    Its owner must be this user or the system's administrator. Nothing is checked where there are no POSIX modes.
+    """
+    if os.name != "posix":
+        return
+    try:
+        found = place.stat()
+    except OSError as error:
+        raise TrustError(f"{place} cannot be read: {error.strerror}") from error
+    if found.st_uid not in (os.geteuid(), 0):
+        raise TrustError(
+            f"{place} belongs to another user (number {found.st_uid}), who could change what is trusted here",
+            f"take it over (chown), or name a folder of your own: SORANO_CONFIG=/path; this is user {os.geteuid()}",
+        )
+    if found.st_mode & 0o022:
+        raise TrustError(
+            f"{place} can be written to by others, who could change what is trusted here", f"chmod go-w {place}"
+        )
+
+
+def read_guarded(file: Path) -> bytes:
+    """A file of keys or trust. Raises TrustError where others can write to it."""
+    check_guarded(file)
+    return _read(file)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder of keys or trust, and its configuration folder, for their owner alone."""
+    for place in (config_folder(), folder):
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.mkdir(exist_ok=True, mode=0o700)
 
 
 def _read(file: Path) -> bytes:
@@ -550,11 +601,11 @@ def _write_pair(folder: Path, name: str, key: EllipticCurvePrivateKey, cert: x50
     from cryptography.hazmat.primitives import serialization
 
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_private(folder / f"{name}.key", pem)
-    _write_private(folder / f"{name}.pem", to_pem(cert).encode())
+    write_private(folder / f"{name}.key", pem)
+    write_private(folder / f"{name}.pem", to_pem(cert).encode())
 
 
-def _write_private(file: Path, data: bytes) -> None:
+def write_private(file: Path, data: bytes) -> None:
     """All or nothing, and never readable by others, not for a moment."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

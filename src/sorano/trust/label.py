@@ -1,4 +1,7 @@
-"""Labels that laws ask for: China's AIGC metadata and visible sign (GB 45438-2025), the EU's Article 50.
+"""Labels that laws ask for, by audience: China (GB 45438-2025), the EU (Article 50), India, California (SB 942).
+
+`REGIMES` is the one table of what each audience gets: the words of the visible sign, whether it is drawn unless told
+otherwise, and whether the manifest names provider, system, version, time and id.
 
 The AIGC object has seven keys, all texts, in the file's own metadata: `moov/udta/meta/keys` of MP4, tEXt of PNG, XMP of
 JPEG and WebP, a RIFF chunk of WAV, TXXX of MP3, a tag of Matroska. ReservedCode1 holds our signature over the other
@@ -7,7 +10,13 @@ for two seconds or more. Readers are tolerant (what is found in the wild is show
 
 Not covered: whether a label is true (metadata is easily written and removed), registered 27-character provider codes
 (ask the regulator for yours), spoken labels and Morse rhythms of sound, visible signs that others drew (only our own
-drawing is recognised), the icons of the EU's code, and legal advice.
+drawing is recognised), the official artwork of the EU's icons (the words of its three kinds are drawn), and legal
+advice.
+
+Sources: GB 45438-2025; EU AI Act, Article 50, and the Code of Practice of 10 June 2026 (kinds: fully AI-generated,
+AI-assisted, and the two letters where there is no room); India's IT Rules as amended on 10 February 2026 (a prominent
+label, permanent metadata with a unique identifier); California SB 942, section 22757.3 (latent disclosure: provider,
+system and version, time, identifier).
 """
 
 from __future__ import annotations
@@ -18,12 +27,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, TrustError, VideoError
 from sorano.trust import containers, keys
+from sorano.trust.printable import printable
 from sorano.video import beside
 
 if TYPE_CHECKING:
@@ -44,15 +55,37 @@ FIELDS = {
 }
 MEANINGS = {"1": "is AI-generated", "2": "is possibly AI-generated", "3": "is suspected to be AI-generated"}
 MAX_FIELD_CHARACTERS = 512
-AUDIENCES = ("cn", "eu", "none")
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What an audience's law asks of what AI made."""
+
+    made: str  # the visible sign on what AI made
+    edited: str  # and on what AI edited
+    short: str  # where a frame has no room for those
+    drawn: bool = False  # whether the sign is drawn unless told otherwise
+    whole: bool = False  # whether it stays for all of a video, not for the first seconds
+    disclosed: bool = False  # whether the manifest names provider, system, version, time and id
+
+
+REGIMES = {
+    "none": Regime("AI-generated", "AI-generated", "AI"),
+    "cn": Regime("AI生成", "AI生成", "AI", drawn=True),
+    "eu": Regime("AI-generated", "AI-assisted", "AI"),
+    "in": Regime("AI-generated", "AI-generated", "AI", drawn=True, whole=True, disclosed=True),
+    "us-ca": Regime("AI-generated", "AI-generated", "AI", disclosed=True),
+}
+AUDIENCES = tuple(REGIMES)
 # The visible sign.
-SIGNS = {"cn": "AI生成", "eu": "AI-generated", "none": "AI-generated"}
+SIGNS = {name: regime.made for name, regime in REGIMES.items()}
 LEAST_SECONDS, SHOWN_SECONDS = 2.0, 3.0  # the standard's least; what is drawn
 WHOLE_SECONDS = 4.0  # shorter clips carry it from beginning to end
 LEAST_HEIGHT, SHOWN_HEIGHT = 0.05, 0.075  # of the shorter side; small pictures get a little more to stay legible
 LEAST_PIXELS = 14
 MARGIN = 0.03  # of the shorter side
 PLATE = 0.55  # how dark the plate under the letters is
+FOUND_SHORT, LONG_SHARE = 0.7, 0.8  # two letters are found in more places than twelve
 FOUND_CORRELATION = 0.5  # with the drawn sign; unlabelled pictures stay below 0.3 (docs/LOG.md)
 
 
@@ -94,7 +127,7 @@ class Found:
     @property
     def says(self) -> str:
         """What the label says, in words."""
-        return MEANINGS.get(self.fields.get("Label", ""), f"says {self.fields.get('Label', 'nothing')!r}")
+        return MEANINGS.get(self.fields.get("Label", ""), f"says {printable(self.fields.get('Label', 'nothing'))!r}")
 
 
 @dataclass(frozen=True)
@@ -214,14 +247,37 @@ def _text(value: Any) -> str:
 # The visible sign.
 
 
-def sign_frames(num_frames: int | None, fps: float) -> int:
-    """How many frames from the first one carry the sign; a clip of unknown length has the full time."""
+def is_drawn(audience: str, asked: bool | None) -> bool:
+    """Whether the visible sign is drawn: as asked, else as the audience's law has it."""
+    return REGIMES[audience].drawn if asked is None else asked
+
+
+def disclosure(audience: str, *, provider: str, system: str, version: str, mark_id: str) -> dict[str, str]:
+    """What the manifest discloses to an audience that asks for it: provider, system, version, time (UTC) and id."""
+    if not REGIMES[audience].disclosed:
+        return {}
+    made_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return {"provider": provider, "system": system, "version": version, "time": made_at, "id": mark_id}
+
+
+def sign_frames(num_frames: int | None, fps: float, audience: str = "none") -> int | None:
+    """How many frames from the first one carry the sign (None: all); a clip of unknown length has the full time."""
+    if REGIMES[audience].whole:
+        return num_frames
     if num_frames is not None and num_frames <= WHOLE_SECONDS * fps:
         return num_frames
     return max(1, -(-int(SHOWN_SECONDS * fps * 1000) // 1000))
 
 
-def draw(frames_THWC: Frames, audience: str, *, first: int = 0, shown: int | None = None) -> Frames:
+def sign_of(audience: str, kind: str, height: int, width: int) -> str:
+    """The words of the sign for what was "made" or "edited", or the short form where a frame has no room for them."""
+    regime = REGIMES[audience]
+    words = regime.edited if kind == "edited" else regime.made
+    letters_HW, _, _, left = _sign(words, height, width)
+    return words if left + letters_HW.shape[1] < width or regime.short == words else regime.short
+
+
+def draw(frames_THWC: Frames, audience: str, *, first: int = 0, shown: int | None = None, kind: str = "made") -> Frames:
     """Frames with the sign in the upper left corner; of a stream, `first` is the number of the first one here.
 
     The sign is on the first `shown` frames of the whole clip; on all where that is None.
@@ -231,7 +287,8 @@ def draw(frames_THWC: Frames, audience: str, *, first: int = 0, shown: int | Non
     count = len(frames_THWC) if shown is None else max(0, min(len(frames_THWC), shown - first))
     if count == 0:
         return frames_THWC
-    letters_HW, plate_HW, top, left = _sign(SIGNS[audience], frames_THWC.shape[1], frames_THWC.shape[2])
+    height, width = frames_THWC.shape[1:3]
+    letters_HW, plate_HW, top, left = _sign(sign_of(audience, kind, height, width), height, width)
     rows, columns = slice(top, top + len(letters_HW)), slice(left, left + letters_HW.shape[1])
     drawn = frames_THWC.copy()
     patch = drawn[:count, rows, columns].astype(np.float32)
@@ -246,16 +303,26 @@ def sign_found(frame_HWC: Frames) -> str | None:
     import numpy as np
 
     luma_HW = frame_HWC.astype(np.float32).mean(-1)
-    best, text = 0.0, None
-    for sign in dict.fromkeys(SIGNS.values()):
-        letters_HW, _, top, left = _sign(sign, *frame_HWC.shape[:2])
-        patch = luma_HW[top : top + len(letters_HW), left : left + letters_HW.shape[1]]
-        a, b = letters_HW - letters_HW.mean(), patch - patch.mean()
-        scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
-        score = float((a * b).sum()) / scale if scale > 1e-3 else 0.0
-        if score > max(best, FOUND_CORRELATION):
-            best, text = score, sign
-    return text
+    words = {text for regime in REGIMES.values() for text in (regime.made, regime.edited)}
+    shorts = {regime.short for regime in REGIMES.values()} - words
+    scores = {text: _likeness(luma_HW, text) for text in sorted(words | shorts)}
+    best = max(words, key=lambda text: scores[text])
+    short = max(shorts, key=lambda text: scores[text])
+    # The long forms begin as the short one does, which is as like as they are where one of them was drawn.
+    if scores[best] > max(FOUND_CORRELATION, LONG_SHARE * scores[short]):
+        return best
+    return short if scores[short] > FOUND_SHORT else None
+
+
+def _likeness(luma_HW: NDArray[np.float32], text: str) -> float:
+    """The correlation of a sign with the place where it would be drawn."""
+    import numpy as np
+
+    letters_HW, _, top, left = _sign(text, *luma_HW.shape)
+    patch = luma_HW[top : top + len(letters_HW), left : left + letters_HW.shape[1]]
+    a, b = letters_HW - letters_HW.mean(), patch - patch.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / scale if scale > 1e-3 else 0.0
 
 
 def sign_height(height: int, width: int) -> float:
@@ -347,4 +414,16 @@ def worst(items: Sequence[Item]) -> str:
     return "no" if "no" in states else "unknown" if "unknown" in states else "yes"
 
 
-__all__ = ["AUDIENCES", "Found", "Item", "Label", "TrustError", "draw", "read", "sign_found", "signed", "write"]
+__all__ = [
+    "AUDIENCES",
+    "REGIMES",
+    "Found",
+    "Item",
+    "Label",
+    "TrustError",
+    "draw",
+    "read",
+    "sign_found",
+    "signed",
+    "write",
+]

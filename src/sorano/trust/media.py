@@ -1,142 +1,28 @@
-"""Foreign videos and pictures as frames: streamed in constant memory, whatever they are, with limits.
+"""Foreign videos and pictures for marks and verification: what `sorano.media.read` finds, and the kind of container.
 
-Not covered: sound, subtitles, HDR (10-bit and more become 8 bits), alpha (pictures over white, videos
-without it), pictures of more than 50 megapixels and videos beyond 8192 pixels a side, which are refused.
+Not covered: what `sorano.media.read` and `sorano.media.pictures` name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sorano.errors import VideoError
+from sorano.media import read
+from sorano.media.read import MOST_SIDE, Shown, chunks, shown, sound
 from sorano.trust import containers
-from sorano.video import reason, upright
-
-if TYPE_CHECKING:
-    from sorano.video import Frames
-
-MOST_SIDE = 8192
-CHUNK_BYTES = 64_000_000  # of frames at once: 60 of 540p, 2 of 4K
-MOST_CHUNK = 32  # frames
-MOST_TEXT = 1000  # characters of one tag
 
 
 @dataclass(frozen=True)
-class Media:
-    """What a file holds: one picture, or a stream of frames."""
+class Media(read.Media):
+    """What a file holds, and whether C2PA has a place in it."""
 
-    path: Path
-    container: containers.Container
-    width: int
-    height: int
-    fps: float
-    codec: str
-    pixel_format: str
-    seconds: float | None = None
-    has_audio: bool = False
-    tags: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_image(self) -> bool:
-        """A still picture."""
-        return self.container.is_image
-
-    @property
-    def chunk_frames(self) -> int:
-        """How many frames are read at once."""
-        return max(1, min(MOST_CHUNK, CHUNK_BYTES // max(1, 3 * self.width * self.height)))
+    container: containers.Container = containers.Container("other", "application/octet-stream", False)
 
 
-def probe(path: Path) -> Media:
+def probe(path: str | Path) -> Media:
     """What a file holds. Raises VideoError, each cause with its own words."""
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder", "name the files in it, or give the folder to sorano verify")
-    if not path.exists():
-        raise VideoError(f"there is no file {path}")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty")
-    container = containers.sniff(path)
-    return _probe_image(path, container) if container.is_image else _probe_video(path, container)
+    return Media(**vars(read.probe(path)), container=containers.sniff(path))
 
 
-def chunks(media: Media, most_seconds: float | None = None) -> Iterator[Frames]:
-    """The frames [T, H, W, 3] of a file, a few at a time. Raises VideoError where none can be decoded."""
-    import av
-    import numpy as np
-
-    from sorano.video import read_image
-
-    if media.is_image:
-        yield read_image(media.path)[None]
-        return
-    held: list[Frames] = []
-    size = (0, 0)
-    most = None if most_seconds is None else max(1, round(most_seconds * (media.fps or 25)))
-    count = 0
-    try:
-        with av.open(str(media.path)) as opened:
-            stream = opened.streams.video[0]
-            stream.thread_type = "AUTO"
-            for frame in opened.decode(stream):
-                if held and (frame.width, frame.height) != size:
-                    yield np.stack(held)  # streams may change their size
-                    held = []
-                size = (frame.width, frame.height)
-                held.append(upright(frame))
-                count += 1
-                if len(held) >= media.chunk_frames:
-                    yield np.stack(held)
-                    held = []
-                if most is not None and count >= most:
-                    break
-    except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
-        if not count:
-            raise VideoError(f"{media.path} holds no frame that can be decoded: {reason(error)}") from error
-        if held:
-            yield np.stack(held)
-        raise VideoError(
-            f"{media.path} breaks off after {count} frames: {reason(error)}", "it may not have been copied whole"
-        ) from error
-    if not count:
-        raise VideoError(f"{media.path} has no frames in it")
-    if held:
-        yield np.stack(held)
-
-
-def _probe_image(path: Path, container: containers.Container) -> Media:
-    from sorano.video import read_image
-
-    height, width = read_image(path).shape[:2]
-    return Media(path, container, width, height, 1.0, container.name, "rgb")
-
-
-def _probe_video(path: Path, container: containers.Container) -> Media:
-    import av
-
-    try:
-        with av.open(str(path)) as opened:
-            tags = {str(name): str(value)[:MOST_TEXT] for name, value in opened.metadata.items()}
-            if not opened.streams.video:
-                what = "sound, but no video in it" if opened.streams.audio else "no video in it"
-                raise VideoError(f"{path} has {what}")
-            stream = opened.streams.video[0]
-            codec = stream.codec_context
-            if codec is None:
-                raise VideoError(f"{path} has video in a code that is not known here")
-            width, height = codec.width, codec.height
-            fps = float(stream.average_rate or stream.guessed_rate or 0)
-            seconds = float(opened.duration / av.time_base) if opened.duration else None
-            found = Media(
-                path, container, width, height, fps, codec.name, str(codec.pix_fmt), seconds,
-                bool(opened.streams.audio), tags,
-            )  # fmt: skip
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {reason(error)}") from error
-    if width < 1 or height < 1:
-        raise VideoError(f"{path} does not say how large its frames are")
-    if max(width, height) > MOST_SIDE:
-        raise VideoError(f"{path} has frames of {width}x{height}; at most {MOST_SIDE} pixels a side are read")
-    return found
+__all__ = ["MOST_SIDE", "Media", "Shown", "chunks", "probe", "shown", "sound"]

@@ -9,7 +9,6 @@ Not covered: videos that browsers do not play (H.265 in some, MKV): then the evi
 from __future__ import annotations
 
 import base64
-import json
 import mimetypes
 import os
 import secrets
@@ -18,6 +17,7 @@ from typing import Any
 
 from sorano.errors import VideoError
 from sorano.trust import containers
+from sorano.trust.printable import printable, to_json
 from sorano.trust.verify import Report
 
 MOST_EMBEDDED_BYTES = 100_000_000
@@ -32,13 +32,13 @@ PAGE = """<!doctype html>
 <style nonce="NONCE">
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem;background:#fafafa;color:#111}
 h1{font-size:1.6rem;margin:.5rem 0}.verdict{display:inline-block;padding:.1em .5em;border:3px solid;border-radius:.3em}
-.VERIFIED{color:#0a6b2d}.TAMPERED{color:#a30d11}.SUSPICIOUS{color:#8a4b00}.UNVERIFIED{color:#444}
+.VERIFIED{color:#0a6b2d}.MATCHED{color:#0a5a80}.TAMPERED{color:#a30d11}.SUSPICIOUS{color:#8a4b00}.UNVERIFIED{color:#444}
 #stage{position:relative;background:#000;line-height:0}#stage video,#stage img{width:100%}
 #over{position:absolute;left:0;top:0;width:100%;height:100%;pointer-events:none}
 #badge{position:absolute;left:.5rem;top:.5rem;line-height:1.4;background:#fff;padding:.1em .5em;font-weight:700}
 #strip{width:100%;height:2rem;display:block;margin-top:.3rem;background:#ddd;cursor:pointer}
 dl{border-top:1px solid #bbb;margin:0;padding:.6rem 0}dt{font-weight:700}dd{margin:0 0 .2rem 1rem}
-@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}.VERIFIED{color:#5fd38a}.TAMPERED{color:#ff8a8a}
+@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}.VERIFIED{color:#5fd38a}.MATCHED{color:#7cc8f0}.TAMPERED{color:#ff8a8a}
 .SUSPICIOUS{color:#ffbf69}.UNVERIFIED{color:#ccc}#badge{background:#161616}}
 </style></head><body>
 <h1><span id="verdict" class="verdict"></span></h1><p id="summary"></p><p id="file"></p>
@@ -115,7 +115,7 @@ function draw() {
       pen.strokeStyle = colour; pen.lineWidth = width;
       pen.strokeRect(left * over.width, top * over.height, (right - left) * over.width, (bottom - top) * over.height);
     }
-    here.push(`the mark is missing here from ${one.start_s.toFixed(1)} to ${one.end_s.toFixed(1)} s`);
+    here.push(`changed here from ${one.start_s.toFixed(1)} to ${one.end_s.toFixed(1)} s`);
   }
   at("badge").textContent = report.verdict + (here.length ? ": look here" : "");
   at("where").textContent = here.join("; ");
@@ -136,7 +136,7 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
     container = containers.sniff(video)
     width, _, height = str(report.media.get("size", "16x9")).partition("x")
     data = {
-        "report": report.to_dict(),
+        "report": {**report.to_dict(), "path": printable(report.path, 1000)},
         "image": container.is_image,
         "source": _source(video, container.mime, target),
         "seconds": report.media.get("seconds"),
@@ -144,7 +144,7 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
         "height": int(height or 9),
         "map": None if shown is None else _map(shown),
     }
-    text = json.dumps(data, ensure_ascii=False)
+    text = to_json(data)
     for char, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028")):
         text = text.replace(char, escaped)  # nothing in it can end the script
     page = PAGE.replace("NONCE", secrets.token_urlsafe(16)).replace("DATA", text.replace("\u2029", "\\u2029"))
@@ -153,6 +153,7 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
         temporary.write_text(page, encoding="utf-8")
         os.replace(temporary, target)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise VideoError(f"{target} cannot be written: {error.strerror}") from error
 
 

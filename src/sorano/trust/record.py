@@ -1,40 +1,46 @@
 """One's own recordings: marked, labelled and signed as what Sorano makes is, so that copies can be told from originals.
 
-A video goes through in constant memory, with its own time stamps, and its sound as it was. The original is never
-changed, unless asked, and then it is replaced in one step by a file that was read back.
+A video goes through in constant memory, with its own time stamps, and its audio, subtitles and chapters where the new
+file takes them. The original is never changed, unless asked, and then it is replaced in one step by a file that was
+read back, and never by one that has less of frames, seconds, channels, tracks or pixels.
 
-Not covered: sound is not marked; 10-bit and HDR become 8 bits; further video streams, subtitles and chapters are left
-out; WebM and MKV get the mark and the label, and no signature, because C2PA has no place in them.
+What the original says of its origin (public mark, labels, credential, metadata) is read first: what AI made cannot be
+marked as a recording, and a file that says anything of the kind becomes an ingredient of what it is made into.
+
+Not covered: sound is not marked; 10-bit and HDR become 8 bits; further video tracks are left out; WebM and MKV get the
+mark and the label, and no signature, because C2PA has no place in them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError, TrustError, VideoError
-from sorano.sound import Sound
-from sorano.trust import containers, credentials, fingerprint, keys, label, media, release
+from sorano.media import pictures, read, recode
+from sorano.trust import containers, credentials, embedding, fingerprint, keys, label, media, release
+from sorano.trust.printable import printable, printable_line
 from sorano.video import (
-    BT709,
-    CODER,
+    ANIMATED_SUFFIXES,
     IMAGE_SUFFIXES,
-    LIMITED_RANGE,
     beside,
     check_target,
-    read_image,
-    upright,
+    write_animation,
     write_image,
 )
 
 if TYPE_CHECKING:
     from sorano.trust.verify import Report
+    from sorano.video import Frames
 
+ALPHA_SUFFIXES = (".png", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+MOST_ANIMATED_BYTES = 500_000_000  # of all frames of an animation, which are held at once
+MISSING_SHARE = 0.02  # of frames and seconds: a file may begin with frames that cannot be decoded
 CONFIRM_SECONDS = 20.0  # of a long recording in which its mark is looked for when it is read back
 
 
@@ -60,8 +66,21 @@ class Marking:
     @property
     def drawn(self) -> bool:
         """Whether the visible sign is drawn; never on a recording."""
-        asked = self.audience == "cn" if self.visible_label is None else self.visible_label
-        return asked and self.kind != "captured"
+        return label.is_drawn(self.audience, self.visible_label) and self.kind != "captured"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file says of its own origin before it is marked. `reasons`: why it is no plain recording."""
+
+    reasons: tuple[str, ...] = ()
+    label: label.Label | None = None  # that it carries, where it is as the standard says
+    signed: bool = False  # it holds a credential, or something in its place
+
+    @property
+    def matters(self) -> bool:
+        """Whether the file has to be named in what is made of it."""
+        return self.signed or bool(self.reasons)
 
 
 @dataclass(frozen=True)
@@ -83,60 +102,181 @@ def mark_file(
     """
     words = words or Marking()
     found = media.probe(source)
-    suffixes = IMAGE_SUFFIXES if found.is_image else VIDEO_SUFFIXES
+    is_still = found.is_image and not found.is_animated
     target = target or source.with_name(f"{source.stem}.marked{_suffix(found, source)}")
+    is_animation = found.is_animated and target.suffix.lower() in ANIMATED_SUFFIXES
+    suffixes = IMAGE_SUFFIXES if is_still else ANIMATED_SUFFIXES if is_animation else VIDEO_SUFFIXES
     check_target(target, overwrite=overwrite, suffixes=suffixes)
     if words.source is not None and not words.source.is_file():
         raise RequestError(f"there is no source {words.source}")
+    origin = origin_of(found)
+    if words.kind == "captured" and origin.reasons:
+        raise RequestError(
+            f"{source} cannot be marked as a recording: {'; '.join(origin.reasons)}",
+            "keep what it says with --made, or name what it was edited from with --edit-of",
+        )
     signer = keys.identity()
     carrier = keys.new_carrier() if words.private else None
     chosen = release.Mark("captured" if words.kind == "captured" else "made", release.new_id(), carrier)
-    notes = []
-    if "10" in found.pixel_format or "12" in found.pixel_format or "p016" in found.pixel_format:
-        notes.append(f"its {found.pixel_format} pixels become 8 bits")
-    if found.pixel_format.startswith(("yuva", "rgba", "argb", "bgra")):
-        notes.append("its transparency is left out")
-    if found.is_image:
-        report = _mark_image(found, target, words, chosen, signer, overwrite)
+    notes = list(read.notes(found))
+    lost = _losses(found, target, is_still)
+    if lost and target.exists() and target.samefile(source):
+        raise RequestError(
+            f"{source} would be replaced by less: {'; '.join(lost)}", "write a copy beside it with -o, and compare"
+        )
+    notes += lost
+    if is_still:
+        report = _mark_image(found, target, words, chosen, signer, overwrite, origin)
+    elif is_animation:
+        report = _mark_animation(found, target, words, chosen, signer, overwrite, origin)
     else:
-        report = _mark_video(found, target, words, chosen, signer, overwrite, notes)
-    return Marked(target, report, carrier.id if carrier else None, tuple(notes))
+        report = _mark_video(found, target, words, chosen, signer, overwrite, notes, origin)
+    return Marked(target, report, carrier.id if carrier else None, tuple(dict.fromkeys(notes)))
+
+
+def _losses(found: media.Media, target: Path, is_still: bool) -> list[str]:
+    """What a file has that its marked copy would not have, in words."""
+    if not is_still:
+        return recode.losses(found, _kind(target))
+    lost = []
+    if found.num_pictures > 1:
+        lost.append(f"the first of its {found.num_pictures} pictures is all that is kept")
+    if found.has_alpha and target.suffix.lower() not in ALPHA_SUFFIXES:
+        lost.append("its transparency is left out")
+    return lost
+
+
+def _kind(target: Path) -> str:
+    return {".mkv": "matroska", ".webm": "webm"}.get(target.suffix.lower(), "mp4")
 
 
 def _suffix(found: media.Media, source: Path) -> str:
+    if found.is_animated:
+        return source.suffix if source.suffix.lower() in ANIMATED_SUFFIXES else ".mp4"
     if found.is_image:
         return source.suffix if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
     return source.suffix if source.suffix.lower() in (".mkv", ".webm") else ".mp4"
 
 
-def _ingredients(found: media.Media, words: Marking) -> list[credentials.Ingredient]:
+def origin_of(found: media.Media) -> Origin:
+    """What a file says of its origin: its credential, labels and metadata, and the public mark in what it shows.
+
+    Raises VideoError for a file that cannot be read.
+    """
+    from sorano.trust import roots, verify
+    from sorano.video import read_metadata
+
+    reasons: list[str] = []
+    labels: list[label.Found] = []
+    xmp = ""
+    credential = credentials.read(found.path, roots.anchors())
+    if credential is not None and credential.says_ai:
+        reasons.append(f"its credential, by {credential.signer or 'somebody'}, says that AI made or edited it")
+    elif credential is not None and credential.state == "broken":
+        reasons.append("its credential is damaged, and may have said that AI made it")
+    with suppress(VideoError):  # a damaged recording is one still: what cannot be read of it says nothing
+        labels = label.read(found.path)
+        xmp = containers.xmp_of(found.path)
+    if labels:
+        reasons.append(f"its label ({labels[0].carrier}) says that it {labels[0].says}")
+    if any(word in xmp for word in credentials.AI_SOURCE_TYPES):
+        reasons.append("its XMP gives an AI's digital source type")
+    with suppress(VideoError):
+        if not found.is_image and "preset" in read_metadata(found.path):
+            reasons.append("its metadata say that Sorano made it")
+    eyes = verify.Eyes(found)
+    for part in media.shown(found):
+        eyes.add(part)
+    mark, _, _ = eyes.mark([])
+    if mark is not None and mark.kind == "made":
+        reasons.append(f"it carries the public mark {mark.id:010x} of what AI made")
+    right = next((one.label for one in labels if one.label is not None), None)
+    return Origin(tuple(map(printable_line, reasons)), right, credential is not None)
+
+
+def _ingredients(found: media.Media, words: Marking, origin: Origin) -> list[credentials.Ingredient]:
+    """The source of an edit, and the file itself where it says anything of its origin; --private hides names only."""
+    given = []
     if words.source is not None:
-        if not containers.sniff(words.source).signable:
-            raise RequestError(f"{words.source} cannot be named as a source: C2PA has no place in it")
-        return [credentials.Ingredient(words.source, "parentOf", words.source.name)]
-    if found.container.signable and containers.has_c2pa(found.path):
-        return [credentials.Ingredient(found.path, "inputTo", found.path.name)]  # its own credential is kept
-    return []
+        given.append(credentials.Ingredient(words.source, "parentOf", words.source.name))
+    if origin.matters and (words.source is None or not words.source.samefile(found.path)):
+        given.append(credentials.Ingredient(found.path, "inputTo", found.path.name))
+    if words.private:
+        given = [replace(one, title=f"input {index}") for index, one in enumerate(given, 1)]
+    return given
 
 
 def _mark_image(
-    found: media.Media, target: Path, words: Marking, chosen: release.Mark, signer: keys.Identity, overwrite: bool
+    found: media.Media,
+    target: Path,
+    words: Marking,
+    chosen: release.Mark,
+    signer: keys.Identity,
+    overwrite: bool,
+    origin: Origin,
 ) -> Report:
+    import numpy as np
+
     from sorano.trust.watermark import mark_image
 
-    frame = read_image(found.path)
+    frame, alpha_HW = pictures.read_alpha(found.path)
+    is_opaque = not found.has_alpha or target.suffix.lower() not in ALPHA_SUFFIXES
+    if is_opaque:
+        frame = pictures.read(found.path)
     if words.drawn:
-        frame = label.draw(frame[None], words.audience)[0]
+        frame = label.draw(frame[None], words.audience, kind=words.kind)[0]
     frame = mark_image(frame, chosen.payload, key=chosen.key)
     reports, manifests = [], []
 
     def finish(temporary: Path) -> None:
-        prints = fingerprint.take(frame[None], 1.0)
-        manifests.append(_finished(temporary, found, words, chosen, prints, signer))
-        seen = read_image(temporary)[None]
+        seen = pictures.read(temporary)[None]
+        prints = fingerprint.take(seen, 1.0, still=True)
+        manifests.append(_finished(temporary, found, words, chosen, prints, signer, origin))
         reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0))
 
+    if not is_opaque:
+        frame = np.dstack([frame, alpha_HW])
     write_image(target, frame, overwrite=overwrite, finish=finish)
+    release.remember(chosen, manifests[0])
+    return replace(reports[0], path=str(target))
+
+
+def _mark_animation(
+    found: media.Media,
+    target: Path,
+    words: Marking,
+    chosen: release.Mark,
+    signer: keys.Identity,
+    overwrite: bool,
+    origin: Origin,
+) -> Report:
+    """Every frame of an animated PNG or WebP, for as long as it was shown."""
+    from sorano.trust.watermark import mark_image
+
+    if 3 * found.width * found.height * found.num_pictures > MOST_ANIMATED_BYTES:
+        raise RequestError(
+            f"{found.path} has {found.num_pictures} frames of {found.width}x{found.height}: too many for a picture",
+            "give -o a name that ends in .mp4",
+        )
+    shown = list(read.pictures_of(found))
+    drawn = [
+        label.draw(one.frame_HWC[None], words.audience, kind=words.kind)[0] if words.drawn else one.frame_HWC
+        for one in shown
+    ]
+    frames = [mark_image(frame, chosen.payload, key=chosen.key) for frame in drawn]
+    reports, manifests = [], []
+
+    def finish(temporary: Path) -> None:
+        taker = fingerprint.Taker(found.fps)
+        for part in media.shown(media.probe(temporary)):
+            taker.add(part.frames_THWC, part.starts_T, float(part.ends_T[-1]))
+        taker.listen([])
+        manifests.append(_finished(temporary, found, words, chosen, taker.stored(), signer, origin))
+        seen = media.chunks(media.probe(temporary))
+        reports.append(release.confirm(temporary, chosen, signer, seen, found.fps))
+
+    seconds = [one.end - one.start for one in shown]
+    write_animation(target, frames, seconds, overwrite=overwrite, finish=finish)
     release.remember(chosen, manifests[0])
     return replace(reports[0], path=str(target))
 
@@ -148,7 +288,19 @@ def _finished(
     chosen: release.Mark,
     prints: fingerprint.Fingerprint,
     signer: keys.Identity,
+    origin: Origin,
 ) -> bytes:
+    from sorano import __version__
+
+    said = {}
+    if words.kind != "captured":
+        said = label.disclosure(
+            words.audience,
+            provider=words.producer,
+            system="not known to Sorano, which marked it",
+            version=f"marked with Sorano {__version__}",
+            mark_id=f"{chosen.id:010x}",
+        )
     return release.finish(
         temporary,
         chosen,
@@ -156,8 +308,10 @@ def _finished(
         signer,
         kind=words.kind,
         title=words.title or found.path.name,
-        ingredients=_ingredients(found, words),
+        ingredients=_ingredients(found, words, origin),
         producer=words.producer,
+        passed_on=origin.label,
+        record={"disclosure": said} if said else {},
     )
 
 
@@ -169,28 +323,31 @@ def _mark_video(
     signer: keys.Identity,
     overwrite: bool,
     notes: list[str],
+    origin: Origin,
 ) -> Report:
     from sorano.trust.verify import Look, judge
     from sorano.video import whole_or_nothing
 
-    kind = {".mkv": "matroska", ".webm": "webm"}.get(target.suffix.lower(), "mp4")
+    kind = _kind(target)
     fps = found.fps if found.fps > 0 else 25.0
     taker = fingerprint.Taker(fps)
     manifest = None
     with whole_or_nothing(target, overwrite=overwrite) as temporary:
         with beside(target) as encoded:
-            _encode(found, encoded, kind, words, chosen, taker, fps, notes)
+            made = _encode(found, encoded, kind, words, chosen, taker, fps, origin)
+            notes += made.notes
+            _require_whole(found, made, target)
             os.replace(encoded, temporary)
-        back = replace(found, path=temporary, container=containers.sniff(temporary))
         if kind == "mp4":
-            manifest = _finished(temporary, found, words, chosen, taker.stored(), signer)
+            taker.listen(media.sound(media.probe(temporary)))
+            manifest = _finished(temporary, found, words, chosen, taker.stored(), signer, origin)
             frames = media.chunks(media.probe(temporary), CONFIRM_SECONDS)
             report = release.confirm(temporary, chosen, signer, frames, fps)
         else:
             notes.append(
                 f"{target.suffix} has no place for a C2PA signature: it is marked, not signed; use .mp4 for both"
             )
-            seen = release.read_mark(chosen, media.chunks(back, CONFIRM_SECONDS), fps)
+            seen = release.read_mark(chosen, media.chunks(media.probe(temporary), CONFIRM_SECONDS), fps)
             report = judge(Look(str(target), labels=tuple(label.read(temporary)), mark=seen))
         if report.mark_id is None or not any(
             one.about == "mark" and "not read" not in one.found for one in report.evidence
@@ -209,95 +366,40 @@ def _encode(
     chosen: release.Mark,
     taker: fingerprint.Taker,
     fps: float,
-    notes: list[str],
-) -> None:
-    """Decodes, draws, marks and encodes, frame by frame, with the time stamps and the sound that there were."""
-    import av
-    import numpy as np
-
+    origin: Origin,
+) -> recode.Recoded:
+    """Decodes, draws, marks and encodes, frame by frame, with the times and the other tracks that there were."""
     from sorano.trust.watermark import Marker
 
-    options = {"movflags": "+faststart"} if kind == "mp4" else {}
-    shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps)
-    marker: Any = None
-    count = 0
-    try:
-        with av.open(str(found.path)) as source, av.open(str(target), "w", format=kind, options=options) as out:
-            video = source.streams.video[0]
-            video.thread_type = "AUTO"
-            stream: Any = None
-            last = -1
-            sound = Sound(source, out, kind) if source.streams.audio else None
-            if sound is not None and sound.said:
-                notes.append(sound.said)
-            if kind != "mp4" and words.kind != "captured":
-                text = label.Label(producer=words.producer, produce_id=f"sorano-{chosen.id:010x}")
-                out.metadata[label.KEY] = label.signed(text, keys.identity()).to_json()
-            early: list[Any] = []  # packets of sound before the first frame, which says how large the video is
-            wanted = [video] + ([sound.heard] if sound else [])
-            for packet in source.demux(wanted):
-                if packet.stream.type == "audio" and sound:
-                    if stream is None:
-                        early.append(packet)
-                    else:
-                        sound.pass_on(packet)
-                    continue
-                if packet.stream.type != "video":
-                    continue
-                for frame in video.decode(packet):
-                    frame_HWC = upright(frame)
-                    if marker is None:
-                        height, width = frame_HWC.shape[:2]
-                        marker = Marker(chosen.payload, height=height, width=width, fps=fps, key=chosen.key)
-                        stream = _video_stream(out, kind, height, width, fps, video)
-                        for held in early:
-                            if sound is not None:
-                                sound.pass_on(held)
-                        early = []
-                    if frame_HWC.shape != (height, width, 3):
-                        raise VideoError(
-                            f"{found.path} changes its size in frame {count}", "cut it there, mark each part"
-                        )
-                    if words.drawn:
-                        frame_HWC = label.draw(frame_HWC[None], words.audience, first=count, shown=shown)[0]
-                    marked = marker(frame_HWC[None])
-                    taker.add(marked)
-                    even = np.pad(marked[0], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-                    made = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-                    made = made.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-                    stamp = frame.pts if frame.pts is not None and frame.pts > last else last + 1
-                    made.pts, made.time_base, last = stamp, video.time_base, stamp
-                    out.mux(stream.encode(made))
-                    count += 1
-            if stream is None:
-                raise VideoError(f"{found.path} has no frames in it")
-            out.mux(stream.encode())
-            if sound is not None:
-                sound.close()
-    except (ValueError, av.error.FFmpegError) as error:
-        if isinstance(error, OSError) and error.errno in (28,):
-            raise
-        where = f" after {count} frames" if count else ""
+    marker = Marker(chosen.payload, height=found.height, width=found.width, fps=fps, key=chosen.key)
+    shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps, words.audience)
+
+    def paint(frames_THWC: Frames, first: int, start: float, end: float) -> Frames:
+        if words.drawn:
+            frames_THWC = label.draw(frames_THWC, words.audience, first=first, shown=shown, kind=words.kind)
+        marked = marker(frames_THWC)
+        taker.add(marked, [start], end)
+        return marked
+
+    tags = {}
+    if kind != "mp4" and words.kind != "captured":
+        text = release.label_of(chosen, words.producer, keys.identity(), origin.label)
+        tags[label.KEY] = text.to_json()
+    return recode.recode(found, target, kind, paint, tags)
+
+
+def _require_whole(found: media.Media, made: recode.Recoded, target: Path) -> None:
+    """Raises VideoError where what was written has fewer frames than its source, or is shorter."""
+    if found.is_image:
+        return
+    with read.inspected(found.path) as given:
+        video = read.video_stream(given, found.path)
+        length, count = read.length_of(given, video, found.path)
+    if made.num_frames < (1 - MISSING_SHARE) * count or made.seconds < (1 - MISSING_SHARE) * length:
         raise VideoError(
-            f"{found.path} could not be marked{where}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-
-
-def _video_stream(out: Any, kind: str, height: int, width: int, fps: float, source: Any) -> Any:
-    from fractions import Fraction
-
-    name = "libvpx-vp9" if kind == "webm" else "libx264"
-    stream = out.add_stream(name, rate=Fraction(fps).limit_denominator(100_000))
-    stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-    if kind == "webm":
-        stream.options = {"crf": "24", "b": "0", "cpu-used": "4", "row-mt": "1"}
-    else:
-        stream.options = dict(CODER)
-    codec = stream.codec_context
-    codec.color_primaries = codec.color_trc = codec.colorspace = BT709
-    codec.color_range = LIMITED_RANGE
-    codec.time_base = source.time_base
-    return stream
+            f"{target} would hold {made.num_frames} of {count} frames and {made.seconds:.1f} of {length:.1f} s",
+            "some of the file cannot be decoded",
+        )
 
 
 def label_file(source: Path, target: Path | None, words: label.Label, *, overwrite: bool = False) -> tuple[Path, str]:
@@ -307,8 +409,7 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
     """
     import shutil
 
-    container = containers.sniff(source)
-    if container.signable and containers.has_c2pa(source):
+    if embedding.has_c2pa(source):
         raise RequestError(
             f"{source} is signed, and a label would break its signature", "sorano mark labels, then signs anew"
         )
@@ -316,6 +417,7 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
     if target != source and target.exists() and not overwrite:
         raise RequestError(f"{target} exists and is kept", "use --overwrite, or another name with -o")
     label.check_fields(words)
+    _check_lowers_nothing(source, words)
     with beside(target) as temporary:
         try:
             shutil.copyfile(source, temporary)
@@ -324,6 +426,21 @@ def label_file(source: Path, target: Path | None, words: label.Label, *, overwri
         except OSError as error:
             raise VideoError(f"{target} cannot be written: {error.strerror}") from error
     return target, carrier
+
+
+def _check_lowers_nothing(source: Path, words: label.Label) -> None:
+    """Raises RequestError for a label that says less than the file's own, or takes its producer's name away."""
+    for found in label.read(source):
+        level, producer = found.fields.get("Label", ""), found.fields.get("ContentProducer", "")
+        if level in label.MEANINGS and level < words.label:
+            raise RequestError(
+                f"{source} has a label that says that it {found.says}", f"a new one may not say less: --level {level}"
+            )
+        if producer.strip() and found.label is not None and producer != words.producer:
+            raise RequestError(
+                f"{source} has a label by {printable(producer)!r}, which would be lost",
+                "name them as --producer, and yourself as --propagator",
+            )
 
 
 def check_labels(path: Path) -> list[label.Item]:
@@ -339,7 +456,8 @@ def check_labels(path: Path) -> list[label.Item]:
     where = f"in {first.carrier}" if first else "none was found"
     items.append(label.Item(cn, "AIGC object in the metadata", "yes" if first else "no", where))
     if first:
-        said = "; ".join(first.problems) or f"it {first.says}, producer {first.fields['ContentProducer']!r}"
+        producer = printable(first.fields.get("ContentProducer", ""))
+        said = "; ".join(first.problems) or f"it {first.says}, producer {producer!r}"
         items.append(label.Item(cn, "its seven keys, as the standard says", "no" if first.problems else "yes", said))
         holds = label.signature_holds(first.label) if first.label else None
         if holds is not None:
@@ -348,14 +466,16 @@ def check_labels(path: Path) -> list[label.Item]:
     credential = credentials.read(path, roots.anchors())
     state = "no" if credential is None or credential.state in ("changed", "broken") else "yes"
     said = "none" if credential is None else f"{credential.state}; {credential.kind or 'no kind'}"
-    if not found.container.signable:
+    if not found.container.readable:
         said = f"C2PA has no place in {found.container.name} files"
     items.append(label.Item(eu, "signed metadata (1.1.1)", state, said))
     made = credential is not None and credential.kind in ("made", "edited")
     items.append(label.Item(eu, "it says made or edited with AI", "yes" if made and state == "yes" else "no", said))
     eyes = verify.Eyes(found)
-    for chunk in media.chunks(found, CONFIRM_SECONDS):
-        eyes.add(chunk)
+    for part in media.shown(found):
+        eyes.add(part)
+        if part.ends_T[-1] > CONFIRM_SECONDS:
+            break
     mark, _, _ = eyes.mark([])
     if mark is not None:
         items.append(label.Item(eu, "imperceptible watermark (1.1.2)", "yes", f"the mark {mark.id:010x}, {mark.kind}"))
@@ -363,6 +483,7 @@ def check_labels(path: Path) -> list[label.Item]:
         items.append(
             label.Item(eu, "imperceptible watermark (1.1.2)", "no", "Sorano's mark was not read; others may be there")
         )
+    items += _check_disclosure(credential)
     stored = credential is not None and credential.fingerprint is not None
     items.append(
         label.Item(
@@ -373,6 +494,24 @@ def check_labels(path: Path) -> list[label.Item]:
         )
     )
     return items
+
+
+def _check_disclosure(credential: credentials.Credential | None) -> list[label.Item]:
+    """India's permanent identifier and California's latent disclosure, which only their audiences get."""
+    said = {} if credential is None or credential.state not in credentials.WHOLE else credential.record
+    words = said.get("disclosure")
+    found = {name: str(value) for name, value in words.items()} if isinstance(words, Mapping) else {}
+    wanted = ("provider", "system", "version", "time", "id")
+    whole = all(found.get(name) for name in wanted)
+    detail = (
+        printable("; ".join(f"{name} {found[name]}" for name in wanted)) if whole else "made for --audience in, us-ca"
+    )
+    return [
+        label.Item(
+            "IN IT Rules, rule 3(3)", "metadata with a unique id", "yes" if found.get("id") else "unknown", detail
+        ),
+        label.Item("US-CA SB 942", f"latent disclosure: {', '.join(wanted)}", "yes" if whole else "unknown", detail),
+    ]
 
 
 def _check_sign(found: media.Media, regime: str) -> label.Item:

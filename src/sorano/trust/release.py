@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +90,14 @@ def finish(
     record: Mapping[str, Any] | None = None,
     ingredients: Iterable[credentials.Ingredient] = (),
     producer: str = "Sorano",
+    passed_on: label.Label | None = None,
 ) -> bytes:
-    """Labels and signs an encoded file in place, keeps the manifest under the mark's id, and returns it."""
+    """Labels and signs an encoded file in place, keeps the manifest under the mark's id, and returns it.
+
+    `passed_on` is the label of the file that it was made from: its producer stays, ours is named as who passed it on.
+    """
     if kind != "captured":
-        words = label.Label(producer=producer, produce_id=f"sorano-{store.name_of(chosen.id)}")
-        label.write(path, label.signed(words, signer))
+        label.write(path, label_of(chosen, producer, signer, passed_on))
     statement = credentials.Statement(
         kind=kind,
         title=title,
@@ -107,12 +110,20 @@ def finish(
     return credentials.sign(path, statement, signer)
 
 
+def label_of(chosen: Mark, producer: str, signer: keys.Identity, passed_on: label.Label | None = None) -> label.Label:
+    """The AIGC label of a file that gets a mark: a new one, or that of its source with us as propagator."""
+    number = f"sorano-{store.name_of(chosen.id)}"
+    if passed_on is not None:
+        return replace(passed_on, propagator=producer, propagate_id=number)
+    return label.signed(label.Label(producer=producer, produce_id=number), signer)
+
+
 def confirm(path: Path, chosen: Mark, signer: keys.Identity, frames: Iterable[Frames], fps: float) -> Report:
     """Reads a finished file back. Raises TrustError where its signature does not hold; a lost mark is in the report."""
     from sorano.trust import verify
 
-    anchors = roots.anchors() + keys.to_pem(keys.certificates(signer.chain_pem, "the signer's chain")[-1])
-    found = credentials.read(path, anchors)
+    own = roots.Trust.from_pem(keys.to_pem(keys.certificates(signer.chain_pem, "the signer's chain")[-1]))
+    found = credentials.read(path, roots.Trust.of([*roots.anchors().anchors, *own.anchors]))
     if found is None or found.state not in ("trusted", "valid") or found.mark_id != chosen.id:
         state = "missing" if found is None else found.state
         said = "; ".join(text for _, text in found.problems) if found is not None else ""

@@ -1,37 +1,107 @@
-"""Trust: whose signatures count on this machine.
+"""Trust: whose signatures count on this machine, and under which names.
 
-One's own root counts; others' are added by hand (`sorano trust add root.pem`), as are disclosed carrier keys.
-Nothing is fetched, and no list comes with Sorano: a root is trusted because somebody here decided so.
+One's own root counts; others' are added by hand (`sorano trust add root.pem --name "Studio A"`), as are disclosed
+carrier keys. A signer is called by the name that its root has here; what its own certificate says is its claim. A root
+may be trusted for some names only. Nothing is fetched, and no list comes with Sorano: a root is trusted because
+somebody here decided so. Files that others than their owner can write to are refused.
 
 Not covered: revocation lists and OCSP, chains longer than a leaf, three intermediates and a root, name constraints.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-from dataclasses import dataclass
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError, TrustError
 from sorano.trust import keys
+from sorano.trust.printable import printable
 
 if TYPE_CHECKING:
     from cryptography import x509
 
 MAX_INTERMEDIATES = 3
+MAX_NAMES = 32  # that a root is trusted for
 
 
 @dataclass(frozen=True)
 class Root:
     """A trusted certificate, or a disclosed carrier, as `sorano trust list` shows it."""
 
-    kind: str  # own, root, carrier
-    name: str
+    kind: str  # own, root, carrier, given
+    name: str  # the name that it has here
     fingerprint: str
     valid_until: str
+    subject: str = ""  # what its certificate calls itself
+    only_for: tuple[str, ...] = ()  # the signers' names that it is trusted for; empty: all
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A trusted root with its certificate."""
+
+    root: Root
+    pem: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name that signers under it are called by here."""
+        return self.root.name
+
+    def is_for(self, signer: str | None) -> bool:
+        """Whether it is trusted for signers of this name."""
+        return not self.root.only_for or (signer is not None and _same(signer) in map(_same, self.root.only_for))
+
+
+class Trust(str):
+    """Every trusted root as one PEM text, with the roots themselves and their names here in `anchors`."""
+
+    anchors: tuple[Anchor, ...] = ()
+
+    @classmethod
+    def of(cls, found: Sequence[Anchor]) -> Trust:
+        """The roots, each once; two that share a name are told apart by their fingerprints."""
+        unique = list({one.pem: one for one in reversed(found)}.values())[::-1]
+        names = [_same(one.name) for one in unique]
+        told = []
+        for one, name in zip(unique, names, strict=True):
+            clash = names.count(name) > 1 and one.root.kind != "own"
+            called = f"{one.name} ({one.root.fingerprint})" if clash else one.name
+            told.append(replace(one, root=replace(one.root, name=called)))
+        made = cls("".join(one.pem for one in told))
+        made.anchors = tuple(told)
+        return made
+
+    @classmethod
+    def from_pem(cls, pem: str) -> Trust:
+        """The roots in a PEM text under their own names; what is a Trust already comes back as it is."""
+        if isinstance(pem, Trust):
+            return pem
+        certs = keys.certificates(pem, "the trusted roots") if pem.strip() else []
+        return cls.of([Anchor(_shown("given", cert), keys.to_pem(cert)) for cert in certs])
+
+    def subjects(self) -> list[bytes]:
+        """The subjects of the roots, as they stand (DER) in the certificates that they issued."""
+        return [keys.certificates(one.pem, "a root")[0].subject.public_bytes() for one in self.anchors]
+
+    def behind(self, holds: Callable[[str], bool]) -> Anchor | None:
+        """The root under which `holds` is true, a question about a PEM text of roots that is true of all of them.
+
+        None where no single root answers it.
+        """
+        some = list(self.anchors)
+        if len(some) == 1:
+            return some[0]
+        while len(some) > 1:
+            half = some[: len(some) // 2]
+            some = half if holds("".join(one.pem for one in half)) else some[len(some) // 2 :]
+        return some[0] if some and holds(some[0].pem) else None
 
 
 def trust_folder() -> Path:
@@ -39,28 +109,56 @@ def trust_folder() -> Path:
     return keys.config_folder() / "trust"
 
 
-def anchors(extra: Path | None = None) -> str:
-    """Every trusted root as one PEM text: one's own, the added ones, those in `extra`. Empty where there are none."""
-    pems = keys.own_roots()
-    folder = trust_folder()
-    if folder.is_dir():
-        pems += [read_text(file) for file in sorted(folder.glob("*.pem"))]
+def anchors(extra: Path | None = None) -> Trust:
+    """Every trusted root: one's own, the added ones, those in the PEM file `extra`. Empty where there are none.
+
+    Raises TrustError for a trust folder or a file in it that others can write to.
+    """
+    found = []
+    for pem in keys.own_roots():
+        found += [Anchor(_shown("own", cert), keys.to_pem(cert)) for cert in keys.certificates(pem, "an own root")]
+    for file, root in _added():
+        if root.kind == "root":
+            found.append(Anchor(root, keys.to_pem(keys.certificates(keys.read_guarded(file).decode(), str(file))[0])))
     if extra is not None:
-        pems += [keys.to_pem(cert) for cert in _roots_in(extra)]
-    return "".join(pem if pem.endswith("\n") else pem + "\n" for pem in pems)
+        found += [Anchor(_shown("given", cert), keys.to_pem(cert)) for cert in _roots_in(extra)]
+    return Trust.of(found)
 
 
-def add(file: Path) -> list[Root]:
-    """Trusts the roots in a PEM file, or a disclosed carrier whose signer is trusted already."""
+def add(file: Path, name: str | None = None, only_for: Sequence[str] = ()) -> list[Root]:
+    """Trusts the roots in a PEM file, or a disclosed carrier whose signer is trusted already.
+
+    `name` is what the root is called here (its own name otherwise), `only_for` the names that it may sign under.
+    Raises RequestError for a name that another root has here.
+    """
     text = read_text(file)
     if text.lstrip().startswith("{"):
         carrier, signer = keys.read_bundle(text, str(file), anchors())
         _write(trust_folder() / f"carrier-{carrier.id}.json", text)
         return [Root("carrier", f"{carrier.id}, disclosed by {signer}", carrier.commitment[:16], "-")]
+    certs = _roots_in(file)
+    if name is not None and len(certs) > 1:
+        raise RequestError(f"{file} holds {len(certs)} roots, and one name was given", "add them one by one")
+    for text in (*only_for, *([] if name is None else [name])):
+        if not 0 < len(text) <= keys.MAX_NAME_CHARACTERS or not text.isprintable():
+            raise RequestError(f"a name has 1 to {keys.MAX_NAME_CHARACTERS} printable characters: got {text!r}")
+    if len(only_for) > MAX_NAMES:
+        raise RequestError(f"a root is trusted for at most {MAX_NAMES} names, or for all")
+    known = anchors().anchors
     added = []
-    for cert in _roots_in(file):
-        _write(trust_folder() / f"{keys.fingerprint(cert)[:16]}.pem", keys.to_pem(cert))
-        added.append(_shown("root", cert))
+    for cert in certs:
+        root = _shown("root", cert)
+        root = replace(root, name=name or root.name, only_for=tuple(only_for))
+        rival = next((one.root for one in known if _same(one.name) == _same(root.name)), None)
+        if rival is not None and rival.fingerprint != root.fingerprint:
+            raise RequestError(
+                f"another root is called {printable(root.name)} here ({rival.fingerprint})",
+                "give this one a name of its own: --name",
+            )
+        _write(trust_folder() / f"{root.fingerprint}.pem", keys.to_pem(cert))
+        words = {"name": root.name, "only_for": list(root.only_for)}
+        _write(trust_folder() / f"{root.fingerprint}.name", json.dumps(words))
+        added.append(root)
     return added
 
 
@@ -70,8 +168,10 @@ def remove(name: str) -> list[Root]:
         raise RequestError("name what is no longer trusted: a fingerprint or a name", "sorano trust list shows them")
     gone = []
     for file, root in _added():
-        if name in (root.name, root.name.split(",")[0]) or root.fingerprint.startswith(name.lower()):
+        if name in (root.name, root.subject, root.name.split(",")[0]) or root.fingerprint.startswith(name.lower()):
             file.unlink()
+            with suppress(FileNotFoundError):
+                file.with_suffix(".name").unlink()
             gone.append(root)
     if not gone:
         raise RequestError(
@@ -90,9 +190,11 @@ def disclosed_carriers() -> list[keys.Carrier]:
     """Carriers whose keys were disclosed by signers that are still trusted; others are passed over."""
     found = []
     trusted = anchors()
-    for file in sorted(trust_folder().glob("carrier-*.json")):
+    for file, root in _added():
+        if root.kind != "carrier":
+            continue
         try:
-            found.append(keys.read_bundle(read_text(file), str(file), trusted)[0])
+            found.append(keys.read_bundle(keys.read_guarded(file).decode("utf-8", "replace"), str(file), trusted)[0])
         except TrustError:
             continue  # its signer was removed since
     return found
@@ -147,7 +249,7 @@ def require_chain(chain_pem: str, anchors_pem: str, where: str) -> x509.Certific
             break
         wanted = issuer
     raise TrustError(
-        f"{where} is signed by {keys.common_name(chain[0])}, under no root that is trusted here",
+        f"{where} is signed by {printable(keys.common_name(chain[0]))}, under no root that is trusted here",
         "if you know them, ask for their root and run: sorano trust add root.pem",
     )
 
@@ -182,24 +284,49 @@ def _is_authority(cert: x509.Certificate) -> bool:
 
 
 def _added() -> list[tuple[Path, Root]]:
+    folder = trust_folder()
+    if not folder.is_dir():
+        return []
+    keys.check_guarded(keys.config_folder())
+    keys.check_guarded(folder)
     found = []
-    for file in sorted(trust_folder().glob("*.pem")):
-        found.append((file, _shown("root", keys.certificates(read_text(file), str(file))[0])))
-    for file in sorted(trust_folder().glob("carrier-*.json")):
+    for file in sorted(folder.glob("*.pem")):
+        root = _shown("root", keys.certificates(keys.read_guarded(file).decode("ascii", "replace"), str(file))[0])
+        found.append((file, _named(file.with_suffix(".name"), root)))
+    for file in sorted(folder.glob("carrier-*.json")):
         name = file.stem.removeprefix("carrier-")
         found.append((file, Root("carrier", name, name, "-")))
     return found
 
 
+def _named(file: Path, root: Root) -> Root:
+    """The root with the name and the limits that were written down when it was added."""
+    if not file.exists():
+        return root
+    try:
+        words = json.loads(keys.read_guarded(file))
+        name, only_for = words["name"], words["only_for"]
+        if not isinstance(name, str) or not all(isinstance(one, str) for one in only_for):
+            raise TypeError("names are texts")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise TrustError(f"{file} does not say a root's name: {error}", "remove the root, and add it anew") from error
+    return replace(root, name=name, only_for=tuple(only_for))
+
+
 def _shown(kind: str, cert: x509.Certificate) -> Root:
-    return Root(kind, keys.common_name(cert), keys.fingerprint(cert)[:16], f"{cert.not_valid_after_utc:%Y-%m-%d}")
+    subject = keys.common_name(cert)
+    until = f"{cert.not_valid_after_utc:%Y-%m-%d}"
+    return Root(kind, subject.removesuffix(" root") or subject, keys.fingerprint(cert)[:16], until, subject)
+
+
+def _same(name: str) -> str:
+    """A name as it is compared: without case, forms of letters, and spaces around."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _write(file: Path, text: str) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, file)
+        keys.make_folder(file.parent)
+        keys.write_private(file, text.encode())
     except OSError as error:
         raise TrustError(f"{file} cannot be written: {error.strerror}", "SORANO_CONFIG names another folder") from error

@@ -275,6 +275,7 @@ def _phrases(full: bool) -> dict[tuple[str, ...], tuple[str, str]]:
 
 
 _TABLE = _phrases(full=True)
+PHRASES = frozenset(_TABLE)  # every phrase of the full world, as tokens
 _LONGEST = max(map(len, _TABLE))
 
 
@@ -292,24 +293,31 @@ def _pick(stream: Stream, options: tuple[str, ...]) -> str:
     return options[0] if stream.chance(0.5) else stream.choice(options)
 
 
-def describe(attributes: Attributes, seed: int | str, language: str = "en") -> str:
+def describe(attributes: Attributes, seed: int | str, language: str = "en", *, full: bool = False) -> str:
     """A caption of the attributes in the phrasing that `seed` draws. See `phrase` for what it states."""
-    return phrase(attributes, seed, language)[0]
+    return phrase(attributes, seed, language, full=full)[0]
 
 
-def phrase(attributes: Attributes, seed: int | str, language: str = "en") -> tuple[str, Attributes]:
-    """A caption and what it states: the attributes with None where the caption is silent."""
+def phrase(
+    attributes: Attributes, seed: int | str, language: str = "en", *, full: bool = False
+) -> tuple[str, Attributes]:
+    """A caption and what it states: the attributes with None where the caption is silent.
+
+    A `full` one is silent on nothing but what goes without saying: a matt finish, clear weather, a steady sun.
+    """
     if language not in LANGUAGES:
         raise ValueError(f"unknown language {language!r}: one of {', '.join(LANGUAGES)}")
     stream = Stream("caption", seed, language)
-    stated = _leave_out(attributes, stream)
+    stated = _leave_out(attributes, stream, full)
     text = _english(stated, stream) if language == "en" else _chinese(stated, stream)
     return text, stated.canonical()
 
 
-def _leave_out(attributes: Attributes, stream: Stream) -> Attributes:
+def _leave_out(attributes: Attributes, stream: Stream, full: bool = False) -> Attributes:
     """Drop what a short caption would not say, and mention two things from either side."""
     terse = stream.random()  # 0: says everything, 1: says little
+    if full:
+        return _all_of(attributes, reverse=len(attributes.things) > 1 and stream.chance(0.35))
     things = tuple(
         replace(
             thing,
@@ -336,6 +344,18 @@ def _leave_out(attributes: Attributes, stream: Stream) -> Attributes:
         time=None if stream.chance(0.15 * terse) else attributes.time,
         camera=camera,
         weather=None if attributes.weather in (None, "clear") or stream.chance(0.1 * terse) else attributes.weather,
+        sun=attributes.sun if attributes.sun in ("rises", "sets") else None,
+    )
+
+
+def _all_of(attributes: Attributes, reverse: bool) -> Attributes:
+    """What a full caption states, with the things from the other end where `reverse`."""
+    things = tuple(replace(thing, finish="shiny" if thing.finish == "shiny" else None) for thing in attributes.things)
+    return replace(
+        attributes,
+        things=things[::-1] if reverse else things,
+        relation=OPPOSITES.get(attributes.relation or "") if reverse else attributes.relation,
+        weather=None if attributes.weather == "clear" else attributes.weather,
         sun=attributes.sun if attributes.sun in ("rises", "sets") else None,
     )
 

@@ -1,0 +1,212 @@
+"""The tracks that go along with a picture into another file: audio, subtitles, chapters.
+
+Packets are copied where the new container takes their codec; audio is encoded again where it does not, with its layout.
+All stamps move by one shift, so that picture and sound stay together.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from sorano.media.read import SLACK_SECONDS, placed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+COPIED = {
+    "mp4": ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"),
+    "matroska": ("aac", "mp3", "ac3", "eac3", "opus", "vorbis", "flac", "pcm_s16le"),
+    "webm": ("opus", "vorbis"),
+}
+COPIED_TEXT = {"mp4": ("mov_text",), "matroska": ("subrip", "ass", "webvtt"), "webm": ("webvtt",)}
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # that both encoders know
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+OPUS_RATE = 48000
+
+
+class AudioTrack:
+    """One audio track on its way into another file: `shift` seconds later there, from `start` on for `most` seconds."""
+
+    def __init__(
+        self, heard: Any, out: Any, kind: str, *, shift: float = 0.0, start: float = 0.0, most: float | None = None
+    ) -> None:
+        self.heard, self.out, self.shift, self.start = heard, out, shift, start
+        self.end = float("inf") if most is None else start + most
+        self.said: str | None = None  # what is changed, in words
+        codec = heard.codec_context
+        name = codec.codec.canonical_name
+        # A coarse time base (AVI: a packet's length) cannot say where sound in another container's packets lies.
+        is_fine = bool(heard.time_base) and heard.time_base <= Fraction(1, 1000)
+        self.is_copied = name in COPIED[kind] and (is_fine or name == "mp3")
+        self.count = 0  # samples that were encoded
+        if self.is_copied:
+            self.stream = out.add_stream_from_template(heard)
+        else:
+            self._encoder(kind, codec)
+            self.said = f"its audio ({name}) is coded again as {self.stream.codec_context.codec.canonical_name}"
+            if self.layout != codec.layout.name and len(codec.layout.channels) != self.stream.codec_context.channels:
+                self.said += f", its {codec.layout.name} channels as {self.layout}"
+        self._carry_tags()
+
+    def _encoder(self, kind: str, codec: Any) -> None:
+        import av
+
+        channels = max(1, len(codec.layout.channels))
+        self.layout = LAYOUTS.get(channels, "7.1" if channels > 8 else "stereo")
+        rate = codec.sample_rate or 48000
+        self.rate = OPUS_RATE if kind == "webm" else next((one for one in AAC_RATES if one <= rate), AAC_RATES[-1])
+        name = "libopus" if kind == "webm" else "aac"
+        self.stream = self.out.add_stream(name, rate=self.rate, layout=self.layout)
+        self.stream.codec_context.time_base = Fraction(1, self.rate)
+        self.channels = self.stream.codec_context.channels
+        # interleaved: PyAV's planes end at eight channels
+        self.resampler = av.AudioResampler(format="flt", layout=self.layout, rate=self.rate)
+
+    def _carry_tags(self) -> None:
+        for name in ("language", "title", "handler_name"):
+            if name in self.heard.metadata:
+                self.stream.metadata[name] = self.heard.metadata[name]
+        with suppress(AttributeError):
+            self.stream.disposition = self.heard.disposition
+
+    def pass_on(self, packet: Any) -> None:
+        """One packet of it."""
+        import av
+
+        if not packet.size:
+            return
+        if self.is_copied:
+            self._copy(packet)
+            return
+        with suppress(av.error.InvalidDataError):  # players pass over what cannot be decoded
+            for frame in packet.decode():
+                self._encode(frame)
+
+    def _copy(self, packet: Any) -> None:
+        if packet.dts is None or packet.pts is None:
+            return
+        unit = packet.time_base
+        begins = float(packet.pts * unit) + self.shift
+        ends = begins + float((packet.duration or 0) * unit)
+        if begins >= self.end or ends <= self.start - SLACK_SECONDS:
+            return
+        later = round(self.shift / unit)
+        packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, self.stream
+        self.out.mux(packet)
+
+    def _encode(self, frame: Any) -> None:
+        stamp = None if frame.pts is None else float(frame.pts * (frame.time_base or 0)) + self.shift - self.start
+        frame.pts = None
+        for piece in self.resampler.resample(frame):
+            self._put(piece.to_ndarray().reshape(-1, self.channels), stamp)
+            stamp = None
+
+    def _put(self, samples: Any, stamp: float | None) -> None:
+        """Samples [N, channels] that are heard `stamp` seconds after the start, None where they follow."""
+        import numpy as np
+
+        skipped, silent = placed(stamp, self.count, self.rate, len(samples))
+        if stamp is not None and self.start + stamp >= self.end:
+            return
+        for at in range(0, silent, self.rate):
+            self._send(np.zeros((min(self.rate, silent - at), self.channels), np.float32))
+        samples = samples[skipped:]
+        room = self.end - self.start - self.count / self.rate
+        if room < float("inf"):
+            samples = samples[: max(0, round(room * self.rate))]
+        if len(samples):
+            self._send(samples)
+
+    def _send(self, samples: NDArray[np.float32]) -> None:
+        import av
+        import numpy as np
+
+        made = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "flt", self.layout)
+        made.sample_rate, made.time_base = self.rate, Fraction(1, self.rate)
+        made.pts = self.count + round(self.start * self.rate)
+        self.count += len(samples)
+        self.out.mux(self.stream.encode(made))
+
+    def close(self) -> None:
+        """What the resampler and the encoder still hold."""
+        if self.is_copied:
+            return
+        for piece in self.resampler.resample(None):
+            self._put(piece.to_ndarray().reshape(-1, self.channels), None)
+        self.out.mux(self.stream.encode())
+
+
+class TextTrack:
+    """One subtitle track, copied."""
+
+    def __init__(self, given: Any, out: Any, *, shift: float = 0.0) -> None:
+        self.out, self.shift = out, shift
+        self.stream = out.add_stream_from_template(given)
+        for name in ("language", "title", "handler_name"):
+            if name in given.metadata:
+                self.stream.metadata[name] = given.metadata[name]
+        with suppress(AttributeError):
+            self.stream.disposition = given.disposition
+
+    def pass_on(self, packet: Any) -> None:
+        """One packet of it."""
+        if not packet.size or packet.pts is None:
+            return
+        later = round(self.shift / packet.time_base)
+        packet.pts, packet.stream = packet.pts + later, self.stream
+        packet.dts = packet.pts
+        self.out.mux(packet)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Tracks:
+    """Everything beside the picture on its way into another file, and in words what does not come along as it was."""
+
+    def __init__(self, given: Any, out: Any, kind: str, *, shift: float) -> None:
+        self.by_index: dict[int, AudioTrack | TextTrack] = {}
+        self.said: list[str] = []  # what is coded again
+        self.lost: list[str] = []  # what is left out
+        for stream in given.streams.audio:
+            if stream.codec_context is None:
+                self.lost.append("an audio track in a code that is not known here is left out")
+                continue
+            track = AudioTrack(stream, out, kind, shift=shift)
+            self.by_index[stream.index] = track
+            if track.said and track.said not in self.said:
+                self.said.append(track.said)
+        for stream in given.streams.subtitles:
+            name = stream.codec_context.codec.canonical_name if stream.codec_context is not None else "unknown"
+            if name in COPIED_TEXT[kind]:
+                self.by_index[stream.index] = TextTrack(stream, out, shift=shift)
+            else:
+                self.lost.append(f"a subtitle track ({name}) is left out")
+        self.streams = [given.streams[index] for index in self.by_index]
+
+    def pass_on(self, packet: Any) -> None:
+        """One packet of any of them."""
+        self.by_index[packet.stream.index].pass_on(packet)
+
+    def close(self) -> None:
+        """What encoders still hold."""
+        for track in self.by_index.values():
+            track.close()
+
+
+def carry_chapters(given: Any, out: Any, shift: float) -> None:
+    """The chapters of a file, in another, `shift` seconds later; before its header is written."""
+    moved = []
+    for chapter in given.chapters():
+        unit = chapter["time_base"]
+        if not unit:
+            continue
+        later = round(shift / unit)
+        begin, end = max(0, chapter["start"] + later), max(0, chapter["end"] + later)
+        if end > begin:
+            moved.append({**chapter, "start": begin, "end": end})
+    if moved:
+        out.set_chapters(moved)

@@ -1,0 +1,379 @@
+"""Everyday words for what the world has, and a prompt read with them.
+
+The English words are members and kinds of the synsets of Princeton's WordNet 3.1 that mean the world's own words, the
+Chinese ones members of their groups in Cilin (the extended Tongyici Cilin of the Harbin Institute of Technology);
+`tests/data/everyday_words.tsv` names the synset or the group of 400 of them. Where a thing or a motion is not in the
+world, the nearest that is stands for it (a pyramid is a cone), and the reader says so.
+
+Not covered: words with several senses outside the world (`light`, `fall` for autumn), and grammar beyond the captions'.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+
+from sorano.world import caption
+
+# What is written for it -> everyday words. Several targets, by commas: the first that the vocabulary has.
+COLORS = {
+    "red": (
+        "crimson, scarlet, ruby, ruby-red, cherry-red, blood-red, carmine, vermilion, maroon, burgundy, claret, "
+        "cerise, magenta, reddish, dark red, deep red, cherry red, pink, rose, ruddy"
+    ),
+    "green": (
+        "emerald, jade, jade green, olive, olive-green, olive green, teal, chartreuse, sea green, bottle green, "
+        "yellow green, pea green, bluish green, blue green, dark green, light green, lime"
+    ),
+    "blue": (
+        "azure, cerulean, sapphire, navy, navy blue, turquoise, aquamarine, aqua, ultramarine, sky-blue, "
+        "sky blue, royal blue, steel blue, powder blue, dark blue, cobalt blue, light blue, cyan, indigo, bluish"
+    ),
+    "yellow": (
+        "golden, gold, amber, lemon, lemon yellow, canary yellow, canary, saffron, ochre, ocher, pale yellow, yellowish"
+    ),
+    "purple": "lavender, mauve, lilac, royal purple, reddish purple, plum, purplish",
+    "orange": "reddish orange, tangerine, orange red",
+    "white": "ivory, pearl, off-white, alabaster, snow-white, chalk, whitish, silver, gray, grey",
+    "black": (
+        "ebony, jet black, coal black, pitch black, jet-black, coal-black, pitch-black, inky, blackish, "
+        "dark gray, dark grey"
+    ),
+}
+SIZES = {
+    "small": (
+        "petite, diminutive, miniature, teeny, teensy, wee, minuscule, microscopic, smallish, dinky, minute, "
+        "bitty, teeny-weeny, itsy-bitsy, itty-bitty, pocket-size, pocket-sized, undersized, mini"
+    ),
+    "large": (
+        "giant, gigantic, enormous, immense, massive, colossal, vast, great, mammoth, jumbo, gargantuan, "
+        "oversize, oversized, tremendous, humongous, whopping, sizable, sizeable, king-size, king-sized, "
+        "biggish, largish, titanic, bulky"
+    ),
+}
+NOUNS = {
+    "ball": (
+        "globe, orb, football, basketball, baseball, volleyball, softball, marble, handball, soccer ball, "
+        "tennis ball, golf ball, bowling ball, beach ball, billiard ball, rugby ball, bubble, bead"
+    ),
+    "cube": "crate, carton, chest, dice, die, brick, square block, casket",
+    "cylinder": "tube, pipe, barrel, can, column, pillar",
+    "cone": "pyramid, conoid, funnel",
+    "torus": "toroid, doughnut, hoop, annulus, halo, wheel, tyre, tire",
+    "capsule": "lozenge, tablet",
+    "tree": "oak, pine, fir, palm tree, birch",
+    "house": "hut, home, cabin, building",
+    "boat": "ship, yacht, dinghy, sailing boat",
+    "balloon": "hot-air balloon",
+    "car": "auto, motorcar, truck, van",
+}
+# finite, progressive -> verbs in their base form; "(left)" is kept where the prompt says a direction.
+VERBS = {
+    ("falls", "falling"): (
+        "fall, drop, descend, plunge, tumble, sink, topple, plop, swoop, dive, cascade, go down, come down, "
+        "fall down, drop down, plummet"
+    ),
+    ("bounces", "bouncing"): "bounce, rebound, spring, bound, ricochet, recoil, jounce, dribble",
+    ("rises", "rising"): "rise, ascend, lift, climb, go up, come up, move up, soar, arise, rise up, lift off",
+    ("spins", "spinning"): (
+        "spin, rotate, twirl, whirl, revolve, gyrate, reel, pirouette, spin around, go around, turn around"
+    ),
+    ("jumps", "jumping"): "jump, hop, leap, skip, vault, caper, leapfrog, jump up",
+    ("stays still", "staying still"): (
+        "stay still, stand still, rest, stay, remain, lie, sit, stand, lie still, sit still"
+    ),
+    ("rolls left", "rolling left"): "roll left, roll to the left, trundle left, wheel left",
+    ("rolls right", "rolling right"): "roll right, roll to the right, trundle right, wheel right",
+    ("slides left,rolls left", "sliding left,rolling left"): "slide left, glide left, drift left, move left, go left",
+    ("slides right,rolls right", "sliding right,rolling right"): (
+        "slide right, glide right, drift right, move right, go right"
+    ),
+    ("floats,stays still", "floating,staying still"): "float, hover, levitate, drift, bob",
+    ("swings,stays still", "swinging,staying still"): "swing, sway, oscillate",
+    ("orbits,spins", "orbiting,spinning"): "orbit, circle",
+}
+TIMES = {
+    "at dawn": "daybreak, sunrise, sunup, morning, dawning, first light, break of day, cockcrow, the break of day",
+    "at noon": "midday, noonday, noontide, high noon, daytime, daylight, lunchtime, twelve noon",
+    "at sunset": "dusk, twilight, nightfall, sundown, evening, gloaming, evenfall",
+    "at night": "midnight, nighttime, night-time, darkness",
+}
+GROUNDS = {
+    "on the grass": "meadow, lawn, field, pasture, hayfield, prairie, grassland, turf, green meadow",
+    "on the sand": "beach, desert, dune, dunes, seashore, seaside, shore",
+    "on the snow": "ice, glacier",
+    "on the stone": "rock, rocks, stones, pavement, cobblestones, concrete, gravel, floor, ground, street, road",
+    "on the water,on the sand": "lake, sea, ocean, river, pond",
+}
+CHINESE = {
+    "红色": (
+        "深红、大红、鲜红、血红、火红、朱红、赤红、猩红、殷红、通红、粉红、粉红色、鲜红色、紫红色、桃红、赤色、"
+        "红彤彤、红通通、红艳艳"
+    ),
+    "绿色": "碧绿、翠绿、青绿、墨绿、浅绿色、翠绿色、黄绿色、浓绿、嫩绿、绿油油、深绿、草绿",
+    "蓝色": "蔚蓝、天蓝、碧蓝、宝蓝、深蓝、浅蓝、深蓝色、天蓝色、蔚蓝色、暗蓝色、藏青、湖蓝",
+    "黄色": "金黄、金色、淡黄、嫩黄色、土黄色、黄灿灿、黄澄澄、金黄色",
+    "紫色": "淡紫、深紫、紫罗兰、青紫",
+    "橙色": "橙黄、橙黄色、杏黄、杏黄色、橘红色、桔黄色、橘色、橘黄",
+    "白色": "雪白、洁白、乳白、乳白色、灰白色、银色、银灰色、银灰、灰色、白花花、白茫茫、灰",
+    "黑色": "漆黑、乌黑、墨黑、黝黑、墨色、黢黑、灰黑色、黑油油、深灰色",
+    "小": "微小、细小、很小、小小的、短小、迷你、极小",
+    "巨大的": "庞大、硕大、宏大、特大、极大、巨型、高大、超大",
+    "球": "球体、珠子、圆珠、皮球、足球、篮球、排球、气泡、弹珠、丸子",
+    "方块": "正方体、立方、箱子、盒子、骰子、砖块、木箱",
+    "圆柱": "柱子、管子、圆筒、桶、罐子、石柱、木柱",
+    "圆锥": "金字塔、锥子、锥体、圆台、圆锥台、漏斗",
+    "圆环": "圈子、圆圈、环子、线圈、轮子、轮胎、甜甜圈、铁环",
+    "胶囊": "药丸、药片",
+    "旋转": "转动、打转、转悠、旋动、自转、打转儿、团团转、转个不停",
+    "落下": "掉落、坠落、跌落、下落、下降、掉下、落下来、坠下",
+    "上升": "升起、升高、升腾、上浮、飞起、飞起来、升上去、上升起来",
+    "跳跃": "蹦跳、跳动、蹦、雀跃、腾跃、跳起、蹦蹦跳跳",
+    "弹跳": "弹起、蹦弹、反弹、回弹",
+    "静止不动": "静止、一动不动、停着、躺着、停在、悬浮、盘旋",
+    "向左滚动": "往左滚、向左滚、滚到左边、往左滚动",
+    "向右滚动": "往右滚、向右滚、滚到右边、往右滚动",
+    "在草地上": "在草坪上、在草原上、在绿地上、草坪上、草原上、田野上、在田野上、在草丛里",
+    "在沙地上": "在沙滩上、在沙漠里、在海滩上、沙漠里、海滩上、在海边、海边、沙漠中、在沙漠中",
+    "在雪地上": "在雪原上、雪原上、在冰上、冰面上、在冰面上、雪地里、在雪里",
+    "在石地上": "在石头上、在岩石上、在地上、石头上、岩石上、地上、路上、在路上、在地面上、地面上、在石板上",
+    "黎明时": "凌晨、破晓、早晨、早上、日出、日出时、大清早、一清早、一大早、清早",
+    "正午": "晌午、午间、日中、白天、大白天、中午时分",
+    "日落时": "日落、薄暮、夕阳下、傍晚时分、黄昏时分、暮色中",
+    "夜里": "深夜、半夜、午夜、子夜、夜间、晚间、三更半夜、深更半夜、夜半、夜幕下、月光下",
+}
+IRREGULAR = {  # base -> other forms: -s, -ing, past
+    "fall": ("falls", "falling", "fell"), "sink": ("sinks", "sinking", "sank"), "dive": ("dives", "diving", "dived"),
+    "rise": ("rises", "rising", "rose"), "arise": ("arises", "arising", "arose"), "spin": ("spins", "spinning", "spun"),
+    "spring": ("springs", "springing", "sprang"), "leap": ("leaps", "leaping", "leapt"),
+    "go": ("goes", "going", "went"),
+    "come": ("comes", "coming", "came"), "stand": ("stands", "standing", "stood"), "lie": ("lies", "lying", "lay"),
+    "sit": ("sits", "sitting", "sat"), "swing": ("swings", "swinging", "swung"), "slide": ("slides", "sliding", "slid"),
+}  # fmt: skip
+DOUBLED = ("drop", "plop", "hop", "skip", "bob", "drum")  # dropping, not droping
+PLURALS = {"torus": "tori", "dice": "dice", "box": "boxes"}
+FUNCTION_WORDS = frozenset(
+    "please show me us make create generate draw render picture image photo animation movie film footage some any "
+    "this these those very really just now then its his her their my your our be been being was were are to for from "
+    "by as into onto over above through during against under next near beside around about at".split()
+)  # what is left out without a word: it states nothing that the world has
+COUNTS = {"two": 2, "2": 2, "a pair of": 2, "both": 2, "twin": 2, "three": 3, "3": 3, "两": 2, "二": 2, "三": 3}
+NEAR = 0.7  # likeness of an unknown word and a known one that is worth a guess
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_PIECE = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+|[^\w\s]|_")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A prompt as a model of the world reads it."""
+
+    text: str  # for the model: only words that it knows
+    read_as: tuple[tuple[str, str], ...]  # everyday words, and what stands for them
+    unknown: tuple[str, ...]  # words that are left out
+    near: Mapping[str, str]  # an unknown word's nearest known one
+    has_thing: bool  # whether it names a thing of the world
+
+
+def read(prompt: str, vocabulary: Collection[str]) -> Reading:
+    """A prompt in the words of a vocabulary. One that has nothing else comes back as it is.
+
+    Everyday words become the world's, "two red balls" one ball and another, and what stays unknown is left out.
+    """
+    clean = "".join(
+        char for char in prompt if unicodedata.category(char) != "Cf"
+    )  # zero-width characters of pasted text
+    clean = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", " ", _ESCAPES.sub("", clean))
+    text = unicodedata.normalize("NFKC", clean).lower()
+    read_as: dict[str, str] = {}
+    text = _with_synonyms(text, frozenset(vocabulary), read_as)
+    text = _one_by_one(text)
+    pieces = _PIECE.findall(text)
+    unknown = [piece for piece in pieces if piece not in vocabulary]
+    words = [one for one in dict.fromkeys(unknown) if any(map(str.isalnum, one)) and one not in FUNCTION_WORDS]
+    if not read_as and not unknown and text == unicodedata.normalize("NFKC", clean).lower():
+        text = prompt if clean == prompt else clean
+    elif unknown:
+        text = " ".join(_PIECE.sub(lambda match: match[0] if match[0] in vocabulary else " ", text).split())
+    known = [one for one in vocabulary if len(one) > 2 and one.isalpha()]
+    words = [_as_written(one, prompt) for one in words]
+    near = {one: found[0] for one in words if (found := get_close_matches(one.lower(), known, n=1, cutoff=NEAR))}
+    return Reading(text, tuple(read_as.items()), tuple(words), near, bool(set(_things(text))))
+
+
+def _as_written(word: str, prompt: str) -> str:
+    match = re.search(re.escape(word), prompt, re.IGNORECASE)
+    return match[0] if match else word
+
+
+def things(vocabulary: Collection[str]) -> list[str]:
+    """The things that a model with this vocabulary can make."""
+    tables = (caption.ENGLISH["kind"], caption.FULL_ENGLISH["kind"])
+    return [kind for table in tables for kind, names in table.items() if names[0] in vocabulary]
+
+
+def _things(text: str) -> list[str]:
+    """The kinds of things in a text, by the world's own phrases."""
+    found, rest = [], caption.tokens(text)
+    names = _kind_phrases()
+    for start in range(len(rest)):
+        for length in (3, 2, 1):
+            kind = names.get(tuple(rest[start : start + length]))
+            if kind is not None:
+                found.append(kind)
+                break
+    return found
+
+
+@lru_cache(maxsize=1)
+def _kind_phrases() -> dict[tuple[str, ...], str]:
+    tables = (caption.ENGLISH, caption.CHINESE, caption.FULL_ENGLISH, caption.FULL_CHINESE)
+    return {
+        tuple(caption.tokens(phrase)): kind
+        for table in tables
+        for kind, phrases in table["kind"].items()
+        for phrase in phrases
+    }
+
+
+@lru_cache(maxsize=4)
+def _synonyms(vocabulary: frozenset[str]) -> tuple[dict[str, str], re.Pattern[str]]:
+    """Every everyday phrase to what stands for it in this vocabulary, and a pattern that finds the longest first."""
+    table: dict[str, str] = {}
+
+    def add(source: str, targets: str) -> None:
+        for target in targets.split(","):
+            if set(_PIECE.findall(target.rstrip("*"))) <= vocabulary:
+                if source != target and not _is_known(source, vocabulary):
+                    table.setdefault(source, target)
+                return
+
+    for words in (COLORS, SIZES):
+        for target, sources in words.items():
+            for source in sources.split(", "):
+                add(source, target)
+    for target, sources in NOUNS.items():
+        for source in [target, *sources.split(", "), *caption.ENGLISH["kind"].get(target, ())]:
+            add(source, target)
+            add(PLURALS.get(source, f"{source}s"), f"{target}*")  # "*": more than one
+    for (finite, progressive), verbs in VERBS.items():
+        for verb in verbs.split(", "):
+            base, *others = _forms(verb)
+            for form in (base, others[0], others[2]):
+                add(form, finite)
+            add(others[1], progressive)
+    for field, prepositions in (
+        (TIMES, "at|in|during|by|around|after"),
+        (GROUNDS, "on|in|at|over|across|along|onto|upon|by"),
+    ):
+        for target, sources in field.items():
+            for source in sources.split(", "):
+                for preposition in prepositions.split("|"):
+                    for article in ("", "the ", "a ", "an "):
+                        add(f"{preposition} {article}{source}", target)
+                if field is TIMES:
+                    add(source, target)
+    for target, sources in CHINESE.items():
+        for source in sources.split("、"):
+            add(source, target)
+            if target.endswith("色") and not source.endswith("色"):
+                add(f"{source}色", target)
+    for pieces in caption.PHRASES:  # the world's own phrases stay whole: "on snow" is not "on" and a synonym
+        own = "".join(pieces) if not pieces[0].isascii() else " ".join(pieces)
+        if len(pieces) > 1 and set(pieces) <= vocabulary:
+            table.setdefault(own, own)
+    spaced = "|".join(_pattern(source) for source in sorted(table, key=len, reverse=True))
+    return table, re.compile(spaced or r"(?!)")
+
+
+def _pattern(source: str) -> str:
+    if not source.isascii():
+        return re.escape(source)
+    return r"(?<![\w-])" + r"\s+".join(map(re.escape, source.split())) + r"(?![\w-])"
+
+
+def _is_known(phrase: str, vocabulary: frozenset[str]) -> bool:
+    """Whether the vocabulary has a phrase as one of the world's own."""
+    pieces = caption.tokens(phrase)
+    if not set(pieces) <= vocabulary:
+        return False
+    if phrase.isascii():
+        return tuple(pieces) in caption.PHRASES
+    try:
+        fields = [field for field, _ in caption.phrases(phrase)]
+        return len(set(fields)) == len(fields)  # 大红 may be "large" and "red"; 橙黄 cannot be two colours
+    except caption.UnknownWords:
+        return False
+
+
+def _forms(verb: str) -> tuple[str, str, str, str]:
+    """A verb's base, -s, -ing and past, with what follows the verb: "roll left", "rolls left" ..."""
+    base, _, rest = verb.partition(" ")
+    rest = f" {rest}" if rest else ""
+    if base in IRREGULAR:
+        forms: Sequence[str] = (base, *IRREGULAR[base])
+    else:
+        stem = base[:-1] if base.endswith("e") and not base.endswith("ee") else base
+        stem += stem[-1] if base in DOUBLED else ""
+        third = f"{base}es" if base.endswith(("s", "x", "sh", "ch")) else f"{base}s"
+        if base.endswith("y") and base[-2] not in "aeiou":
+            third = f"{base[:-1]}ies"
+        forms = (base, third, f"{stem}ing", f"{stem}ed")
+    return (forms[0] + rest, forms[1] + rest, forms[2] + rest, forms[3] + rest)
+
+
+def _with_synonyms(text: str, vocabulary: frozenset[str], read_as: dict[str, str]) -> str:
+    table, pattern = _synonyms(vocabulary)
+    own = {PLURALS.get(kind, f"{kind}s") for kind in NOUNS} | {"spheres", "boxes", "blocks", "rings", "donuts", "pills"}
+
+    def put(match: re.Match[str]) -> str:
+        source = " ".join(match[0].split())
+        target = table[source]
+        if source != target and source not in own and not _is_form(source, target):
+            read_as[source] = target.rstrip("*")
+        return target
+
+    return pattern.sub(put, text)
+
+
+def _is_form(source: str, target: str) -> bool:
+    """Whether a word is another form of what stands for it: nothing to tell."""
+    first = target.split()[0]
+    return any(first in _forms(base) and source.split()[0] in _forms(base) for base in _bases())
+
+
+@lru_cache(maxsize=1)
+def _bases() -> tuple[str, ...]:
+    return ("fall", "bounce", "rise", "spin", "jump", "stay", "roll", "slide", "float", "swing", "orbit")
+
+
+def _one_by_one(text: str) -> str:
+    """ "two red ball* bounces" as "a red ball bounces and a red ball bounces"; a plural without a number is two."""
+    joined = "|".join(re.escape(count) for count in COUNTS if count.isascii())
+
+    def english(match: re.Match[str]) -> str:
+        number = COUNTS.get(" ".join((match["count"] or "two").split()), 2)
+        verb = " ".join((match["verb"] or "").split())
+        one = " ".join(part for part in ("a", (match["words"] or "").strip(), match["kind"], verb) if part)
+        return " and ".join([one] * number)
+
+    text = re.sub(
+        rf"(?:(?<!\w)(?:the|some|many|several)\s+)?(?:(?<!\w)(?P<count>{joined})\s+)?(?P<words>(?:(?!(?:{joined}|and|the|a|an|some|many|several|of|with|that)\b)[a-z-]+\s+){{0,3}}?)(?P<kind>[a-z]+)\*"
+        r"(?P<verb>(?:\s+(?:is\s+|are\s+)?(?:bounc|fall|ris|spin|jump|roll|stay|slid|float|swing|orbit|rest|rotat|drop|hop)"
+        r"\w*(?:\s+(?:still|left|right))?)?)",
+        english,
+        text,
+    )
+    tables = (caption.CHINESE, caption.FULL_CHINESE)
+    names = {name for table in tables for phrases in table["kind"].values() for name in phrases}
+    kinds = "|".join(sorted(names, key=len, reverse=True))
+
+    def chinese(match: re.Match[str]) -> str:
+        return ",".join([f"一个{match[2]}{match[3]}"] * COUNTS[match[1]])
+
+    return re.sub(rf"([两二三])[个只颗块]([^，。、,.]{{0,6}}?)({kinds})", chinese, text)
