@@ -9,12 +9,14 @@ import json
 import numpy as np
 import pytest
 from conftest import FULL
+from support import copies, corpus
 
 from attacks import codec, container, honest, manifest, picture, sound, stills, timing, words
 from attacks.registry import ATTACKS, HONEST
 from attacks.stage import Stage
+from attacks.tools import FPS, encode, frames_of
 from sorano.errors import SoranoError
-from sorano.trust import containers
+from sorano.trust import containers, record
 
 MODULES = (codec, container, honest, manifest, picture, sound, stills, timing, words)
 UNACCEPTED = frozenset({"TAMPERED", "SUSPICIOUS", "UNVERIFIED"})
