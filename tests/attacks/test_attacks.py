@@ -115,9 +115,6 @@ def test_a_mutated_file_is_never_verified(stage, tmp_path):
 
 def small_signed(stage, folder):
     """A small signed video, quickly looked at."""
-    from attacks.tools import encode
-    from sorano.trust import record
-
     source = encode(folder / "small.mp4", np.ascontiguousarray(stage.plain[:12, ::4, ::4][:, :66, :120]))
     with stage.at("alice"):
         return record.mark_file(source, folder / "small.signed.mp4").path
