@@ -123,7 +123,8 @@ def add_sound(out, codec, samples, layout="stereo", rate=48000, later=0.0):
 
     def write():
         resampler = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate)
-        given = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
+        interleaved = np.ascontiguousarray(samples.T).reshape(1, -1)
+        given = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
         given.sample_rate, given.pts, given.time_base = rate, round(later * rate), Fraction(1, rate)
         for frame in [*resampler.resample(given), *resampler.resample(None)]:
             out.mux(stream.encode(frame))

@@ -347,6 +347,52 @@ def test_a_configuration_with_an_unknown_field_is_refused(folder: Path, part: st
         checkpoint.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("text_encoder", "scale_decoder_outputs", True),  # transformers 5.24
+        ("text_encoder", "new_dropout", 0.1),
+        ("transformer", "moe_experts", None),
+        ("transformer", "use_new_attention", False),
+        ("transformer", "rope_scale", 1.0),
+        ("vae", "tiles", []),
+    ],
+)
+def test_a_new_field_that_changes_nothing_is_a_note(folder: Path, part: str, field: str, value: object) -> None:
+    from sorano.plan.model import ModelConfigs
+
+    _edit_json(folder / part / "config.json", **{field: value})
+    checkpoint.load(folder)
+    (note,) = ModelConfigs.of_folder(folder).notes
+    assert field in note and part in note
+
+
+def test_a_byte_order_mark_is_passed_over(folder: Path) -> None:
+    for part in ("transformer", "vae", "text_encoder"):
+        file = folder / part / "config.json"
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    checkpoint.load(folder)
+
+
+def test_the_only_variant_is_taken_and_of_two_the_user_chooses(folder: Path) -> None:
+    plain = folder / TRANSFORMER
+    wanted = checkpoint.load(folder).transformer.state_dict()
+    variant = plain.with_name(f"{plain.stem}.fp16.safetensors")
+    plain.rename(variant)
+    found = checkpoint.load(folder).transformer.state_dict()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    variant.with_name(f"{plain.stem}.bf16.safetensors").write_bytes(variant.read_bytes())
+    with pytest.raises(CheckpointError, match="bf16.*and.*fp16"):
+        checkpoint.load(folder)
+
+
+def test_fp8_with_scales_is_called_that(folder: Path) -> None:
+    key = "blocks.0.attn1.to_q.scale_weight"
+    _edit_tensors(folder / TRANSFORMER, lambda tensors: tensors.__setitem__(key, torch.tensor(0.5)))
+    with pytest.raises(CheckpointError, match="fp8 with scales"):
+        checkpoint.load(folder)
+
+
 def test_a_boundary_without_a_second_expert_means_nothing(folder: Path) -> None:
     _edit_json(folder / "model_index.json", boundary_ratio=0.875)  # as folders of Wan 2.1 that were converted locally
     loaded = checkpoint.load(folder)

@@ -130,7 +130,7 @@ def test_a_converted_folder_with_a_boundary_and_one_expert_is_of_wan_2_1(tmp_pat
 
 def test_a_folder_of_other_networks_has_the_defaults_of_wan_2_1_and_no_note(tmp_path: Path) -> None:
     configs = PRESETS["wan2.1-t2v-1.3b"].read_configs()
-    other = replace(configs, transformer=replace(configs.transformer, num_layers=4))
+    other = replace(configs, transformer=replace(configs.transformer, num_layers=28))
     preset = find_preset(write_configs(tmp_path / "mine", other))
     assert (preset.size, preset.num_frames, preset.shift, preset.note) == ("832x480", 81, None, None)
 
@@ -163,3 +163,32 @@ def test_a_folder_of_another_family_says_whose_it_is(pipeline: Any, whose: str, 
         find_preset(tmp_path).read_configs()
     assert whose in caught.value.message and "model_index.json" in caught.value.message
     assert "Sorano runs the Wan family" in caught.value.message and caught.value.exit_code == 3
+
+
+def test_the_embedded_folder_is_its_preset_by_any_path(tmp_path, monkeypatch):
+    import shutil
+
+    from sorano.presets import PRESETS, find_preset
+
+    world = PRESETS["world"]
+    monkeypatch.chdir(world.folder.parent)
+    assert find_preset("./world") is world
+    copy = tmp_path / "copy"
+    shutil.copytree(world.folder, copy)
+    copied = find_preset(str(copy))  # by the card that it ships
+    assert (copied.size, copied.num_frames, copied.fps, copied.num_steps) == ("64x64", 17, 12, 24)
+    assert copied.known == world.known and copied.small_vocabulary and copied.max_side == world.max_side
+
+
+def test_a_small_folder_without_a_card_is_asked_for_small_videos(tmp_path):
+    import shutil
+
+    from sorano.presets import PRESETS, find_preset
+
+    copy = tmp_path / "copy"
+    shutil.copytree(PRESETS["world"].folder, copy)
+    (copy / "sorano.json").unlink()
+    preset = find_preset(str(copy))
+    width = int(preset.size.split("x")[0])
+    assert width <= 256 and preset.num_frames <= 33 and preset.num_steps <= 30 and preset.small_vocabulary
+    assert "sorano.json" in preset.note and preset.size in preset.note

@@ -95,7 +95,7 @@ def test_the_prompt_is_signed_only_if_it_may_be_told(tiny_folder, tmp_path):
     assert found.record["prompt"] == PROMPT and found.ingredients == ("first.png",)
     assert len(found.record["request"]["sha256"]) == len(found.record["model"]["sha256"]) == 64
     assert all(len(digest) == 64 for digest in found.record["model"]["files"].values())
-    assert found.record["c2pa.ai-disclosure"]["modelIdentifier"] == f"urn:sha256:{found.record['model']['sha256']}"
+    assert found.record["c2pa.ai-disclosure"]["modelName"] == found.record["model"]["name"]
     make(tiny_folder, output=tmp_path / "shut.mp4", private=True, image=tmp_path / "first.png")
     found = credentials.read(tmp_path / "shut.mp4", roots.anchors())
     assert "prompt" not in found.record and found.ingredients == ("input 1",)  # words are hidden, never origin
@@ -298,6 +298,8 @@ def test_the_audience_cn_gets_a_visible_sign(tiny_folder, tmp_path):
     assert label.sign_found(video.read_video(tmp_path / "in.mp4").frames_THWC[-1]) == "AI-generated"
     said = found.record["disclosure"]
     assert said["id"] == store.name_of(found.mark_id) and said["provider"] == "Sorano" and "model" in said["system"]
+    states = {one.regime: one.state for one in record.check_labels(tmp_path / "in.mp4")}
+    assert states["US-CA SB 942"] == states["IN IT Rules, rule 3(3)"] == "yes"
     with pytest.raises(errors.RequestError, match="producer"):
         make(tiny_folder, producer=" ")
 

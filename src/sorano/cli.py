@@ -569,6 +569,8 @@ def train_world(
             for name, value, why in recipes.describe(chosen):
                 print(f"{name:<18} {value:<44} {why}".rstrip())
             return
+        import numba  # noqa: F401  (what renders the world: missing, it is named before a folder is made)
+
         folder = recipes.run(chosen, out, init=find_preset(init).folder if init else None, log=_say)
         if not is_first_process():
             return
@@ -591,13 +593,13 @@ def train_world(
 def score(
     preset: Annotated[str, typer.Option(help="A preset's name, or the path of a diffusers folder.")] = DEFAULT_PRESET,
     num_clips: Annotated[int, typer.Option(help="Clips to make and judge, of each split.", min=1)] = 200,
-    recipe: Annotated[str, typer.Option(help="Whose aims to compare with: cpu or gpu.")] = "cpu",
+    recipe: Annotated[str, typer.Option(help="Whose aims to compare with: cpu, long or gpu.")] = "cpu",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
 ) -> None:
     """Score a world model: does each video show what its caption says? With the judge's own errors beside it."""
     with errors_said():
-        from sorano.world.score import load_sampler, score_model
+        from sorano.world.score import find_silhouettes, load_sampler, score_model
 
         sampler = load_sampler(preset, device)
         report = score_model(
@@ -606,6 +608,9 @@ def score(
             untrained=sampler.untrained().generate,
             num_clips=num_clips,
             recipe=recipe,
+            size=sampler.size,
+            num_frames=sampler.num_frames,
+            silhouettes=find_silhouettes(),
             log=_say,
         )
         print(json.dumps(report.to_dict()) if as_json else report.table())

@@ -11,6 +11,7 @@
         TamperedError    6  `Report.require`: it was changed after it was signed or marked
         SuspiciousError  7  `Report.require`: nothing says where it is from, and something is odd
         UnverifiedError  8  `Report.require`: nothing trusted says where it is from
+        MatchedError     9  `Report.require`: it is only a copy of what was signed
 
 The number is the exit code of the command (`EXIT_INTERRUPTED` for Ctrl-C). Library code raises; only `cli.py`
 prints and exits.
@@ -102,3 +103,9 @@ class UnverifiedError(TrustError):
     """Nothing that is trusted here says where a file is from."""
 
     exit_code = 8
+
+
+class MatchedError(TrustError):
+    """A file is a copy of what somebody who is trusted signed, as far as this can be seen, and not the signed file."""
+
+    exit_code = 9

@@ -259,7 +259,7 @@ def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfig
         machine = within(choose_machine(request.device, request.dtype), request.memory)
     estimate = plan(job, configs, machine)
     listener.planned(job, machine, estimate)
-    for note in (*job.notes, *said):
+    for note in (*configs.notes, *job.notes, *said):
         listener.note(note)
     estimate.require()
     return job, configs, machine, estimate, clock

@@ -70,8 +70,9 @@ class Outgoing:
 
         Raises VideoError where it is not what was meant, TrustError where its signature does not hold.
         """
-        from sorano.trust import release
+        from sorano.trust import media, release
 
+        self.taker.listen(media.sound(media.probe(temporary)))
         manifest = signed(self.request, temporary, self.mark, self.taker.stored(), record)
         frames = self._read_back(temporary, record, name)
         report = release.confirm(temporary, self.mark, self.signer, frames, self.fps)
@@ -164,8 +165,10 @@ def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report
     frames_THWC, chosen = release.mark(sheet[None], video.fps, is_image=True)
     reports: list[Report] = []
 
+    prints = fingerprint.take(frames_THWC, video.fps, still=True)
+
     def finish(temporary: Path) -> None:
-        manifest = signed(request, temporary, chosen, fingerprint.take(frames_THWC, video.fps), video.record)
+        manifest = signed(request, temporary, chosen, prints, video.record)
         report = release.confirm(temporary, chosen, signer, [read_image(temporary)[None]], video.fps)
         release.remember(chosen, manifest)
         reports.append(replace(report, path=str(target)))

@@ -24,11 +24,16 @@ from sorano.errors import CheckpointError, RequestError
 from sorano.models import family
 from sorano.models.config import TransformerConfig
 from sorano.plan.model import ModelConfigs
-from sorano.shapes import parse_size
+from sorano.shapes import format_size, parse_size
 
 WEIGHTS = Path(__file__).parent / "weights"
 CARD = "sorano.json"  # inside a model's folder: what it was trained on
 DEFAULT_PRESET = "world"
+SMALL_PARAMETERS = 300e6  # of a transformer: up to here it was trained at small sizes
+TINY_PARAMETERS = 60e6
+SMALL_CELLS, TINY_CELLS = 16, 8  # tokens a side of the square that such a model is asked for
+SMALL_STEPS = 24
+SMALL_VOCABULARY = 10_000  # words of a text encoder that knows only those of its captions
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # of the hub: OWNER/NAME
 ALL_KINDS = ("first", "prefix", "middle", "suffix", "keyframe", "region")  # what `sorano train` teaches
 
@@ -219,6 +224,11 @@ def preset_of_folder(folder: Path, name: str | None = None) -> Preset:
             f"{folder} has no model_index.json",
             "a model is a diffusers folder: transformer/, vae/, text_encoder/ ...",
         )
+    own = next(
+        (row for row in PRESETS.values() if row.folder is not None and row.folder.resolve() == folder.resolve()), None
+    )
+    if own is not None:
+        return own
     name = name or folder.resolve().name
     preset = replace(_settings_like(folder, name), name=name, folder=folder.resolve())
     card = folder / CARD
@@ -238,12 +248,36 @@ def _settings_like(folder: Path, name: str) -> Preset:
         return Preset(name=name)
     rows = [row for row in PRESETS.values() if row.configs is not None and _networks(row.configs) == _networks(configs)]
     if not rows:
-        return Preset(name=name)
+        return _settings_of(configs, folder, name)
     path = f"{folder.resolve()} {name}".lower()
     row = max(rows, key=lambda row: sum(word in path for word in row.name.split("-")))
     # the boundary is the folder's own: its experts were trained for it
     note = f"{name} has the networks of {row.name}, and is used with its settings"
     return replace(row, repo=None, configs=None, licence="not known", boundary=None, note=note)
+
+
+def _settings_of(configs: ModelConfigs, folder: Path, name: str) -> Preset:
+    """Settings by what the configs themselves say: the geometry, the size of the networks, the vocabulary.
+
+    A small model was trained at small sizes: the defaults of Wan would take hours on it and show nothing.
+    """
+    parameters = configs.transformer.parameters()
+    if parameters > SMALL_PARAMETERS:
+        return Preset(name=name)
+    side = configs.pixel_grid * (SMALL_CELLS if parameters > TINY_PARAMETERS else TINY_CELLS)
+    frames = 4 * configs.vae.scale_factor_temporal + 1
+    return Preset(
+        name=name,
+        licence="not known",
+        size=format_size(side, side),
+        num_frames=frames,
+        num_steps=SMALL_STEPS,
+        small_vocabulary=configs.text_encoder.vocab_size <= SMALL_VOCABULARY,
+        note=(
+            f"{name} has no {CARD}: by its {parameters / 1e6:.0f} million parameters, {side}x{side}, {frames} frames"
+            f" and {SMALL_STEPS} steps are taken"
+        ),
+    )
 
 
 def _networks(configs: ModelConfigs) -> tuple[object, ...]:

@@ -103,7 +103,7 @@ def _opened(path: Path, _changed: int, _size: int) -> Source:
         )
     length = found.seconds or 0.0
     if not found.is_image:
-        with read.opened(path) as given:
+        with read.inspected(path) as given:
             video = read.video_stream(given, path)
             length, count = read.length_of(given, video, path)
             if length > MOST_SECONDS:

@@ -157,7 +157,7 @@ class Writer:
     def _open(self, height: int, width: int) -> VideoStream:
         import av
 
-        self.container = av.open(str(self.temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self.container = av.open(f"file:{self.temporary}", "w", format="mp4", options={"movflags": "+faststart"})
         stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(100_000))
         _set_coder(stream.codec_context, height, width, self.aspect)
         return stream
@@ -231,7 +231,7 @@ class Pieces:
         self.thread.shutdown()
         with (
             _writing_errors_are_said(target),
-            av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out,
+            av.open(f"file:{target}", "w", format="mp4", options={"movflags": "+faststart"}) as out,
             ExitStack() as stack,
         ):
             stream = out.add_stream("libx264", rate=self.fps)
@@ -390,7 +390,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """
     from sorano.media import read
 
-    with read.opened(Path(path)) as given:
+    with read.inspected(Path(path)) as given:
         return _record(given.metadata.get("comment", ""))
 
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sorano.media.read import SLACK_SECONDS, placed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 COPIED = {
     "mp4": ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"),
@@ -21,7 +25,6 @@ COPIED_TEXT = {"mp4": ("mov_text",), "matroska": ("subrip", "ass", "webvtt"), "w
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # that both encoders know
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 OPUS_RATE = 48000
-MOST_SILENCE = 36_000.0  # seconds that are filled between stamps
 
 
 class AudioTrack:
@@ -58,8 +61,9 @@ class AudioTrack:
         name = "libopus" if kind == "webm" else "aac"
         self.stream = self.out.add_stream(name, rate=self.rate, layout=self.layout)
         self.stream.codec_context.time_base = Fraction(1, self.rate)
-        form = self.stream.codec_context.format.name
-        self.resampler = av.AudioResampler(format=form, layout=self.layout, rate=self.rate)
+        self.channels = self.stream.codec_context.channels
+        # interleaved: PyAV's planes end at eight channels
+        self.resampler = av.AudioResampler(format="flt", layout=self.layout, rate=self.rate)
 
     def _carry_tags(self) -> None:
         for name in ("language", "title", "handler_name"):
@@ -97,37 +101,33 @@ class AudioTrack:
         stamp = None if frame.pts is None else float(frame.pts * (frame.time_base or 0)) + self.shift - self.start
         frame.pts = None
         for piece in self.resampler.resample(frame):
-            self._put(piece.to_ndarray(), stamp)
+            self._put(piece.to_ndarray().reshape(-1, self.channels), stamp)
             stamp = None
 
     def _put(self, samples: Any, stamp: float | None) -> None:
-        """Samples [channels, N], or interleaved, that are heard `stamp` seconds after the start."""
+        """Samples [N, channels] that are heard `stamp` seconds after the start, None where they follow."""
         import numpy as np
 
-        interleaved = not self.stream.codec_context.format.is_planar
-        wide = samples.reshape(-1, self.stream.codec_context.channels).T if interleaved else samples
-        skipped, silent = placed(stamp, self.count, self.rate, wide.shape[1])
-        wide = wide[:, skipped:]
-        while silent > 0:
-            part = min(silent, self.rate)
-            self._send(np.zeros((wide.shape[0], part), wide.dtype))
-            silent -= part
+        skipped, silent = placed(stamp, self.count, self.rate, len(samples))
+        if stamp is not None and self.start + stamp >= self.end:
+            return
+        for at in range(0, silent, self.rate):
+            self._send(np.zeros((min(self.rate, silent - at), self.channels), np.float32))
+        samples = samples[skipped:]
         room = self.end - self.start - self.count / self.rate
         if room < float("inf"):
-            wide = wide[:, : max(0, round(room * self.rate))]
-        if wide.shape[1]:
-            self._send(wide)
+            samples = samples[: max(0, round(room * self.rate))]
+        if len(samples):
+            self._send(samples)
 
-    def _send(self, wide: Any) -> None:
+    def _send(self, samples: NDArray[np.float32]) -> None:
         import av
         import numpy as np
 
-        codec = self.stream.codec_context
-        flat = wide if codec.format.is_planar else np.ascontiguousarray(wide.T).reshape(1, -1)
-        made = av.AudioFrame.from_ndarray(np.ascontiguousarray(flat), format=codec.format.name, layout=self.layout)
+        made = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "flt", self.layout)
         made.sample_rate, made.time_base = self.rate, Fraction(1, self.rate)
         made.pts = self.count + round(self.start * self.rate)
-        self.count += wide.shape[1]
+        self.count += len(samples)
         self.out.mux(self.stream.encode(made))
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class AudioTrack:
         if self.is_copied:
             return
         for piece in self.resampler.resample(None):
-            self._put(piece.to_ndarray(), None)
+            self._put(piece.to_ndarray().reshape(-1, self.channels), None)
         self.out.mux(self.stream.encode())
 
 

@@ -147,7 +147,7 @@ def _image(path: Path, about: pictures.About) -> Media:
 
 
 def _video(path: Path) -> Media:
-    with opened(path) as given:
+    with inspected(path) as given:
         video = video_stream(given, path)
         codec, kinds = video.codec_context, [stream.type for stream in given.streams]
         aspect = video.sample_aspect_ratio
@@ -213,15 +213,31 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A media file, opened with limits and as itself alone. What FFmpeg raises inside becomes VideoError."""
+    """A media file, opened with limits and as itself alone. Raises VideoError where it cannot be."""
     import av
 
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_streams": str(MOST_STREAMS)}
+    with _reading_errors_are_said(path):
+        given = av.open(f"file:{path}", metadata_errors="replace", options=options)
+    with given:
+        if len(given.streams.video) + len(given.streams.audio) > MOST_TRACKS:
+            raise VideoError(f"{path} has {len(given.streams)} tracks; at most {MOST_TRACKS} are read")
+        yield given
+
+
+@contextmanager
+def inspected(path: Path) -> Iterator[Any]:
+    """`opened`, for those who only read: what FFmpeg raises inside becomes VideoError too."""
+    with _reading_errors_are_said(path), opened(path) as given:
+        yield given
+
+
+@contextmanager
+def _reading_errors_are_said(path: Path) -> Iterator[None]:
+    import av
+
     try:
-        with av.open(f"file:{path}", metadata_errors="replace", options=options) as given:
-            if len(given.streams.video) + len(given.streams.audio) > MOST_TRACKS:
-                raise VideoError(f"{path} has {len(given.streams)} tracks; at most {MOST_TRACKS} are read")
-            yield given
+        yield
     except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
         raise VideoError(f"{path} cannot be read as a video: {_reason(error)}") from error
 
@@ -578,12 +594,12 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
     if not media.has_audio:
         return
     count = 0
-    with opened(media.path) as given:
+    with inspected(media.path) as given:
         heard = audio_stream(given)
         if heard is None:
             return
         start = picture_start(given, media.path)
-    with opened(media.path) as given:
+    with inspected(media.path) as given:
         heard = audio_stream(given)
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
         for frame in _heard(given, heard):
@@ -653,7 +669,7 @@ def picture_start(given: Any, path: Path) -> float:
 
 def picture_start_of(path: Path) -> float:
     """`picture_start` of a file."""
-    with opened(path) as given:
+    with inspected(path) as given:
         return picture_start(given, path)
 
 

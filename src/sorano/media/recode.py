@@ -27,7 +27,8 @@ FINEST = 1_000_000  # ticks a second of a time base that is kept
 USUAL_TICKS = 90_000
 NO_SPACE = 28  # errno
 
-Paint = Callable[["Frames", int], "Frames"]  # frames [1, H, W, 3] and the index of the first; the same, changed
+# One frame [1, H, W, 3], its index, and the seconds from and until which it is shown; the same frame, changed.
+Paint = Callable[["Frames", int, float, float], "Frames"]
 
 
 @dataclass
@@ -48,7 +49,7 @@ def losses(media: Media, kind: str) -> list[str]:
         lost.append("its transparency is left out")
     if media.is_image or not (media.num_audio_tracks or media.num_text_tracks):
         return lost
-    with read.opened(media.path) as given:
+    with read.inspected(media.path) as given:
         for stream in given.streams.subtitles:
             name = stream.codec_context.codec.canonical_name if stream.codec_context is not None else "unknown"
             if name not in COPIED_TEXT[kind]:
@@ -97,7 +98,7 @@ def recode(media: Media, target: Path, kind: str, paint: Paint, tags: Mapping[st
 
 def _starts(media: Media) -> tuple[float, float]:
     """When the picture begins in the file's own time, and when the first of picture and sound does."""
-    with read.opened(media.path) as given:
+    with read.inspected(media.path) as given:
         first = read.picture_start(given, media.path)
         starts = [first]
         for stream in given.streams.audio:
@@ -156,7 +157,7 @@ def _write_picture(
             raise VideoError(
                 f"{media.path} changes its size in frame {done.num_frames}", "cut it there, mark each part"
             )
-        painted = paint(picture.frame_HWC[None], done.num_frames)[0]
+        painted = paint(picture.frame_HWC[None], done.num_frames, picture.start, picture.end)[0]
         even = np.pad(painted, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
@@ -171,7 +172,7 @@ def _write_picture(
 def _unit(media: Media) -> Fraction:
     """The time base of the file, where it says when frames are shown and is not too fine; else a usual one."""
     if not media.is_image:
-        with read.opened(media.path) as given:
+        with read.inspected(media.path) as given:
             unit = read.video_stream(given, media.path).time_base
             if unit and Fraction(1, FINEST) <= unit <= Fraction(1, 1000):
                 return Fraction(unit)

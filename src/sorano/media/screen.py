@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NEARLY_SQUARE = Fraction(1, 100)  # pixels that are this close to square are left alone
 MOST_ASPECT = 16  # a pixel that is wider or taller than this is a mistake
-MOST_CONVERTERS = 8  # a stream may say another peak in every frame
+MOST_FORMS = 8  # a stream may change its form in every frame
 BACKGROUNDS = {"white": 255, "black": 0}
 ALPHA_FORMATS = ("yuva", "rgba", "argb", "bgra", "abgr", "ya8", "ya16", "yaf", "gbrap", "pal8", "vuya", "ayuv")
 Matrix = tuple[int, int, int, int]  # a, b, c, d: x' = a x + c y, y' = b x + d y, y down (ISO 14496-12)
@@ -83,6 +83,7 @@ class Screen:
         self.aspect, self.background = aspect, BACKGROUNDS[over]
         self.reformatter: Any = VideoReformatter()
         self.converters: dict[Colour, Converter] = {}
+        self.said: dict[tuple[int, ...], tuple[Colour, Matrix]] = {}
 
     def size_of(self, frame: Any) -> tuple[int, int]:
         """The width and height on screen."""
@@ -92,7 +93,7 @@ class Screen:
     def __call__(self, frame: Any) -> Frames:
         """One frame."""
         width, height = square_size(frame.width, frame.height, self.aspect)
-        colour = colour_of(frame)
+        colour, matrix = self._said(frame)
         options: dict[str, Any] = {"src_colorspace": colour.matrix}
         if (width, height) != (frame.width, frame.height):
             options |= {"width": width, "height": height, "interpolation": "BICUBIC"}
@@ -102,8 +103,16 @@ class Screen:
             shown = self._converted(frame, colour, options)
         else:
             shown = self.reformatter.reformat(frame, format="rgb24", **options).to_ndarray()
-        matrix = matrix_of(frame)
         return shown if matrix == UNTURNED else turned(shown, matrix)
+
+    def _said(self, frame: Any) -> tuple[Colour, Matrix]:
+        """Colour and display matrix, asked once a form: a frame whose side data were asked for is freed late."""
+        key = (frame.width, frame.height, frame.colorspace, frame.color_trc, frame.color_primaries)
+        if key not in self.said:
+            if len(self.said) >= MOST_FORMS:
+                self.said.clear()
+            self.said[key] = colour_of(frame), matrix_of(frame)
+        return self.said[key]
 
     def _flattened(self, rgba_HWC: Frames) -> Frames:
         import numpy as np
@@ -117,7 +126,7 @@ class Screen:
     def _converted(self, frame: Any, colour: Colour, options: dict[str, Any]) -> Frames:
         converter = self.converters.get(colour)
         if converter is None:
-            if len(self.converters) >= MOST_CONVERTERS:
+            if len(self.converters) >= MOST_FORMS:
                 self.converters.clear()
             converter = self.converters[colour] = Converter(colour)
         return converter(self.reformatter.reformat(frame, format="rgb48le", **options).to_ndarray())

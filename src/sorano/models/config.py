@@ -1,9 +1,9 @@
 """What the networks are made of, and what they cost, without importing torch.
 
 Each dataclass is the `config.json` of one part of a diffusers folder: `from_dict` reads one (ValueError for a field
-that is unknown or of another type; known ones that cannot change the network are passed over), `to_dict` writes one
-that diffusers or transformers loads. Counts are exact: `parameters()` equals the sum over the network's tensors, and
-`flops(...)` counts two operations per multiply-add of every matrix product and convolution, as
+that is of another type, or unknown and not off; those that cannot change the network are passed over), `to_dict` writes
+one that diffusers or transformers loads. Counts are exact: `parameters()` equals the sum over the network's tensors,
+and `flops(...)` counts two operations per multiply-add of every matrix product and convolution, as
 `torch.utils.flop_counter` does.
 
 Axes: B batch, C channels, T latent frames, H latent rows, W latent columns, L video tokens (after patching),
@@ -12,6 +12,7 @@ S text tokens, N heads, D width, K width per head.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import isfinite, prod
@@ -61,11 +62,34 @@ def _require(config: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> 
         raise ValueError(f"{name} is {config[name]!r}, and only {wanted} is supported")
 
 
+OFF = (None, False, 0, "", "none", "default")  # values with which a field changes nothing
+_NEUTRAL = ("scale", "factor", "multiplier")  # ends of names of numbers that change nothing at 1
+_BESIDE = re.compile(r"(^|_)(decoder|dropout|loss|cache|generation|labels?|initializer|gradient)(_|$)")
+"""Parts of names of fields about what is not used here: a decoder, training, generating text."""
+
+
+def _is_inert(name: str, value: Any) -> bool:
+    """Whether an unknown field leaves the network as it is: it is off, or about what is not used here."""
+    if _BESIDE.search(name) or value in (*OFF, [], {}, ()):
+        return True
+    return name.endswith(_NEUTRAL) and value == 1
+
+
 def _refuse_unknown(config: Mapping[str, Any], known: Collection[str]) -> None:
-    """ValueError for a field that may mean another network: one that neither we nor diffusers know."""
+    """ValueError for a field that may mean another network: one that is not known here, and not at a value with which
+    it changes nothing (`inert_fields`)."""
     unknown = sorted(name for name in config if name not in known and not name.startswith("_"))
+    unknown = [name for name in unknown if not _is_inert(name, config[name])]
     if unknown:
-        raise ValueError(f"it has the unknown field {unknown[0]!r}: a newer or another kind of network")
+        raise ValueError(
+            f"it has the unknown field {unknown[0]!r}, {config[unknown[0]]!r}: a newer or another kind of network"
+        )
+
+
+def inert_fields(kind: type, config: Mapping[str, Any]) -> list[str]:
+    """The fields of a network's config that are not known here and change nothing: worth a note."""
+    known = KNOWN_FIELDS[kind]
+    return sorted(name for name in config if name not in known and not name.startswith("_"))
 
 
 def _read_fields(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +172,7 @@ class TransformerConfig:
         """Read a diffusers `transformer/config.json`; ValueError for a kind of Wan that this network is not."""
         _require(config, "qk_norm", ("rms_norm_across_heads",))
         _require(config, "vace_layers", (None,))
-        _refuse_unknown(config, {*cls.__dataclass_fields__, "qk_norm", "vace_layers", "vace_in_channels"})
+        _refuse_unknown(config, KNOWN_FIELDS[cls])
         if config.get("out_channels") is None:  # as many as come in
             config = {**config, "out_channels": config.get("in_channels", cls.in_channels)}
         made = cls(**_read_fields(cls, config))
@@ -303,7 +327,7 @@ class TextEncoderConfig:
         _require(config, "feed_forward_proj", ("gated-gelu",))
         _require(config, "dense_act_fn", ("gelu_new",))
         _require(config, "is_gated_act", (True,))
-        _refuse_unknown(config, {*cls.__dataclass_fields__, *_OF_TRANSFORMERS, *_UMT5_IDLE})
+        _refuse_unknown(config, KNOWN_FIELDS[cls])
         return cls(**_read_fields(cls, {**_UMT5_DEFAULTS, **config}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -394,7 +418,7 @@ class ImageEncoderConfig:
         config = {**_CLIP_DEFAULTS, **config}
         _require(config, "model_type", ("clip_vision_model",))
         _require(config, "hidden_act", ("gelu",))
-        _refuse_unknown(config, {*cls.__dataclass_fields__, *_OF_TRANSFORMERS, *_CLIP_IDLE})
+        _refuse_unknown(config, KNOWN_FIELDS[cls])
         made = cls(**_read_fields(cls, config))
         if made.hidden_size % made.num_attention_heads:
             raise ValueError(
@@ -486,7 +510,7 @@ class VaeConfig:
     def from_dict(cls, config: Mapping[str, Any]) -> VaeConfig:
         """Read a diffusers `vae/config.json`; ValueError for a kind that this network is not."""
         _require(config, "attn_scales", ([], ()))
-        _refuse_unknown(config, {*cls.__dataclass_fields__, "attn_scales", "dropout", "clip_output"})
+        _refuse_unknown(config, KNOWN_FIELDS[cls])
         made = cls(**_read_fields(cls, config))
         for name in ("latents_mean", "latents_std"):
             if len(config.get(name, ())) != made.z_dim:
@@ -618,3 +642,13 @@ class _ConvCost:
         self.conv(width, 3 * width, 1, frames * pixels)
         self.conv(width, width, 1, frames * pixels)
         self.flops += 4 * frames * pixels * pixels * width
+
+
+KNOWN_FIELDS: dict[type, frozenset[str]] = {  # of a network's config.json: ours, and those that are checked or idle
+    TransformerConfig: frozenset(
+        {*TransformerConfig.__dataclass_fields__, "qk_norm", "vace_layers", "vace_in_channels"}
+    ),
+    VaeConfig: frozenset({*VaeConfig.__dataclass_fields__, "attn_scales", "dropout", "clip_output"}),
+    TextEncoderConfig: frozenset({*TextEncoderConfig.__dataclass_fields__, *_OF_TRANSFORMERS, *_UMT5_IDLE}),
+    ImageEncoderConfig: frozenset({*ImageEncoderConfig.__dataclass_fields__, *_OF_TRANSFORMERS, *_CLIP_IDLE}),
+}

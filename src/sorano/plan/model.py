@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sorano.models.config import (
     TextEncoderConfig,
     TransformerConfig,
     VaeConfig,
+    inert_fields,
     require_pipeline,
 )
 from sorano.shapes import pixel_grid
@@ -29,6 +30,7 @@ class ModelConfigs:
     transformer_2: TransformerConfig | None = None  # the expert for low noise
     image_encoder: ImageEncoderConfig | None = None
     expand_timesteps: bool = False  # a timestep for each token
+    notes: tuple[str, ...] = field(default=(), compare=False)  # fields that are not known here and change nothing
 
     @classmethod
     def of_folder(cls, folder: Path) -> ModelConfigs:
@@ -38,16 +40,22 @@ class ModelConfigs:
             require_pipeline(index)
         except ValueError as error:
             raise CheckpointError(f"{folder / 'model_index.json'}: {error}") from error
-        transformer = _read(folder / "transformer" / "config.json", TransformerConfig)
+        notes: list[str] = []
+
+        def read(part: str, kind: type) -> Any:
+            return _read(folder / part / "config.json", kind, notes)
+
+        transformer = read("transformer", TransformerConfig)
         has_second = any(index.get("transformer_2") or [])
         sees = transformer.image_dim is not None
         return cls(
             transformer=transformer,
-            vae=_read(folder / "vae" / "config.json", VaeConfig),
-            text_encoder=_read(folder / "text_encoder" / "config.json", TextEncoderConfig),
-            transformer_2=_read(folder / "transformer_2" / "config.json", TransformerConfig) if has_second else None,
-            image_encoder=_read(folder / "image_encoder" / "config.json", ImageEncoderConfig) if sees else None,
+            vae=read("vae", VaeConfig),
+            text_encoder=read("text_encoder", TextEncoderConfig),
+            transformer_2=read("transformer_2", TransformerConfig) if has_second else None,
+            image_encoder=read("image_encoder", ImageEncoderConfig) if sees else None,
             expand_timesteps=bool(index.get("expand_timesteps", False)),
+            notes=tuple(notes),
         )
 
     @property
@@ -83,9 +91,15 @@ class ModelConfigs:
         return [network for network in all_of_them if network is not None]
 
 
-def _read(file: Path, kind: Any) -> Any:
+def _read(file: Path, kind: Any, notes: list[str]) -> Any:
+    words = _read_json(file)
     try:
-        return kind.from_dict(_read_json(file))
+        made = kind.from_dict(words)
+        unknown = inert_fields(kind, words)
+        if unknown:
+            named = ", ".join(unknown)
+            notes.append(f"{file.parent.name}/config.json has {named}, new here and at values that change nothing")
+        return made
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{file} does not describe a model that Sorano knows: {error}") from error
 

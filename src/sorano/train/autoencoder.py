@@ -4,6 +4,9 @@ Things cover a small part of a picture, and plain losses give them up for the sk
 their pixels count `thing_weight` times. A run begins with single frames, which the causal autoencoder codes alone and
 which are cheap, and goes on with clips.
 
+Once the flow model has learned the latents, the encoder must stay as it is; the decoder may go on learning alone
+(`decoder_only`), from latents with a little noise, for those that it will be given are not exact.
+
 An autoencoder that was grown from a smaller one (`sorano.train.grow`) keeps the smaller one's latents in its first
 channels, so that a flow model which knows those need not learn them anew: `align_weight` times the squared distance, in
 the smaller one's standard deviations, from what that one codes of the reduced video.
@@ -32,6 +35,7 @@ class AutoencoderLoss:
     gradient_weight: float = 1.0  # of the difference between neighbouring pixels: keeps edges
     kl_weight: float = 3e-3  # of the divergence from a standard normal: latents that a flow model can hit well enough
     align_weight: float = 0.1  # of the distance from the latents of the autoencoder that this one was grown from
+    decoder_noise: float = 0.1  # where the decoder learns alone: on its latents, in their standard deviations
 
 
 class AutoencoderTask:
@@ -49,7 +53,13 @@ class AutoencoderTask:
         loss: AutoencoderLoss | None = None,
         num_clips: int | None = None,
         source: VideoAutoencoder | None = None,
+        decoder_only: bool = False,
     ) -> None:
+        self.decoder_only = decoder_only
+        if decoder_only:
+            model.requires_grad_(False)
+            for part in (model.post_quant_conv, model.decoder):
+                part.requires_grad_(True)
         self.num_clips = min(num_clips or len(store), len(store))  # so that more of them change nothing
         self.name, self.model, self.store, self.source = name, model, store, source
         self.batch_size, self.num_frames, self.dtype = batch_size, num_frames, dtype
@@ -104,6 +114,11 @@ class AutoencoderTask:
         return ((mean[:, : target.shape[1]] - target) / source.latents_std.float()).square().mean()
 
     def _reconstruct(self, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.decoder_only:
+            with torch.no_grad():
+                mean, logvar = self.model.encode(video)
+            latent = self.model.normalise(mean.float()) + self.weights.decoder_noise * noise
+            return self.model.decode(latent.to(video.dtype), clamp=False), mean, logvar
         mean, logvar = self.model.encode(video)
         sampled = mean.float() + noise * (0.5 * logvar.float().clamp(-30, 20)).exp()
         return self.model.decode(self.model.normalise(sampled).to(video.dtype), clamp=False), mean, logvar

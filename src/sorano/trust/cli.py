@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PATH = 8192  # characters of a path that is printed
 MOST_STDIN_BYTES = 4_000_000_000
-GRAVEST = (6, 7, 1, 8, 0)  # exit codes, the gravest first
+GRAVEST = (6, 7, 1, 8, 9, 0)  # exit codes, the gravest first
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -56,7 +56,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
         ] = False,
         overwrite: OverwriteFlag = False,
     ) -> None:
-        """Say where a video came from: VERIFIED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
+        """Say where a video came from: VERIFIED, MATCHED, TAMPERED, SUSPICIOUS or UNVERIFIED, with the evidence."""
         if crjson:
             with errors_said():
                 _print_crjson(files, trust)
@@ -272,7 +272,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
 def _root_line(root: Root) -> str:
     """A root or a carrier on one line, with what its certificate calls itself where that is something else."""
     said = printable(root.name)
-    if root.subject and root.subject.removesuffix(" root") != root.name:
+    if root.subject and root.subject != root.name:
         said += f"  (its certificate says {printable(root.subject)!r})"
     if root.only_for:
         said += f"  only for {', '.join(repr(printable(name)) for name in root.only_for)}"

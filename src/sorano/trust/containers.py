@@ -34,6 +34,10 @@ AIGC_NAMESPACE = "http://www.tc260.org.cn/ns/AIGC/1.0/"
 SNIFF_BYTES = 4096
 
 
+class TooManyParts(VideoError):
+    """A file of more boxes, chunks or segments than are looked through."""
+
+
 @dataclass(frozen=True)
 class Container:
     """What a file is, by its first bytes. `signable`: Sorano signs it; `readable`: C2PA readers read it."""
@@ -231,7 +235,7 @@ def boxes(stream: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[
             )
         yield Part(kind, start, start + header, size - header)
         start += size
-    raise VideoError(f"more than {MAX_PARTS:,} boxes")
+    raise TooManyParts(f"more than {MAX_PARTS:,} boxes")
 
 
 def _mp4_texts(stream: BinaryIO) -> list[tuple[str, str]]:
@@ -443,7 +447,7 @@ def png_chunks(stream: BinaryIO) -> Iterator[Part]:
         if kind == b"IEND":
             return
         place += 12 + size
-    raise VideoError(f"more than {MAX_PARTS:,} chunks")
+    raise TooManyParts(f"more than {MAX_PARTS:,} chunks")
 
 
 def _png_texts(stream: BinaryIO) -> list[tuple[str, str]]:
@@ -515,7 +519,7 @@ def jpeg_segments(stream: BinaryIO) -> Iterator[Part]:
         if head[1] == 0xDA:  # the scan begins
             return
         place += 2 + size
-    raise VideoError(f"more than {MAX_PARTS:,} segments")
+    raise TooManyParts(f"more than {MAX_PARTS:,} segments")
 
 
 def _jpeg_texts(stream: BinaryIO) -> list[tuple[str, str]]:
@@ -601,7 +605,7 @@ def riff_chunks(stream: BinaryIO) -> Iterator[Part]:
             raise VideoError(f"the file is cut off in its chunk {kind!r}")
         yield Part(kind, place, place + 8, size)
         place += 8 + size + size % 2
-    raise VideoError(f"more than {MAX_PARTS:,} chunks")
+    raise TooManyParts(f"more than {MAX_PARTS:,} chunks")
 
 
 def _riff_write(stream: BinaryIO, out: BinaryIO, skip: bytes, first: bytes, last: bytes) -> None:
@@ -742,7 +746,7 @@ def _av_texts(path: str | Path) -> list[tuple[str, str]]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}") as container:
             return [("Matroska tag", value) for name, value in container.metadata.items() if name.lower() == "aigc"]
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise VideoError(f"{path} cannot be read: {error}") from error

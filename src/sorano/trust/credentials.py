@@ -62,6 +62,7 @@ ENDED = {"signingCredential.expired", "claimSignature.outsideValidity", "timeSta
 UNTRUSTED = {"signingCredential.untrusted"}
 TOLERATED = ("cawg.",)  # codes of identity assertions, which concern those alone
 WHOLE = ("trusted", "valid", "ended", "early")  # states in which no byte was changed since it was signed
+STORE_PURPOSES = ("manifest", "original", "update")  # of C2PA boxes that hold manifests (2.4, A.5)
 MOST_INGREDIENTS = 64  # that are listed
 
 
@@ -123,6 +124,7 @@ class Credential:
     root: str | None = None  # the beginning of the trusted root's fingerprint
     serial: str | None = None
     signed_at: str | None = None  # only where an authority stamped the time
+    stamp_trusted: bool = False  # whether that authority is known here
     generator: str | None = None
     kind: str | None = None
     says_ai: bool = False  # that AI made or edited it, or something that went into it
@@ -225,14 +227,16 @@ def read(path: Path, anchors: str) -> Credential | None:
     try:
         document, crjson = _documents(container.mime, lambda: open(path, "rb"), trust)
     except c2pa.C2paError as error:
-        if places is None:
-            return None  # its places are not known here: it may hold none
+        if places is None or all(one.purpose not in STORE_PURPOSES for one in places):
+            return None  # its places are not known here, or none of them is for a manifest
         return Credential("broken", problems=(("manifest.unreadable", _words(error)),))
     except OSError as error:
         raise VideoError(f"{path} cannot be read: {error.strerror}") from error
     found = _credential(document, crjson)
-    if found.state == "trusted":
-        found = _named(found, trust, lambda pem: _is_trusted(container.mime, lambda: open(path, "rb"), pem))
+    store = None
+    with suppress(VideoError):
+        store = embedding.c2pa_store(path)  # to ask for each root without reading all of the file again
+    found = _named(found, trust, lambda pem: _judged(path, container.mime, store, pem))
     return _covered(path, found, _active(crjson).get("assertions") or {})
 
 
@@ -251,11 +255,14 @@ def read_store(store: bytes, anchors: str) -> Credential | None:
     except c2pa.C2paError:
         return None
     found = _credential(document, crjson, detached=True)
-    if found.state == "trusted":
-        found = _named(
-            found, trust, lambda pem: _is_trusted("application/c2pa", lambda: io.BytesIO(store), pem, detached=True)
-        )
-    return found
+    return _named(found, trust, lambda pem: _judged(None, "application/c2pa", store, pem))
+
+
+def _judged(path: Path | None, mime: str, store: bytes | None, anchors: str) -> Credential:
+    """A manifest judged under some roots: alone where it could be taken out of its file, else in it."""
+    if store is not None:
+        return _credential(*_documents("application/c2pa", lambda: io.BytesIO(store), anchors), detached=True)
+    return _credential(*_documents(mime, lambda: open(path or "", "rb"), anchors))
 
 
 def crjson(path: Path, anchors: str) -> str | None:
@@ -293,13 +300,35 @@ def _documents(mime: str, opened: Callable[[], Any], anchors: str) -> tuple[dict
         return json.loads(reader.json()), json.loads(reader.crjson())
 
 
-def _is_trusted(mime: str, opened: Callable[[], Any], anchors: str, *, detached: bool = False) -> bool:
-    return _credential(*_documents(mime, opened, anchors), detached=detached).state == "trusted"
+def _named(found: Credential, trust: roots.Trust, under: Callable[[str], Credential]) -> Credential:
+    """The signers, of the file and of its ingredients, under their roots' names here.
 
+    `under` judges the file under some of the roots. A signer is unknown where no single root stands behind it, or none
+    that is for its name.
+    """
+    seen: dict[str, Credential] = {}
 
-def _named(found: Credential, trust: roots.Trust, holds: Callable[[str], bool]) -> Credential:
-    """The signer under its root's name here. It is unknown where no root is found, or none that is for its name."""
-    anchor = trust.behind(holds)
+    def judged(pem: str) -> Credential:
+        if pem not in seen:
+            seen[pem] = under(pem)
+        return seen[pem]
+
+    def source(index: int, one: Source) -> Source:
+        if one.state != "trusted":
+            return one
+        anchor = trust.behind(lambda pem: judged(pem).sources[index].state == "trusted")
+        if anchor is None or not anchor.is_for(one.signer):
+            return replace(one, state="valid")
+        return replace(one, signer=printable(anchor.name))
+
+    found = replace(found, sources=tuple(source(index, one) for index, one in enumerate(found.sources)))
+    if found.state != "trusted":
+        return found
+    # A certificate that has ended is trusted only together with the root of who stamped the time, which may be another.
+    clock = trust.behind(lambda pem: judged(pem).stamp_trusted) if found.stamp_trusted else None
+    anchor = clock if clock is not None and judged(clock.pem).state == "trusted" else None
+    stamped = "" if clock is None else clock.pem
+    anchor = anchor or trust.behind(lambda pem: judged(pem + stamped).state == "trusted")
     if anchor is None:
         return replace(found, state="valid", problems=(("org.sorano.root", "no single trusted root stands behind it"),))
     if not anchor.is_for(found.claimed):
@@ -380,8 +409,9 @@ def _disclosure(record: Mapping[str, Any]) -> dict[str, Any]:
     words: dict[str, Any] = {"modelType": MODEL_TYPE, "contentProfile": {"humanOversightLevel": "prompt_guided"}}
     if isinstance(model.get("name"), str):
         words["modelName"] = model["name"]
-    if isinstance(model.get("sha256"), str):
-        words["modelIdentifier"] = f"urn:sha256:{model['sha256']}"
+    with suppress(KeyError, TypeError, ValueError):
+        digest = base64.urlsafe_b64encode(bytes.fromhex(model["sha256"])).decode().rstrip("=")
+        words["modelIdentifier"] = f"ni:///sha-256;{digest}"  # RFC 6920: a URI that is a digest
     return words
 
 
@@ -405,6 +435,7 @@ def _credential(document: Mapping[str, Any], crjson: Mapping[str, Any], *, detac
         claimed=claimed,
         serial=_text(info.get("cert_serial_number")),
         signed_at=_text(info.get("time")),
+        stamp_trusted="timeStamp.trusted" in _codes(document, "success"),
         generator=_text(" ".join(named)),
         says_ai=any(_kind_of(one) in ("made", "edited") for one in manifests.values()),
         ingredients=tuple(one.title for one in sources),
@@ -413,6 +444,12 @@ def _credential(document: Mapping[str, Any], crjson: Mapping[str, Any], *, detac
         problems=tuple((printable(code), printable(words)) for code, words in problems),
         **_assertions(manifest),
     )
+
+
+def _codes(document: Mapping[str, Any], which: str) -> set[str]:
+    """The codes of the active manifest: "success", "informational" or "failure"."""
+    own = document.get("validation_results", {}).get("activeManifest", {})
+    return {str(one.get("code")) for one in own.get(which, []) or []}
 
 
 Codes = list[tuple[str, str]]
@@ -468,12 +505,12 @@ def _begins_later(crjson: Mapping[str, Any]) -> bool:
 
 def _sources(document: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Source]:
     """The ingredients, each with its state: as it was when it was used, and whether its signer is trusted now."""
-    trusted_now = {
-        str(one.get("url"))
-        for delta in document.get("validation_results", {}).get("ingredientDeltas", []) or []
-        for one in delta.get("validationDeltas", {}).get("success", [])
-        if one.get("code") == "signingCredential.trusted"
-    }
+    now: dict[str, set[str]] = {"success": set(), "failure": set()}  # signatures judged otherwise than when it was used
+    for delta in document.get("validation_results", {}).get("ingredientDeltas", []) or []:
+        for which, code in (("success", "signingCredential.trusted"), ("failure", "signingCredential.untrusted")):
+            for entry in delta.get("validationDeltas", {}).get(which, []) or []:
+                if entry.get("code") == code:
+                    now[which].add(str(entry.get("url")))
     for one in (manifest.get("ingredients", []) or [])[:MOST_INGREDIENTS]:
         title, relationship = printable(str(one.get("title", "untitled"))), printable(str(one.get("relationship")))
         label = one.get("active_manifest")
@@ -484,8 +521,11 @@ def _sources(document: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterat
         seen = (one.get("validation_results") or {}).get("activeManifest") or {}
         codes = {str(entry.get("code")) for entry in seen.get("failure", []) if entry}
         success = {(str(entry.get("code")), str(entry.get("url"))) for entry in seen.get("success", [])}
-        known = any(url.endswith(f"{label}/c2pa.signature") for url in trusted_now) or any(
-            code == "signingCredential.trusted" for code, _ in success
+        own = f"{label}/c2pa.signature"
+        known = any(url.endswith(own) for url in now["success"]) or (
+            # whoever used it trusted it, and so does this machine: nothing here says otherwise
+            any(code == "signingCredential.trusted" and url.endswith(own) for code, url in success)
+            and not any(url.endswith(own) for url in now["failure"])
         )
         codes = {code for code in codes if not code.startswith(TOLERATED)} - UNTRUSTED - ENDED
         state = "valid" if not codes else "changed" if codes <= BYTES_CHANGED else "broken"
@@ -540,11 +580,15 @@ def _covered(path: Path, found: Credential, assertions: Mapping[str, Any]) -> Cr
     """Our own files leave no byte uncovered; of others' files, what their hash leaves out is listed."""
     if found.state not in WHOLE:
         return found
+    if (found.generator or "").split(" ")[0] != GENERATOR:
+        try:
+            left_out = embedding.left_out(path, assertions)
+        except VideoError as error:  # C2PA's reader has no complaint: then neither have we
+            left_out = (f"what is not known here ({error.message})",)
+        return replace(found, left_out=tuple(map(printable, left_out)))
+    wanted = found.record.get(CONTAINER_LABEL)
+    digest = wanted.get("sha256") if isinstance(wanted, Mapping) else None
     try:
-        if (found.generator or "").split(" ")[0] != GENERATOR:
-            return replace(found, left_out=tuple(map(printable, embedding.left_out(path, assertions))))
-        wanted = found.record.get(CONTAINER_LABEL)
-        digest = wanted.get("sha256") if isinstance(wanted, Mapping) else None
         problem = embedding.uncovered(path, assertions, digest)
     except VideoError as error:
         problem = error.message

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from sorano.errors import VideoError
 from sorano.trust.containers import (
     Part,
+    TooManyParts,
     boxes,
     id3,
     id3_frames,
@@ -45,6 +46,9 @@ MAX_C2PA_CHUNKS = 50_000  # of a PNG: 1.3 s
 MAX_DEPTH = 16  # of boxes in boxes
 MAX_DIRECTORIES, MAX_DIRECTORY_ENTRIES = 64, 4096  # of a TIFF
 MAX_STORE_BYTES = 20_000_000
+MAX_EMBEDDED_BYTES = 64_000_000  # of manifests in one file, their thumbnails included
+MAX_GIF_BYTES = 256_000_000
+MOST_LISTED = 32  # kinds of what a hash leaves out
 PARENTS = frozenset(
     b"moov trak edts mdia minf dinf stbl mvex moof traf mfra udta iprp ipco tref sinf schi stsd meco meta strk".split()
 )
@@ -59,10 +63,11 @@ class Place:
     purpose: str = "manifest"
 
 
-def places(path: Path) -> list[Place] | None:
+def places(path: Path, *, strict: bool = False) -> list[Place] | None:
     """Every place in a file that holds a C2PA box, in order; None for a format whose places are not known here.
 
-    Raises VideoError for a file whose structure cannot be read.
+    Of a file that is damaged (cut off, or with something behind its end) those before the damage, unless `strict`.
+    Raises TooManyParts, and VideoError where the file cannot be opened or, if `strict`, is damaged.
     """
     container = sniff(path)
     finder = {
@@ -72,8 +77,17 @@ def places(path: Path) -> list[Place] | None:
     }.get(container.name)  # fmt: skip
     if finder is None:
         return None if container.readable else []
-    with reading(path) as stream:
-        return list(finder(stream))
+    found: list[Place] = []
+    try:
+        with reading(path) as stream:
+            for one in finder(stream):
+                found.append(one)
+    except TooManyParts:
+        raise
+    except VideoError:
+        if strict:
+            raise
+    return found
 
 
 def has_c2pa(path: Path) -> bool:
@@ -82,13 +96,27 @@ def has_c2pa(path: Path) -> bool:
 
 
 def check_parts(path: Path) -> None:
-    """Raises VideoError for a file with more boxes or chunks than C2PA's reader takes in seconds."""
+    """Raises VideoError for more boxes, chunks or bytes of manifests than C2PA's reader takes in seconds."""
     container = sniff(path)
+    size = sum(one.end - one.start for one in places(path) or () if one.purpose == "manifest")
+    if size > MAX_EMBEDDED_BYTES:
+        raise TooManyParts(f"{path} holds {size:,} bytes of manifests: its credential is not read")
     with reading(path) as stream:
         if container.is_bmff:
             _count_boxes(stream)
-        elif container.name == "png" and sum(1 for _ in png_chunks(stream)) > MAX_C2PA_CHUNKS:
-            raise VideoError(f"{path} has more than {MAX_C2PA_CHUNKS:,} chunks: its credential is not read")
+        elif container.name == "png":
+            if sum(1 for _ in _until_damage(png_chunks(stream))) > MAX_C2PA_CHUNKS:
+                raise TooManyParts(f"it has more than {MAX_C2PA_CHUNKS:,} chunks: its credential is not read")
+
+
+def _until_damage(parts: Iterator[Part]) -> Iterator[Part]:
+    """The parts of a file up to where it is damaged, which C2PA's own reader will say."""
+    try:
+        yield from parts
+    except TooManyParts:
+        raise
+    except VideoError:
+        return
 
 
 def _count_boxes(stream: BinaryIO) -> None:
@@ -96,18 +124,13 @@ def _count_boxes(stream: BinaryIO) -> None:
     while ahead:
         start, end, depth = ahead.pop()
         if depth > MAX_DEPTH:
-            raise VideoError(f"boxes lie more than {MAX_DEPTH} deep in each other")
-        try:
-            for box in boxes(stream, start, end):
-                count += 1
-                if count > MAX_C2PA_BOXES:
-                    raise VideoError(f"it has more than {MAX_C2PA_BOXES:,} boxes: its credential is not read")
-                if box.kind in PARENTS and box.size >= 8:
-                    ahead.append((box.content + _numbers(stream, box), box.end, depth + 1))
-        except VideoError:
-            if depth == 0 or count > MAX_C2PA_BOXES:
-                raise
-            # udta may end in zeros, and dref and others hold what is no box
+            raise TooManyParts(f"boxes lie more than {MAX_DEPTH} deep in each other")
+        for box in _until_damage(boxes(stream, start, end)):  # udta may end in zeros, and others hold what is no box
+            count += 1
+            if count > MAX_C2PA_BOXES:
+                raise TooManyParts(f"it has more than {MAX_C2PA_BOXES:,} boxes: its credential is not read")
+            if box.kind in PARENTS and box.size >= 8:
+                ahead.append((box.content + _numbers(stream, box), box.end, depth + 1))
 
 
 def _numbers(stream: BinaryIO, box: Part) -> int:
@@ -177,6 +200,8 @@ def _id3_places(stream: BinaryIO) -> Iterator[Place]:
 
 def _gif_places(stream: BinaryIO) -> Iterator[Place]:
     """Application extensions called C2PA_GIF, up to the end of the file's blocks."""
+    if stream.seek(0, io.SEEK_END) > MAX_GIF_BYTES:
+        raise VideoError(f"the GIF is larger than {MAX_GIF_BYTES:,} bytes")
     stream.seek(0)
     data = stream.read()  # a GIF's blocks have no lengths of their own: they are walked 255 bytes at a time
     place = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
@@ -392,13 +417,14 @@ def _ranges_beyond(exclusions: Sequence[Mapping[str, Any]], found: Sequence[Plac
         covered = max(0, min(start + length, own.end) - max(start, own.start))
         if length > covered:
             said.append(f"{length - covered:,} bytes at byte {start:,}")
-    return said
+    return said[:MOST_LISTED]
 
 
 def _boxes_beyond(path: Path, exclusions: Sequence[Mapping[str, Any]]) -> list[str]:
     """The boxes at the top of the file that are left out, and further rules by their paths."""
     paths = [str(one.get("xpath")) for one in exclusions]
-    said, seen_own = [], False
+    kinds: dict[str, list[int]] = {}
+    seen_own = False
     with reading(path) as stream:
         for box in boxes(stream):
             name = f"/{box.kind.decode('latin-1')}"
@@ -411,16 +437,20 @@ def _boxes_beyond(path: Path, exclusions: Sequence[Mapping[str, Any]]) -> list[s
                     seen_own = True
                     continue
                 purpose = span(stream, box.content, min(box.end, box.content + 64))[20:].partition(b"\0")[0]
-                said.append(f"a further C2PA box of purpose {purpose.decode('latin-1')!r}, {box.size:,} bytes")
+                kinds.setdefault(f"further C2PA box of purpose {purpose.decode('latin-1')!r}", []).append(box.size)
             else:
-                said.append(f"a {name[1:]} box of {box.size:,} bytes")
+                kinds.setdefault(f"{name[1:]} box", []).append(box.size)
+    said = [
+        f"a {kind}, {sizes[0]:,} bytes" if len(sizes) == 1 else f"{len(sizes):,} times a {kind}, {sum(sizes):,} bytes"
+        for kind, sizes in list(kinds.items())[:MOST_LISTED]
+    ]
     deeper = [one for one in paths if one.count("/") > 1]
-    return said + [f"boxes at {one}" for one in deeper]
+    return said + [f"boxes at {one}" for one in deeper[:MOST_LISTED]]
 
 
 def uncovered(path: Path, assertions: Mapping[str, Any], signed_digest: str | None) -> str | None:
     """Why a file of ours is not covered byte for byte outside its credential's own box; None where it is."""
-    found = places(path)
+    found = places(path, strict=True)
     if found is None or len(found) != 1:
         return f"it has {len(found or ())} places for a credential instead of one"
     digest = digest_left_out(path)

@@ -1,326 +1,330 @@
-"""A robust fingerprint of frames: small grey pictures, to tell whether what is on screen is what was signed.
+"""The signed fingerprint of a video or a picture (version 2): what a copy is compared with, frame by frame.
 
-A mark's id can be copied onto other pictures; a manifest that is found by the id alone proves nothing. So the
-manifest carries 24 x 24 grey thumbnails of the clip, at most 32 of them, and every second on screen must look like one
-of them, in their order: a fitted gain and offset allow for brightness and contrast, a search over windows for crops.
+It holds, in at most 2 MB whatever the length: the presentation time of every frame with a 12 x 12 perceptual hash (luma
+means, coarsely quantised); finer pictures, 64 luma cells on the long side and half as many for each colour difference,
+four a second; and a fingerprint of the audio (`sound_print`), or the statement that there was none. Where 2 MB do not
+suffice the hashes get coarser, then every part keeps every second, fourth ... of its items. Taking it needs constant
+memory. Version 1 (24 x 24 thumbnails every half second) is still read; it cannot tell a copy from a forgery.
 
-Covered: re-encoding, resizing, mirroring, cropping to 0.8 (to half where the picture is plain), trimming, other
-frame rates. Not covered: changes smaller than a cell of the grid (a word, a face far away: see the tamper map),
-rotation, letterboxes, picture in picture, and clips of hours, of which only a moment every few minutes is remembered.
-It is no secret: it shows the clip in 24 x 24 pixels.
+Not covered: what is smaller than the cells or shorter than their distance in time (docs/trust.md has the measured
+limits). It is no secret: it shows the clip in 64 x 36 cells.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sorano.errors import TrustError
+from sorano.trust.sound_print import SoundPrint, SoundTaker
 
 if TYPE_CHECKING:
     from sorano.video import Frames
 
 Array = NDArray[Any]
-Thumbs = NDArray[np.uint8]
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
-GRID = 24
-MOST_STORED = 32
-STORED_SECONDS = 0.5  # between two stored thumbnails, doubled as often as the clip needs
-MOST_SEEN = 4096  # frames on screen that are compared; of a longer clip every second, every fourth ...
-VERSION = 1
-MAX_BYTES = 200_000
-CROPS = tuple(side / GRID for side in range(GRID, 12, -1))  # sides of the windows that are tried
-MOST_REFINED = 2  # windows that are looked at closely
-COARSE = 12  # a side of the grid in which cut pictures are compared
-BLOCKS = 4  # a side of the grid in which the worst place is looked for
-SAME = 0.65  # likeness of the worst block and above: the same picture (docs/LOG.md: others stay below 0.58)
-SAME_CUT = 0.72  # the same for cut pictures, which are compared in a coarser grid (others: 0.65 and below)
-ORDER_SLACK_SECONDS = 0.25
-CHECKED_SECONDS = 1.0  # of the screen that one stored thumbnail must answer for
+VERSION, OLD_VERSION = 2, 1
+MAX_BYTES = 2_000_000
+HASH_BYTES, SOUND_BYTES = 800_000, 300_000  # of them; the finer pictures get what is left
+HASH = 12  # cells on each side of a hash
+HASH_STEPS = (4, 8, 16)  # luma levels between two quantisation steps, the coarser where the bound asks for it
+LONG = 64  # cells on the long side of a finer picture
+LUMA_STEP, CHROMA_STEP = 2, 2  # levels between two quantisation steps of the finer pictures
+PICTURE_SECONDS = 0.25  # between two finer pictures
+MOST_FRAMES = 1 << 17  # hashes that are held while taking: 73 minutes at 30 frames a second, then every second one
+MOST_PICTURES = 2048  # finer pictures that are held while taking
+TIME_UNIT = 1e-4  # seconds
+SHORTEST_SIDE = 8  # cells
+THUMB, MOST_THUMBS = 24, 4096  # cells on each side of a thumbnail; thumbnails of a clip
+
+HEAD = struct.Struct(">BBHHBIIId")  # version, flags, height, width, hash step, frames, pictures, sound bytes, length
+STILL, SOUND_KNOWN = 1, 2  # flags
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Thumbnails [N, 24, 24] and the seconds at which they were taken."""
+    """A signed fingerprint. `sound` is None where nothing is said about audio, and empty where there was none."""
 
-    thumbs_NYX: Thumbs
-    seconds_N: NDArray[np.float32]
-    length: float = 0.0  # seconds of the whole clip; 0 where it is not known
+    starts_T: NDArray[np.float64]  # presentation times of the hashed frames, seconds; the first frame shown is at 0
+    hashes_TYX: Bytes  # [T, 12, 12]
+    length: float  # seconds; 0 for a still picture
+    still: bool
+    picture_starts_K: NDArray[np.float64]
+    luma_KYX: Bytes
+    chroma_K2YX: Bytes
+    size: tuple[int, int]  # height and width in pixels
+    sound: SoundPrint | None = None
+    hash_step: int = HASH_STEPS[0]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the finer pictures."""
+        return int(self.luma_KYX.shape[1]), int(self.luma_KYX.shape[2])
 
     def to_bytes(self) -> bytes:
-        """What is signed."""
-        head = struct.pack(">BBHf", VERSION, GRID, len(self.thumbs_NYX), self.length)
-        return head + self.seconds_N.astype(">f4").tobytes() + zlib.compress(self.thumbs_NYX.tobytes(), 9)
+        """What is signed: at most MAX_BYTES."""
+        sound = b"" if self.sound is None else self.sound.to_bytes(SOUND_BYTES)
+        hashes, step = _hash_bytes(self.starts_T, self.hashes_TYX)
+        pictures = _picture_bytes(self, MAX_BYTES - len(hashes) - len(sound) - HEAD.size - 8)
+        flags = STILL * self.still | SOUND_KNOWN * (self.sound is not None)
+        counts = [struct.unpack(">I", part[:4])[0] for part in (hashes, pictures)]
+        head = HEAD.pack(VERSION, flags, *self.size, step, *counts, len(sound), self.length)
+        return head + sound + struct.pack(">I", len(hashes) - 4) + hashes[4:] + pictures[4:]
+
+
+def _hash_bytes(starts_T: Array, hashes_TYX: Bytes) -> tuple[bytes, int]:
+    """The number of hashes, then the hashes and times compressed; and the quantisation step that fits."""
+    stride = 1
+    while True:
+        for step in HASH_STEPS:
+            starts, hashes = starts_T[::stride], hashes_TYX[::stride] // np.uint8(step)
+            packed = zlib.compress(_ticks(starts) + _deltas(hashes), 6)
+            if len(packed) <= HASH_BYTES:
+                return struct.pack(">I", len(starts)) + packed, step
+        stride *= 2
+
+
+def _picture_bytes(taken: Fingerprint, most: int) -> bytes:
+    """The number of finer pictures, then the pictures and their times compressed."""
+    stride = 1
+    while True:
+        starts = taken.picture_starts_K[::stride]
+        luma = taken.luma_KYX[::stride] // np.uint8(LUMA_STEP)
+        chroma = taken.chroma_K2YX[::stride] // np.uint8(CHROMA_STEP)
+        packed = zlib.compress(_ticks(starts) + _deltas(luma) + _deltas(chroma), 6)
+        if len(packed) <= most:
+            return struct.pack(">I", len(starts)) + packed
+        stride *= 2
+
+
+def _ticks(starts: Array) -> bytes:
+    """Times as differences of whole time units, four bytes each."""
+    return np.diff(np.rint(starts / TIME_UNIT).astype(np.int64), prepend=0).astype(">i4").tobytes()
+
+
+def _deltas(pictures: Bytes) -> bytes:
+    """Each picture less the one before it."""
+    return np.diff(pictures, axis=0, prepend=np.zeros_like(pictures[:1])).tobytes()
+
+
+def version_of(data: bytes) -> int:
+    """The version of a signed fingerprint, 0 for none."""
+    return data[0] if data else 0
 
 
 def from_bytes(data: bytes) -> Fingerprint:
-    """The reverse. Raises TrustError for anything else."""
+    """The reverse of `to_bytes`, with limits on what is unpacked. Raises TrustError for anything else."""
     try:
-        version, grid, count, length = struct.unpack(">BBHf", data[:8])
-        if version != VERSION or grid != GRID or not 1 <= count <= MOST_STORED or len(data) > MAX_BYTES:
-            raise TrustError(f"a fingerprint of version {version} with {count} pictures is not known here")
-        seconds = np.frombuffer(data[8 : 8 + 4 * count], ">f4").astype(np.float32)
-        wanted = count * GRID * GRID
-        pixels = zlib.decompressobj().decompress(data[8 + 4 * count :], wanted + 1)
+        version, flags, height, width, step, frames, pictures, sound_size, length = HEAD.unpack(data[: HEAD.size])
+        if version != VERSION or len(data) > MAX_BYTES or step not in HASH_STEPS:
+            raise TrustError(f"a fingerprint of version {version} is not known here")
+        if not (1 <= frames <= MOST_FRAMES and 1 <= pictures <= MOST_PICTURES and 0 <= length < 1e9):
+            raise TrustError("a fingerprint says impossible numbers of frames")
+        rows, columns = grid_of(height, width)
+        at = HEAD.size + sound_size
+        sound = SoundPrint.from_bytes(data[HEAD.size : at]) if flags & SOUND_KNOWN else None
+        (hash_size,) = struct.unpack(">I", data[at : at + 4])
+        packed, rest = data[at + 4 : at + 4 + hash_size], data[at + 4 + hash_size :]
+        starts, hashes = _unpacked(packed, frames, [(HASH, HASH)])
+        picture_starts, luma, chroma = _unpacked(rest, pictures, [(rows, columns), (2, *_half(rows, columns))])
     except (struct.error, zlib.error, ValueError) as error:
         raise TrustError(f"a fingerprint cannot be read: {error}") from error
-    if len(pixels) != wanted or not np.isfinite(seconds).all() or not 0 <= length < 1e9:
-        raise TrustError("a fingerprint is cut off")
-    return Fingerprint(np.frombuffer(pixels, np.uint8).reshape(count, GRID, GRID), seconds, length)
+    return Fingerprint(
+        starts, _levels(hashes, step), length, bool(flags & STILL), picture_starts, _levels(luma, LUMA_STEP),
+        _levels(chroma, CHROMA_STEP), (height, width), sound, step,
+    )  # fmt: skip
 
 
-class Taker:
-    """Takes thumbnails of a stream in constant memory."""
-
-    def __init__(self, fps: float) -> None:
-        self.fps = fps if fps > 0 else 25.0
-        self.count = 0
-        self.stride = 1
-        self.thumbs: list[Thumbs] = []
-        self.places: list[int] = []
-
-    def add(self, frames_THWC: Frames) -> None:
-        """The next frames."""
-        for frame_HWC in frames_THWC:
-            if self.count % self.stride == 0:
-                self.thumbs.append(thumb(frame_HWC))
-                self.places.append(self.count)
-                if len(self.thumbs) >= MOST_SEEN:
-                    self.thumbs, self.places = self.thumbs[::2], self.places[::2]
-                    self.stride *= 2
-            self.count += 1
-
-    def state(self) -> dict[str, Any]:
-        """What it remembers, for a run that goes on later."""
-        thumbs = np.stack(self.thumbs) if self.thumbs else np.zeros((0, GRID, GRID), np.uint8)
-        return {"count": self.count, "stride": self.stride, "places": self.places, "thumbs": thumbs}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`."""
-        self.count, self.stride, self.places = state["count"], state["stride"], list(state["places"])
-        self.thumbs = list(state["thumbs"])
-
-    def seen(self) -> Fingerprint:
-        """Every thumbnail that was taken."""
-        if not self.thumbs:
-            raise TrustError("there are no frames to take a fingerprint of")
-        return Fingerprint(
-            np.stack(self.thumbs), np.asarray(self.places, np.float32) / np.float32(self.fps), self.count / self.fps
-        )
-
-    def stored(self) -> Fingerprint:
-        """The few that are signed: evenly spaced, the first among them."""
-        seen = self.seen()
-        step = max(1.0, STORED_SECONDS * self.fps / self.stride, len(self.thumbs) / MOST_STORED)
-        picked = np.unique(np.arange(0, len(self.thumbs), step).astype(int))[:MOST_STORED]
-        return Fingerprint(seen.thumbs_NYX[picked], seen.seconds_N[picked], seen.length)
-
-
-def take(frames_THWC: Frames, fps: float) -> Fingerprint:
-    """The fingerprint of a clip at hand."""
-    taker = Taker(fps)
-    taker.add(frames_THWC)
-    return taker.stored()
-
-
-def thumb(frame_HWC: Frames) -> Thumbs:
-    """A frame's luma in 24 x 24 means."""
-    height, width = frame_HWC.shape[:2]
-    step = max(1, min(height, width) // (8 * GRID))  # at least 8 x 8 samples a cell where there are as many
-    luma = frame_HWC[::step, ::step].astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    rows = (np.arange(GRID + 1) * luma.shape[0] / GRID).astype(int)
-    columns = (np.arange(GRID + 1) * luma.shape[1] / GRID).astype(int)
-    if min(luma.shape) < GRID:
-        luma = np.repeat(np.repeat(luma, -(-GRID // luma.shape[0]), 0), -(-GRID // luma.shape[1]), 1)
-        rows = (np.arange(GRID + 1) * luma.shape[0] / GRID).astype(int)
-        columns = (np.arange(GRID + 1) * luma.shape[1] / GRID).astype(int)
-    sums = np.add.reduceat(np.add.reduceat(luma, rows[:-1], 0), columns[:-1], 1)
-    return np.asarray(np.rint(sums / (np.diff(rows)[:, None] * np.diff(columns)[None])), np.uint8)
-
-
-@dataclass(frozen=True)
-class Match:
-    """How well what is on screen fits a stored fingerprint."""
-
-    same: bool
-    likeness: float  # of the least like second, 0..1
-    at_seconds: float  # where that is
-    crop: float  # side of the window of the stored picture that is on screen
-
-
-def match(stored: Fingerprint, seen: Fingerprint) -> Match:
-    """Whether every second on screen is in the stored clip, in its order."""
-    if stored.length and seen.length > 1.1 * stored.length + 1:
-        return Match(False, 0.0, stored.length, 1.0)  # longer than what was signed: shown twice, or with more
-    best: Match | None = None
-    for crop, flipped, row, column in _windows(stored, seen):
-        found = _match_window(stored, seen, crop, flipped, row, column)
-        if best is None or found.likeness > best.likeness:
-            best = found
-        if best.same:
-            break
-    if best is None:
-        raise TrustError("there is nothing to compare")
-    return best
-
-
-def _match_window(
-    stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool, row: float, column: float
-) -> Match:
-    a_NYX, b_MYX = _aligned(stored, seen, crop, flipped, row, column)
-    enough = SAME if crop == 1 else SAME_CUT
-    like_NM = likeness(a_NYX, b_MYX)
-    gaps = np.diff(stored.seconds_N)
-    span = max(CHECKED_SECONDS, 2 * float(gaps.max()) if len(gaps) else CHECKED_SECONDS)
-    worst, where, order = 1.0, 0.0, []
-    end = float(seen.seconds_N[-1])
-    for start in np.arange(0, max(end - 0.5 * span, 0) + 1e-6, span):
-        inside = (seen.seconds_N >= start) & (seen.seconds_N < start + span)
-        if not inside.any():
-            continue
-        part = like_NM[:, inside]
-        first = int(part.max(1).argmax())
-        score = float(part[first].max())
-        order.append((start, first, part.max(1)))
-        if score < worst:
-            worst, where = score, float(start)
-    reached = 0
-    for start, _, scores in order:  # forward only: a second that is shown again does not count
-        ahead = np.flatnonzero(scores[reached:] >= enough)
-        if not len(ahead):
-            back = float(scores[reached:].max())
-            if back < worst:
-                worst, where = back, float(start)
-            break
-        reached += int(ahead[0])
-    if worst >= enough and not _in_order(a_NYX, like_NM, seen.seconds_N):
-        worst, where = 0.0, 0.0
-    return Match(worst >= enough, worst, where, crop)
-
-
-def _in_order(a_NYX: Array, like_NM: NDArray[np.float32], seconds_M: NDArray[np.float32]) -> bool:
-    """Whether the stored pictures that can be told apart are on screen in the order in which they were signed."""
-    places = np.flatnonzero(like_NM.max(1) >= SAME)
-    when = seconds_M[like_NM[places].argmax(1)]
-    apart = likeness(a_NYX[places], a_NYX[places]) < SAME
-    late = when[:, None] > when[None] + ORDER_SLACK_SECONDS
-    return not bool(np.triu(apart & late, 1).any())
-
-
-def likeness(a_NYX: Array, b_MYX: Array) -> NDArray[np.float32]:
-    """[N, M]: how much alike the worst blocks of two pictures are, 0..1, whatever the gain and offset of the whole.
-
-    Each block's error after a common gain and offset is compared with how much there is to see: 1 is the same, and what
-    a codec does to 24 x 24 means stays near it, while a thing that is elsewhere makes its block unlike.
-    """
-    side = a_NYX.shape[1]
-    a = a_NYX.astype(np.float32).reshape(len(a_NYX), -1)
-    b = b_MYX.astype(np.float32).reshape(len(b_MYX), -1)
-    edges = np.linspace(0, side, BLOCKS + 1).round().astype(int)
-    block = np.searchsorted(edges, np.arange(side), side="right") - 1
-    index = (block[:, None] * BLOCKS + block[None]).ravel()
-    counts = np.bincount(index, minlength=BLOCKS**2).astype(np.float32)
-    out = np.empty((len(a), len(b)), np.float32)
-    b0 = b - b.mean(1, keepdims=True)
-    power_b = (b0 * b0).mean(1) + 1e-3
-    for n, picture in enumerate(a):
-        a0 = picture - picture.mean()
-        power_a = float((a0 * a0).mean()) + 1e-3
-        gain = np.clip((b0 @ a0) / len(a0) / power_b, 0.3, 3.0)
-        error = (a0[None] - gain[:, None] * b0) ** 2
-        blocks = np.stack([error[:, index == k].sum(1) / counts[k] for k in range(BLOCKS**2)], 1)
-        seen = 0.15 * power_a + 16.0  # a codec's own errors and the rounding of flat pictures are below this
-        out[n] = 1 / (1 + blocks.max(1) / seen)
+def _unpacked(packed: bytes, count: int, shapes: list[tuple[int, ...]]) -> list[Array]:
+    """The times and the pictures of each shape. Raises ValueError where they are not what was said."""
+    sizes = [4 * count, *(count * int(np.prod(shape)) for shape in shapes)]
+    raw = zlib.decompressobj().decompress(packed, sum(sizes) + 1)
+    if len(raw) != sum(sizes):
+        raise ValueError("it is cut off")
+    starts = np.cumsum(np.frombuffer(raw[: sizes[0]], ">i4").astype(np.int64)) * TIME_UNIT
+    if (np.diff(starts) < 0).any() or abs(starts[0]) > 1e9:
+        raise ValueError("its times run backwards")
+    out: list[Array] = [starts]
+    at = sizes[0]
+    for size, shape in zip(sizes[1:], shapes, strict=True):
+        deltas = np.frombuffer(raw[at : at + size], np.uint8).reshape(count, *shape)
+        out.append(np.cumsum(deltas, axis=0, dtype=np.uint8))
+        at += size
     return out
 
 
-def _windows(stored: Fingerprint, seen: Fingerprint) -> Iterator[tuple[float, bool, float, float]]:
-    """Windows of the stored picture to try: whole, mirrored, then the best place of each crop, the likeliest first."""
-    yield 1.0, False, 0, 0
-    yield 1.0, True, 0, 0
-    picked = np.linspace(0, len(seen.thumbs_NYX) - 1, min(3, len(seen.thumbs_NYX))).astype(int)
-    tried = []
-    for crop in CROPS[1:]:
-        side = round(GRID * crop)
-        for flipped in (False, True):
-            small = _resized(seen.thumbs_NYX[picked][:, :, ::-1] if flipped else seen.thumbs_NYX[picked], side)
-            b = small - small.mean((1, 2), keepdims=True)
-            b /= np.sqrt((b * b).sum((1, 2), keepdims=True)) + 1e-3
-            places = np.lib.stride_tricks.sliding_window_view(
-                stored.thumbs_NYX.astype(np.float32), (side, side), (1, 2)
-            )
-            a = places - places.mean((-2, -1), keepdims=True)
-            norm = np.sqrt((a * a).sum((-2, -1))) + 1e-3
-            score = np.einsum("nijyx,myx->nmij", a, b, optimize=True) / norm[:, None]
-            score_ij = score.max(0).mean(0)
-            place = int(score_ij.argmax())
-            tried.append((float(score_ij.max()), crop, flipped, *divmod(place, score_ij.shape[1])))
-    for _, crop, flipped, row, column in sorted(tried, reverse=True)[:MOST_REFINED]:
-        yield _refined(stored, seen.thumbs_NYX[picked], crop, flipped, row, column)
+def _levels(quantised: Bytes, step: int) -> Bytes:
+    """The middle of each quantisation step."""
+    return np.asarray(np.minimum(quantised.astype(np.uint16) * step + step // 2, 255), np.uint8)
 
 
-def _refined(
-    stored: Fingerprint, shown_MYX: Array, crop: float, flipped: bool, row: float, column: float
-) -> tuple[float, bool, float, float]:
-    """The window nearby, to a quarter of a cell, in which stored and shown pictures are most alike."""
-    b = _sampled(shown_MYX[:, :, ::-1] if flipped else shown_MYX, 0, 0, GRID)
-    b = b - b.mean((1, 2), keepdims=True)
-    b /= np.sqrt((b * b).sum((1, 2), keepdims=True)) + 1e-3
-    best = (-1.0, crop, row, column)
-    for size in crop * GRID + np.arange(-0.75, 0.76, 0.25):
-        for top in row + np.arange(-0.75, 0.76, 0.25):
-            for left in column + np.arange(-0.75, 0.76, 0.25):
-                if top < 0 or left < 0 or max(top, left) + size > GRID:
-                    continue
-                a = _sampled(stored.thumbs_NYX, top, left, size)
-                a = a - a.mean((1, 2), keepdims=True)
-                a /= np.sqrt((a * a).sum((1, 2), keepdims=True)) + 1e-3
-                score = float((a.reshape(len(a), -1) @ b.reshape(len(b), -1).T).max(0).mean())
-                if score > best[0]:
-                    best = (score, float(size) / GRID, float(top), float(left))
-    return best[1], flipped, best[2], best[3]
+def grid_of(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the finer pictures of frames of a size: no cell is smaller than two pixels."""
+    long = max(height, width, 1)
+    most = min(LONG, max(SHORTEST_SIDE, long // 2))
+    rows, columns = (max(SHORTEST_SIDE, round(most * side / long)) for side in (height, width))
+    return rows, columns
 
 
-def _aligned(
-    stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool, row: float, column: float
-) -> tuple[Array, Array]:
-    """What both show of the window: as they are where it is the whole picture, else in a coarser grid."""
-    shown = seen.thumbs_NYX[:, :, ::-1] if flipped else seen.thumbs_NYX
-    if crop == 1:
-        return stored.thumbs_NYX, shown
-    return _sampled(stored.thumbs_NYX, row, column, GRID * crop), _sampled(shown, 0, 0, GRID)
+def _half(rows: int, columns: int) -> tuple[int, int]:
+    return -(-rows // 2), -(-columns // 2)
 
 
-def _sampled(thumbs_NYX: Array, top: float, left: float, size: float) -> NDArray[np.float32]:
-    """Means of a window, at fractions of a cell, in a coarser grid [N, 12, 12]."""
-    rows, columns = _cover(round(top, 2), round(size, 2)), _cover(round(left, 2), round(size, 2))
-    return np.asarray(np.einsum("yr,nrc,xc->nyx", rows, thumbs_NYX.astype(np.float32), columns, optimize=True))
+def cells(frame_HWC: Frames) -> tuple[Bytes, Bytes, Bytes]:
+    """A frame as a hash [12, 12], luma [Y, X] and colour differences [2, Y/2, X/2] about 128, all area means."""
+    import cv2
+
+    height, width = frame_HWC.shape[:2]
+    rows, columns = grid_of(height, width)
+    small: Any = np.ascontiguousarray(frame_HWC)
+    while height % 2 == width % 2 == 0 and min(height // rows, width // columns) >= 4:  # halving is quick, and exact
+        height, width = height // 2, width // 2
+        small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if min(small.shape[0] / rows, small.shape[1] / columns) >= 1 else cv2.INTER_LINEAR
+    rgb = cv2.resize(small, (columns, rows), interpolation=how).astype(np.float32)
+    luma = rgb @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    differences = np.stack([(rgb[..., 2] - luma) / 1.8556, (rgb[..., 0] - luma) / 1.5748], -1) + 128
+    half = _half(rows, columns)
+    chroma = cv2.resize(differences, half[::-1], interpolation=cv2.INTER_AREA)
+    short = cv2.resize(luma, (HASH, HASH), interpolation=cv2.INTER_AREA if min(luma.shape) >= HASH else how)
+    return _rounded(short), _rounded(luma), _rounded(chroma.transpose(2, 0, 1))
 
 
-@lru_cache(maxsize=4096)
-def _cover(start: float, size: float) -> NDArray[np.float32]:
-    """[12, 24]: how much of each cell each part of a window covers."""
-    edges = start + np.linspace(0, size, COARSE + 1)
-    cells = np.arange(GRID)
-    overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
-    weights = np.clip(overlap, 0, None)
-    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+def _rounded(values: Array) -> Bytes:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
-def _resized(thumbs_NYX: Array, side: int) -> NDArray[np.float32]:
-    """Means over a coarser grid."""
-    edges = np.linspace(0, GRID, side + 1)
-    weights = np.zeros((side, GRID), np.float32)
-    for k in range(side):
-        low, high = edges[k], edges[k + 1]
-        for cell in range(int(low), min(GRID, int(np.ceil(high)))):
-            weights[k, cell] = min(high, cell + 1) - max(low, cell)
-    weights /= weights.sum(1, keepdims=True)
-    return np.asarray(np.einsum("yr,nrc,xc->nyx", weights, thumbs_NYX.astype(np.float32), weights, optimize=True))
+class Taker:
+    """Takes a fingerprint of a stream in constant memory.
+
+    For signing, finer pictures are kept every `picture_seconds`; for comparing (`picture_seconds=0`) one of every
+    frame, and every second, fourth ... where there are more than `most_pictures`.
+    """
+
+    def __init__(
+        self,
+        fps: float,
+        *,
+        still: bool = False,
+        picture_seconds: float = PICTURE_SECONDS,
+        most_pictures: int = MOST_PICTURES,
+        most_frames: int = MOST_FRAMES,
+    ) -> None:
+        self.fps = fps if fps > 0 else 25.0
+        self.still = still
+        self.most_pictures, self.most_frames = most_pictures, most_frames
+        self.count = 0
+        self.end = 0.0  # of the last frame
+        self.stride, self.picture_stride = 1, 1
+        self.picture_seconds = picture_seconds
+        self.starts: list[float] = []
+        self.hashes: list[Bytes] = []
+        self.pictures: list[tuple[float, Bytes, Bytes]] = []
+        self.pictures_seen = 0
+        self.size = (0, 0)
+        self.sound: SoundPrint | None = None
+
+    def add(self, frames_THWC: Frames, starts_T: Iterable[float] | None = None, end: float | None = None) -> None:
+        """The next frames, with their presentation times (else they follow from the frame rate)."""
+        starts = (self.count + np.arange(len(frames_THWC))) / self.fps if starts_T is None else np.asarray(starts_T)
+        for frame_HWC, start in zip(frames_THWC, starts.tolist(), strict=True):
+            self._add(frame_HWC, float(start))
+        self.end = (float(starts[-1]) + 1 / self.fps if len(starts) else self.end) if end is None else end
+
+    def _add(self, frame_HWC: Frames, start: float) -> None:
+        short, luma, chroma = cells(frame_HWC)
+        if not self.count:
+            self.size = (int(frame_HWC.shape[0]), int(frame_HWC.shape[1]))
+        if self.count % self.stride == 0:
+            self.starts.append(start)
+            self.hashes.append(short)
+            if len(self.hashes) > self.most_frames:
+                self.starts, self.hashes, self.stride = self.starts[::2], self.hashes[::2], 2 * self.stride
+        self.count += 1
+        last = self.pictures[-1] if self.pictures else None
+        if last is not None and start < last[0] + self.picture_seconds * self.picture_stride - TIME_UNIT:
+            return
+        self.pictures_seen += 1
+        if self.picture_seconds == 0 and (self.pictures_seen - 1) % self.picture_stride:
+            return
+        if last is None or last[1].shape == luma.shape:
+            self.pictures.append((start, luma, chroma))
+        if len(self.pictures) > self.most_pictures:
+            self.pictures, self.picture_stride = self.pictures[::2], 2 * self.picture_stride
+
+    def listen(self, samples: Iterable[Array]) -> None:
+        """The audio, mono at 16,000 samples a second; nothing at all says that there is none."""
+        taker = SoundTaker()
+        for chunk in samples:
+            taker.add(chunk)
+        self.sound = taker.print()
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, for a run that goes on later."""
+        taken = self._arrays() if self.pictures else {}
+        names = ("count", "end", "stride", "picture_stride", "pictures_seen", "starts", "size")
+        return {**{name: getattr(self, name) for name in names}, **taken}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        for name in ("count", "end", "stride", "picture_stride", "pictures_seen"):
+            setattr(self, name, state[name])
+        self.starts = [float(start) for start in state["starts"]]
+        self.size = tuple(state["size"])
+        if self.starts:
+            self.hashes = list(state["hashes"])
+            times = [float(start) for start in state["picture_starts"]]
+            self.pictures = list(zip(times, state["luma"], state["chroma"], strict=True))
+
+    def _arrays(self) -> dict[str, Array]:
+        return {
+            "hashes": np.stack(self.hashes),
+            "picture_starts": np.array([start for start, _, _ in self.pictures]),
+            "luma": np.stack([luma for _, luma, _ in self.pictures]),
+            "chroma": np.stack([chroma for _, _, chroma in self.pictures]),
+        }
+
+    def stored(self) -> Fingerprint:
+        """The fingerprint so far. Raises TrustError where there were no frames."""
+        if not self.pictures:
+            raise TrustError("there are no frames to take a fingerprint of")
+        arrays = self._arrays()
+        return Fingerprint(
+            np.array(self.starts), arrays["hashes"], 0.0 if self.still else self.end, self.still,
+            arrays["picture_starts"], arrays["luma"], arrays["chroma"], self.size, self.sound,
+        )  # fmt: skip
+
+
+def take(frames_THWC: Frames, fps: float, *, still: bool = False) -> Fingerprint:
+    """The fingerprint of a clip at hand, or of a still picture; without audio."""
+    taker = Taker(fps, still=still)
+    taker.add(frames_THWC)
+    taker.listen([])
+    return taker.stored()
+
+
+class Thumbs(NamedTuple):
+    """Small grey pictures [N, 24, 24] of the finer pictures, and their times: what `indicators` looks at."""
+
+    thumbs_NYX: Bytes
+    seconds_N: NDArray[np.float64]
+
+
+def thumbs_of(taken: Fingerprint) -> Thumbs:
+    """Thumbnails of a fingerprint that was taken of every frame; of a long one they are thinned."""
+    import cv2
+
+    step = -(-len(taken.luma_KYX) // MOST_THUMBS)
+    small = [
+        _rounded(cv2.resize(one.astype(np.float32), (THUMB, THUMB), interpolation=cv2.INTER_AREA))
+        for one in taken.luma_KYX[::step]
+    ]
+    return Thumbs(np.stack(small), taken.picture_starts_K[::step])

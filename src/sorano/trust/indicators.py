@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sorano.trust.fingerprint import Fingerprint
+    from sorano.trust.fingerprint import Thumbs
 
 FROZEN_SECONDS = 0.5
 STILL = 0.1  # levels of mean change between thumbnails: none but a codec's
@@ -48,7 +48,7 @@ class Indicator:
     seconds: tuple[float, float] | None = None
 
 
-def of_frames(seen: Fingerprint) -> list[Indicator]:
+def of_frames(seen: Thumbs) -> list[Indicator]:
     """Frozen and repeated frames, from the thumbnails of every frame."""
     import numpy as np
 
@@ -122,7 +122,7 @@ def _periodic(flat: NDArray[np.int16], first: int, later: int, length: int, limi
 def of_stream(path: Path) -> list[Indicator]:
     """Streams that were joined without coding again: the encoder introduces itself more than once."""
     found: list[float] = []
-    with read.opened(path) as given:
+    with read.inspected(path) as given:
         video = read.video_stream(given, path)
         if video.codec_context.name != "h264":
             return []

@@ -32,13 +32,13 @@ PAGE = """<!doctype html>
 <style nonce="NONCE">
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem;background:#fafafa;color:#111}
 h1{font-size:1.6rem;margin:.5rem 0}.verdict{display:inline-block;padding:.1em .5em;border:3px solid;border-radius:.3em}
-.VERIFIED{color:#0a6b2d}.TAMPERED{color:#a30d11}.SUSPICIOUS{color:#8a4b00}.UNVERIFIED{color:#444}
+.VERIFIED{color:#0a6b2d}.MATCHED{color:#0a5a80}.TAMPERED{color:#a30d11}.SUSPICIOUS{color:#8a4b00}.UNVERIFIED{color:#444}
 #stage{position:relative;background:#000;line-height:0}#stage video,#stage img{width:100%}
 #over{position:absolute;left:0;top:0;width:100%;height:100%;pointer-events:none}
 #badge{position:absolute;left:.5rem;top:.5rem;line-height:1.4;background:#fff;padding:.1em .5em;font-weight:700}
 #strip{width:100%;height:2rem;display:block;margin-top:.3rem;background:#ddd;cursor:pointer}
 dl{border-top:1px solid #bbb;margin:0;padding:.6rem 0}dt{font-weight:700}dd{margin:0 0 .2rem 1rem}
-@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}.VERIFIED{color:#5fd38a}.TAMPERED{color:#ff8a8a}
+@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}.VERIFIED{color:#5fd38a}.MATCHED{color:#7cc8f0}.TAMPERED{color:#ff8a8a}
 .SUSPICIOUS{color:#ffbf69}.UNVERIFIED{color:#ccc}#badge{background:#161616}}
 </style></head><body>
 <h1><span id="verdict" class="verdict"></span></h1><p id="summary"></p><p id="file"></p>
@@ -115,7 +115,7 @@ function draw() {
       pen.strokeStyle = colour; pen.lineWidth = width;
       pen.strokeRect(left * over.width, top * over.height, (right - left) * over.width, (bottom - top) * over.height);
     }
-    here.push(`the mark is missing here from ${one.start_s.toFixed(1)} to ${one.end_s.toFixed(1)} s`);
+    here.push(`changed here from ${one.start_s.toFixed(1)} to ${one.end_s.toFixed(1)} s`);
   }
   at("badge").textContent = report.verdict + (here.length ? ": look here" : "");
   at("where").textContent = here.join("; ");

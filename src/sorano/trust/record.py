@@ -14,7 +14,7 @@ mark and the label, and no signature, because C2PA has no place in them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,22 +167,26 @@ def origin_of(found: media.Media) -> Origin:
     from sorano.video import read_metadata
 
     reasons: list[str] = []
+    labels: list[label.Found] = []
+    xmp = ""
     credential = credentials.read(found.path, roots.anchors())
     if credential is not None and credential.says_ai:
         reasons.append(f"its credential, by {credential.signer or 'somebody'}, says that AI made or edited it")
     elif credential is not None and credential.state == "broken":
         reasons.append("its credential is damaged, and may have said that AI made it")
-    labels = label.read(found.path)
+    with suppress(VideoError):  # a damaged recording is one still: what cannot be read of it says nothing
+        labels = label.read(found.path)
+        xmp = containers.xmp_of(found.path)
     if labels:
         reasons.append(f"its label ({labels[0].carrier}) says that it {labels[0].says}")
-    if any(word in containers.xmp_of(found.path) for word in credentials.AI_SOURCE_TYPES):
+    if any(word in xmp for word in credentials.AI_SOURCE_TYPES):
         reasons.append("its XMP gives an AI's digital source type")
     with suppress(VideoError):
         if not found.is_image and "preset" in read_metadata(found.path):
             reasons.append("its metadata say that Sorano made it")
     eyes = verify.Eyes(found)
-    for chunk in media.chunks(found, verify.LOOK_SECONDS):
-        eyes.add(chunk)
+    for part in media.shown(found):
+        eyes.add(part)
     mark, _, _ = eyes.mark([])
     if mark is not None and mark.kind == "made":
         reasons.append(f"it carries the public mark {mark.id:010x} of what AI made")
@@ -226,8 +230,9 @@ def _mark_image(
 
     def finish(temporary: Path) -> None:
         seen = pictures.read(temporary)[None]
-        manifests.append(_finished(temporary, found, words, chosen, fingerprint.take(seen, 1.0), signer, origin))
-        reports.append(release.confirm(temporary, chosen, signer, [pictures.read(temporary)[None]], 1.0))
+        prints = fingerprint.take(seen, 1.0, still=True)
+        manifests.append(_finished(temporary, found, words, chosen, prints, signer, origin))
+        reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0))
 
     if not is_opaque:
         frame = np.dstack([frame, alpha_HW])
@@ -263,8 +268,9 @@ def _mark_animation(
 
     def finish(temporary: Path) -> None:
         taker = fingerprint.Taker(found.fps)
-        for chunk in media.chunks(media.probe(temporary)):
-            taker.add(chunk)
+        for part in media.shown(media.probe(temporary)):
+            taker.add(part.frames_THWC, part.starts_T, float(part.ends_T[-1]))
+        taker.listen([])
         manifests.append(_finished(temporary, found, words, chosen, taker.stored(), signer, origin))
         seen = media.chunks(media.probe(temporary))
         reports.append(release.confirm(temporary, chosen, signer, seen, found.fps))
@@ -333,6 +339,7 @@ def _mark_video(
             _require_whole(found, made, target)
             os.replace(encoded, temporary)
         if kind == "mp4":
+            taker.listen(media.sound(media.probe(temporary)))
             manifest = _finished(temporary, found, words, chosen, taker.stored(), signer, origin)
             frames = media.chunks(media.probe(temporary), CONFIRM_SECONDS)
             report = release.confirm(temporary, chosen, signer, frames, fps)
@@ -367,11 +374,11 @@ def _encode(
     marker = Marker(chosen.payload, height=found.height, width=found.width, fps=fps, key=chosen.key)
     shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps, words.audience)
 
-    def paint(frames_THWC: Frames, first: int) -> Frames:
+    def paint(frames_THWC: Frames, first: int, start: float, end: float) -> Frames:
         if words.drawn:
             frames_THWC = label.draw(frames_THWC, words.audience, first=first, shown=shown, kind=words.kind)
         marked = marker(frames_THWC)
-        taker.add(marked)
+        taker.add(marked, [start], end)
         return marked
 
     tags = {}
@@ -385,7 +392,7 @@ def _require_whole(found: media.Media, made: recode.Recoded, target: Path) -> No
     """Raises VideoError where what was written has fewer frames than its source, or is shorter."""
     if found.is_image:
         return
-    with read.opened(found.path) as given:
+    with read.inspected(found.path) as given:
         video = read.video_stream(given, found.path)
         length, count = read.length_of(given, video, found.path)
     if made.num_frames < (1 - MISSING_SHARE) * count or made.seconds < (1 - MISSING_SHARE) * length:
@@ -465,8 +472,10 @@ def check_labels(path: Path) -> list[label.Item]:
     made = credential is not None and credential.kind in ("made", "edited")
     items.append(label.Item(eu, "it says made or edited with AI", "yes" if made and state == "yes" else "no", said))
     eyes = verify.Eyes(found)
-    for chunk in media.chunks(found, CONFIRM_SECONDS):
-        eyes.add(chunk)
+    for part in media.shown(found):
+        eyes.add(part)
+        if part.ends_T[-1] > CONFIRM_SECONDS:
+            break
     mark, _, _ = eyes.mark([])
     if mark is not None:
         items.append(label.Item(eu, "imperceptible watermark (1.1.2)", "yes", f"the mark {mark.id:010x}, {mark.kind}"))
@@ -474,6 +483,7 @@ def check_labels(path: Path) -> list[label.Item]:
         items.append(
             label.Item(eu, "imperceptible watermark (1.1.2)", "no", "Sorano's mark was not read; others may be there")
         )
+    items += _check_disclosure(credential)
     stored = credential is not None and credential.fingerprint is not None
     items.append(
         label.Item(
@@ -484,6 +494,24 @@ def check_labels(path: Path) -> list[label.Item]:
         )
     )
     return items
+
+
+def _check_disclosure(credential: credentials.Credential | None) -> list[label.Item]:
+    """India's permanent identifier and California's latent disclosure, which only their audiences get."""
+    said = {} if credential is None or credential.state not in credentials.WHOLE else credential.record
+    words = said.get("disclosure")
+    found = {name: str(value) for name, value in words.items()} if isinstance(words, Mapping) else {}
+    wanted = ("provider", "system", "version", "time", "id")
+    whole = all(found.get(name) for name in wanted)
+    detail = (
+        printable("; ".join(f"{name} {found[name]}" for name in wanted)) if whole else "made for --audience in, us-ca"
+    )
+    return [
+        label.Item(
+            "IN IT Rules, rule 3(3)", "metadata with a unique id", "yes" if found.get("id") else "unknown", detail
+        ),
+        label.Item("US-CA SB 942", f"latent disclosure: {', '.join(wanted)}", "yes" if whole else "unknown", detail),
+    ]
 
 
 def _check_sign(found: media.Media, regime: str) -> label.Item:

@@ -91,8 +91,13 @@ class Trust(str):
         return [keys.certificates(one.pem, "a root")[0].subject.public_bytes() for one in self.anchors]
 
     def behind(self, holds: Callable[[str], bool]) -> Anchor | None:
-        """The root under which `holds` (a question about a PEM text of roots) is true; None where none is."""
+        """The root under which `holds` is true, a question about a PEM text of roots that is true of all of them.
+
+        None where no single root answers it.
+        """
         some = list(self.anchors)
+        if len(some) == 1:
+            return some[0]
         while len(some) > 1:
             half = some[: len(some) // 2]
             some = half if holds("".join(one.pem for one in half)) else some[len(some) // 2 :]

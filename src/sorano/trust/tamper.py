@@ -2,24 +2,37 @@
 
     found = detect(chunks, fps=24)
     tampered = tamper_map(chunks_again, found)
-    tampered.regions          # (start_s, end_s, box, score), empty where nothing was put over the video
+    tampered.regions          # (start_s, end_s, box, score), empty where nothing was found
+    tampered.reach            # the smallest share of the frame that would have been found; None: the map is not sure
 
-What is put over a marked video, such as another face, does not carry the mark. For each window of two seconds the
-frames are combined as the reader does (`trust/reader.py`), and each chip is asked whether it agrees with the carrier.
-How well an untouched chip agrees depends on what the coder left there, so what is expected is learnt from the window
-itself, by how much detail there is and how much moves; most of a frame must be untouched for that. `score` of a region
-says how much less it agrees than it should, in deviations of what untouched places vary by.
+What is put over a marked video, such as another face, does not carry the mark. Windows of two seconds, one second
+apart, are tested. The frames of a window are combined as the reader does (`trust/reader.py`), and the agreement of the
+chips with the carrier is added up over blocks of 8 x 8 chips.
 
-Covered: regions of some percent of the frame that are there for most of a window, in video whose mark is read.
-Not covered: who did it or why (captions, logos and black bars are holes too); small or brief changes; places where the
-coder left nothing of the mark, which count as intact; changes that keep the mark, such as dubbing, colour, or cutting
-frames out; a forger who knows the carrier key and marks what is put in.
+Two hypotheses are compared for squares of several sizes at every place. *Missing*: the agreement is zero but for
+chance. *Intact*: it is what a small regression expects of blocks with this detail, band energy, motion and luminance in
+this clip at this coding, corrected by what the rest of the window shows, times a factor that is drawn from a prior as
+wide as squares of this window differ, because coders lose the mark in patches. A block in which the coder left nothing
+in the band of the chips is expected to show nothing, and decides nothing. The regression, the prior and the threshold
+are fitted by benchmarks/tamper.py to honest copies of clips of twelve kinds, and are kept in tamper_calibration.json;
+`score` of a region is log10 of the likelihood ratio.
+
+A window is sure where a hole of some size would have passed the threshold nearly everywhere; regions are reported from
+sure windows only. Where the coding took too much of the mark, `reach` is None and the absence of regions means nothing.
+
+Covered: regions of some percent of the frame that are there for most of two seconds, in video whose mark is read.
+Not covered: who did it or why (captions, logos and black bars are holes too); small or brief changes; flat ground that
+was put in (nothing tells it from ground that the coder flattened); changes that keep the mark, such as dubbing, colour,
+or cutting frames out; a forger who knows the carrier key and marks what is put in.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,16 +44,20 @@ from sorano.trust.watermark import CODE, PUBLIC_KEY, Detection
 
 Frames = NDArray[np.uint8]
 Array = NDArray[Any]
+Box = tuple[float, float, float, float]
 
-WINDOW_SECONDS = 2.0
+SLOT_SECONDS = 1.0
+WINDOW_SLOTS = 2
 MOST_FRAMES = 32  # of a window that are looked at
-SPREADS = (6.0, 14.0)  # chips: the least and the most deviation of the smoothing of the map
-WANTED = 25.0  # squared deviations of evidence that the smoothing should gather at each place
-KINDS_OF_GROUND = 6  # by detail, and as many by motion
-LEAST_AREA = 0.02  # of the frame: smaller regions are not reported
-LEAST_SCORE = 9.0  # deviations of what intact places vary by
-MISSING = 0.5  # of the expected agreement: what has less is a hole
-PRIOR = 4.0  # chips' worth of evidence (in squared deviations) that a place is intact
+BLOCK = 8  # chips on a side
+SHARES = (0.02, 0.04, 0.08, 0.16, 0.32)  # of the frame: the squares that are tested
+MOST_REACH = 0.25  # of the frame: a window that would find no hole so large is not sure
+SURE_PLACES, SURE_CHANCE = 0.8, 1.28  # of the places, a hole would be found at this share, with 9 in 10 chances
+MISSING = 0.5  # of the map: the chance from which on a place counts as a hole
+LEAST_POWER = 0.05  # of a block's chips: less is not told from less
+RIDGE = 10.0  # squared deviations of chance that a correction within a window must explain to be half believed
+LEAST_AGREEMENT = 0.02  # of a chip, in its deviations: less is not told from none
+CALIBRATION = Path(__file__).with_name("tamper_calibration.json")
 
 
 @dataclass(frozen=True)
@@ -49,21 +66,36 @@ class Region:
 
     start_s: float
     end_s: float
-    box: tuple[float, float, float, float]
-    score: float
+    box: Box
+    score: float  # log10 of the likelihood ratio, missing against intact
 
 
 @dataclass(frozen=True)
 class TamperMap:
-    """What is missing of the mark in each of T windows: `map_THW` from 0 (intact) over 0.5 (doubtful) to 1 (gone)."""
+    """The chance that the mark is missing in each of T slots: `map_THW` from 0 (intact) over 0.5 (doubtful) to 1.
+
+    `reaches` says for each slot what share of the frame a hole must have to be found (None: the slot is not sure).
+    """
 
     map_THW: NDArray[np.float32]
     starts_s: tuple[float, ...]
     ends_s: tuple[float, ...]
     regions: tuple[Region, ...]
+    reaches: tuple[float | None, ...] = ()
+
+    @property
+    def reach(self) -> float | None:
+        """The smallest share of the frame that would have been found in every slot; None where one is not sure."""
+        shares = [share for share in self.reaches if share is not None]
+        return max(shares) if shares and len(shares) == len(self.reaches) else None
+
+    @property
+    def sure(self) -> bool:
+        """Whether the absence of regions says anything, all through the video."""
+        return self.reach is not None
 
     def window_at(self, second: float) -> int:
-        """The window that holds a time."""
+        """The slot that holds a time."""
         return int(
             np.clip(np.searchsorted(np.array(self.starts_s), second, side="right") - 1, 0, len(self.starts_s) - 1)
         )
@@ -88,7 +120,7 @@ class TamperMap:
         return shown
 
     def strip(self, width: int = 800, height: int = 48) -> Frames:
-        """A picture of the time line, [height, width, 3]: grey where the video is intact, red where it is not."""
+        """A picture of the time line, [height, width, 3]: grey where nothing was found, red where something was."""
         picture = np.full((height, width, 3), 200, np.uint8)
         end = max(self.ends_s)
         for region in self.regions:
@@ -104,39 +136,410 @@ def tamper_map(frames: Iterable[Array], detection: Detection, key: bytes = PUBLI
 
     `frames` are the chunks that `detect` read, once more. Raises ValueError where there are none, or of another size.
     """
-    fps = detection.fps
-    per_window = max(1, round(WINDOW_SECONDS * fps))
-    stride = -(-per_window // MOST_FRAMES)
-    maps: list[Array] = []
-    regions: list[Region] = []
-    starts: list[float] = []
-    held: list[Array] = []
+    return assembled(windows(frames, detection, key), Calibration.load())
+
+
+# What is measured.
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What a window shows of the mark, in blocks of 8 x 8 chips.
+
+    `agreement_HW` is the sum over a block of the chips' agreement with the carrier, over the root of their number;
+    `power_HW` the mean of its chips' squares, so that a block without a mark shows chance of this variance. Chips are
+    measured in the deviation of all chips of the window. Blocks beyond the frame have a power of 0.
+    """
+
+    agreement_HW: Array
+    power_HW: Array
+    features_HWF: Array
+    mean: float  # agreement of a chip, over the whole frame
+    bounds: Box  # of the blocks in the frame: left, top, right, bottom in 0..1
+
+    @property
+    def inside_HW(self) -> NDArray[np.bool_]:
+        """Blocks that lie in the frame, at least by half."""
+        return self.power_HW > 0
+
+
+FEATURES = (
+    "deviation",  # log of the local deviation that the reader divides by, in levels of 255
+    "least deviation",  # the same in the frame where it is least
+    "combined energy",  # log of the deviation of the combined frames in the band of the chips, in levels
+    "energy",  # log of the deviation of the single frames in the band, in levels
+    "power",  # log of the variance of the combined chips
+    "luminance",  # 0..1
+    "motion",  # log of the deviation through time, in levels
+    "contrast",  # log of the deviation of luminance in the block, in levels
+    "median deviation", "median combined energy", "median energy", "median motion",  # over the frame
+    "mean agreement",  # log, over the frame
+)  # fmt: skip
+REFITTED = [FEATURES.index(name) for name in ("deviation", "combined energy", "luminance", "motion", "contrast")]
+
+
+@dataclass
+class _Frame:
+    """The chips of a frame: raw and normalised band times the carrier's signs, local deviation, luminance."""
+
+    raw: Array
+    normal: Array
+    deviation: Array
+    luma: Array
+
+
+def windows(
+    frames: Iterable[Array], detection: Detection, key: bytes = PUBLIC_KEY
+) -> Iterable[tuple[float, float, Blocks]]:
+    """The blocks of each window, with its start and end in seconds: every second, over two."""
     source = _Source(detection, key)
-    total = 0
-
-    def close(end: int) -> None:
-        start = len(starts) * per_window
-        starts.append(start / fps)
-        picture, found = source.look(held)
-        maps.append(picture)
-        regions.extend(Region(start / fps, end / fps, box, score) for box, score in found)
-        held.clear()
-
+    per_slot = max(1, round(SLOT_SECONDS * detection.fps))
+    stride = -(-per_slot * WINDOW_SLOTS // MOST_FRAMES)
+    held: list[tuple[int, _Frame]] = []  # number and chips
+    total = first = 0  # frames seen; the first frame of the window to come
     for chunk in frames:
         for frame in chunk:
             if tuple(frame.shape[:2]) != detection.size:
                 raise ValueError(f"the mark was read in frames of {detection.size}: got {frame.shape[:2]}")
-            if total and total % per_window == 0:
-                close(total)
-            if total % per_window % stride == 0:
-                held.append(reader.small_luma(frame))
+            # A window is closed once half a slot follows it, so that the last one may be longer by less than that.
+            if total - first >= per_slot * WINDOW_SLOTS + (per_slot + 1) // 2:
+                end = first + per_slot * WINDOW_SLOTS
+                yield first / detection.fps, end / detection.fps, source.blocks([f for n, f in held if n < end])
+                first += per_slot
+                held = [(n, f) for n, f in held if n >= first]
+            if total % stride == 0:
+                held.append((total, source.look(frame)))
             total += 1
     if not total:
         raise ValueError("there are no frames to look at")
-    if held and (not maps or total % per_window >= per_window // 2 or total % per_window == 0):
-        close(total)
-    ends = [*starts[1:], total / fps]
-    return TamperMap(np.stack(maps).astype(np.float32), tuple(starts), tuple(ends), tuple(_joined(regions)))
+    yield first / detection.fps, total / detection.fps, source.blocks([f for _, f in held])
+
+
+class _Source:
+    """The carrier as it lies in the frames, and what it shows of them."""
+
+    def __init__(self, detection: Detection, key: bytes) -> None:
+        self.grid, self.level = detection.grid, detection.level
+        self.pattern = carrier(key).tile(CODE.encode(detection.payload.bits()))
+        self.tile = np.roll(reader.turned(self.pattern, self.grid.turn), self.grid.shift_2, (0, 1))
+        self.signs: Array | None = None
+        self.inside: Array | None = None
+        self.bounds: Box = (0.0, 0.0, 1.0, 1.0)
+
+    def look(self, frame: Array) -> _Frame:
+        """The chips of a frame."""
+        picture = reader.at_level(reader.small_luma(frame), self.level)
+        if self.signs is None:
+            self._lay(picture)
+        band, deviation = banded(picture)
+        chips = [self._chips(p) for p in (band, np.clip(band / deviation, -2.5, 2.5), deviation, picture)]
+        return _Frame(chips[0] * self.signs, chips[1] * self.signs, chips[2], chips[3])
+
+    def _lay(self, picture: Array) -> None:
+        self.inside = self._chips(np.ones_like(picture)) > 0.99
+        rows, columns = self.inside.shape
+        self.signs = self.tile[np.arange(rows)[:, None] % TILE, np.arange(columns) % TILE]
+        height, width = picture.shape
+        matrix = self.grid.matrix_23 / 2**self.level
+        corners = np.array([[-0.5, -0.5, 1], [columns // BLOCK * BLOCK - 0.5, rows // BLOCK * BLOCK - 0.5, 1]])
+        (left, top), (right, bottom) = corners @ matrix.T / [width, height]
+        self.bounds = (float(left), float(top), float(right), float(bottom))
+
+    def _chips(self, picture: Array) -> Array:
+        return reader.chips_of(reader.sampled(picture, self.grid, self.level))
+
+    def blocks(self, frames: list[_Frame]) -> Blocks:
+        """The blocks of a window of frames."""
+        assert self.signs is not None and self.inside is not None
+        normal = np.stack([frame.normal for frame in frames]) * self.inside
+        tiles = np.stack([reader.aligned(folded(chips * self.signs), self.grid) for chips in normal])
+        weight = reader.weights(tiles, self.pattern).astype(np.float32)
+        agree = np.tensordot(weight, normal, 1)
+        agree = agree / (float(np.sqrt(np.mean(np.square(agree[self.inside])))) + 1e-9)
+        mean = max(float(agree[self.inside].mean()), LEAST_AGREEMENT)
+        number = _sums(self.inside.astype(np.float32))
+        inside = number >= BLOCK * BLOCK / 2
+        power = np.where(inside, _mean(agree * agree, number), 0)
+        agreement = np.where(inside, _sums(agree) / np.sqrt(np.maximum(number, 1)), 0)
+        return Blocks(agreement, power, self._features(frames, weight, power, number, mean), mean, self.bounds)
+
+    def _features(self, frames: list[_Frame], weight: Array, power: Array, number: Array, mean: float) -> Array:
+        """The features [H, W, F], in the order of `FEATURES`."""
+        share = weight / (np.abs(weight).sum() + 1e-12)
+        raw = np.stack([frame.raw for frame in frames])
+        deviation = np.stack([frame.deviation for frame in frames])
+        luma = np.stack([frame.luma for frame in frames])
+        inside = self.inside
+        combined = np.tensordot(share, raw, 1)
+        level = luma.mean(0)
+        local = [
+            _mean(np.log(np.tensordot(np.abs(share), deviation, 1) + 0.05) * inside, number),
+            _mean(np.log(deviation.min(0) + 0.05) * inside, number),
+            np.log(np.sqrt(_mean(combined * combined * inside, number)) + 0.02),
+            np.log(np.sqrt(_mean((raw * raw).mean(0) * inside, number)) + 0.02),
+            np.log(power + 0.05),
+            _mean(level * inside, number) / 255,
+            np.log(_mean(luma.std(0) * inside, number) + 0.2),
+            0.5 * np.log(np.maximum(_mean(level**2 * inside, number) - _mean(level * inside, number) ** 2, 0) + 0.5),
+        ]
+        held = number >= BLOCK * BLOCK / 2
+        held = held if held.any() else np.ones_like(held)
+        whole = [float(np.median(local[index][held])) for index in (0, 2, 3, 6)] + [float(np.log(mean))]
+        return np.stack([*local, *(np.full(power.shape, value) for value in whole)], -1).astype(np.float32)
+
+
+def _sums(chips: Array) -> Array:
+    """Sums over blocks; chips that fill no block are left out."""
+    rows, columns = (side // BLOCK for side in chips.shape)
+    rows, columns = max(rows, 1), max(columns, 1)
+    part = chips[: rows * BLOCK, : columns * BLOCK]
+    part = np.pad(part, ((0, rows * BLOCK - part.shape[0]), (0, columns * BLOCK - part.shape[1])))
+    return np.asarray(part.reshape(rows, BLOCK, columns, BLOCK).sum((1, 3)), np.float32)
+
+
+def _mean(chips: Array, number: Array) -> Array:
+    return _sums(chips) / np.maximum(number, 1)
+
+
+# What is concluded.
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a window says: `matched_HW` and `information_HW` of each block, the best square, what would be found.
+
+    With e the agreement that an intact block would show and v the variance of chance, a block's information is
+    e * e / v and its matched filter z * e / v; sums of both over a region decide. Scores are natural logarithms.
+    """
+
+    matched_HW: Array
+    information_HW: Array
+    spread: float  # of the prior's logarithm, in this window
+    score_HW: Array  # the best score of the squares that hold a block
+    reach: float | None
+    bounds: Box
+
+    @property
+    def score(self) -> float:
+        """The best score of the window."""
+        return float(self.score_HW.max())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted to honest copies: the regression, the prior of its error, and the threshold of the score."""
+
+    centre_F: Array
+    scale_F: Array
+    hidden_FK: Array
+    bias_K: Array
+    out_K: Array
+    out_bias: float
+    spread: float  # of the logarithm of the factor by which a region differs from what is expected, at least
+    doubt: float  # the weight of a flat prior of that factor from 0 to 1
+    threshold: float  # of the best score of a window, natural
+    slope: float  # what is added to it for each natural logarithm of the number of windows
+
+    @classmethod
+    @lru_cache(maxsize=1)
+    def load(cls) -> Calibration:
+        """The calibration that ships."""
+        held: dict[str, Any] = json.loads(CALIBRATION.read_text())
+        values: dict[str, Any] = {n: np.array(v, np.float32) if isinstance(v, list) else v for n, v in held.items()}
+        return cls(**values)
+
+    def expected(self, blocks: Blocks) -> Array:
+        """The agreement that each block would show if it were intact, by what holds for all clips."""
+        inputs = np.clip((blocks.features_HWF - self.centre_F) / self.scale_F, -4, 4)
+        hidden = np.tanh(inputs @ self.hidden_FK + self.bias_K)
+        ratio = np.logaddexp(0, hidden @ self.out_K + self.out_bias)
+        return np.asarray(blocks.mean * BLOCK * ratio * blocks.inside_HW, np.float32)
+
+    def evidence(self, matched: Array, information: Array, spread: float | None = None) -> Array:
+        """The natural logarithm of the likelihood ratio, missing against intact, of sums over regions."""
+        factor = np.linspace(0.02, 2.5, 60)
+        prior = np.exp(-0.5 * np.square(np.log(factor) / (spread or self.spread))) / factor
+        flat = (factor < 1).astype(np.float64)
+        prior = (1 - self.doubt) * prior / prior.sum() + self.doubt * flat / flat.sum()
+        shape = (-1, *(1,) * np.ndim(matched))
+        exponent = factor.reshape(shape) * matched - 0.5 * np.square(factor).reshape(shape) * information
+        most = exponent.max(0)
+        total = (np.exp(exponent - most) * prior.reshape(shape)).sum(0)
+        return np.asarray(-(most + np.log(total)))
+
+    def judge(self, blocks: Blocks) -> Look:
+        """What a window says."""
+        expected = refitted(blocks, self.expected(blocks))
+        chance = np.maximum(blocks.power_HW, LEAST_POWER)
+        matched, information = blocks.agreement_HW * expected / chance, expected**2 / chance
+        spread = float(np.hypot(self.spread, _spread(matched, information, blocks.inside_HW)))
+        best = np.full(matched.shape, -np.inf)
+        reach = None
+        for share in SHARES:
+            side = square(share, blocks.inside_HW)
+            inside = _squares(blocks.inside_HW.astype(np.float64), side)
+            sums = _squares(matched, side), _squares(information, side)
+            full = inside >= 0.75 * side * side
+            # A hole may lie in as many places as such squares fit into the frame: the smaller, the more by chance.
+            places = -np.log(side * side / max(float(blocks.inside_HW.sum()), 1.0))
+            score = np.where(full, self.evidence(*sums, spread) - places, -np.inf)
+            best = np.maximum(best, _holding(score, side))
+            # What the score of a hole would be, at the worse end of chance.
+            likely = self.evidence(SURE_CHANCE * np.sqrt(sums[1]), sums[1], spread)[full] - places
+            if reach is None and likely.size and np.mean(likely > self.threshold) >= SURE_PLACES:
+                reach = max(share, side * side / max(int(blocks.inside_HW.sum()), 1))
+        reach = reach if reach is not None and reach <= MOST_REACH else None
+        return Look(matched, information, spread, best, reach, blocks.bounds)
+
+
+def refitted(blocks: Blocks, expected: Array) -> Array:
+    """What is expected, corrected by what the rest of the same window shows.
+
+    The correction is linear in some features, by ridge regression. Blocks around which nothing of the mark is left are
+    not learnt from.
+    """
+    inside = blocks.inside_HW
+    chance = np.maximum(blocks.power_HW, LEAST_POWER)
+    local = blocks.features_HWF[..., REFITTED]
+    middle, width = np.median(local[inside], 0), local[inside].std(0) + 0.2
+    terms = np.concatenate([np.ones_like(expected)[..., None], (local - middle) / width], -1)
+    design = (terms * expected[..., None])[inside].astype(np.float64)
+    variance = chance[inside] + np.square(0.5 * expected[inside])
+    penalty = RIDGE * np.diag([0.2] + [1.0] * len(REFITTED))
+    matched = _squares(blocks.agreement_HW * expected / chance, 3)
+    information = _squares(np.square(expected) / chance, 3)
+    trust, ratio = np.ones(expected.shape), np.ones(expected.shape)
+    for _ in range(3):
+        weighted = design * (trust[inside] / variance)[:, None]
+        target = (blocks.agreement_HW - expected)[inside]
+        ratio = 1 + np.clip(terms @ np.linalg.solve(design.T @ weighted + penalty, weighted.T @ target), -0.8, 1)
+        share = (matched + 2) / (information + 2) / np.maximum(ratio, 0.2)
+        trust = 1 / (1 + np.exp(-8 * (share - 0.4)))
+    return np.asarray(expected * ratio, np.float32)
+
+
+def _spread(matched: Array, information: Array, inside_HW: Array) -> float:
+    """How much the logarithm of the factor varies within a window: between squares of 4 % of the frame, robustly."""
+    side = square(0.04, inside_HW)
+    sums = _squares(matched, side), _squares(information, side)
+    clear = (sums[1] > 15) & inside_HW
+    if clear.sum() <= 8:
+        return 0.0
+    factors = np.log(np.clip(sums[0][clear] / sums[1][clear], 0.05, 3))
+    deviation = 1.4826 * float(np.median(np.abs(factors - np.median(factors))))
+    return max(deviation**2 - float(np.median(1 / sums[1][clear])), 0.0) ** 0.5
+
+
+def square(share: float, inside_HW: Array) -> int:
+    """The side, in blocks, of a square of a share of the frame."""
+    return max(1, round(float(np.sqrt(share * inside_HW.sum()))))
+
+
+def _squares(values: Array, side: int) -> Array:
+    """Sums over squares, by their middles."""
+    import cv2
+
+    return cv2.boxFilter(values.astype(np.float64), -1, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
+
+
+def _holding(scores: Array, side: int) -> Array:
+    """The best score of the squares that hold each block."""
+    import cv2
+
+    # The anchor of the filter is side // 2 from the left; of what holds a block, as far from the right.
+    anchor = (side - 1 - side // 2,) * 2
+    least = np.where(np.isfinite(scores), scores, -1e9)
+    return cv2.dilate(least, np.ones((side, side), np.uint8), anchor=anchor, borderValue=-1e9)
+
+
+def assembled(seen: Iterable[tuple[float, float, Blocks]], calibration: Calibration) -> TamperMap:
+    """The map by slots, and the regions, of the blocks of all windows."""
+    starts, ends, looks = [], [], []
+    for start_s, end_s, blocks in seen:
+        starts.append(start_s)
+        ends.append(end_s)
+        looks.append(calibration.judge(blocks))
+    threshold = calibration.threshold + calibration.slope * float(np.log(len(looks)))
+    pictures, regions = [], []
+    for look, start, end in zip(looks, starts, ends, strict=True):
+        pictures.append(_picture(look, calibration))
+        if look.reach is not None and look.score > threshold:
+            regions += [Region(start, end, box, score) for box, score in _regions(look, pictures[-1], threshold)]
+    # A slot is in up to two windows: what one of them finds counts.
+    edges = [*starts, *([ends[-2]] if len(ends) > 1 else [])]
+    slots = [[index for index in range(len(looks)) if starts[index] <= start < ends[index] - 1e-6] for start in edges]
+    maps = [np.max([pictures[index] for index in held], 0) for held in slots]
+    reaches = [min((r for r in (looks[i].reach for i in held) if r is not None), default=None) for held in slots]
+    return TamperMap(
+        np.stack(maps).astype(np.float32), tuple(edges), (*edges[1:], ends[-1]), tuple(_joined(regions)), tuple(reaches)
+    )
+
+
+def _picture(look: Look, calibration: Calibration) -> Array:
+    """The chance that each block is missing, of what is around it, over the whole frame."""
+    import cv2
+
+    blur = 1.2  # blocks
+    reach = 4 * np.pi * blur**2  # a mean over this smoothing varies like that of so many blocks
+    matched, information = (cv2.GaussianBlur(p, (0, 0), blur) * reach for p in (look.matched_HW, look.information_HW))
+    chance = 1 / (1 + np.exp(-np.clip(calibration.evidence(matched, information, look.spread), -30, 30)))
+    rows, columns = chance.shape
+    # Where the blocks lie in a frame of as many cells as there are blocks, twice as fine.
+    left, top, right, bottom = look.bounds
+    move = np.array(
+        [[2 * (right - left), 0, (2 * columns * left) + (right - left) - 0.5], [0, 2 * (bottom - top), 0]], np.float64
+    )
+    move[1, 2] = 2 * rows * top + (bottom - top) - 0.5
+    return cv2.warpAffine(
+        chance.astype(np.float32),
+        move,
+        (2 * columns, 2 * rows),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _regions(look: Look, picture: Array, threshold: float) -> list[tuple[Box, float]]:
+    """Boxes of connected squares that pass the threshold, closed in on what is missing in them, and their scores."""
+    import cv2
+
+    found = []
+    count, labels = cv2.connectedComponents((look.score_HW > threshold).astype(np.uint8), connectivity=4)
+    left, top, right, bottom = look.bounds
+    rows, columns = labels.shape
+    for label in range(1, count):
+        inside = labels == label
+        down, across = np.nonzero(inside)
+        box = (
+            left + across.min() / columns * (right - left),
+            top + down.min() / rows * (bottom - top),
+            left + (across.max() + 1) / columns * (right - left),
+            top + (down.max() + 1) / rows * (bottom - top),
+        )
+        score = float(look.score_HW[inside].max() / np.log(10))
+        found.append((_closed_in(_clipped(box), picture), score))
+    return found
+
+
+def _clipped(box: tuple[float, ...]) -> Box:
+    left, top, right, bottom = (float(np.clip(value, 0, 1)) for value in box)
+    return (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+
+
+def _closed_in(box: Box, picture: Array) -> Box:
+    """The part of a box that holds what is missing, where the map shows some."""
+    rows, columns = picture.shape
+    left, right = int(box[0] * columns), max(int(np.ceil(box[2] * columns)), int(box[0] * columns) + 1)
+    top, bottom = int(box[1] * rows), max(int(np.ceil(box[3] * rows)), int(box[1] * rows) + 1)
+    down, across = np.nonzero(picture[top:bottom, left:right] > MISSING)
+    if not len(down):
+        return box
+    return (
+        (left + float(across.min())) / columns,
+        (top + float(down.min())) / rows,
+        (left + float(across.max()) + 1) / columns,
+        (top + float(down.max()) + 1) / rows,
+    )
 
 
 def _joined(regions: list[Region]) -> list[Region]:
@@ -144,10 +547,12 @@ def _joined(regions: list[Region]) -> list[Region]:
     joined: list[Region] = []
     for region in regions:
         for index, other in enumerate(joined):
-            if other.end_s == region.start_s and _overlap(other.box, region.box):
+            if other.start_s <= region.start_s <= other.end_s and _overlap(other.box, region.box):
                 a, b = np.array(other.box), np.array(region.box)
                 box = (*np.minimum(a, b)[:2].tolist(), *np.maximum(a, b)[2:].tolist())
-                joined[index] = Region(other.start_s, region.end_s, box, max(other.score, region.score))
+                joined[index] = Region(
+                    other.start_s, max(other.end_s, region.end_s), box, max(other.score, region.score)
+                )
                 break
         else:
             joined.append(region)
@@ -156,123 +561,3 @@ def _joined(regions: list[Region]) -> list[Region]:
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-class _Source:
-    """The carrier as it lies in the frames, and what to ask of a window."""
-
-    def __init__(self, detection: Detection, key: bytes) -> None:
-        self.grid, self.level = detection.grid, detection.level
-        self.pattern = carrier(key).tile(CODE.encode(detection.payload.bits()))
-        self.signs = np.roll(reader.turned(self.pattern, self.grid.turn), self.grid.shift_2, (0, 1))
-
-    def look(self, lumas: list[Array]) -> tuple[Array, list[tuple[tuple[float, float, float, float], float]]]:
-        """The map of a window, [rows, columns] of chips, and its regions: boxes and scores."""
-        import cv2
-
-        pictures = [reader.at_level(luma, self.level) for luma in lumas]
-        bands = [banded(picture) for picture in pictures]
-        chips = self._chips([np.clip(band / deviation, -2.5, 2.5) for band, deviation in bands])
-        rows, columns = chips.shape[1:]
-        signs = self.signs[np.arange(rows)[:, None] % TILE, np.arange(columns) % TILE]
-        tiles = np.stack([reader.aligned(folded(chip), self.grid) for chip in chips])
-        weight = reader.weights(tiles, self.pattern)
-        agree = np.tensordot(weight, chips, 1) * signs
-        # Beside an edge the reader hears little: its division by the deviation makes the mark small there.
-        hearing = np.tensordot(np.abs(weight), self._chips([1 / deviation for _, deviation in bands]), 1)
-        size = (columns, rows)
-        detail = cv2.resize(_detail(pictures), size, interpolation=cv2.INTER_AREA)
-        motion = cv2.resize(_motion(pictures), size, interpolation=cv2.INTER_AREA)
-        asked, heard, reach = _evidence(agree, np.maximum(hearing, 0), detail, motion)
-        ratio = (heard + PRIOR) / (asked + PRIOR)
-        return 1 / (1 + np.exp(8 * (ratio - MISSING))), _regions(ratio, asked, heard, reach)
-
-    def _chips(self, pictures: list[Array]) -> Array:
-        """Pictures on the grid: [T, rows, columns]."""
-        return np.stack([reader.chips_of(reader.sampled(picture, self.grid, self.level)) for picture in pictures])
-
-
-def _detail(pictures: list[Array]) -> Array:
-    """The logarithm of the local deviation in the band of the chips, the mean over a window."""
-    import cv2
-
-    some = pictures[:: max(1, len(pictures) // 4)]
-    bands = [cv2.GaussianBlur(p, (0, 0), 1) - cv2.GaussianBlur(p, (0, 0), 5) for p in some]
-    power = np.asarray(sum(cv2.GaussianBlur(band * band, (0, 0), 8) for band in bands))
-    return np.asarray(np.log(power / len(bands) + 0.05), np.float32)
-
-
-def _motion(pictures: list[Array]) -> Array:
-    """The logarithm of how much a place changes through a window."""
-    import cv2
-
-    some = np.stack(pictures[:: max(1, len(pictures) // 6)])
-    change = some.std(0) if len(some) > 1 else np.zeros_like(some[0])
-    return np.asarray(np.log(cv2.GaussianBlur(change, (0, 0), 8) + 0.2), np.float32)
-
-
-def _evidence(agree: Array, hearing: Array, detail: Array, motion: Array) -> tuple[Array, Array, float]:
-    """Expected and found agreement around each chip, in squared deviations, and the number of chips around it."""
-    import cv2
-
-    kinds = _ranked(detail) * KINDS_OF_GROUND + _ranked(motion)
-    intact = np.ones(agree.shape, bool)
-    asked = heard = np.zeros(agree.shape, np.float32)
-    reach = 1.0
-
-    def total(values: Array) -> Array:
-        """The sum over the chips of each kind."""
-        return np.bincount(kinds.ravel(), values.ravel(), KINDS_OF_GROUND**2)
-
-    held, spread = total(np.ones(agree.shape)), float(agree.var())
-    mean = total(agree) / np.maximum(held, 1)
-    variance = total(agree * agree) / np.maximum(held, 1) - mean**2
-    noise = ((variance * held + 200 * spread) / (held + 200) + 1e-12)[kinds].astype(np.float32)
-    for _ in range(4):
-        heard_there, power = agree * hearing * intact, hearing**2 * intact
-        some = 50 * float(power.sum()) / max(int(intact.sum()), 1)  # as much as 50 chips say of all kinds
-        overall = float(heard_there.sum()) / max(float(power.sum()), 1e-12)
-        strength = (total(heard_there) + some * overall) / (total(power) + some + 1e-12)
-        expected = (np.maximum(strength, 0)[kinds] * hearing).astype(np.float32)
-        evidence = expected**2 / noise
-        blur = float(np.clip((WANTED / (4 * np.pi * max(float(evidence.mean()), 1e-9))) ** 0.5, *SPREADS))
-        reach = 4 * np.pi * blur**2  # a mean over this smoothing varies like that of so many chips
-        asked = cv2.GaussianBlur(evidence, (0, 0), blur) * reach
-        heard = cv2.GaussianBlur((agree * expected / noise).astype(np.float32), (0, 0), blur) * reach
-        intact = (heard + PRIOR) / (asked + PRIOR) > MISSING
-        if intact.mean() < 0.3:  # too little is left to learn from
-            intact = np.ones(agree.shape, bool)
-    return asked, heard, reach
-
-
-def _ranked(values: Array) -> Array:
-    """Each value's place among equal shares, 0 .. KINDS_OF_GROUND - 1."""
-    edges = np.quantile(values, np.linspace(0, 1, KINDS_OF_GROUND + 1)[1:-1])
-    return np.digitize(values, edges)
-
-
-def _regions(
-    ratio: Array, asked: Array, heard: Array, reach: float
-) -> list[tuple[tuple[float, float, float, float], float]]:
-    """Boxes of connected holes, and by how many deviations each agrees less than it should."""
-    import cv2
-
-    hole = (ratio < MISSING).astype(np.uint8)
-    # A coder loses the mark in patches, so that intact places vary by more than chance: that is the measure.
-    intact = cv2.dilate(hole, np.ones((9, 9), np.uint8)) == 0
-    varied = np.mean(np.square(heard - asked)[intact] / (asked[intact] + 1e-9)) if intact.any() else 1.0
-    deviation = max(1.0, float(varied)) ** 0.5
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(hole, connectivity=4)
-    rows, columns = hole.shape
-    found = []
-    for label in range(1, count):
-        left, top, width, height, area = stats[label].tolist()
-        if area < LEAST_AREA * rows * columns:
-            continue
-        inside = labels == label
-        wanted, got = float(asked[inside].sum()) / reach, float(heard[inside].sum()) / reach
-        score = (wanted - got) / max(wanted, 1e-9) ** 0.5 / deviation
-        if score >= LEAST_SCORE:
-            box = (left / columns, top / rows, (left + width) / columns, (top + height) / rows)
-            found.append((box, score))
-    return found

@@ -3,15 +3,15 @@
     report = verify("clip.mp4")       # a Report with a verdict and the evidence for it
     report.require()                  # raises unless VERIFIED
 
-Four verdicts, never "real" and never "fake". VERIFIED: a signer who is trusted here vouches for it, by the manifest in
-the file or by the one that the mark's id finds, whose fingerprint matches what is on screen. TAMPERED: it was changed
-after it was signed, or part of it lies over the mark. SUSPICIOUS: nothing vouches for it and something is odd.
-UNVERIFIED: all else; absence of proof is no proof of absence.
+Five verdicts, never "real" and never "fake". VERIFIED: these bytes are under the signature of somebody who is trusted
+here. MATCHED: the mark's id found a manifest of somebody who is trusted here, and all that is shown and heard matches
+its fingerprint: a copy, as far as this can be seen. TAMPERED: it was changed after it was signed. SUSPICIOUS: nothing
+vouches for it and something is odd. UNVERIFIED: all else; absence of proof is no proof of absence.
 
-Covered: the signature, that it binds these bytes, the public mark and private ones whose keys are known here, a hole
-in the mark, labels. Not covered: whether a trusted signer tells the truth, scenes that were staged or filmed from a
-screen, marks that were destroyed, changes that leave no trace here, sound. The public mark can be forged by anyone: it
-is a hint.
+Covered: the signature, that it binds these bytes, the public mark and private ones whose keys are known here, copies
+(`matching`), labels. Not covered: whether a trusted signer tells the truth, scenes that were staged or filmed from a
+screen, marks that were destroyed, changes that leave no trace here; in a copy, what is smaller or shorter than
+docs/trust.md says. The public mark can be forged by anyone: it is a hint.
 """
 
 from __future__ import annotations
@@ -22,22 +22,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sorano.errors import SuspiciousError, TamperedError, TrustError, UnverifiedError, VideoError
-from sorano.trust import containers, credentials, keys, roots, sandbox, store
+from sorano.errors import MatchedError, SuspiciousError, TamperedError, TrustError, UnverifiedError, VideoError
+from sorano.trust import containers, copies, credentials, keys, roots, sandbox, store
+from sorano.trust.copies import Evidence, Stored
 from sorano.trust.indicators import Indicator, words
 from sorano.trust.printable import printable_line
 
 if TYPE_CHECKING:
     from sorano.trust import media as media_module
-    from sorano.trust.fingerprint import Match
     from sorano.trust.label import Found
     from sorano.trust.tamper import Region, TamperMap
-    from sorano.video import Frames
 
-LOOK_SECONDS = 120.0  # of the frames that are looked at for marks, fingerprints and indicators; bytes are all checked
+MOST_FRAMES, MOST_PICTURES = 1 << 18, 1 << 14  # hashes and finer pictures that are held of a copy
 MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
 MOST_SEARCHED = 1  # of them that is also looked for in cut and scaled pictures: that of --bundle, else the newest
-MOST_STORED = 16  # manifests of one id that are shown: those that match and are trusted first
 SUFFIXES = (
     ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff",
     ".avif", ".heic", ".wav", ".mp3", ".m4a", ".flac",
@@ -48,25 +46,15 @@ class Verdict(StrEnum):
     """What can be said about a file, with the command's exit code."""
 
     VERIFIED = "VERIFIED"
+    MATCHED = "MATCHED"
     TAMPERED = "TAMPERED"
     SUSPICIOUS = "SUSPICIOUS"
     UNVERIFIED = "UNVERIFIED"
 
     @property
     def exit_code(self) -> int:
-        """0, 6, 7 or 8."""
-        return {"VERIFIED": 0, "TAMPERED": 6, "SUSPICIOUS": 7, "UNVERIFIED": 8}[self.value]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One thing that was looked at: what was found, what that proves, what it does not, what to do next."""
-
-    about: str  # credential, mark, manifest store, tamper map, label, indicators
-    found: str
-    proves: str
-    does_not_prove: str
-    next_step: str = ""
+        """0, 6, 7, 8 or 9."""
+        return {"VERIFIED": 0, "TAMPERED": 6, "SUSPICIOUS": 7, "UNVERIFIED": 8, "MATCHED": 9}[self.value]
 
 
 @dataclass(frozen=True)
@@ -78,14 +66,7 @@ class SeenMark:
     confidence: float
     carrier_id: str | None = None
     commitment: str | None = None
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A manifest that the mark's id found, and whether what is on screen matches its fingerprint."""
-
-    credential: credentials.Credential
-    match: Match | None
+    slots: tuple[int, int] | None = None  # of two seconds each: those that carry it, and all
 
 
 @dataclass(frozen=True)
@@ -100,6 +81,9 @@ class Look:
     regions: tuple[Region, ...] = ()
     indicators: tuple[Indicator, ...] = ()
     map_checked: bool = False
+    map_sure: bool = False  # whether the map's regions are a verdict, or only evidence
+    beside: tuple[str, ...] = ()  # what else the file shows or says, or what of it was not seen: then it is no copy
+    more: tuple[Evidence, ...] = ()  # evidence of others, shown as it is
     media: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -115,18 +99,23 @@ class Report:
     signer: str | None = None
     kind: str | None = None  # made, edited, captured: what the trusted signer says
     mark_id: str | None = None  # ten hexadecimal digits
+    part: tuple[float, float, float] | None = None  # MATCHED: from, to, of how many seconds of what was signed
     regions: tuple[Region, ...] = ()
     notes: tuple[str, ...] = ()
     media: dict[str, Any] = field(default_factory=dict)
 
-    def require(self) -> Report:
-        """The report itself where it is VERIFIED. Raises TamperedError, SuspiciousError or UnverifiedError."""
+    def require(self, *accepted: Verdict) -> Report:
+        """The report itself where it is VERIFIED, or of a verdict that is named as enough: `require(Verdict.MATCHED)`.
+
+        Raises TamperedError, SuspiciousError, UnverifiedError or MatchedError.
+        """
         errors = {
             Verdict.TAMPERED: TamperedError,
             Verdict.SUSPICIOUS: SuspiciousError,
             Verdict.UNVERIFIED: UnverifiedError,
+            Verdict.MATCHED: MatchedError,
         }
-        if self.verdict in errors:
+        if self.verdict in errors and self.verdict not in accepted:
             step = next((one.next_step for one in self.evidence if one.next_step), None)
             raise errors[self.verdict](f"{self.path}: {self.verdict.value}: {self.summary}", step)
         return self
@@ -140,6 +129,7 @@ class Report:
             "signer": self.signer,
             "kind": self.kind,
             "mark_id": self.mark_id,
+            "part": self.part,
             "regions": [one.__dict__ | {"box": list(one.box)} for one in self.regions],
             "evidence": [one.__dict__ for one in self.evidence],
             "notes": list(self.notes),
@@ -151,6 +141,7 @@ class Report:
         """The reverse of `to_dict`."""
         words = {**found, "verdict": Verdict(found["verdict"]), "notes": tuple(found["notes"]), "regions": ()}
         words["evidence"] = tuple(Evidence(**one) for one in found["evidence"])
+        words["part"] = None if found["part"] is None else tuple(found["part"])
         if found["regions"]:
             from sorano.trust.tamper import Region
 
@@ -252,19 +243,21 @@ def look(
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     eyes = Eyes(found)
     try:
-        for chunk in media.chunks(found, LOOK_SECONDS):
-            eyes.add(chunk)
+        for part in media.shown(found):
+            eyes.add(part)
     except VideoError as error:
         if not eyes.count and (credential is None or credential.state not in ("changed", "broken")):
             raise
+        eyes.complete = False
         notes.append(error.message)
-    if found.seconds is not None and found.seconds > LOOK_SECONDS + 1:
-        notes.append(f"the first {LOOK_SECONDS:g} s of {found.seconds:.0f} were looked at for marks")
     mark, detection, key = eyes.mark(carriers, thorough=credential is None)
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
     stored: list[Stored] = []
     if credential is None and mark is not None:
-        stored = _stored(mark, [Path(folder) for folder in stores], anchors, eyes, notes)
+        eyes.listen(notes)
+        hint = (detection.scale, detection.flipped)
+        folders = [Path(folder) for folder in stores]
+        stored = copies.find(mark, folders, anchors, eyes.taker.stored(), notes, hint)
     # (4) Holes in the mark, where no signature vouches for every byte.
     regions: tuple[Region, ...] = ()
     shown = None
@@ -284,6 +277,8 @@ def look(
         regions=regions,
         indicators=tuple(odd),
         map_checked=shown is not None,
+        map_sure=bool(getattr(shown, "sure", False)),
+        beside=copies.beside(found, copies.opaque(found), eyes.complete) if stored else (),
         media=facts,
         notes=tuple(notes),
     )
@@ -315,17 +310,34 @@ class Eyes:
     def __init__(self, found: media_module.Media) -> None:
         from sorano.trust import fingerprint, reader
 
+        self.found = found
         self.fps = found.fps if found.fps > 0 else 25.0
-        self.taker = fingerprint.Taker(self.fps)
+        self.taker = fingerprint.Taker(
+            self.fps,
+            still=found.is_image and not found.is_animated,
+            picture_seconds=0,
+            most_pictures=MOST_PICTURES,
+            most_frames=MOST_FRAMES,
+        )
         self.kept = reader.Kept()
         self.count = 0
+        self.complete = True  # whether all of the file was seen
 
-    def add(self, chunk: Frames) -> None:
+    def add(self, shown: media_module.Shown) -> None:
         """The next frames."""
-        self.taker.add(chunk)
-        for frame in chunk:
+        self.taker.add(shown.frames_THWC, shown.starts_T, float(shown.ends_T[-1]))
+        for frame in shown.frames_THWC:
             self.kept.add(frame)
-        self.count += len(chunk)
+        self.count += len(shown.frames_THWC)
+
+    def listen(self, notes: list[str]) -> None:
+        """The sound, for the fingerprint; nothing is known of it where it cannot be decoded."""
+        from sorano.trust import media
+
+        try:
+            self.taker.listen(media.sound(self.found))
+        except (TrustError, VideoError) as error:
+            notes.append(error.message)
 
     def mark(self, carriers: Sequence[keys.Carrier], *, thorough: bool = True) -> tuple[SeenMark | None, Any, bytes]:
         """The mark under the first key that finds one: all keys as if nothing were cut, then a search with a few."""
@@ -347,8 +359,9 @@ def seen_mark(detection: Any, carrier: keys.Carrier | None) -> SeenMark | None:
     if detection is None:
         return None
     payload = detection.payload
-    own = (carrier.id, carrier.commitment) if carrier is not None else (None, None)
-    return SeenMark(payload.kind, payload.id, round(float(getattr(detection, "confidence", 0.0)), 1), *own)
+    own, commitment = (carrier.id, carrier.commitment) if carrier is not None else (None, None)
+    slots = (detection.slots_read, detection.slots)
+    return SeenMark(payload.kind, payload.id, round(float(detection.confidence), 1), own, commitment, slots)
 
 
 def _carriers(credential: credentials.Credential | None, bundle: Path | None, anchors: str) -> list[keys.Carrier]:
@@ -364,39 +377,20 @@ def _carriers(credential: credentials.Credential | None, bundle: Path | None, an
     return known[:MOST_PRIVATE_KEYS]
 
 
-def _stored(mark: SeenMark, folders: Sequence[Path], anchors: str, eyes: Eyes, notes: list[str]) -> list[Stored]:
-    from sorano.trust import fingerprint
-
-    found: list[Stored] = []
-    searched = store.search(mark.id, folders, roots.Trust.from_pem(anchors))
-    notes.extend(searched.notes)
-    for manifest in searched.manifests:
-        credential = credentials.read_store(manifest, anchors)
-        if credential is None or credential.mark_id != mark.id:
-            continue
-        match = None
-        if credential.fingerprint is not None:
-            try:
-                match = fingerprint.match(fingerprint.from_bytes(credential.fingerprint), eyes.taker.seen())
-            except TrustError:
-                match = None
-        found.append(Stored(credential, match))
-    found.sort(key=lambda one: (one.match is None or not one.match.same, one.credential.state != "trusted"))
-    return found[:MOST_STORED]
-
-
 def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[TamperMap, tuple[Region, ...]]:
     """The tamper map and its regions."""
     from sorano.trust import media, tamper
 
-    shown = tamper.tamper_map(media.chunks(found, LOOK_SECONDS), detection, key)
+    shown = tamper.tamper_map((part.frames_THWC for part in media.shown(found)), detection, key)
     return shown, shown.regions
 
 
 def _odd(found: media_module.Media, eyes: Eyes, labels: Sequence[Found], notes: list[str]) -> list[Indicator]:
-    from sorano.trust import indicators
+    from sorano.trust import fingerprint, indicators
 
-    odd = indicators.of_frames(eyes.taker.seen()) + indicators.of_metadata(found.tags, bool(labels))
+    odd = indicators.of_frames(fingerprint.thumbs_of(eyes.taker.stored())) + indicators.of_metadata(
+        found.tags, bool(labels)
+    )
     try:
         odd += indicators.of_stream(found.path)
     except VideoError as error:
@@ -417,31 +411,37 @@ def judge(seen: Look) -> Report:
         None,
     )
     credential = seen.credential
-    trusted_store = next((one for one in seen.stored if _vouches(one, seen.mark)), None)
+    copied = copies.likeliest(seen.stored, seen.mark)
+    said = None if copied is None else copies.verdict(copied, seen.beside, copied.credential.signer or "somebody")
     if credential is not None:
         evidence.append(_of_credential(credential))
+    evidence += seen.more
     if seen.mark is not None:
         evidence.append(_of_mark(seen.mark, credential))
     elif credential is not None and credential.mark_id is not None and credential.state in ("trusted", "valid"):
         evidence.append(_of_lost_mark(credential))
-    evidence += [_of_stored(one, seen.mark) for one in seen.stored]
+    evidence += [copies.evidence(one, seen.mark) for one in seen.stored]
     if seen.map_checked:
         evidence.append(_of_map(seen.regions))
     evidence += [_of_label(one) for one in seen.labels]
     if seen.indicators:
         evidence.append(_of_indicators(seen.indicators))
+    part = None
     if credential is not None and credential.state in ("changed", "broken"):
         verdict = Verdict.TAMPERED
         summary = "it was changed after it was signed" if credential.state == "changed" else "its credential is damaged"
-    elif seen.regions:
-        verdict = Verdict.TAMPERED
-        summary = f"something was put over the mark in {len(seen.regions)} place{'s'[: len(seen.regions) > 1]}"
     elif credential is not None and credential.state == "trusted":
         verdict, signer, kind = Verdict.VERIFIED, credential.signer, credential.kind
         summary = f"it is as {signer} signed it, {_says(kind)}"
-    elif trusted_store is not None:
-        verdict, signer, kind = Verdict.VERIFIED, trusted_store.credential.signer, trusted_store.credential.kind
-        summary = f"it is a copy of what {signer} signed, {_says(kind)}; its mark led to the manifest"
+    elif seen.regions and seen.map_sure:
+        verdict, summary = Verdict.TAMPERED, _put_over(seen.regions)
+    elif copied is not None and said is not None:
+        verdict, summary = Verdict(said[0]), said[1]
+        if verdict is Verdict.MATCHED:
+            signer, kind = copied.credential.signer, copied.credential.kind
+            part = copied.match.part if copied.match else None
+    elif seen.regions:
+        verdict, summary = Verdict.SUSPICIOUS, f"nothing trusted says where it is from, and {_put_over(seen.regions)}"
     elif credential is not None:
         who = credential.signer or "somebody"
         summary = {
@@ -478,21 +478,24 @@ def judge(seen: Look) -> Report:
         signer=signer,
         kind=kind,
         mark_id=None if mark_id is None else store.name_of(mark_id),
-        regions=seen.regions,
+        part=part,
+        regions=(*_differing(copied), *seen.regions),
         notes=tuple(map(printable_line, seen.notes)),
         media=seen.media,
     )
 
 
-def _vouches(one: Stored, mark: SeenMark | None) -> bool:
-    """Whether a manifest from the store vouches for this copy: trusted, of this mark, and of what is on screen."""
-    found = one.credential
-    if mark is None or found.state != "trusted" or one.match is None or not one.match.same:
-        return False
-    kinds = {"captured": ("captured",), "made": ("made", "edited")}
-    if found.kind not in kinds.get(mark.kind, ()):
-        return False
-    return found.commitment == mark.commitment and found.carrier_id == mark.carrier_id
+def _put_over(regions: Sequence[Region]) -> str:
+    return f"something was put over the mark in {len(regions)} place{'s'[: len(regions) > 1]}"
+
+
+def _differing(copied: Stored | None) -> tuple[Region, ...]:
+    """Where a copy differs from what was signed, for the page."""
+    from sorano.trust.tamper import Region
+
+    changes = () if copied is None or copied.match is None else copied.match.changes
+    whole = (0.0, 0.0, 1.0, 1.0)
+    return tuple(Region(one.start_s, one.end_s, one.box or whole, one.score) for one in changes if one.kind != "sound")
 
 
 def _says(kind: str | None) -> str:
@@ -552,7 +555,8 @@ def _of_credential(found: credentials.Credential) -> Evidence:
 def _rest_of(found: credentials.Credential) -> str:
     """What else a credential shows: its sources, its time, and what C2PA leaves out or passes over."""
     said = [f"from {', '.join(one.words for one in found.sources)}"] if found.sources else []
-    said.append(f"time stamped {found.signed_at}" if found.signed_at else "no time stamp says when")
+    by = "" if found.stamp_trusted else " by an authority that is unknown here"
+    said.append(f"time stamped {found.signed_at}{by}" if found.signed_at else "no time stamp says when")
     if found.left_out:
         said.append(f"its hash leaves out {', '.join(found.left_out)}")
     if found.tolerated:
@@ -589,41 +593,6 @@ def _of_lost_mark(credential: credentials.Credential) -> Evidence:
         "nothing: " + ("its carrier is private" if private else "small or plain pictures may not hold one"),
         "that it was removed: the bytes are as they were signed",
         "ask the signer to disclose the carrier: sorano keys disclose" if private else "",
-    )
-
-
-def _of_stored(one: Stored, mark: SeenMark | None) -> Evidence:
-    who = one.credential.signer or "an unnamed signer"
-    if one.match is None or not one.match.same:
-        like = "has no fingerprint" if one.match is None else f"is like it by {one.match.likeness:.0%}"
-        return Evidence(
-            "manifest store",
-            f"the mark's id leads to a manifest by {who}, whose picture is another ({like})",
-            "the mark was copied onto this picture, or the picture was changed beyond what can be compared",
-            "who made this picture",
-            "ask for the original file",
-        )
-    if one.credential.state != "trusted":
-        return Evidence(
-            "manifest store",
-            f"the mark's id leads to a manifest by {who}, who is not trusted here or whose certificate has ended",
-            "the picture looks like the one that was signed",
-            "who signed it",
-            "if you know them, ask for their root in person and run: sorano trust add root.pem",
-        )
-    if not _vouches(one, mark):
-        return Evidence(
-            "manifest store",
-            f"the mark's id leads to a manifest by {who} that names another carrier or another kind",
-            "nothing: the mark is not the one that was signed",
-            "that the picture is theirs",
-        )
-    return Evidence(
-        "manifest store",
-        f"the mark's id leads to a manifest by {who}, trusted here, and the picture matches its fingerprint",
-        "it is a copy of what they signed, coded again or cut",
-        "that small things in it are as they were: 24 x 24 pixels are compared, and the mark where it still reads",
-        "ask for the signed file where details matter",
     )
 
 

@@ -164,6 +164,7 @@ FUNCTION_WORDS = frozenset(
 COUNTS = {"two": 2, "2": 2, "a pair of": 2, "both": 2, "twin": 2, "three": 3, "3": 3, "两": 2, "二": 2, "三": 3}
 NEAR = 0.7  # likeness of an unknown word and a known one that is worth a guess
 
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _PIECE = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+|[^\w\s]|_")
 
@@ -184,7 +185,10 @@ def read(prompt: str, vocabulary: Collection[str]) -> Reading:
 
     Everyday words become the world's, "two red balls" one ball and another, and what stays unknown is left out.
     """
-    clean = "".join(char for char in prompt if unicodedata.category(char) not in ("Cf", "Cc") or char in "\t\n\r")
+    clean = "".join(
+        char for char in prompt if unicodedata.category(char) != "Cf"
+    )  # zero-width characters of pasted text
+    clean = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", " ", _ESCAPES.sub("", clean))
     text = unicodedata.normalize("NFKC", clean).lower()
     read_as: dict[str, str] = {}
     text = _with_synonyms(text, frozenset(vocabulary), read_as)

@@ -1,0 +1,353 @@
+"""What differs between a copy and the original once both are aligned: regions with their times and boxes.
+
+The finer pictures of the fingerprint are compared cell by cell. A tone curve and a colour matrix fitted to the whole
+clip take out global changes; a cell may show what the copy's frames just before and after show; what is left is divided
+by what coding leaves of this clip in cells of as much detail and motion. Its energy over some per cent of the picture
+and two seconds says where something was put over.
+
+Not covered: what lies below the cells' size, pictures of which most was changed (those do not align), changes that are
+as weak as coding noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sorano.trust.alignment import Line, Window, seen_through
+from sorano.trust.fingerprint import Fingerprint
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+SPANS = (2.0, 0.5)  # seconds of residual energy that are added up
+LEAST_SCORE = {2.0: 12.0, 0.5: 20.0}  # mean squared deviations that coding never leaves (docs/LOG.md)
+LEAST_LEVEL = 3.0  # levels of difference, root mean square
+REFINED = 12  # pictures that fix the window
+SIDE = 5  # cells of the square over which it is
+KINDS = 5  # of detail, and as many of motion
+LEAST_NOISE = 0.8  # levels: quantisation
+MOST = 8.0  # deviations that one cell counts at most
+SETTLED = 16  # pictures that fix the offset
+
+
+@dataclass(frozen=True)
+class Change:
+    """A region of a copy that differs: shown seconds, a box (left, top, right, bottom) in 0..1 of the copy, a score."""
+
+    start_s: float
+    end_s: float
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The original's finer pictures [K, Y, X] and the copy's at the same times, before and after: [3, K, Y, X]."""
+
+    stored_KYX: Floats
+    seen_3KYX: Floats
+    chroma_3KCYX: Floats  # the copy's colour differences there, on the same cells
+    stored_chroma_KCYX: Floats
+    times_K: NDArray[np.float64]  # shown seconds
+    rows: Array  # of the original's grid that the copy shows whole
+    columns: Array
+    grid: tuple[int, int]
+
+
+def pairs(
+    stored: Fingerprint, seen: Fingerprint, line: Line, window: Window, most: int | None = None, inner: bool = False
+) -> Pairs | None:
+    """What both show at the times of the original's finer pictures; None where they share no time.
+
+    `most` picks some of them; `inner` leaves out those near the copy's ends.
+    """
+    gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.04
+    times = (stored.picture_starts_K + gap / 2 - line.offset) / line.speed
+    end = seen.length if not seen.still else 1.0
+    edge = min(0.3, end / 4) if inner else 0.0
+    inside = np.flatnonzero((times >= edge) & (times <= end - edge)) if not stored.still else np.zeros(1, np.int64)
+    if most is not None and len(inside) > most:
+        inside = inside[np.linspace(0, len(inside) - 1, most).astype(int)]
+    if not len(inside):
+        return None
+    at = np.clip(np.searchsorted(seen.picture_starts_K, times[inside], side="right") - 1, 0, len(seen.luma_KYX) - 1)
+    around = np.clip(at + np.array([[-1], [0], [1]]), 0, len(seen.luma_KYX) - 1)
+    rows, columns = stored.grid
+    used, place = np.unique(around, return_inverse=True)
+    luma, in_rows, in_columns = seen_through(seen.luma_KYX[used], window, (rows, columns))
+    chroma = seen.chroma_K2YX[used]
+    tall, wide = stored.chroma_K2YX.shape[2:]
+    flat = chroma.reshape(-1, *chroma.shape[2:])
+    colour, half_rows, half_columns = seen_through(flat, window, (tall, wide))
+    del half_rows, half_columns
+    to_rows = np.clip(in_rows // 2 - (in_rows[0] // 2 if len(in_rows) else 0), 0, colour.shape[1] - 1)
+    to_columns = np.clip(in_columns // 2 - (in_columns[0] // 2 if len(in_columns) else 0), 0, colour.shape[2] - 1)
+    colour = colour[:, to_rows][:, :, to_columns].reshape(len(used), 2, len(in_rows), len(in_columns))
+    kept = stored.chroma_K2YX[inside][:, :, in_rows // 2][:, :, :, in_columns // 2].astype(np.float32)
+    place = place.reshape(around.shape)
+    return Pairs(
+        stored.luma_KYX[inside][:, in_rows][:, :, in_columns].astype(np.float32), luma[place], colour[place], kept,
+        times[inside], in_rows, in_columns, (rows, columns),
+    )  # fmt: skip
+
+
+def toned(both: Pairs) -> Floats:
+    """The copy's luma [3, K, Y, X] after the tone curve and the colour matrix that bring it closest to the original."""
+    luma, colour = both.seen_3KYX, both.chroma_3KCYX
+    wanted = both.stored_KYX.ravel()
+    step = max(1, len(wanted) // 40_000)
+    features = _features(luma[1].ravel()[::step], *(colour[1][:, c].ravel()[::step] for c in (0, 1)))
+    wanted = wanted[::step]
+    weight = np.ones(len(wanted), np.float32)
+    fit = np.zeros(features.shape[1], np.float32)
+    for _ in range(6):  # reweighted, so that what was put over does not count
+        heavy = features * weight[:, None]
+        ridge = 1e-4 * len(wanted) * np.eye(features.shape[1])
+        target = heavy.T @ (wanted - features[:, 1])  # the departure from "as it is" is what is fitted
+        fit = np.linalg.solve(heavy.T @ features + ridge, target).astype(np.float32)
+        error = np.abs(wanted - features[:, 1] - features @ fit)
+        weight = 1 / np.maximum(error / (1.5 * np.median(error) + 0.5), 1).astype(np.float32)
+    out = np.empty_like(luma)
+    for which in range(3):
+        all_features = _features(luma[which].ravel(), colour[which][:, 0].ravel(), colour[which][:, 1].ravel())
+        out[which] = (all_features[:, 1] + all_features @ fit).reshape(luma.shape[1:])
+    return out
+
+
+def _features(luma: Array, blue: Array, red: Array) -> Floats:
+    """[N, 7]: what a tone curve and a colour matrix are made of; the second is the luma itself."""
+    y = luma
+    u = (luma - 128) / 128
+    scale = 32.0
+    return np.stack(
+        [np.full_like(y, scale), y, scale * u, scale * u * u, scale * u**3, blue - 128, red - 128], 1
+    ).astype(np.float32)
+
+
+def residuals(both: Pairs) -> Floats:
+    """[K, Y, X]: signed differences in levels, nothing where the copy shows it a moment before or after."""
+    luma = toned(both)
+    low, high = luma.min(0), luma.max(0)
+    over = both.stored_KYX - high
+    under = both.stored_KYX - low
+    return np.asarray(np.where(over > 0, over, np.where(under < 0, under, 0)), np.float32)
+
+
+def error_of(both: Pairs) -> float:
+    """How unlike the pictures are: the mean over the pictures of the middle cells' squared differences."""
+    luma = toned(both)
+    return float(np.minimum((both.stored_KYX - luma[1]) ** 2, 400).mean())
+
+
+def settled(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> Line:
+    """The line whose offset, to a quarter of a frame, makes the finer pictures most alike."""
+    gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.04
+    for reach, step in ((6.0, 1.0), (1.0, 0.25)):
+        shifts = sorted(np.arange(-reach, reach + 0.01, step) * gap, key=abs)
+        best = np.inf
+        start = line.offset
+        for shift in shifts:
+            tried = replace(line, offset=start + float(shift))
+            both = pairs(stored, seen, tried, window, SETTLED)
+            if both is None:
+                continue
+            error = float(np.median(np.minimum((both.stored_KYX - toned(both)[1]) ** 2, 400).mean((1, 2))))
+            if error < 0.995 * best - 1e-3:
+                best, line = error, tried
+    return line
+
+
+def energies(both: Pairs) -> tuple[Floats, Floats]:
+    """Residuals [K, Y, X] in levels and in deviations of what coding leaves."""
+    left = residuals(both)
+    noise = _noise(both, left)
+    return left, np.clip(left / noise, -MOST, MOST)
+
+
+def _noise(both: Pairs, left: Floats) -> Floats:
+    """[K, Y, X]: the deviation of cells with as much detail and motion, robust against what was put over."""
+    picture = both.stored_KYX
+    detail = np.abs(np.gradient(picture, axis=1)) + np.abs(np.gradient(picture, axis=2))
+    motion = both.seen_3KYX.max(0) - both.seen_3KYX.min(0)
+    kind = _ranked(detail) * KINDS + _ranked(motion)
+    deviation = np.empty(KINDS**2, np.float32)
+    for number in range(KINDS**2):
+        some = np.abs(left[kind == number])
+        deviation[number] = np.quantile(some, 0.8) / 1.2816 if len(some) else 0
+    return np.asarray(np.sqrt(deviation[kind] ** 2 + LEAST_NOISE**2), np.float32)
+
+
+def _ranked(values: Array) -> Array:
+    edges = np.quantile(values, np.linspace(0, 1, KINDS + 1)[1:-1])
+    return np.digitize(values, edges)
+
+
+def blurred(values_KYX: Array, times_K: Array, span: float = SPANS[0], side: int = SIDE) -> Floats:
+    """Means over squares of cells and over pictures in a span of time."""
+    import cv2
+
+    flat = np.stack([cv2.blur(np.ascontiguousarray(v, np.float32), (side, side)) for v in values_KYX])
+    gap = float(np.median(np.diff(times_K))) if len(times_K) > 1 else span
+    count = min(len(flat), max(1, round(span / max(gap, 1e-3))))
+    sums = np.cumsum(np.concatenate([np.zeros_like(flat[:1]), flat]), axis=0)
+    return np.asarray((sums[count:] - sums[:-count]) / count)
+
+
+def changes(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> list[Change]:
+    """The regions in which an aligned copy differs from the original by more than coding explains."""
+    both = pairs(stored, seen, line, window)
+    if both is None:
+        return []
+    left, deviations = energies(both)
+    found: list[Change] = []
+    for span in SPANS:
+        energy = blurred(deviations**2, both.times_K, span)
+        level = np.sqrt(blurred(left**2, both.times_K, span))
+        found += _boxes((energy > LEAST_SCORE[span]) & (level > LEAST_LEVEL), energy, both, span, window)
+    return [_tight(one, both, deviations, window) for one in _joined(found)]
+
+
+def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs, span: float, window: Window) -> list[Change]:
+    """Connected places, one for each run of times, as boxes of the copy's picture."""
+    import cv2
+
+    found = []
+    for first in np.flatnonzero(hot_KYX.any((1, 2))).tolist():
+        last = min(len(both.times_K) - 1, first + len(both.times_K) - len(hot_KYX))
+        count, _, stats, _ = cv2.connectedComponentsWithStats(hot_KYX[first].astype(np.uint8), connectivity=8)
+        for left, top, width, height, _ in stats[1:count].tolist():
+            score = float(energy_KYX[first, top : top + height, left : left + width].max())
+            rows = both.rows[np.array([top, top + height - 1])]
+            columns = both.columns[np.array([left, left + width - 1])]
+            box = _in_copy(rows, columns, both, window)
+            gap = float(np.median(np.diff(both.times_K))) if len(both.times_K) > 1 else 0.0
+            found.append(Change(float(both.times_K[first]), float(both.times_K[last]) + gap, box, score))
+    return found
+
+
+def _in_copy(rows: Array, columns: Array, both: Pairs, window: Window) -> tuple[float, float, float, float]:
+    """The box of some of the original's cells in the copy's picture, 0..1."""
+    tall, wide = (int(both.grid[0]), int(both.grid[1]))
+    top, bottom = ((rows + [0, 1]) / tall - window.top) / window.height
+    left, right = ((columns + [0, 1]) / wide - window.left) / window.width
+    if window.flipped:
+        left, right = 1 - right, 1 - left
+    out = np.clip([left, top, right, bottom], 0, 1).round(4).tolist()
+    return out[0], out[1], out[2], out[3]
+
+
+def _tight(one: Change, both: Pairs, deviations: Floats, window: Window) -> Change:
+    """A region at the times and in the cells that its energy is in."""
+    rows, columns = both.grid
+    centres = np.meshgrid(both.rows + 0.5, both.columns + 0.5, indexing="ij")
+    down, across = (centres[0] / rows - window.top) / window.height, (centres[1] / columns - window.left) / window.width
+    across = 1 - across if window.flipped else across
+    left, top, right, bottom = one.box
+    inside = (across >= left) & (across <= right) & (down >= top) & (down <= bottom)
+    energy = (deviations**2)[:, inside].mean(1)
+    energy = np.where((both.times_K >= one.start_s - 0.3) & (both.times_K <= one.end_s + 0.3), energy, 0)
+    when = np.flatnonzero(energy > max(2.0, 0.25 * float(energy.max())))
+    cells = (deviations[when] ** 2).mean(0) if len(when) else np.zeros(inside.shape)
+    strong = inside & (cells > 0.15 * float(cells[inside].max()))
+    if not len(when) or not strong.any():
+        return one
+    half = np.array([0.5 / columns / window.width, 0.5 / rows / window.height])
+    low = np.array([across[strong].min(), down[strong].min()]) - half
+    high = np.array([across[strong].max(), down[strong].max()]) + half
+    box = np.clip([*low, *high], 0, 1).round(3).tolist()
+    gap = float(np.median(np.diff(both.times_K))) if len(both.times_K) > 1 else 0.0
+    times = float(both.times_K[when[0]]), float(both.times_K[when[-1]]) + gap / 2
+    return Change(max(0.0, times[0] - gap / 2), times[1], (box[0], box[1], box[2], box[3]), one.score)
+
+
+def _joined(found: list[Change]) -> list[Change]:
+    """Boxes that overlap in time and place are one region."""
+    out: list[Change] = []
+    for one in found:
+        for index, other in enumerate(out):
+            if one.start_s <= other.end_s + 0.3 and other.start_s <= one.end_s + 0.3 and _overlap(one.box, other.box):
+                a, b = np.array(one.box), np.array(other.box)
+                box = (*np.minimum(a, b)[:2].tolist(), *np.maximum(a, b)[2:].tolist())
+                ends = min(one.start_s, other.start_s), max(one.end_s, other.end_s)
+                out[index] = Change(*ends, box, max(one.score, other.score))
+                break
+        else:
+            out.append(one)
+    return sorted(out, key=lambda one: -one.score)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def refined(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> tuple[Line, Window]:
+    """The line and the window nearby in which the pictures are most alike, to a fraction of a cell (Gauss-Newton).
+
+    Both at once: in a pan, a shift in time and one of the picture look the same but at the edges.
+    """
+    here = pairs(stored, seen, line, window, REFINED)
+    if here is None:
+        return line, window
+    best = error_of(here)
+    for _ in range(8):
+        step = _newton(stored, seen, line, window)
+        if step is None:
+            break
+        for share in (1.0, 0.3):
+            tried = _moved(line, window, share * step)
+            there = pairs(stored, seen, *tried, REFINED)
+            error = error_of(there) if there is not None and len(there.rows) and len(there.columns) else np.inf
+            if error < best * 0.998:
+                break
+        else:
+            break
+        (line, window), best = tried, error
+    return line, window
+
+
+def _newton(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> Array | None:
+    """The step of top, left, height, width and seconds that lowers the differences most."""
+    rows, columns = stored.grid
+    gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.0
+    sizes = np.array([0.25 / rows, 0.25 / columns, 0.25 / rows, 0.25 / columns, *([1.5 * gap] if gap else [])])
+    views: list[Pairs] = []
+    for number in range(len(sizes) + 1):
+        step = np.zeros(len(sizes))
+        if number:
+            step[number - 1] = sizes[number - 1]
+        view = pairs(stored, seen, *_moved(line, window, step), REFINED, inner=True)
+        if view is None or (views and len(view.times_K) != len(views[0].times_K)):
+            return None
+        views.append(view)
+    in_rows, in_columns = _common([view.rows for view in views]), _common([view.columns for view in views])
+    if len(in_rows) < 4 or len(in_columns) < 4:
+        return None
+    flat = []
+    for view in views:
+        at = np.searchsorted(view.rows, in_rows)[:, None], np.searchsorted(view.columns, in_columns)[None]
+        flat.append((toned(view)[1] - view.stored_KYX)[:, at[0], at[1]].ravel())
+    slopes = np.stack([one - flat[0] for one in flat[1:]], 1)  # for one step of each size
+    weight = 1 / np.maximum(np.abs(flat[0]) / (2 * np.median(np.abs(flat[0])) + 0.5), 1)
+    heavy = slopes * weight[:, None]
+    normal = heavy.T @ slopes
+    moves = np.linalg.solve(normal + 1e-3 * np.trace(normal) / len(sizes) * np.eye(len(sizes)), -heavy.T @ flat[0])
+    return np.asarray(np.clip(moves, -8, 8) * sizes)
+
+
+def _common(places: list[Array]) -> Array:
+    out = places[0]
+    for one in places[1:]:
+        out = np.intersect1d(out, one)
+    return out
+
+
+def _moved(line: Line, window: Window, step: Array) -> tuple[Line, Window]:
+    top, left, height, width = (float(v) for v in step[:4])
+    later = replace(line, offset=line.offset + float(step[4])) if len(step) > 4 else line
+    return later, replace(
+        window, top=window.top + top, left=window.left + left, height=window.height + height, width=window.width + width
+    )
