@@ -1,6 +1,5 @@
 """Foreign media are read as players show them: every kind, the same frames, their times, their colours, their sound."""
 
-import json
 from fractions import Fraction
 
 import av
@@ -475,10 +474,3 @@ def test_what_is_changed_is_said(tmp_path):
     remux(tmp_path / "c.mp4", tmp_path / "d.mkv")
     assert media.probe(tmp_path / "d.mkv").num_video_tracks == 1
 
-
-def test_what_a_file_holds_goes_to_another_process_and_back(tmp_path):
-    wide(tmp_path / "a.mov", (9, 16, 9), np.eye(3), lambda v: v)
-    encode(tmp_path / "b.mp4", aspect=Fraction(16, 15))
-    for name in ("a.mov", "b.mp4"):
-        found = media.probe(tmp_path / name)
-        assert media.Media.from_json(json.loads(json.dumps(found.to_json()))) == found
