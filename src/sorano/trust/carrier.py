@@ -33,7 +33,9 @@ NUM_SYNC = NUM_CHIPS // 4
 CHIP = 3  # pixels of the work picture
 SHORT_CHIPS = 180  # chips along the short side of a large frame: 3 pixels at 540, 6 at 1080
 CODE_BITS = 1024
-CHROMA_TILE = 48  # chips on a side of the tile in Cb and Cr, which is as large as that of luma: a chip is 4/3 as large
+CHROMA_TILE = (
+    32  # chips on a side of the tile in Cb and Cr, which is as large as that of luma: a chip is twice as large
+)
 HIGH_PASS = 0.8  # chips: the deviation of what is taken from a tile
 FLOOR, CHROMA_FLOOR = 0.4, 0.18  # levels of 255: what is added to the local deviation of the band
 
@@ -89,17 +91,17 @@ def carrier(key: bytes) -> Carrier:
 
 @lru_cache(maxsize=8)
 def chroma_carriers(key: bytes) -> tuple[Carrier, Carrier]:
-    """The carriers of a key in Cb and Cr: a ninth of the chips are sync, two carry each bit."""
+    """The carriers of a key in Cb and Cr: one chip carries each bit; the grid is that of luma, so no chips are sync."""
     blue, red = (_made(key, b"sorano carrier 1 " + name + b"\0", CHROMA_TILE) for name in (b"Cb", b"Cr"))
     return blue, red
 
 
 def _made(key: bytes, name: bytes, side: int) -> Carrier:
-    """Signs and places by SHAKE-256; the chips that are not a multiple of the bits are sync."""
+    """Signs and places of the chips, by SHAKE-256 of the key."""
     if len(key) < 16:
         raise ValueError(f"a carrier key has 16 bytes or more: got {len(key)}")
     chips = side * side
-    sync = chips % CODE_BITS or CODE_BITS
+    sync = chips // 4 if side == TILE else 0
     stream = hashlib.shake_256(name + key).digest(9 * chips)
     rank = np.frombuffer(stream[: 8 * chips], "<u8")
     sign = np.where(np.frombuffer(stream[8 * chips :], np.uint8) & 1, -1, 1).astype(np.float32)
