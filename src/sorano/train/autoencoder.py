@@ -134,7 +134,8 @@ class AutoencoderTask:
         pairs = [
             np.concatenate([_row(clip, columns), _row(copy, columns)]) for clip, copy in zip(clips, made, strict=True)
         ]
-        return np.concatenate([np.concatenate(pairs[:2], 1), np.concatenate(pairs[2:], 1)])
+        rows = [pairs[:2], pairs[2:]] if len(pairs) == 4 else [[pair] for pair in pairs]
+        return np.concatenate([np.concatenate(row, 1) for row in rows])
 
 
 def to_video(frames_BTHWC: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 A small network (`Silhouettes`, trained on renderings, whose masks are known) gives each pixel's probability of
 belonging to a thing; which thing that is, the evaluator's cells say. A silhouette in one frame is moved and scaled onto
 the next one's (centre and area), and the two are compared: what is surely the thing in both, over what may be the
-thing in either. Between the two lies the edge, as wide as the picture shows it (`edge_width`). A shape that boils is not
-where its silhouette was; a blurred one has a wide edge, all of which is lost. A rigid thing that turns changes its
+thing in either. Between the two lies the edge, as wide as the picture shows it (`edge_width`). A shape that boils is
+not where its silhouette was; a blurred one has a wide edge, all of which is lost. A rigid thing that turns changes its
 silhouette as well, so the figure means something beside that of renderings of the same scenes.
 
     python -m sorano.world.outline --out FILE     # the network from nothing, some minutes of two cores
