@@ -216,3 +216,12 @@ def test_limits_can_be_raised(monkeypatch):
     monkeypatch.setenv("SORANO_LOOK_SECONDS", "90")
     monkeypatch.setenv("SORANO_LOOK_MEGABYTES", "2048")
     assert sandbox.default_limits() == sandbox.Limits(90.0, 2 << 30)
+
+
+def test_what_cannot_be_probed_is_refused_before_anything_is_made_of_it(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(30))
+    for name in ("a.mp4", "missing.mp4"):
+        with pytest.raises(errors.VideoError, match=name):
+            sandbox.require_readable(tmp_path / name)
+    with pytest.raises(errors.VideoError, match="is a folder"):
+        sandbox.require_readable(tmp_path)

@@ -2,6 +2,7 @@
 
 import io
 
+import av
 import cv2
 import footage
 import numpy as np
@@ -10,7 +11,7 @@ from conftest import FULL
 from PIL import Image
 
 from sorano.errors import RequestError
-from sorano.trust import reader, watermark
+from sorano.trust import reader
 from sorano.trust.carrier import carrier
 from sorano.trust.watermark import (
     PUBLIC_KEY,
@@ -37,6 +38,22 @@ def marked(original):
     return mark_frames(original, PAYLOAD, fps=24)
 
 
+def coded(frames, crf, fps=24):
+    """A clip after H.264, in colour, without odd last rows and columns."""
+    height, width = (side // 2 * 2 for side in frames.shape[1:3])
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "medium"}
+        for frame in np.ascontiguousarray(frames[:, :height, :width]):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
 def luma_psnr(a, b):
     weights = np.array([0.299, 0.587, 0.114])
     return 10 * np.log10(255**2 / np.mean(((a.astype(float) - b) @ weights) ** 2))
@@ -53,12 +70,12 @@ def test_the_mark_is_read_and_hardly_changes_the_frames(original, marked):
 
 
 ATTACKS = {
-    "H.264 CRF 30": lambda clip: footage.coded(clip, 30),
-    "H.264 CRF 28 of a crop of 0.6": lambda clip: footage.coded(footage.cropped(clip, 0.6), 28),
-    "half the size": lambda clip: footage.coded(footage.resized(clip, 0.5), 23),
-    "a cut after the first burst": lambda clip: footage.coded(clip[10:], 26),
-    "every other frame": lambda clip: footage.coded(clip[::2], 28, fps=12),
-    "darker": lambda clip: footage.coded((clip * 0.5).astype(np.uint8), 23),
+    "H.264 CRF 30": lambda clip: coded(clip, 30),
+    "H.264 CRF 28 of a crop of 0.6": lambda clip: coded(footage.cropped(clip, 0.6), 28),
+    "half the size": lambda clip: coded(footage.resized(clip, 0.5), 23),
+    "a cut after the first burst": lambda clip: coded(clip[10:], 26),
+    "every other frame": lambda clip: coded(clip[::2], 28, fps=12),
+    "darker": lambda clip: coded((clip * 0.5).astype(np.uint8), 23),
     "blurred": lambda clip: np.stack([cv2.GaussianBlur(frame, (9, 9), 0) for frame in clip[:24]]),
     "noise": lambda clip: np.clip(clip + np.random.default_rng(0).normal(0, 25, clip.shape), 0, 255).astype(np.uint8),
 }
@@ -83,7 +100,7 @@ def test_mirrored_and_turned_video_is_read_and_described(marked, turn):
 def test_turned_video_is_read_and_its_turn_is_said(marked, degrees):
     matrix = cv2.getRotationMatrix2D((319.5, 179.5), degrees, 1)
     frames = np.stack([cv2.warpAffine(frame, matrix, (640, 360)) for frame in marked[:8]])
-    found = detect([footage.coded(frames, 23)], fps=24)
+    found = detect([coded(frames, 23)], fps=24)
     assert found.payload == PAYLOAD and found.rotation == pytest.approx(degrees, abs=0.3)
     assert found.scale == pytest.approx(1, abs=0.01)
 
@@ -95,18 +112,11 @@ def test_still_and_dull_video_is_changed_less(original):
     assert moving + 1 < quiet < quieter - 1
 
 
-def test_bursts_keep_the_mean_strength():
-    for fps in (8, 12, 16, 23.976, 25, 60):
-        pulse = np.array(watermark._bursts(fps))
-        assert np.mean(pulse**2) == pytest.approx(1) and pulse[0] == pulse.max() <= 3
-    assert watermark._bursts(1) == [1.0]
-
-
 @pytest.mark.parametrize("kind", ["speaker", "world"])
 def test_the_embedded_models_size_is_enough(kind):
     """256 pixels and 17 frames at 12 a second hold less than two tiles."""
     frames = mark_frames(footage.clip(kind, 256, 256, 17), PAYLOAD, fps=12)
-    for clip in (footage.coded(frames, 30, fps=12), footage.coded(footage.cropped(frames, 0.8), 28, fps=12)):
+    for clip in (coded(frames, 30, fps=12), coded(footage.cropped(frames, 0.8), 28, fps=12)):
         found = detect([clip], fps=12)
         assert found is not None and found.payload == PAYLOAD
 

@@ -26,7 +26,7 @@ def safe_to_print(report):
 
 
 def unsigned(stage, folder, name="forged.mp4", **words):
-    return encode(folder / name, stage.foreign[:24], **words)
+    return encode(folder / name, stage.foreign[:8, 1:133:2, ::4], **words)
 
 
 @attack(GROUP, quick=True, check=safe_to_print)

@@ -4,6 +4,9 @@ Things cover a small part of a picture, and plain losses give them up for the sk
 their pixels count `thing_weight` times. A run begins with single frames, which the causal autoencoder codes alone and
 which are cheap, and goes on with clips.
 
+Once the flow model has learned the latents, the encoder must stay as it is; the decoder may go on learning alone
+(`decoder_only`), from latents with a little noise, for those that it will be given are not exact.
+
 An autoencoder that was grown from a smaller one (`sorano.train.grow`) keeps the smaller one's latents in its first
 channels, so that a flow model which knows those need not learn them anew: `align_weight` times the squared distance, in
 the smaller one's standard deviations, from what that one codes of the reduced video.
@@ -31,7 +34,10 @@ class AutoencoderLoss:
     thing_weight: float = 8.0  # of a pixel of a thing, against 1 for the rest
     gradient_weight: float = 1.0  # of the difference between neighbouring pixels: keeps edges
     kl_weight: float = 3e-3  # of the divergence from a standard normal: latents that a flow model can hit well enough
+    new_kl_weight: float = 1e-4  # the same of channels that the source does not have: what is new starts weak, and more
+    # than this pulls it to zero before the decoder has learned to use it
     align_weight: float = 0.1  # of the distance from the latents of the autoencoder that this one was grown from
+    decoder_noise: float = 0.1  # where the decoder learns alone: on its latents, in their standard deviations
 
 
 class AutoencoderTask:
@@ -49,7 +55,13 @@ class AutoencoderTask:
         loss: AutoencoderLoss | None = None,
         num_clips: int | None = None,
         source: VideoAutoencoder | None = None,
+        decoder_only: bool = False,
     ) -> None:
+        self.decoder_only = decoder_only
+        if decoder_only:
+            model.requires_grad_(False)
+            for part in (model.post_quant_conv, model.decoder):
+                part.requires_grad_(True)
         self.num_clips = min(num_clips or len(store), len(store))  # so that more of them change nothing
         self.name, self.model, self.store, self.source = name, model, store, source
         self.batch_size, self.num_frames, self.dtype = batch_size, num_frames, dtype
@@ -83,17 +95,24 @@ class AutoencoderTask:
         pixel = (weight * difference.abs()).mean()
         edges = (weight[..., 1:] * difference.diff(dim=-1).abs()).mean()
         edges = edges + (weight[..., 1:, :] * difference.diff(dim=-2).abs()).mean()
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        total = pixel + self.weights.gradient_weight * edges + self.weights.kl_weight * kl
+        divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
+        total = pixel + self.weights.gradient_weight * edges + (self._kl_weights(mean) * divergence).mean()
         with torch.no_grad():
             squares = difference.square()
             thing_error = (squares * thing).sum() / (3 * thing.sum()).clamp_min(1)
-            numbers = {"psnr": psnr(squares.mean()), "thing_psnr": psnr(thing_error), "kl": kl}
+            numbers = {"psnr": psnr(squares.mean()), "thing_psnr": psnr(thing_error), "kl": divergence.mean()}
         if self.source is not None:
             apart = self._distance(self.source, video, mean)
             total = total + self.weights.align_weight * apart
             numbers["apart"] = apart.detach()
         return total, numbers
+
+    def _kl_weights(self, mean_BCTHW: Tensor) -> Tensor:
+        """The divergence's weight of each channel [C, 1, 1, 1]."""
+        weights = torch.full((mean_BCTHW.shape[1], 1, 1, 1), self.weights.kl_weight, device=mean_BCTHW.device)
+        if self.source is not None:
+            weights[self.source.config.z_dim :] = self.weights.new_kl_weight
+        return weights
 
     def _distance(self, source: VideoAutoencoder, video: Tensor, mean: Tensor) -> Tensor:
         """The mean squared distance of the first channels from the source's latents of the reduced video."""
@@ -104,6 +123,11 @@ class AutoencoderTask:
         return ((mean[:, : target.shape[1]] - target) / source.latents_std.float()).square().mean()
 
     def _reconstruct(self, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.decoder_only:
+            with torch.no_grad():
+                mean, logvar = self.model.encode(video)
+            latent = self.model.normalise(mean.float()) + self.weights.decoder_noise * noise
+            return self.model.decode(latent.to(video.dtype), clamp=False), mean, logvar
         mean, logvar = self.model.encode(video)
         sampled = mean.float() + noise * (0.5 * logvar.float().clamp(-30, 20)).exp()
         return self.model.decode(self.model.normalise(sampled).to(video.dtype), clamp=False), mean, logvar
@@ -119,7 +143,8 @@ class AutoencoderTask:
         pairs = [
             np.concatenate([_row(clip, columns), _row(copy, columns)]) for clip, copy in zip(clips, made, strict=True)
         ]
-        return np.concatenate([np.concatenate(pairs[:2], 1), np.concatenate(pairs[2:], 1)])
+        rows = [pairs[:2], pairs[2:]] if len(pairs) == 4 else [[pair] for pair in pairs]
+        return np.concatenate([np.concatenate(row, 1) for row in rows])
 
 
 def to_video(frames_BTHWC: Tensor) -> Tensor:

@@ -67,6 +67,9 @@ class Stage:
     sheet_every: int = 500
 
 
+NO_STAGE = Stage(num_steps=0, batch_size=0, learning_rate=0.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What to train, on what, for how long. Sizes of networks follow the machine the recipe is for."""
@@ -86,6 +89,7 @@ class Recipe:
     reading: Stage
     flow: Stage
     verbs: Stage  # the same model, with more of what is known of a video
+    decoder: Stage | None = None  # the decoder alone, at the end
     start_clips: int | None = None  # how many are rendered before training begins; the autoencoder learns from these
     clips_per_step: float = 0.0  # how many more for each step of the flow model, up to num_clips
     shard: int = 250  # clips rendered and encoded at a time
@@ -148,6 +152,18 @@ RECIPES = {
         flow=Stage(num_steps=40000, batch_size=32, learning_rate=2e-3, num_frames=25, decay_fraction=0.2,
                    ema_decay=0.999),
         verbs=Stage(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=25),
+        decoder=Stage(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
+    ),
+    # a model at 64x64 made to draw at 128x128 from the same latents: only the decoder learns, and all else is kept
+    "double": Recipe(
+        name="double", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
+        start_clips=2500,  # all that it needs; the rest of the folder is the long recipe's
+        vae=_vae(48, 64, patch_size=4),
+        transformer=_transformer(192, 4, 8, 768, 192),
+        text_encoder=_text_encoder(192, 4, 2),
+        frames=NO_STAGE, clips=NO_STAGE, reading=NO_STAGE, flow=NO_STAGE, verbs=NO_STAGE,
+        decoder=Stage(num_steps=240, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4, ema_decay=0.98,
+                      save_every=20, sheet_every=60),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
@@ -175,6 +191,7 @@ RECIPES = {
         reading=Stage(num_steps=4, batch_size=8, learning_rate=1e-3),
         flow=Stage(num_steps=6, batch_size=2, learning_rate=1e-3, num_frames=17),
         verbs=Stage(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
+        decoder=Stage(num_steps=2, batch_size=2, learning_rate=1e-3, num_frames=5),
     ),
 }  # fmt: skip
 
@@ -189,14 +206,19 @@ def find(name: str) -> Recipe:
 def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     """Every derived value as (name, value, how it follows), without importing torch."""
     window = VideoShape(recipe.num_frames, recipe.size, recipe.size)
-    frame = VideoShape(1, recipe.size, recipe.size)
     spatial, temporal = recipe.vae.scale_factor_spatial, recipe.vae.scale_factor_temporal
     latent = window.latent(spatial=spatial, temporal=temporal)
-    samples = (frame, VideoShape(recipe.clips.num_frames, recipe.size, recipe.size))
-    autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in samples]
+
+    def coding(stage: Stage) -> int:
+        shape = VideoShape(stage.num_frames, recipe.size, recipe.size)
+        return recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape)
+
     flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
     reading = recipe.text_encoder.flops(20)
-    forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "reading": reading, "flow": flow, "verbs": flow}
+    forwards = {"frames": coding(recipe.frames), "clips": coding(recipe.clips), "reading": reading}
+    forwards |= {"flow": flow, "verbs": flow}
+    if recipe.decoder is not None:
+        forwards["decoder"] = coding(recipe.decoder)
     pixels = recipe.num_clips * recipe.clip_frames * recipe.size**2
     rows = [
         ("clips", f"{recipe.num_clips}", f"{recipe.world} world, {recipe.clip_frames} frames at {recipe.fps:g} fps"),
@@ -215,6 +237,8 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     total = 0.0
     for name, forward in forwards.items():
         stage: Stage = getattr(recipe, name)
+        if not stage.num_steps:
+            continue
         step = 3 * forward * stage.batch_size
         total += step * stage.num_steps
         rows.append(
@@ -261,8 +285,8 @@ def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log,
     from sorano.train.loop import train
     from sorano.train.reading import ReadingTask
 
-    for stage in (recipe.frames, recipe.clips, recipe.reading, recipe.flow, recipe.verbs):
-        ranks.share(stage.batch_size)  # said before hours of rendering
+    for stage in (recipe.frames, recipe.clips, recipe.reading, recipe.flow, recipe.verbs, recipe.decoder):
+        ranks.share(stage.batch_size if stage is not None else 0)  # said before hours of rendering
     began = time.perf_counter()
     machine = choose_machine(device)
     target = torch.device(machine.device)
@@ -286,7 +310,11 @@ def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log,
     vae = VideoAutoencoder(recipe.vae).to(target)
     if source is not None:
         grow_autoencoder(vae, source.vae)
+    elif not recipe.clips.num_steps:
+        raise RequestError(f"the recipe {recipe.name} has nothing to begin from", "add --init world")
     for name, stage in (("frames", recipe.frames), ("clips", recipe.clips)):
+        if not stage.num_steps:
+            continue
         task = AutoencoderTask(
             f"autoencoder-{name}", vae, store, batch_size=ranks.share(stage.batch_size), num_frames=stage.num_frames,
             dtype=dtype, num_clips=recipe.start_clips, source=source.vae if source is not None else None,
@@ -311,27 +339,36 @@ def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log,
             store.read_captions()
         return latents.load(wanted), store.captions
 
-    start = feed(0)
-    assert start is not None
-    task_flow = flow_task(recipe, vae, *start, dtype)
+    tokenizer, model = networks(recipe, target)
     if source is not None:
-        grow_transformer(task_flow.model.transformer, source.transformer)
-        grow_text_encoder(task_flow.model.text_encoder, source.text_encoder, task_flow.tokenizer, source.tokenizer)
-    task_flow.batch_size = ranks.share(recipe.flow.batch_size)
-    reading = ReadingTask(
-        task_flow.model.text_encoder, task_flow.tokenizer, store.captions[: recipe.start_clips],
-        batch_size=ranks.share(recipe.reading.batch_size), dtype=dtype,
-        source=source.text_encoder if source is not None else None,
-    )  # fmt: skip
-    train(reading, _loop(recipe.reading), folder / reading.name, log, ranks)
-    task_flow.feed = feed
-    train(task_flow, _loop(recipe.flow), folder / "flow", log, ranks)
-    task_flow.kinds = VERB_KINDS
-    task_flow.feed = lambda step: feed(recipe.flow.num_steps + step)
-    train(task_flow, _loop(recipe.verbs), folder / "verbs", log, ranks)
+        grow_transformer(model.transformer, source.transformer)
+        grow_text_encoder(model.text_encoder, source.text_encoder, tokenizer, source.tokenizer)
+    if recipe.flow.num_steps:
+        start = feed(0)
+        assert start is not None
+        reading = ReadingTask(
+            model.text_encoder, tokenizer, store.captions[: recipe.start_clips],
+            batch_size=ranks.share(recipe.reading.batch_size), dtype=dtype,
+            source=source.text_encoder if source is not None else None,
+        )  # fmt: skip
+        train(reading, _loop(recipe.reading), folder / reading.name, log, ranks)
+        flow = flow_task(recipe, model, tokenizer, vae, *start, dtype)
+        flow.batch_size, flow.feed = ranks.share(recipe.flow.batch_size), feed
+        train(flow, _loop(recipe.flow), folder / "flow", log, ranks)
+        flow.kinds = VERB_KINDS
+        flow.feed = lambda step: feed(recipe.flow.num_steps + step)
+        train(flow, _loop(recipe.verbs), folder / "verbs", log, ranks)
+    if recipe.decoder is not None:
+        fuse_norms(recipe.name != "smoke")
+        polish = AutoencoderTask(
+            "decoder", vae, store, batch_size=ranks.share(recipe.decoder.batch_size),
+            num_frames=recipe.decoder.num_frames, dtype=dtype, num_clips=recipe.start_clips, decoder_only=True,
+        )  # fmt: skip
+        train(polish, _loop(recipe.decoder), folder / polish.name, log, ranks)
+        vae.requires_grad_(False)
     out = folder / "model"
     if ranks.is_first:
-        export(recipe, task_flow.model, vae, task_flow.tokenizer, out)
+        export(recipe, model, vae, tokenizer, out)
     log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
     return out
 
@@ -342,27 +379,38 @@ def clips_at(recipe: Recipe, step: int) -> int:
     return min(recipe.num_clips, (recipe.start_clips or recipe.num_clips) + more)
 
 
-def flow_task(
-    recipe: Recipe, vae: VideoAutoencoder, latents: LatentStore, captions: list[list[str]], dtype: torch.dtype
-) -> FlowTask:
-    """The flow stage of a recipe, with freshly initialised networks."""
+def networks(recipe: Recipe, device: torch.device) -> tuple[Tokenizer, FlowModel]:
+    """The tokenizer and the freshly initialised networks that learn together."""
     import torch
 
     from sorano.models.text_encoder import TextEncoder, build_tokenizer
     from sorano.models.transformer import VideoTransformer
-    from sorano.train.flow import KINDS, FlowModel, FlowTask
+    from sorano.train.flow import FlowModel
     from sorano.train.truth import TruthHeads
     from sorano.world.caption import words
 
     torch.manual_seed(1)
-    device = next(vae.parameters()).device
-    tokenizer = build_tokenizer(words(recipe.world))
-    networks = VideoTransformer(recipe.transformer), TextEncoder(recipe.text_encoder)
-    patch = recipe.transformer.patch_size
-    heads = TruthHeads(recipe.transformer.width, (patch[1], patch[2])) if recipe.read_truth else None
+    transformer, text_encoder = VideoTransformer(recipe.transformer), TextEncoder(recipe.text_encoder)
+    _, rows, columns = recipe.transformer.patch_size
+    heads = TruthHeads(recipe.transformer.width, (rows, columns)) if recipe.read_truth else None
+    return build_tokenizer(words(recipe.world)), FlowModel(transformer, text_encoder, heads).to(device)
+
+
+def flow_task(
+    recipe: Recipe,
+    model: FlowModel,
+    tokenizer: Tokenizer,
+    vae: VideoAutoencoder,
+    latents: LatentStore,
+    captions: list[list[str]],
+    dtype: torch.dtype,
+) -> FlowTask:
+    """The flow stage of a recipe."""
+    from sorano.train.flow import KINDS, FlowTask
+
     return FlowTask(
-        FlowModel(*networks, heads).to(device), tokenizer, latents, captions, vae, batch_size=recipe.flow.batch_size,
-        dtype=dtype, num_latents=latent_frames(recipe.num_frames, recipe.vae.scale_factor_temporal),
+        model, tokenizer, latents, captions, vae, batch_size=recipe.flow.batch_size, dtype=dtype,
+        num_latents=latent_frames(recipe.num_frames, recipe.vae.scale_factor_temporal),
         prompts=SHEET_PROMPTS, shift=recipe.shift, guidance=recipe.guidance, kinds=recipe.kinds or KINDS,
         read_block=recipe.transformer.num_layers // 2,
     )  # fmt: skip

@@ -17,8 +17,9 @@ picture is published under a key; that is why private keys are for one recording
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ NUM_SYNC = NUM_CHIPS // 4
 CHIP = 3  # pixels of the work picture
 SHORT_CHIPS = 180  # chips along the short side of a large frame: 3 pixels at 540, 6 at 1080
 CODE_BITS = 1024
+CHROMA_TILE = (
+    32  # chips on a side of the tile in Cb and Cr, which is as large as that of luma: a chip is twice as large
+)
+HIGH_PASS = 0.8  # chips: the deviation of what is taken from a tile
+FLOOR, CHROMA_FLOOR = 0.4, 0.18  # levels of 255: what is added to the local deviation of the band
 
 
 def chip_size(height: int, width: int) -> float:
@@ -46,105 +52,112 @@ def work_size(height: int, width: int, chip: float) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Carrier:
-    """A key's tile. `bit_C` is the code bit that each chip carries, -1 for sync; `sign_C` its sign."""
+    """A key's tile in one plane. `bit_C` is the code bit that each chip carries, -1 for sync; `sign_C` its sign."""
 
     sign_C: Array
     bit_C: NDArray[np.int64]
 
-    def tile(self, word: Array, gain: Array | None = None) -> Array:
-        """The tile [64, 64] of a code word of 0s and 1s, each bit as strong as its gain says."""
+    @property
+    def side(self) -> int:
+        """Chips along a side of the tile."""
+        return math.isqrt(len(self.sign_C))
+
+    def tile(self, word: Array) -> Array:
+        """The tile [side, side] of a code word of 0s and 1s."""
         level = 1 - 2 * np.asarray(word, np.float32)
-        if gain is not None:
-            level = level * gain
         values = np.append(level, 1.0)[self.bit_C]  # sync is entry -1
-        return (self.sign_C * values).astype(np.float32).reshape(TILE, TILE)
+        return (self.sign_C * values).astype(np.float32).reshape(self.side, self.side)
 
     def sync_tile(self) -> Array:
         """The tile of the sync chips alone."""
-        return (self.sign_C * (self.bit_C < 0)).astype(np.float32).reshape(TILE, TILE)
+        return (self.sign_C * (self.bit_C < 0)).astype(np.float32).reshape(self.side, self.side)
 
     def soft_bits(self, folded_YX: Array) -> Array:
-        """The sum over each bit's chips, [..., 1024], positive for 0, of tiles [..., 64, 64]."""
-        flat = folded_YX.reshape(*folded_YX.shape[:-2], NUM_CHIPS) * self.sign_C
+        """The sum over each bit's chips, [..., 1024], positive for 0, of tiles [..., side, side]."""
+        flat = folded_YX.reshape(*folded_YX.shape[:-2], len(self.sign_C)) * self.sign_C
         return np.asarray(flat[..., self._chips_by_bit].sum(-1), np.float32)
 
-    @property
+    @cached_property
     def _chips_by_bit(self) -> NDArray[np.int64]:
         order = np.argsort(self.bit_C, kind="stable")
-        return order[NUM_SYNC:].reshape(CODE_BITS, -1)
+        return order[int((self.bit_C < 0).sum()) :].reshape(CODE_BITS, -1)
 
 
 @lru_cache(maxsize=8)
 def carrier(key: bytes) -> Carrier:
-    """The carrier of a key: 16 bytes or more."""
+    """The carrier of a key, 16 bytes or more, in luma: a quarter of the chips are sync, three carry each bit."""
+    return _made(key, b"sorano carrier 1\0", TILE)
+
+
+@lru_cache(maxsize=8)
+def chroma_carriers(key: bytes) -> tuple[Carrier, Carrier]:
+    """The carriers of a key in Cb and Cr: one chip carries each bit; the grid is that of luma, so no chips are sync."""
+    blue, red = (_made(key, b"sorano carrier 1 " + name + b"\0", CHROMA_TILE) for name in (b"Cb", b"Cr"))
+    return blue, red
+
+
+def _made(key: bytes, name: bytes, side: int) -> Carrier:
+    """Signs and places of the chips, by SHAKE-256 of the key."""
     if len(key) < 16:
         raise ValueError(f"a carrier key has 16 bytes or more: got {len(key)}")
-    stream = hashlib.shake_256(b"sorano carrier 1\0" + key).digest(9 * NUM_CHIPS)
-    rank = np.frombuffer(stream[: 8 * NUM_CHIPS], "<u8")
-    sign = np.where(np.frombuffer(stream[8 * NUM_CHIPS :], np.uint8) & 1, -1, 1).astype(np.float32)
-    bit = np.empty(NUM_CHIPS, np.int64)
+    chips = side * side
+    sync = chips // 4 if side == TILE else 0
+    stream = hashlib.shake_256(name + key).digest(9 * chips)
+    rank = np.frombuffer(stream[: 8 * chips], "<u8")
+    sign = np.where(np.frombuffer(stream[8 * chips :], np.uint8) & 1, -1, 1).astype(np.float32)
+    bit = np.empty(chips, np.int64)
     order = np.argsort(rank, kind="stable")
-    bit[order[:NUM_SYNC]] = -1
-    bit[order[NUM_SYNC:]] = np.arange(NUM_CHIPS - NUM_SYNC) % CODE_BITS
+    bit[order[:sync]] = -1
+    bit[order[sync:]] = np.arange(chips - sync) % CODE_BITS
     return Carrier(sign, bit)
+
+
+def sharpened(tile_YX: Array) -> Array:
+    """A tile without its lowest frequencies, which VMAF and eyes see most and a reader cannot tell from the picture."""
+    import cv2
+
+    around = np.pad(tile_YX, 4, mode="wrap")
+    return np.asarray(tile_YX - cv2.GaussianBlur(around, (0, 0), HIGH_PASS)[4:-4, 4:-4], np.float32)
 
 
 def drawn(tile_YX: Array, height: int, width: int, chip: float) -> Array:
     """The tile repeated over a frame, each chip `chip` pixels wide, with cubic edges: [height, width]."""
     import cv2
 
+    side = len(tile_YX)
     rows, columns = int(height / chip) + 3, int(width / chip) + 3  # a chip of margin on each side
-    big = tile_YX[np.arange(-1, rows - 1)[:, None] % TILE, np.arange(-1, columns - 1) % TILE]
+    big = tile_YX[np.arange(-1, rows - 1)[:, None] % side, np.arange(-1, columns - 1) % side]
     move = np.array([[1 / chip, 0, 0.5 / chip + 0.5], [0, 1 / chip, 0.5 / chip + 0.5]], np.float32)
     return cv2.warpAffine(big, move, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
 
 
-def hiding(luma_YX: Array) -> Array:
-    """How much a work picture hides at each place, in levels of 255 that are just not seen.
+def whitened(picture_YX: Array, chip: float = CHIP, floor: float = FLOOR) -> Array:
+    """What a reader correlates: the band of the chips, divided by its local variance; edges are clipped.
 
-    Luminance adaptation (Chou and Li, IEEE CSVT 1995) plus the texture around: the local deviation, taken where it is
-    smaller in the neighbourhood, so that flat ground beside an edge counts as flat. The weight of texture is small:
-    coders keep as little of the mark in texture as on flat ground, and VMAF counts it more (docs/LOG.md, 2026-11-23).
+    For a picture in which a chip measures `chip` pixels or a little more. The division by the variance is the matched
+    filter for a mark of even strength in uneven noise: most of what coders leave of the mark lies on flat ground, where
+    little hides it (docs/LOG.md, 2026-11-28).
     """
+    band, deviation = banded(picture_YX, chip, floor)
+    return np.clip(band / deviation, -2.5, 2.5) / deviation
+
+
+def banded(picture_YX: Array, chip: float = CHIP, floor: float = FLOOR) -> tuple[Array, Array]:
+    """The band of the chips in a picture, and its local deviation."""
     import cv2
 
-    small = cv2.resize(luma_YX, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    mean = cv2.blur(small, (5, 5))
-    spread: Array = np.sqrt(np.maximum(cv2.blur(small * small, (5, 5)) - mean * mean, 0))
-    spread = np.minimum(spread, cv2.blur(cv2.erode(spread, np.ones((5, 5), np.uint8)), (5, 5)) * 2)
-    dark = 17 * (1 - np.sqrt(np.minimum(mean, 127) / 127)) + 3
-    seen: Array = np.where(mean <= 127, dark, 3 + 3 / 128 * (mean - 127))
-    level = 1.0 + 0.03 * np.minimum(spread, 25.0) + 0.05 * seen
-    smooth = cv2.GaussianBlur(level.astype(np.float32), (0, 0), 1.5)
-    return cv2.resize(smooth, (luma_YX.shape[1], luma_YX.shape[0]), interpolation=cv2.INTER_LINEAR)
-
-
-def whitened(luma_YX: Array) -> Array:
-    """What a reader correlates: the band of the chips, divided by its local deviation, clipped to +-2.5.
-
-    For a work picture, in which a chip measures 3 pixels or a little more. The division makes textured and flat ground
-    count alike, the clip makes edges harmless.
-    """
-    band, deviation = banded(luma_YX)
-    return np.clip(band / deviation, -2.5, 2.5)
-
-
-def banded(luma_YX: Array) -> tuple[Array, Array]:
-    """The band of the chips in a work picture, and its local deviation."""
-    import cv2
-
-    band = cv2.GaussianBlur(luma_YX, (0, 0), 0.35 * CHIP) - cv2.GaussianBlur(luma_YX, (0, 0), 1.6 * CHIP)
+    band = cv2.GaussianBlur(picture_YX, (0, 0), 0.35 * chip) - cv2.GaussianBlur(picture_YX, (0, 0), 0.8 * chip)
     height, width = band.shape
-    size = (max(1, width // 4), max(1, height // 4))
-    power = cv2.GaussianBlur(cv2.resize(band * band, size, interpolation=cv2.INTER_AREA), (0, 0), CHIP)
-    return band, np.sqrt(cv2.resize(power, (width, height), interpolation=cv2.INTER_LINEAR)) + 0.7
+    size = (max(1, width // 2), max(1, height // 2))
+    power = cv2.GaussianBlur(cv2.resize(band * band, size, interpolation=cv2.INTER_AREA), (0, 0), chip)
+    return band, np.sqrt(cv2.resize(power, (width, height), interpolation=cv2.INTER_LINEAR)) + floor
 
 
-def folded(chips_YX: Array) -> Array:
-    """The sum over all repetitions of the tile: [64, 64] of chips [rows, columns]."""
-    tile = np.zeros((TILE, TILE), np.float32)
-    for top in range(0, chips_YX.shape[0], TILE):
-        for left in range(0, chips_YX.shape[1], TILE):
-            part = chips_YX[top : top + TILE, left : left + TILE]
+def folded(chips_YX: Array, side: int = TILE) -> Array:
+    """The sum over all repetitions of the tile: [side, side] of chips [rows, columns]."""
+    tile = np.zeros((side, side), np.float32)
+    for top in range(0, chips_YX.shape[0], side):
+        for left in range(0, chips_YX.shape[1], side):
+            part = chips_YX[top : top + side, left : left + side]
             tile[: part.shape[0], : part.shape[1]] += part
     return tile

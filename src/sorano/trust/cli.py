@@ -92,7 +92,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
     ) -> None:
         """Mark, label and sign a recording or a picture of your own; stdout gets the path of the new file."""
         with errors_said():
-            from sorano.trust import record
+            from sorano.trust import record, sandbox
 
             if capture + made + (edit_of is not None) > 1:
                 raise RequestError("--capture, --made and --edit-of exclude each other")
@@ -107,6 +107,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
                 visible_label=visible_label,
             )
             target = _target(file, output, in_place)
+            sandbox.require_readable(file)  # what is hostile ends here
             done = record.mark_file(file, target, words, overwrite=overwrite or in_place)
             for note in done.notes:
                 _say(f"note: {note}")

@@ -22,15 +22,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sorano.trust.carrier import NUM_CHIPS, TILE, Carrier, chip_size, folded, whitened
+from sorano.trust.carrier import (
+    CHIP,
+    CHROMA_FLOOR,
+    CHROMA_TILE,
+    CODE_BITS,
+    NUM_CHIPS,
+    TILE,
+    Carrier,
+    carrier,
+    chip_size,
+    chroma_carriers,
+    folded,
+    whitened,
+)
 
 Array = NDArray[Any]
 
-SHORT = 540  # pixels along the short side of a kept frame
+SHORT = 540  # pixels along the short side of a kept frame, at most
 MOST_FRAMES = 64  # kept at once; then every other one goes
-LEVELS = 3  # each half as large as the one before
-SMALLEST, LARGEST = 2.8, 14.5  # pixels of a chip in a kept frame: uncut video to half of a 256 pixel one
+LEVELS = (-1, 0, 1, 2)  # a kept frame twice as large, as it is, at a half, at a quarter
+SMALLEST, LARGEST = 2.8, 14.5  # pixels of a chip, were the short side 540: uncut video to half of a 256 pixel one
 STEP = 0.004  # of the chip size, between two that are tried
+CHROMA_STEPS = 8  # of a kept chroma plane in one level of 255
+CHROMA_CHIP = CHIP * TILE / CHROMA_TILE / 2  # pixels of a chroma chip at the level of its luma
+CHROMA_OF_RGB = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)  # ITU-R BT.601
+GUESS = 0.3  # of a chip's deviation is the mark, as long as nothing better is known
+SHARES = (1.0, 1.0, 0.7)  # how strong a chip is in luma, Cb and Cr, for want of better knowledge
 LOADING = 0.1  # how far the weights of frames are drawn towards an even share
 
 
@@ -51,6 +69,16 @@ class Grid:
         """Pixels from chip to chip."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix_23[:, :2]))))
 
+    def chroma(self) -> Grid:
+        """The grid of the chips in Cb and Cr, whose tile begins at the same place and is as large."""
+        ratio = TILE / CHROMA_TILE
+        down, right = (int(shift // ratio) for shift in self.shift_2)
+        offset = [shift - 0.5 + (0.5 - whole) * ratio for shift, whole in zip(self.shift_2, (down, right), strict=True)]
+        matrix = self.matrix_23.copy()
+        matrix[:, 2] += matrix[:, :2] @ np.array(offset[::-1])
+        matrix[:, :2] *= ratio
+        return replace(self, matrix_23=matrix, shift_2=(down, right))
+
 
 def turned(tile: Array, turn: int) -> Array:
     """One of the eight orientations of a square: mirrored for 4..7, then turned by quarters."""
@@ -68,11 +96,13 @@ class Kept:
 
     def __init__(self) -> None:
         self.frames: list[NDArray[np.uint8]] = []
+        self.chroma: list[NDArray[np.int16]] = []  # Cb and Cr of each, half as large; empty if luma is all
         self.times: list[int] = []  # the number of each frame in the stream
         self.stride = 1
         self.seen = 0
         self.size = (0, 0)  # height and width as they came
         self._white: dict[int, list[Array]] = {}
+        self._white_chroma: dict[int, list[Array]] = {}
 
     def wants_next(self) -> bool:
         """Whether the next frame is one of those that are kept."""
@@ -83,10 +113,13 @@ class Kept:
         if self.wants_next():
             self.size = (int(frame.shape[0]), int(frame.shape[1]))
             self.frames.append(small_luma(frame))
+            if frame.ndim == 3:
+                self.chroma.append(small_chroma(frame, *self.frames[-1].shape))
             self.times.append(self.seen)
             self._white.clear()
+            self._white_chroma.clear()
             if len(self.frames) >= MOST_FRAMES:
-                self.frames, self.times = self.frames[::2], self.times[::2]
+                self.frames, self.chroma, self.times = self.frames[::2], self.chroma[::2], self.times[::2]
                 self.stride *= 2
         self.seen += 1
 
@@ -96,32 +129,52 @@ class Kept:
             self._white[level] = [whitened(at_level(frame, level)) for frame in self.frames]
         return self._white[level]
 
+    def white_chroma(self, level: int) -> list[Array]:
+        """Cb and Cr of the frames, whitened, [2, height, width], at the size that goes with a level of the luma."""
+        if level not in self._white_chroma:
+            self._white_chroma[level] = [
+                np.stack([whitened(at_level(plane, level) / CHROMA_STEPS, CHROMA_CHIP, CHROMA_FLOOR) for plane in pair])
+                for pair in self.chroma
+            ]
+        return self._white_chroma[level]
+
 
 def small_luma(frame: Array) -> NDArray[np.uint8]:
-    """The luma of a frame with its short side brought to 540."""
+    """The luma of a frame, made smaller where its short side has more than 540 pixels."""
     import cv2
 
     luma = frame if frame.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
     scale = SHORT / min(luma.shape)
-    if scale == 1:
+    if scale >= 1:
         return np.asarray(luma, np.uint8)
     size = (max(1, round(luma.shape[1] * scale)), max(1, round(luma.shape[0] * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(luma, size, interpolation=how), np.uint8)
+    return np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def small_chroma(frame: Array, height: int, width: int) -> NDArray[np.int16]:
+    """Cb and Cr [2, height / 2, width / 2] of an RGB frame, in eighths of a level, 0 for grey."""
+    import cv2
+
+    size = (max(1, round(width / 2)), max(1, round(height / 2)))
+    small = cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
+    both = cv2.transform(small.astype(np.float32), CHROMA_OF_RGB * CHROMA_STEPS)
+    return np.ascontiguousarray(np.moveaxis(np.rint(both).astype(np.int16), -1, 0))
 
 
 def at_level(frame: Array, level: int) -> Array:
-    """A kept frame at half the size, `level` times, float32."""
+    """A kept plane at half the size, `level` times (-1: at twice the size), float32."""
     import cv2
 
-    size = (max(1, frame.shape[1] >> level), max(1, frame.shape[0] >> level))
-    picture = frame if level == 0 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    return picture.astype(np.float32)
+    if level == 0:
+        return frame.astype(np.float32)
+    size = (max(1, round(frame.shape[1] // 2**level)), max(1, round(frame.shape[0] // 2**level)))
+    how = cv2.INTER_AREA if level > 0 else cv2.INTER_CUBIC
+    return cv2.resize(frame, size, interpolation=how).astype(np.float32)
 
 
 def level_of(chip: float) -> int:
     """The level at which a chip of so many pixels (level 0) is nearest to its work size, from 2.8 to 5.6 pixels."""
-    return int(np.clip(np.floor(np.log2(chip / SMALLEST)), 0, LEVELS - 1))
+    return int(np.clip(np.floor(np.log2(chip / SMALLEST)), LEVELS[0], LEVELS[-1]))
 
 
 # Sampling and correlating.
@@ -242,7 +295,7 @@ def _moves(matrix: Array, step: float, reach: float, middle: Array) -> Iterator[
 
 def usual_grid(kept: Kept) -> Grid:
     """The grid of a clip that was not cut."""
-    chip = chip_size(*kept.size) * SHORT / min(kept.size)
+    chip = chip_size(*kept.size) * min(kept.frames[0].shape) / min(kept.size)
     return Grid(np.array([[chip, 0, chip / 2 - 0.5], [0, chip, chip / 2 - 0.5]]))
 
 
@@ -257,9 +310,9 @@ def pictures(kept: Kept, level: int) -> list[Array]:
     return [white[0]] if len(white) == 1 else [np.asarray(sum(white)) / len(white), white[0]]
 
 
-def all_chips() -> Array:
+def all_chips(kept: Kept) -> Array:
     """Every chip size that is tried, in pixels of a kept frame."""
-    return SMALLEST * np.exp(np.arange(0, np.log(LARGEST / SMALLEST), STEP))
+    return SMALLEST * np.exp(np.arange(0, np.log(LARGEST / SMALLEST), STEP)) * min(kept.frames[0].shape) / SHORT
 
 
 def search(
@@ -326,7 +379,8 @@ def search_turned(kept: Kept, carrier: Carrier, most: int = 4) -> Iterator[tuple
     """The best grids among those at which the frames repeat themselves, refined: turned by any angle."""
     height, width = kept.frames[0].shape
     found = []
-    for level in (0, 1):
+    usual = level_of(SMALLEST * min(height, width) / SHORT + 1e-6)
+    for level in (usual, usual + 1):
         for picture in pictures(kept, level):
             for tile, angle in repeated(picture):
                 grid = _rotated(plain_grid(tile / TILE * 2**level, height, width), angle, height, width)
@@ -361,17 +415,85 @@ def tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
     return np.asarray(aligned(np.stack(tiles), grid), np.float32)
 
 
+def chroma_tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
+    """Cb and Cr of each kept frame folded on the grid, as the key draws them: [2, T, 48, 48]."""
+    own = grid.chroma()
+    tiles = [
+        [folded(chips_of(sampled(plane, own, level + 1)), CHROMA_TILE) for plane in pair]
+        for pair in kept.white_chroma(level)
+    ]
+    return np.asarray(aligned(np.swapaxes(np.array(tiles, np.float32), 0, 1), own), np.float32)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the frames show on a grid: of each plane its carrier and tiles [T, side, side]."""
+
+    planes: tuple[tuple[Carrier, Array], ...]
+
+    def soft_values(self, rounds: int = 2) -> Array:
+        """Soft values of the code bits, [ways, 1024]: several ways to combine frames and planes.
+
+        The weights of frames are first those that make the sync chips clearest, or the first frame alone, which coders
+        treat best; then those that suit what the bits seem to be: planes and frames that agree with the others count more.
+        """
+        shares = zip(self.planes, SHARES, strict=False)
+        first = [source.soft_bits(tiles[0]) * share for (source, tiles), share in shares]
+        starts = [self._soft(np.zeros(CODE_BITS, np.float32)), np.asarray(sum(first), np.float32)]
+        ways = []
+        for soft in starts:
+            scaled = soft / max(float(soft.std()), 1e-9)
+            for _ in range(rounds):
+                scaled = self._soft(np.tanh(np.clip(scaled, -10, 10)).astype(np.float32))
+            ways.append(scaled)
+        return np.stack([*ways, *starts])
+
+    def _soft(self, belief: Array) -> Array:
+        """The bits of the planes together, by weights that suit a belief."""
+        parts = [source.soft_bits(weighted(tiles, source, belief)) for source, tiles in self.planes]
+        return np.asarray(sum(parts), np.float32)
+
+    def agreement(self, word: Array, frames: Array | slice = slice(None)) -> float:
+        """How clearly some of the frames show a code word, in deviations of chance."""
+        level = (1 - 2.0 * np.asarray(word)).astype(np.float32)
+        found = [(weighted(tiles[frames], source, level) * source.tile(word)).ravel() for source, tiles in self.planes]
+        every = np.concatenate(found)
+        return float(every.sum() / (np.sqrt((every * every).sum()) + 1e-12))
+
+
+def seen_in(kept: Kept, key: bytes, grid: Grid, level: int) -> Seen:
+    """What kept frames show on a grid under a key."""
+    planes = [(carrier(key), tiles_of(kept, grid, level))]
+    if kept.chroma:
+        planes += zip(chroma_carriers(key), chroma_tiles_of(kept, grid, level), strict=True)
+    return Seen(tuple(planes))
+
+
+def weighted(tiles_T: Array, source: Carrier, belief_N: Array) -> Array:
+    """The sum of frames, [side, side], by weights that suit the sync chips and beliefs (-1..1) about the bits."""
+    known = source.sign_C * np.append(belief_N, 1.0)[source.bit_C]
+    weight = weights(tiles_T, known.reshape(source.side, source.side).astype(np.float32))
+    return combined(tiles_T, weight)
+
+
 def weights(tiles_T: Array, pattern: Array) -> Array:
-    """Weights of frames [T] that make a known pattern clearest against what the frames share (minimum variance)."""
+    """Weights of frames [T] that make a known pattern clearest against what the frames share (minimum variance).
+
+    So scaled that the weighted sum of a chip is its mean, divided by its variance: what log-likelihoods are made of.
+    """
     flat = tiles_T.reshape(len(tiles_T), -1)
-    response = (flat @ pattern.ravel()).astype(np.float64) / (pattern != 0).sum()
+    energy = float(np.square(pattern).sum())
+    if energy > 0:
+        response = (flat @ pattern.ravel()).astype(np.float64) / energy
+    else:  # nothing is known: as if all frames held it alike
+        response = np.full(len(flat), GUESS * float(np.sqrt((flat * flat).mean())), np.float64)
     shared = (flat @ flat.T).astype(np.float64) / flat.shape[1]
     load = LOADING * np.trace(shared) / len(flat) + 1e-12
     return np.asarray(np.linalg.solve(shared + load * np.eye(len(flat)), response))
 
 
 def combined(tiles_T: Array, weight_T: Array) -> Array:
-    """The weighted sum of frames, [64, 64]."""
+    """The weighted sum of frames, [side, side]."""
     return np.asarray(np.tensordot(weight_T, tiles_T, 1), np.float32)
 
 

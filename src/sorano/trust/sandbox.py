@@ -42,8 +42,6 @@ from sorano.errors import RequestError, SoranoError, VideoError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sorano.trust.media import Media
-
 PATIENCE = 3.0  # seconds by the clock for each of processor time
 THREADS = 2  # of each library in the child; more threads hold more frames
 HEAD = struct.Struct(">Q")  # bytes of the JSON that follows
@@ -116,21 +114,17 @@ def require_regular(path: str | Path) -> None:
         raise VideoError(f"{path} is {kind}, not a file", "use - to read from standard input")
 
 
-def probe(path: str | Path) -> Media:
-    """`media.probe` in a child: what a file holds. Raises VideoError."""
-    from sorano.trust.containers import Container
-    from sorano.trust.media import Media
-
+def require_readable(path: str | Path) -> None:
+    """Probe a file in a child: raise VideoError for what cannot be read, or not within the limits."""
     require_regular(path)
-    found, _ = run("sorano.trust.sandbox:probe_here", {"path": os.fspath(path)})
-    return Media(**{**found, "path": Path(path), "container": Container(**found["container"])})
+    run("sorano.trust.sandbox:probe_here", {"path": os.fspath(path)})
 
 
-def probe_here(path: str) -> dict[str, Any]:
-    """What `probe` runs in the child."""
+def probe_here(path: str) -> None:
+    """What `require_readable` runs in the child."""
     from sorano.trust import media
 
-    return {**asdict(media.probe(Path(path))), "path": path}
+    media.probe(Path(path))
 
 
 # The parent's side.

@@ -25,6 +25,7 @@ destroy it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,15 +36,15 @@ from numpy.typing import NDArray
 from sorano.errors import RequestError
 from sorano.trust import reader
 from sorano.trust.carrier import (
-    CHIP,
+    CHROMA_TILE,
     CODE_BITS,
+    TILE,
     Carrier,
     carrier,
     chip_size,
+    chroma_carriers,
     drawn,
-    folded,
-    hiding,
-    whitened,
+    sharpened,
     work_size,
 )
 from sorano.trust.code import LIST_SIZE, Bits, PolarCode, to_bits, to_int
@@ -61,16 +62,12 @@ ID_BITS = 40
 CODE = PolarCode(size=CODE_BITS, message_bits=4 + ID_BITS, crc_bits=28)
 HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are a known version and kind
 
-TARGET_PSNR, SMALL_PSNR, LARGE_PSNR = 44.5, 45.5, 46.5  # dB of luma, by what VMAF sees in frames of each size
-SMALL, LARGE = 360, 800  # pixels along the short side: less, more
-FULL_CONTRAST, LOW_CONTRAST = 24.0, 0.7  # a picture whose luma deviates by less hides less, and gets less
-FULL_MOTION, STILL = 1.5, 0.73  # so does one that changes less, in levels of 255 from frame to frame
+PSNR_BASE, PSNR_FINE, PSNR_COARSE = 57.9, 0.35, -0.8  # dB of luma by how large detail is (`Marker._rms`)
+LEAST_PSNR, MOST_PSNR = 44.3, 50.5
+CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.1, (0.8, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
+RGB_OF_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)  # of Cb and Cr, ITU-R BT.601
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
-PERIOD_SECONDS, BURST_SECONDS, BURST = 1.4, 1 / 6, 5.0  # how often, how long, how many times the rest bursts are
-LOOK_EVERY = 8  # frames between two looks at what is being marked
-FIRST_LOOKS = 3  # on the first frame
-GAINS = (0.6, 1.6)  # the least and the most strength of a bit
 
 
 @dataclass(frozen=True)
@@ -138,28 +135,25 @@ class Marker:
         key: bytes = PUBLIC_KEY,
         target_psnr: float | None = None,
     ) -> None:
-        """`target_psnr` is that of luma over seconds, in dB; a dull or still clip is changed by up to 6 dB less."""
+        """`target_psnr` is that of luma in each frame, in dB; when left out, as low as VMAF allows."""
         if height < 1 or width < 1 or not fps > 0:
             raise RequestError(f"cannot mark frames of {width}x{height} at {fps} fps")
-        if target_psnr is None:
-            short = min(height, width)
-            target_psnr = SMALL_PSNR if short < SMALL else LARGE_PSNR if short > LARGE else TARGET_PSNR
-        if not 30 <= target_psnr <= 60:
+        if target_psnr is not None and not 30 <= target_psnr <= 60:
             raise RequestError(f"the PSNR of a mark lies from 30 to 60 dB: got {target_psnr}")
         self.size = (height, width)
-        self._rms = 255 / 10 ** (target_psnr / 20)
-        self._pulse = _bursts(fps)
-        self._carrier = carrier(key)
+        self._target_psnr = target_psnr
+        self._carrier, self._chroma_carriers = carrier(key), chroma_carriers(key)
         self._word = CODE.encode(payload.bits())
         self._sign = 1 - 2.0 * self._word
         self._chip = chip_size(height, width)
         self._work = work_size(height, width, self._chip)
-        self._gain = np.ones(CODE_BITS)
-        self._seen: Array | None = None  # what a reader sees so far: a tile
+        blue = float(np.clip(CHROMA_RMS * (540 / min(height, width)) ** 0.5, *CHROMA_RANGE))
+        self._chroma_rms = (blue, blue * RED_SHARE)
+        self._chip = chip_size(height, width)
+        self._work = work_size(height, width, self._chip)
         self._draw()
         self._count = 0
-        self._contrast = self._motion = 0.0  # of the frames so far
-        self._last: Array | None = None  # the frame before, small
+        self._detail = [0.0, 0.0]  # of the frames so far
 
     def __call__(self, frames_THWC: Frames) -> Frames:
         """Marks the next frames, uint8 RGB [T, H, W, 3]."""
@@ -173,92 +167,70 @@ class Marker:
 
     def state(self) -> dict[str, Any]:
         """What the next frames depend on, for a stream that goes on later."""
-        numbers = {"count": self._count, "contrast": self._contrast, "motion": self._motion}
-        arrays = {"gain": self._gain, "seen": self._seen, "last": self._last}
-        return numbers | {name: value for name, value in arrays.items() if value is not None}
+        return {"count": self._count, "detail": list(self._detail)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state`."""
-        self._count, self._contrast, self._motion = state["count"], state["contrast"], state["motion"]
-        self._gain, self._seen, self._last = state["gain"], state.get("seen"), state.get("last")
-        self._draw()
+        self._count, self._detail = state["count"], list(state["detail"])
 
     def _frame(self, frame_HWC: Frames, marked_HWC: Frames) -> None:
         import cv2
 
-        work = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
+        luma = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
         if self._work != self.size:
-            work = cv2.resize(work, self._work[::-1], interpolation=cv2.INTER_AREA)
-        work = work.astype(np.float32)
-        level = hiding(work)
-        self._watch(work)
-        if self._count % LOOK_EVERY == 0:
-            for _ in range(1 if self._count else FIRST_LOOKS):
-                self._look(work, level)
-        scale = self._scale(level) * self._pulse[self._count % len(self._pulse)]
+            luma = cv2.resize(luma, self._work[::-1], interpolation=cv2.INTER_AREA)
+        self._watch(luma.astype(np.float32))
+        change = cv2.multiply(self._pattern, self._rms())
+        cv2.add(frame_HWC, cv2.merge([change, change, change]) + self._colour, dst=marked_HWC, dtype=cv2.CV_8U)
         self._count += 1
-        if self._work != self.size:
-            level = cv2.resize(level, self.size[::-1], interpolation=cv2.INTER_LINEAR)
-        change = cv2.multiply(level, self._pattern, scale=scale, dtype=cv2.CV_16S)
-        cv2.add(frame_HWC, cv2.merge([change, change, change]), dst=marked_HWC, dtype=cv2.CV_8U)
 
     def _watch(self, work: Array) -> None:
-        """Learns how much contrast and motion there is to hide in; one frame alone counts as moving."""
-        import cv2
-
-        size = (max(1, work.shape[1] // 4), max(1, work.shape[0] // 4))
-        small = cv2.resize(work, size, interpolation=cv2.INTER_AREA)
-        contrast = float(small.std())
-        motion = FULL_MOTION if self._last is None else float(np.abs(small - self._last).mean())
+        """Learns how large the detail is that the mark adds to, at a half and a quarter of the work size."""
         old = 0.95 if self._count else 0.0
-        self._contrast = old * self._contrast + (1 - old) * contrast
-        old = min(0.95, max(self._count - 1, 0) / 4)  # what the first frame counted as is forgotten
-        self._motion = old * self._motion + (1 - old) * motion
-        self._last = small
+        for index in (0, 1):
+            work = _halved(work)
+            self._detail[index] = old * self._detail[index] + (1 - old) * detail_of(work)
 
-    def _scale(self, level: Array) -> float:
-        """The factor of the shaped pattern that gives the wanted deviation."""
-        rms = float(np.sqrt(np.mean(np.square(level * self._small_pattern))))
-        contrast = min(1.0, max(LOW_CONTRAST, self._contrast / FULL_CONTRAST))
-        motion = min(1.0, max(STILL, self._motion / FULL_MOTION))
-        return self._rms * contrast * motion / max(rms, 1e-9)
-
-    def _look(self, work: Array, level: Array) -> None:
-        """Reads the mark as a reader would, and shifts strength to the bits that the picture works against."""
-        import cv2
-
-        white = whitened(np.clip(np.rint(work + self._scale(level) * level * self._small_pattern), 0, 255))
-        rows, columns = white.shape[0] // CHIP, white.shape[1] // CHIP
-        chips = cv2.resize(white[: rows * CHIP, : columns * CHIP], (columns, rows), interpolation=cv2.INTER_AREA)
-        tile = folded(chips)
-        looks = self._count // LOOK_EVERY
-        old = min(looks / (looks + 1), 0.9)
-        tile = tile if self._seen is None else old * self._seen + (1 - old) * tile
-        if self._count:
-            self._seen = tile
-        agree = self._carrier.soft_bits(tile) * self._sign
-        wanted = float(np.median(agree))
-        if wanted <= 0:
-            return
-        change = np.sqrt(wanted / np.maximum(agree, wanted / 4))
-        gain = np.clip(self._gain * np.clip(change, 0.7, 1.5), *GAINS)
-        self._gain = gain / np.sqrt((gain * gain).mean())
-        self._draw()
+    def _rms(self) -> float:
+        """Levels of luma that the mark adds: what leaves the least VMAF of a frame at 93 or more."""
+        decibels = self._target_psnr
+        if decibels is None:
+            fine, coarse = (20 * math.log10(max(value, 1.0)) for value in self._detail)
+            decibels = min(max(PSNR_BASE + PSNR_FINE * fine + PSNR_COARSE * coarse, LEAST_PSNR), MOST_PSNR)
+        return float(255 / 10 ** (decibels / 20))
 
     def _draw(self) -> None:
-        """The pattern as it is added, and at the size of the work picture."""
-        tile = self._carrier.tile(self._word, self._gain)
-        self._pattern = drawn(tile, *self.size, self._chip)
-        self._small_pattern = self._pattern if self._work == self.size else drawn(tile, *self._work, CHIP)
+        """The pattern of luma, of deviation 1, and what is added to R, G and B for Cb and Cr."""
+        self._pattern = _even(drawn(sharpened(self._carrier.tile(self._word)), *self.size, self._chip))
+        self._colour = np.zeros((*self.size, 3), np.float32)
+        for source, rms, rgb in zip(self._chroma_carriers, self._chroma_rms, RGB_OF_CHROMA, strict=True):
+            plane = _even(drawn(source.tile(self._word), *self.size, self._chip * TILE / CHROMA_TILE))
+            self._colour += plane[..., None] * (rms * rgb)
 
 
-def _bursts(fps: float) -> list[float]:
-    """The strength of each frame of a period; its mean square is 1. Even where a period has few frames."""
-    period, burst = round(PERIOD_SECONDS * fps), max(1, round(BURST_SECONDS * fps))
-    if period < 12:
-        return [1.0]
-    rest = (period / (burst * BURST**2 + period - burst)) ** 0.5
-    return [BURST * rest] * burst + [rest] * (period - burst)
+def detail_of(luma_YX: Array) -> float:
+    """How large the detail of a picture is, in levels of 255: its cubes over its squares, as VMAF's ADM pools it.
+
+    A mark of a level or so is lost beside a few strong edges, and swamps a weak texture that is everywhere.
+    """
+    import cv2
+
+    size = np.abs(luma_YX - cv2.GaussianBlur(luma_YX, (0, 0), 1.2))
+    square = size * size
+    return float((square * size).sum() / max(float(square.sum()), 1e-9))
+
+
+def _halved(picture: Array) -> Array:
+    """A picture at half the size."""
+    import cv2
+
+    size = (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def _even(pattern: Array) -> Array:
+    """A pattern with deviation 1."""
+    return np.asarray(pattern / max(float(pattern.std()), 1e-9), np.float32)
 
 
 def mark_frames(
@@ -291,9 +263,9 @@ def read(kept: reader.Kept, *, fps: float, key: bytes = PUBLIC_KEY, thorough: bo
     source = carrier(key)
     tried = 0
     for grid, level in _grids(kept, source, thorough):
-        payload, tried = _decoded(kept, source, grid, level, tried)
+        payload, tried = _decoded(kept, key, grid, level, tried)
         if payload is not None:
-            return _described(kept, source, payload, grid, level, fps, tried)
+            return _described(kept, key, payload, grid, level, fps, tried)
     return None
 
 
@@ -304,16 +276,12 @@ def _grids(kept: reader.Kept, source: Carrier, thorough: bool) -> Iterator[tuple
     yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
     if thorough:
         yield from reader.search_turned(kept, source)
-        yield from reader.search(kept, source, reader.all_chips())
+        yield from reader.search(kept, source, reader.all_chips(kept))
 
 
-def _decoded(
-    kept: reader.Kept, source: Carrier, grid: reader.Grid, level: int, tried: int
-) -> tuple[Payload | None, int]:
+def _decoded(kept: reader.Kept, key: bytes, grid: reader.Grid, level: int, tried: int) -> tuple[Payload | None, int]:
     """The payload that a grid shows, if any, and how many words were tried by now."""
-    tiles = reader.tiles_of(kept, grid, level)
-    ways = [reader.combined(tiles, reader.weights(tiles, source.sync_tile())), tiles[0], tiles.sum(0)]
-    soft = np.stack([source.soft_bits(tile) for tile in ways[: 1 if len(tiles) == 1 else 3]])
+    soft = reader.seen_in(kept, key, grid, level).soft_values()
     for message in CODE.decode(soft):
         payload = None if message is None else Payload.from_bits(message)
         if payload is not None:
@@ -322,23 +290,23 @@ def _decoded(
 
 
 def _described(
-    kept: reader.Kept, source: Carrier, payload: Payload, grid: reader.Grid, level: int, fps: float, tried: int
+    kept: reader.Kept, key: bytes, payload: Payload, grid: reader.Grid, level: int, fps: float, tried: int
 ) -> Detection:
     """All that is said about a mark that was read."""
-    pattern = source.tile(CODE.encode(payload.bits()))
-    tiles = reader.tiles_of(kept, grid, level)
-    weight = reader.weights(tiles, pattern)
-    score = reader.score_of(reader.combined(tiles, weight), pattern)
+    word = CODE.encode(payload.bits())
+    seen = reader.seen_in(kept, key, grid, level)
+    pattern = carrier(key).tile(word)
+    weight = reader.weights(seen.planes[0][1], pattern)
     clearest = np.argsort(-np.abs(weight))[:8]
     picture = np.asarray(sum(np.float32(weight[index]) * kept.white(level)[index] for index in clearest))
-    closer = reader.refined(picture, grid, level, source, pattern)
-    closer_tiles = reader.tiles_of(kept, closer, level)
-    closer_score = reader.score_of(reader.combined(closer_tiles, reader.weights(closer_tiles, pattern)), pattern)
+    closer = reader.refined(picture, grid, level, carrier(key), pattern)
+    closer_seen = reader.seen_in(kept, key, closer, level)
+    score, closer_score = seen.agreement(word), closer_seen.agreement(word)
     if closer_score > score:
-        grid, tiles, score = closer, closer_tiles, closer_score
-    slots = [int(time / fps // SLOT_SECONDS) for time in kept.times]
-    read_slots = [_slot_score(tiles[[s == slot for s in slots]], pattern) >= SLOT_SCORE for slot in sorted(set(slots))]
-    pixels = min(kept.size) / reader.SHORT  # of the frame for one of a kept frame
+        grid, seen, score = closer, closer_seen, closer_score
+    slots = np.array([int(time / fps // SLOT_SECONDS) for time in kept.times])
+    read_slots = [_slot_score(seen, word, np.flatnonzero(slots == slot)) >= SLOT_SCORE for slot in np.unique(slots)]
+    pixels = min(kept.size) / min(kept.frames[0].shape)  # of the frame for one of a kept frame
     turn = grid.turn
     a = grid.matrix_23
     lean = float(np.degrees(np.arctan2(a[1, 0] - a[0, 1], a[0, 0] + a[1, 1])))
@@ -359,9 +327,9 @@ def _described(
     )
 
 
-def _slot_score(tiles: Array, pattern: Array) -> float:
+def _slot_score(seen: reader.Seen, word: Array, frames: NDArray[np.int64]) -> float:
     """How clearly a slot shows the word: together, or in its clearest frame."""
-    return max(reader.score_of(tiles.sum(0), pattern), *(reader.score_of(tile, pattern) for tile in tiles))
+    return max(seen.agreement(word, frames), *(seen.agreement(word, frames[i : i + 1]) for i in range(len(frames))))
 
 
 # Pictures.
