@@ -31,7 +31,7 @@ TILE = 64  # chips on a side
 NUM_CHIPS = TILE * TILE
 NUM_SYNC = NUM_CHIPS // 4
 CHIP = 3  # pixels of the work picture
-SHORT_CHIPS = 180  # chips along the short side of a large frame: 3 pixels at 540, 6 at 1080
+SHORT_CHIPS = 135  # chips along the short side of a large frame: 4 pixels at 540, 8 at 1080
 CODE_BITS = 1024
 CHROMA_TILE = (
     32  # chips on a side of the tile in Cb and Cr, which is as large as that of luma: a chip is twice as large

@@ -174,7 +174,7 @@ def at_level(frame: Array, level: int) -> Array:
 
 def level_of(chip: float) -> int:
     """The level at which a chip of so many pixels (level 0) is nearest to its work size, from 2.8 to 5.6 pixels."""
-    return int(np.clip(np.floor(np.log2(chip / SMALLEST)), LEVELS[0], LEVELS[-1]))
+    return int(np.clip(np.floor(np.log2(chip / SMALLEST + 1e-9)), LEVELS[0], LEVELS[-1]))
 
 
 # Sampling and correlating.
@@ -435,7 +435,7 @@ class Seen:
         """Soft values of the code bits, [ways, 1024]: several ways to combine frames and planes.
 
         The weights of frames are first those that make the sync chips clearest, or the first frame alone, which coders
-        treat best; then those that suit what the bits seem to be: planes and frames that agree with the others count more.
+        treat best; then those that suit what the bits seem to be: what agrees with the rest counts more.
         """
         shares = zip(self.planes, SHARES, strict=False)
         first = [source.soft_bits(tiles[0]) * share for (source, tiles), share in shares]

@@ -62,9 +62,9 @@ ID_BITS = 40
 CODE = PolarCode(size=CODE_BITS, message_bits=4 + ID_BITS, crc_bits=28)
 HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are a known version and kind
 
-PSNR_BASE, PSNR_FINE, PSNR_COARSE = 57.9, 0.35, -0.8  # dB of luma by how large detail is (`Marker._rms`)
-LEAST_PSNR, MOST_PSNR = 44.3, 50.5
-CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.1, (0.8, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
+PSNR_BASE, PSNR_FINE, PSNR_COARSE = 62.5, 0.45, -1.05  # dB of luma by how large detail is (`Marker._rms`)
+LEAST_PSNR, MOST_PSNR = 46.5, 51.5
+CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.4, (1.0, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
 RGB_OF_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)  # of Cb and Cr, ITU-R BT.601
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
