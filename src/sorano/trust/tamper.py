@@ -284,7 +284,8 @@ class _Source:
         ]
         held = number >= BLOCK * BLOCK / 2
         held = held if held.any() else np.ones_like(held)
-        whole = [float(np.median(local[index][held])) for index in (0, 2, 3, 6)] + [float(np.log(max(mean, LEAST_AGREEMENT)))]
+        whole = [float(np.median(local[index][held])) for index in (0, 2, 3, 6)]
+        whole.append(float(np.log(max(mean, LEAST_AGREEMENT))))
         return np.stack([*local, *(np.full(power.shape, value) for value in whole)], -1).astype(np.float32)
 
 
