@@ -6,6 +6,8 @@ another order or at another speed); what none explains is a held frame or foreig
 windows that a crop may have left.
 
 Everything is judged by presentation time: a frame weighs what it is shown.
+
+Not covered: rotated, bordered and stretched pictures, and cuts of one or two frames.
 """
 
 from __future__ import annotations

@@ -250,7 +250,8 @@ class _Source:
 
     def blocks(self, frames: list[_Frame]) -> Blocks:
         """The blocks of a window of frames."""
-        assert self.signs is not None and self.inside is not None
+        if self.signs is None or self.inside is None:
+            raise ValueError("the grid was not laid over the frames yet")
         normal = np.stack([frame.normal for frame in frames]) * self.inside
         tiles = np.stack([reader.aligned(folded(chips * self.signs), self.grid) for chips in normal])
         weight = reader.weights(tiles, self.pattern).astype(np.float32)
