@@ -6,7 +6,7 @@ frame, so that any crop holds what is needed, and stays the same through the cli
 not change copy it too.
 
 Everything is computed on a work picture in which a chip measures 3 pixels, whatever the frame's size:
-`chip_size` says how many pixels that is in a frame: 3 in small ones, 4 at 540p. Smaller chips are seen less (VMAF) and are
+`chip_size` says how many pixels that is in a frame: 3 in small ones, 4 at 540p. Smaller chips are seen less and are
 more in number; larger ones outlive a picture made half as large (docs/LOG.md, 2026-11-28). Cb and Cr have tiles of
 32 x 32 chips on the same ground, a bit each, since coders keep what is coarse in colour. Signs and positions come from
 SHAKE-256 of the key, so that they are the same on every machine and with every version of NumPy.
