@@ -1,4 +1,4 @@
-"""The carrier of the marks in pictures: what a key draws, how strongly a picture hides it, how a reader sees it.
+"""The carriers of the marks in pictures: what a key draws, and how a reader sees it.
 
 A key stands for a tile of 64 x 64 chips. A quarter of them are sync chips, whose signs the key alone decides; the
 others carry the bits of a code word, three chips a bit, each multiplied by a sign of the key. The tile repeats over the
@@ -6,8 +6,9 @@ frame, so that any crop holds what is needed, and stays the same through the cli
 not change copy it too.
 
 Everything is computed on a work picture in which a chip measures 3 pixels, whatever the frame's size:
-`chip_size` says how many pixels that is in a frame. Smaller chips are seen less (VMAF) and are more in number; below
-3 pixels they do not outlive a picture made half as large (docs/LOG.md, 2026-11-23). Signs and positions come from
+`chip_size` says how many pixels that is in a frame: 3 in small ones, 4 at 540p. Smaller chips are seen less and are
+more in number; larger ones outlive a picture made half as large (docs/LOG.md, 2026-11-28). Cb and Cr have tiles of
+32 x 32 chips on the same ground, a bit each, since coders keep what is coarse in colour. Signs and positions come from
 SHAKE-256 of the key, so that they are the same on every machine and with every version of NumPy.
 
 Covered: a carrier that is found by correlation. Not covered: secrecy of where the carrier is, once a marked flat

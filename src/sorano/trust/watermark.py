@@ -5,12 +5,10 @@
     found = detect(marked, fps=24)                    # a Detection, or None
 
 A payload is a version, a kind ("made" by AI, or "captured") and an id of 40 bits, with a CRC of 28 bits, in a polar
-code of 1,024 bits on the carrier of `trust/carrier.py`. It is the same through the clip, so that it is read as one.
-The mark is added to luma (equally to R, G and B), as strongly as a PSNR of luma allows, and where it hides best
-(`hiding`); dull and still pictures get less. It comes in bursts of a sixth of a second, the first at the start, with
-a fifth of that in between: a coder keeps what is strong in a few frames better than what is weak in all, and VMAF
-sees it less (docs/LOG.md, 2026-11-23). The embedder looks at what it marks through the reader's eyes and gives bits
-that the picture works against more strength.
+code of 1,024 bits on the carriers of `trust/carrier.py`. It is the same through the clip, so that it is read as one.
+It is added to luma and, with chips twice as large, to Cb and Cr, evenly over time and over the frame. In luma it is as
+strong as keeps VMAF at 93 in each frame, by how large the picture's detail is (46.5 to 51.5 dB); in colour it has a
+level or two of 255 (docs/LOG.md, 2026-11-28).
 
 Covered: re-coding, crops, scaling, mirror images, dropped frames, brightness, contrast, blur, noise; how well is
 measured by benchmarks/watermark.py and kept in docs/LOG.md. A mark is reported only where its CRC holds:
