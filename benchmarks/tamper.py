@@ -33,7 +33,7 @@ FALSE_ALARMS = 0.005  # the rate that the threshold is set for; the bar is twice
 HIDDEN, STEPS, BATCH = 16, 2000, 2048
 FOLDS = 3
 SPREAD = 0.4  # of the factor by which regions of one window differ at least, its logarithm
-DOUBT = 0.01  # the share of regions of which a coder may leave any part of the mark
+DOUBT = 0.003  # the share of regions of which a coder may leave any part of the mark
 
 
 # Gathering.
@@ -229,7 +229,8 @@ def report(rows, say, held_out=True):
             continue
         area, crf, way = row["forgery"]
         hit = any(_meets(region.box, blocks, over) for _, blocks, over in looks for region in shown.regions)
-        for group in ((area, crf, "all"), (area, crf, way), (area, crf, where)):
+        within = "within reach" if shown.reach is not None and area >= shown.reach else "beyond reach"
+        for group in ((area, crf, "all"), (area, crf, way), (area, crf, where), (area, crf, within)):
             found[group].append(hit)
             sure[group].append(shown.sure)
     _table_of_alarms(alarms, sure, say)

@@ -13,7 +13,6 @@ coders and the libvmaf of imageio-ffmpeg. Success is a whole message whose CRC h
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -64,21 +63,51 @@ def coded(frames, coder, fps=FPS, filters=""):
 
 
 def vmaf(frames, original):
-    """The mean VMAF (v0.6.1) of frames beside the original."""
+    """The VMAF (v0.6.1) of each frame beside the original."""
     height, width = frames.shape[1:3]
     form = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FPS)]
     with tempfile.TemporaryDirectory() as folder:
         for name, clip in (("a", frames), ("b", original)):
-            Path(folder, name).write_bytes(clip.tobytes())
+            Path(folder, name).write_bytes(np.ascontiguousarray(clip).tobytes())
         graph = "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]libvmaf=n_threads=2"
+        graph += f":log_fmt=json:log_path={folder}/log"
         command = [ffmpeg(), *form, "-i", f"{folder}/a", *form, "-i", f"{folder}/b", "-lavfi", graph, "-f", "null", "-"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    return float(re.search(r"VMAF score: ([\d.]+)", said)[1])
+        subprocess.run(command, check=True, capture_output=True)
+        said = json.loads(Path(folder, "log").read_text())
+    return np.array([frame["metrics"]["vmaf"] for frame in said["frames"]])
 
 
 def luma_psnr(frames, original):
+    """The PSNR of luma of each frame, in dB."""
     error = (frames.astype(np.float32) - original) @ np.array([0.299, 0.587, 0.114], np.float32)
-    return float(10 * np.log10(255**2 / np.mean(error**2)))
+    return 10 * np.log10(255**2 / np.maximum(np.mean(error**2, (1, 2)), 1e-9))
+
+
+def ssimulacra2(frame, original):
+    """SSIMULACRA2 of a frame (90: not seen beside the original), by the package of that name; NaN without it."""
+    try:
+        from PIL import Image
+        from ssimulacra2 import compute_ssimulacra2
+    except ImportError:
+        return float("nan")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, picture in (("a.png", original), ("b.png", frame)):
+            Image.fromarray(picture).save(f"{folder}/{name}")
+        return float(compute_ssimulacra2(f"{folder}/a.png", f"{folder}/b.png"))
+
+
+def seen(frames, original):
+    """What is seen of a mark: worst, first and mean frames, and how evenly it lies over time."""
+    psnr, quality = luma_psnr(frames, original), vmaf(frames, original)
+    noise = (frames.astype(np.float32) - original).std((1, 2, 3))
+    return {
+        "PSNR-Y least": psnr.min(),
+        "VMAF least": quality.min(),
+        "first": quality[0],
+        "mean": quality.mean(),
+        "SSIMULACRA2 first": ssimulacra2(frames[0], original[0]),
+        "noise over time %": 100 * noise.std() / max(float(noise.mean()), 1e-9),
+    }
 
 
 # The attacks: each takes frames and gives frames and their rate.
@@ -263,18 +292,21 @@ class Clips:
             yield number, kind, footage.clip(kind, *self.size, seed=number // len(self.kinds))
 
 
-def hidden(clips, peer, say):
-    """How little is seen."""
+def hidden(clips, peers, say):
+    """How little is seen, by the worst frame of each clip."""
     rows = {}
-    say(f"{'clip':<16}{'PSNR-Y':>8}{'VMAF':>8}{'dwtDct PSNR-Y':>16}{'VMAF':>8}")
     for number, kind, original in clips:
-        marked = mark_frames(original, payload(number), fps=FPS)
-        row = [luma_psnr(marked, original), vmaf(marked, original)]
-        if peer:
-            other = peer.mark(original)
-            row += [luma_psnr(other, original), vmaf(other, original)]
-        rows[f"{kind} {number // len(clips.kinds)}"] = [round(value, 2) for value in row]
-        say(f"{kind + ' ' + str(number // len(clips.kinds)):<16}" + "".join(f"{v:>12.2f}" for v in row))
+        marks = {"Sorano": mark_frames(original, payload(number), fps=FPS)}
+        marks |= {name: peer.mark(original) for name, peer in peers.items()}
+        for name, marked in marks.items():
+            row = {what: round(float(value), 2) for what, value in seen(marked, original).items()}
+            if not rows:
+                say(f"{'clip':<16}{'mark':<10}" + "".join(f"{what:>19}" for what in row))
+            rows[f"{kind} {number // len(clips.kinds)} {name}"] = row
+            say(
+                f"{kind + ' ' + str(number // len(clips.kinds)):<16}{name:<10}"
+                + "".join(f"{v:>19}" for v in row.values())
+            )
     return rows
 
 
@@ -324,14 +356,16 @@ def embedded(small, say):
     for number in range(2 if small else 40):
         video = sorano.generate(fullest_caption("heldout", number), seed=number)
         marked = mark_frames(video.frames_THWC, payload(number), fps=video.fps)
-        psnr.append(luma_psnr(marked, video.frames_THWC))
+        psnr.append(float(luma_psnr(marked, video.frames_THWC).min()))
         if number < 8:
-            scores.append(vmaf(marked, video.frames_THWC))
+            scores.append(float(vmaf(marked, video.frames_THWC).min()))
         for name, (_, attack) in change.items():
             found = detect([attack(marked, video.fps)], fps=video.fps)
             read[name].append(found is not None and found.payload == payload(number))
     height, width = video.frames_THWC.shape[1:3]
-    say(f"{width}x{height}, {len(video.frames_THWC)} frames; PSNR-Y {min(psnr):.1f} dB or more, VMAF {min(scores):.1f}")
+    say(
+        f"{width}x{height}, {len(video.frames_THWC)} frames; worst: PSNR-Y {min(psnr):.1f}, VMAF {min(scores):.1f}"
+    )
     for name, (bar, _) in change.items():
         say(f"{name:<38}{np.mean(read[name]):>8.1%}{bar:>8.0%}{'' if np.mean(read[name]) >= bar else '  short'}")
     return {name: float(np.mean(hits)) for name, hits in read.items()} | {"psnr": min(psnr), "vmaf": min(scores)}
@@ -524,7 +558,7 @@ def main():
     clips = Clips(asked.small, asked.seeds)
     report = {"benchmark": "watermark", "small": asked.small}
     run = {
-        "hidden": lambda: hidden(clips, peer, say),
+        "hidden": lambda: hidden(clips, {"dwtDct": peer} if peer else {}, say),
         "attacks": lambda: attacked(clips, peer, say),
         "embedded": lambda: embedded(asked.small, say),
         "tamper": lambda: tampered(clips, asked.small, say),

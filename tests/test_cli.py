@@ -251,3 +251,33 @@ def test_the_module_is_the_command(tiny_folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert video.read_video(done.stdout.strip()).pixel_format == "yuv420p"
+
+
+def test_a_long_job_on_a_cpu_asks_for_a_yes(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "LONG_SECONDS", 0)
+    done = generate(tiny_folder, "-o", tmp_path / "a.mp4")
+    assert done.exit_code == 2 and "on the CPU" in done.stderr and "--yes" in done.stderr
+    assert os.listdir(tmp_path) == []
+    assert generate(tiny_folder, "-o", tmp_path / "a.mp4", "--yes").exit_code == 0
+
+
+def test_a_dry_run_plans_and_makes_nothing(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(path, "load", lambda *_: pytest.fail("weights were loaded"))
+    done = generate(tiny_folder, "-o", tmp_path / "a.mp4", "--dry-run", "--json")
+    document = json.loads(done.stdout)
+    assert document["path"] == str(tmp_path / "a.mp4") and document["planned"]["seconds"] > 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_words_without_quotes_are_one_prompt_and_a_folder_is_written_into(tiny_folder, tmp_path):
+    done = run("generate", "a", "red", "ball", "--preset", tiny_folder, "--device", "cpu", "--seed", 7, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "a-red-ball-7.mp4")
+    assert video.read_metadata(tmp_path / "a-red-ball-7.mp4")["request"]["prompt"] == "a red ball"
+
+
+def test_a_name_with_a_colon_is_a_files_name(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = generate(tiny_folder, "-o", "12:30.mp4", "--seed", 1)
+    assert done.exit_code == 0, done.stderr
+    assert run("show", "12:30.mp4").exit_code == 0 and os.listdir(tmp_path) == ["12:30.mp4"]

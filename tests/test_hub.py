@@ -567,3 +567,58 @@ def test_the_variables_of_huggingface_hub_are_honoured(server, tmp_path):
     again = command("pull", REPO, "--json", HF_HUB_OFFLINE="1")
     assert json.loads(again.stdout)["folder"] + "\n" == pulled.stdout and "HF_HUB_OFFLINE" in again.stderr
     assert server.seen == []
+
+
+@pytest.fixture
+def cached(server, monkeypatch):
+    """The repository's folder as another program leaves it in the cache: without our record, and no network."""
+    folder = hub.pull("toy")
+    shutil.rmtree(folder.parent.parent / hub.RECORDS)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return folder
+
+
+def test_what_another_program_fetched_whole_is_used_and_said(cached):
+    assert hub.find(PRESETS["toy"]) == cached
+    found = hub.located(PRESETS["toy"])
+    assert found.folder == cached and "sorano pull toy checks its files" in found.note
+    (stored,) = [model for model in hub.list_models() if model.name == "toy"]
+    assert stored.state == "cached" and stored.disk_bytes >= TOTAL
+
+
+def test_what_another_program_left_unfinished_is_not_used(cached):
+    (cached / VAE).unlink()
+    assert hub.find(PRESETS["toy"]) is None
+
+
+def test_a_pull_without_a_network_checks_what_another_program_fetched(cached):
+    said = []
+    assert hub.pull("toy", say=said.append) == cached and "the copy on this machine is used" in said[0]
+    blob = blob_of(cached, VAE)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    with pytest.raises(CheckpointError, match="corrupt"):
+        hub.pull("toy")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SSL_CERT_FILE", "/nonexistent.pem", "/nonexistent.pem"),
+        ("ALL_PROXY", "socks5://user:secret@127.0.0.1:9", "package"),
+    ],
+)
+def test_what_the_network_variables_ask_for_and_cannot_have_is_said(server, monkeypatch, name, value, said):
+    def refuse():
+        raise FileNotFoundError(2, "No such file or directory") if "SSL" in name else ImportError("no", name="socksio")
+
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.utils.get_session", refuse)
+    with pytest.raises(CheckpointError) as caught:
+        hub.pull("toy")
+    assert said in caught.value.message and "secret" not in caught.value.message
+
+
+def test_a_token_of_other_letters_is_named(server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_ä")
+    with pytest.raises(CheckpointError, match="token"):
+        hub.pull("toy")

@@ -40,6 +40,8 @@ MAY_IMPORT = {
     "_start": set(),
     "threads": set(),
     "units": {"errors"},
+    "batch": {"errors", "generate", "request"},
+    "doctor": {"errors", "threads", "device", "hub", "plan", "presets", "trust", "__init__"},
     "console": {"errors", "trust/printable"},  # the command's streams
     "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},

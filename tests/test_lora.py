@@ -467,3 +467,113 @@ def test_an_error_in_the_middle_leaves_everything_as_it_was(
 def test_a_scale_must_be_a_number(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nan times"):
         merge(tiny.transformer(), _load(tmp_path, _as_peft(_matrices())), math.nan)
+
+
+LAYER = "blocks.0.attn1.to_q"
+_DRAWN = torch.Generator().manual_seed(11)
+DOWN, UP = torch.randn(RANK, 48, generator=_DRAWN), torch.randn(48, RANK, generator=_DRAWN)
+SMALL, REST = torch.randn(4, 4, generator=_DRAWN), torch.randn(12, 12, generator=_DRAWN)
+MORE_SPELLINGS: dict[str, tuple[Tensors, Tensor]] = {  # what a file holds, and what it adds
+    **{
+        prefix: ({f"{prefix}.lora_A.weight": DOWN, f"{prefix}.lora_B.weight": UP}, UP @ DOWN)
+        for prefix in (
+            *(f"pipe.dit.{LAYER}", f"model.diffusion_model.{LAYER}", f"module.{LAYER}", f"_orig_mod.{LAYER}"),
+            *(f"module._orig_mod.transformer.{LAYER}", f"dit.{LAYER}", "lycoris_blocks_0_attn1_to_q"),
+            *("lora_transformer_blocks_0_attn1_to_q", "lycoris_transformer_blocks_0_self_attn_q"),
+        )
+    },
+    "old diffusers": (
+        {f"transformer.{LAYER}.lora.down.weight": DOWN, f"transformer.{LAYER}.lora.up.weight": UP}, UP @ DOWN
+    ),
+    "LoKr": ({f"{LAYER}.lokr_w1": SMALL, f"{LAYER}.lokr_w2": REST, f"{LAYER}.alpha": torch.tensor(5.0)},
+             torch.kron(SMALL, REST)),
+    "LoKr of pairs": (
+        {f"{LAYER}.lokr_w1": SMALL, f"{LAYER}.lokr_w2_a": UP[:12], f"{LAYER}.lokr_w2_b": DOWN[:, :12],
+         f"{LAYER}.alpha": torch.tensor(6.0)},
+        torch.kron(SMALL, UP[:12] @ DOWN[:, :12]) * 6 / RANK,
+    ),
+    "LoHa": (
+        {f"{LAYER}.hada_w1_a": UP, f"{LAYER}.hada_w1_b": DOWN, f"{LAYER}.hada_w2_a": UP, f"{LAYER}.hada_w2_b": DOWN,
+         f"{LAYER}.alpha": torch.tensor(1.5)},
+        (UP @ DOWN) ** 2 * 1.5 / RANK,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MORE_SPELLINGS)
+def test_a_file_adds_what_its_program_means(name: str, tmp_path: Path) -> None:
+    tensors, wanted = MORE_SPELLINGS[name]
+    network = tiny.transformer()
+    before = _weights(network)
+    lora = _load(tmp_path, tensors)
+    merge(network, lora, 0.5)
+    change = _weights(network)[f"{LAYER}.weight"] - before[f"{LAYER}.weight"]
+    assert torch.allclose(change, 0.5 * wanted, atol=1e-5)
+    unmerge(network, lora)
+    assert _same_bits(before, _weights(network))
+
+
+def test_what_is_for_no_transformer_is_left_out_and_named(tmp_path: Path) -> None:
+    tensors = _as_peft(_matrices())
+    extra = {"lora_te_encoder_0.lora_down.weight": DOWN, "lora_te_encoder_0.lora_up.weight": UP}
+    extra |= {"diffusion_model.blocks.1.self_attn.k.alpha": torch.tensor(2.0)}
+    one = {key: tensor for key, tensor in tensors.items() if LAYER in key}
+    lora = _load(tmp_path, one | extra)
+    assert set(lora.left_out) == set(extra)
+    merge(tiny.transformer(), lora)
+    with pytest.raises(CheckpointError, match="text encoder"):
+        _load(tmp_path, {key: tensor for key, tensor in extra.items() if "lora_te" in key})
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "scale", "expert"),
+    [
+        ("a.safetensors", "a.safetensors", 1.0, None),
+        ("a.safetensors:.5", "a.safetensors", 0.5, None),
+        ("a.safetensors:1e-1", "a.safetensors", 0.1, None),
+        ("a.safetensors:+1", "a.safetensors", 1.0, None),
+        ("a.safetensors:-0.8@low", "a.safetensors", -0.8, "low"),
+        ("a.safetensors@HIGH", "a.safetensors", 1.0, "high"),
+        ("x/high_noise_model.safetensors", "high_noise_model.safetensors", 1.0, "high"),
+        ("Wan22_A14B_T2V_LOW_Lightning.safetensors:0.5", "Wan22_A14B_T2V_LOW_Lightning.safetensors", 0.5, "low"),
+        ("highlands.safetensors", "highlands.safetensors", 1.0, None),
+        ("low_noise.safetensors@high", "low_noise.safetensors", 1.0, "high"),
+    ],
+)
+def test_a_loras_scale_and_expert_are_read(text: str, file: str, scale: float, expert: str | None) -> None:
+    from sorano.request import lora_expert, parse_lora
+
+    path, found = parse_lora(text)
+    assert (path.name, found, lora_expert(text)) == (file, scale, expert)
+
+
+def test_each_of_two_experts_gets_its_own_file(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from sorano.errors import RequestError
+    from sorano.generate import Listener, merged, read_loras
+
+    files = [
+        _write(tmp_path / f"{name}.safetensors", _as_peft(_matrices(), "")) for name in ("high_noise", "low_noise")
+    ]
+    plain = [_write(tmp_path / f"{name}.safetensors", _as_peft(_matrices(), "")) for name in ("a", "b")]
+
+    def uses(*texts: object, experts: int = 2) -> list[str | None]:
+        configs = SimpleNamespace(transformer_2=object() if experts == 2 else None)
+        preset = SimpleNamespace(name="two", read_configs=lambda: configs)
+        job = SimpleNamespace(request=SimpleNamespace(lora=[str(text) for text in texts]), preset=preset)
+        found = read_loras(job, Listener())
+        network = tiny.transformer()
+        for name in ("transformer", "transformer_2"):  # what is for the other expert leaves this one as it is
+            with merged(found, Listener())(name, network):
+                inside = len(lora_module._MERGED[network].active) if network in lora_module._MERGED else 0
+            assert inside == sum(one.network in (None, name) for one in found)
+        return [one.network for one in found]
+
+    assert uses(*files) == ["transformer", "transformer_2"]
+    assert uses(*files, experts=1) == [None, None]
+    assert uses(plain[0]) == [None]
+    assert uses(f"{plain[0]}@high", f"{plain[1]}:0.5@low") == ["transformer", "transformer_2"]
+    with pytest.raises(RequestError, match="two experts") as caught:
+        uses(*plain)
+    assert "@high" in caught.value.hint

@@ -36,7 +36,7 @@ from media_kinds import (
 from PIL import Image, ImageCms
 
 from sorano.errors import RequestError, VideoError
-from sorano.media import colour, pictures, read
+from sorano.media import colour, pictures, read, timing
 from sorano.sources import open_source
 from sorano.trust import media
 from sorano.video import read_image
@@ -191,10 +191,10 @@ def test_frames_of_no_duration_are_not_shown(tmp_path):
 
 
 def test_stamps_that_jump_are_counted_through():
-    clock = read._Clock(10, is_broadcast=True)
+    clock = timing.Clock(10, is_broadcast=True)
     times = [clock(stamp, 0.1) for stamp in (95_000.0, 95_000.1, 0.0, 0.1, None, 0.3, 3600.0, 3600.1)]
     np.testing.assert_allclose(times, np.arange(8) / 10, atol=1e-9)
-    clock = read._Clock(10, is_broadcast=False)
+    clock = timing.Clock(10, is_broadcast=False)
     assert [clock(stamp, 0.1) for stamp in (5.0, 5.1, 65.0)] == pytest.approx([0, 0.1, 60])  # a pause is a pause
 
 
@@ -205,7 +205,7 @@ def test_stamps_that_jump_are_counted_through():
     st.booleans(),
 )
 def test_times_never_fall(stamps, lengths, is_broadcast):
-    clock = read._Clock(25, is_broadcast)
+    clock = timing.Clock(25, is_broadcast)
     times = [clock(stamp, length) for stamp, length in zip(stamps, lengths, strict=False)]
     assert times[0] == 0 and all(b >= a - 1e-5 for a, b in zip(times, times[1:], strict=False))
     assert clock.seconds > 0
@@ -218,6 +218,25 @@ def test_a_time_base_is_no_frame_rate(tmp_path, rate):
     assert 0 < found.fps <= read.MOST_RATE
     source = open_source(tmp_path / "a.mkv")
     assert abs(source.seconds - 0.32) <= 0.08 and source.fps <= read.MOST_RATE
+
+
+def test_a_recording_that_begins_between_key_frames_is_what_can_be_seen(tmp_path):
+    encode(tmp_path / "a.ts", numbers=[n % 16 for n in range(48)], options={"g": "12", "bf": "2"})
+    packets = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "b.ts").write_bytes(packets[len(packets) // 188 // 3 * 188 :])
+    frames, _, ends = all_shown(media.probe(tmp_path / "b.ts"))
+    source = open_source(tmp_path / "b.ts")
+    assert 12 <= len(frames) < 36 and source.num_frames == len(frames)
+    assert ends[-1] == pytest.approx(len(frames) / 12, abs=0.01)
+    assert number_of(frames[0]) == (48 - len(frames)) % 16
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts"])
+def test_a_late_clock_is_no_length(tmp_path, name):
+    encode(tmp_path / "whole.mp4")
+    remux(tmp_path / "whole.mp4", tmp_path / name, shift=7200.0)
+    assert media.probe(tmp_path / name).seconds == pytest.approx(COUNT / 12, abs=0.09)
+    assert open_source(tmp_path / name).num_frames == COUNT
 
 
 # Sound.
@@ -454,3 +473,4 @@ def test_what_is_changed_is_said(tmp_path):
     assert open_source(tmp_path / "c.mp4").notes == ()
     remux(tmp_path / "c.mp4", tmp_path / "d.mkv")
     assert media.probe(tmp_path / "d.mkv").num_video_tracks == 1
+

@@ -24,7 +24,7 @@ RECODED = (
 )  # fmt: skip
 
 
-def same(frames_THWC, _first):
+def same(frames_THWC, *_):
     return frames_THWC
 
 
@@ -255,3 +255,18 @@ def test_transparency_and_animation_are_kept_by_marks(tmp_path):
         found = media.probe(done.path)
         starts = [one.start for one in read.pictures_of(found)]
         np.testing.assert_allclose(starts, [0, 0.1, 0.15, 0.35, 0.45], atol=1e-6)
+
+
+def joined(path):
+    """Two broadcasts one after the other: all stamps begin anew."""
+    encode(path.with_name("part.ts"), sound=("aac", clicks()))
+    path.write_bytes(path.with_name("part.ts").read_bytes() * 2)
+
+
+def test_a_splice_is_gone_through(tmp_path):
+    joined(tmp_path / "a.ts")
+    recode(read.probe(tmp_path / "a.ts"), tmp_path / "b.mp4", "mp4", same, {})
+    numbers, starts, end, _ = film(tmp_path / "b.mp4")
+    assert numbers == tuple(range(COUNT)) * 2
+    np.testing.assert_allclose(starts, np.arange(2 * COUNT) / 12, atol=0.002)
+    assert end == pytest.approx(2 * COUNT / 12, abs=0.002) and len(clicks_of(tmp_path / "b.mp4")[0]) == 4

@@ -47,7 +47,7 @@ def test_a_grown_autoencoder_codes_a_video_as_the_smaller_one_codes_its_half():
         mean, logvar = big.encode(video)
         assert torch.allclose(mean[:, :4], want[0], atol=1e-5) and torch.allclose(logvar[:, :4], want[1], atol=1e-5)
         assert mean.shape[1] == 6 and mean[:, 4:].std() > 0
-        mean[:, 4:] = 0  # what new channels hold reaches the decoder, a little
+        mean[:, 4:] = 0  # for what new channels hold reaches the decoder
         made = big.decode(big.normalise(mean), clamp=False)
         assert torch.allclose(
             made, F.interpolate(small.decode(small.normalise(want[0]), clamp=False), scale_factor=(1, 2, 2)), atol=1e-4

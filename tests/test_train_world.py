@@ -1,6 +1,7 @@
 """Training the world model: the windows it learns from, and the smoke recipe from nothing to a folder."""
 
 import collections
+import dataclasses
 import json
 
 import numpy as np
@@ -143,6 +144,33 @@ def test_the_smoke_recipe_goes_on_from_its_own_weights_and_learns_from_ever_more
     assert [recipes.clips_at(recipe, step) for step in (0, 1, 2, 5, 100)] == [4, 4, 6, 8, 8]
 
 
+def test_a_decoder_alone_learns_to_draw_the_same_latents_at_twice_the_size(tmp_path):
+    from sorano.models import checkpoint
+
+    small = recipes.find("smoke")
+    recipe = dataclasses.replace(
+        recipes.find("double"), name="smoke", num_clips=2, start_clips=2, size=64, vae=recipes._vae(8, 8, patch_size=4),
+        transformer=small.transformer, text_encoder=small.text_encoder,
+        decoder=recipes.Stage(num_steps=3, batch_size=2, learning_rate=1e-3, num_frames=5),
+    )  # fmt: skip
+    with pytest.raises(RequestError, match="nothing to begin from"):
+        recipes.run(recipe, tmp_path / "none", device="cpu", log=quiet)
+    first = recipes.run(small, tmp_path / "small", device="cpu", log=quiet)
+    second = recipes.run(recipe, tmp_path / "double", init=first, device="cpu", log=quiet)
+    before, after = checkpoint.load(first), checkpoint.load(second)
+    for part in ("transformer", "text_encoder"):
+        pairs = zip(getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+    assert torch.equal(before.vae.latents_std, after.vae.latents_std)
+    video = torch.rand(1, 3, 5, 64, 64) * 2 - 1
+    small_video = torch.nn.functional.avg_pool3d(video, (1, 2, 2))
+    assert torch.allclose(before.vae.encode(small_video)[0], after.vae.encode(video)[0], atol=2e-3)
+    latent = after.vae.encode_latent(video)
+    assert after.vae.decode(latent).shape == video.shape
+    drawn = torch.nn.functional.interpolate(before.vae.decode(latent), scale_factor=(1, 2, 2))
+    assert not torch.allclose(after.vae.decode(latent), drawn, atol=1e-3)
+
+
 def test_heads_are_left_behind_for_the_last_third(tmp_path):
     recipe = recipes.find("smoke")
     folder = recipes.run(recipe, tmp_path, device="cpu", log=quiet)
@@ -175,7 +203,8 @@ def test_half_of_the_captions_name_everything():
 def test_recipes_say_what_they_derive_without_computing():
     for recipe in recipes.RECIPES.values():
         names = [row[0] for row in recipes.describe(recipe)]
-        assert {"tokens", "transformer", "flow stage", "training in all"} <= set(names)
+        assert {"tokens", "transformer", "training in all"} <= set(names)
+        assert ("flow stage" in names) == (recipe.name != "double")
     derived = {name: (value, why) for name, value, why in recipes.describe(recipes.find("long"))}
     assert derived["latent"] == ("32x7x8x8", "25 frames, 16x16x4") and derived["tokens"][0] == "112"
     assert recipes.weight_bytes(recipes.find("long")) <= 40e6

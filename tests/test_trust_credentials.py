@@ -497,6 +497,7 @@ def test_codes_that_are_not_known_are_shown_and_not_punished():
     assert found.state == "trusted" and found.tolerated == (("org.example.unheard.of", "x"),)
     assert judged("Valid", "cawg.ica.credential_issuer.untrusted", trusted=False).state == "valid"
     assert judged("Invalid", "org.example.unheard.of").state == "broken"
+    assert judged("Valid", "assertion.dataHash.mismatch").state == "changed"  # whatever is said of the whole
     assert judged("Invalid", "assertion.dataHash.mismatch", "cawg.x509.credential.untrusted").state == "changed"
     assert judged("Invalid", "signingCredential.expired").state == "ended"
     assert judged("Invalid", "claim.missing").state == judged("Invalid").state == "broken"

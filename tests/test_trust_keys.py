@@ -317,3 +317,18 @@ def test_roots_are_added_and_listed_under_a_name(home, tmp_path):
     assert CliRunner().invoke(cli.app, ["trust", "remove", "Studio A"]).exit_code == 0
     assert roots.list_roots() == []
     assert list((home("bob") / "trust").iterdir()) == []
+
+
+def test_who_disclosed_a_carrier_is_called_by_the_roots_name_here(home, tmp_path):
+    keys.init("Alice")
+    carrier = keys.new_carrier()
+    (tmp_path / "bundle.json").write_text(keys.disclose(carrier.id))
+    (tmp_path / "alice.pem").write_text(keys.export())
+    home("bob")
+    keys.init("Bob")
+    roots.add(tmp_path / "alice.pem", "The press", ["Somebody else"])
+    with pytest.raises(TrustError, match="for whom no root is trusted"):
+        roots.add(tmp_path / "bundle.json")
+    roots.add(tmp_path / "alice.pem", "The press", ["Alice"])
+    (added,) = roots.add(tmp_path / "bundle.json")
+    assert added.name == f"{carrier.id}, disclosed by The press"

@@ -21,7 +21,7 @@ import typer
 
 from sorano import _start
 from sorano.conditions import Blend, Continue, Edit, Keyframe, Loop, Region
-from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams
+from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams, print_error
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, RequestError, VideoError
 from sorano.generate import Listener, default_path
 from sorano.generate import generate as make_video
@@ -538,6 +538,61 @@ def resume(
         print(_as_json(video, talk) if as_json else _absolute(video.path))
 
 
+@app.command()
+def batch(
+    file: Annotated[Path, typer.Argument(help='One JSON object a line, like {"prompt": "...", "seed": 1}.')],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder for the videos. Default: here.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="A model, for lines that name none.")] = DEFAULT_PRESET,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or xpu.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document a line.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")] = False,
+) -> None:
+    """Make the videos of a file of requests, one after the other with one loaded model; a stopped batch goes on."""
+    with errors_said("what was made is kept; the same command goes on where it was"):
+        from sorano import batch as batches
+
+        folder = Path.cwd() if output is None else output
+        if not folder.is_dir():
+            raise RequestError(f"the folder {folder} does not exist", f"mkdir -p {folder}")
+        lines = batches.read(file, folder, {"preset": preset, "device": device})
+
+        def say(outcome: batches.Outcome) -> None:
+            number, path = outcome.line.number, _absolute(outcome.path)
+            if outcome.error is not None:
+                print_error(f"line {number}: {outcome.error.message}", outcome.error.hint)
+            if as_json:
+                error = outcome.error.message if outcome.error else None
+                print(to_json({"line": number, "path": path, "error": error, "was_there": outcome.was_there}))
+            elif path is not None:
+                print(path, flush=True)
+
+        with Talk(quiet=quiet, verbose=False) as talk:
+            talk.memory = keep_freed_memory()
+            outcomes = batches.make(lines, batches.done_file(file), talk, say)
+        failed = [one.error for one in outcomes if one.error is not None]
+        if failed:
+            raise typer.Exit(failed[0].exit_code)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+) -> None:
+    """Look at this machine: device, memory, coders, keys, disk; what is missing, and the command that mends it."""
+    with errors_said():
+        from sorano import doctor as doctors
+
+        checks = doctors.examine()
+        if as_json:
+            print(to_json({"checks": [check.to_dict() for check in checks]}))
+        else:
+            print("\n".join(printable_line(check.line()) for check in checks))
+        if any(check.state == doctors.BAD for check in checks):
+            raise typer.Exit(EXIT_UNEXPECTED)
+
+
 @train_app.command("world")
 def train_world(
     recipe: Annotated[
@@ -785,10 +840,10 @@ class Talk(Listener):
 mount_trust(app, errors_said)
 
 PANELS = {  # of the help, in order
-    "Make": ("generate", "image", "film", "remix", "resume"),
+    "Make": ("generate", "image", "film", "batch", "remix", "resume"),
     "Change a video": ("extend", "loop", "blend", "edit"),
     "Who made it": ("verify", "mark", "label", "keys", "trust"),
-    "Models and this machine": ("list", "pull", "show", "rm"),
+    "Models and this machine": ("list", "pull", "show", "rm", "doctor"),
     "Plan, train, judge": ("plan", "train", "score"),
 }
 

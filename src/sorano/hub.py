@@ -142,8 +142,9 @@ def _cached(home: Path) -> Path | None:
     try:
         folder = home / "snapshots" / (home / "refs" / "main").read_text(encoding="ascii").strip()
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8-sig"))
-        parts = [name for name, classes in index.items() if isinstance(classes, list) and any(classes)]
-        return folder if parts and all(_is_whole(folder / name) for name in parts) else None
+        parts = {name for name, classes in index.items() if isinstance(classes, list) and any(classes)}
+        parts |= {"scheduler", "text_encoder", "tokenizer", "transformer", "vae"}
+        return folder if all(_is_whole(folder / name) for name in parts) else None
     except (OSError, ValueError, AttributeError):
         return None
 

@@ -179,7 +179,6 @@ def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report
 
 def signed(request: Request, path: Path, chosen: Mark, prints: Fingerprint, record: dict[str, Any]) -> bytes:
     """Labels and signs an encoded file; returns the manifest. A video made from another is an edit of that."""
-    from sorano import __version__
     from sorano.trust import keys, label, release, store
 
     ingredients = given_files(request)
@@ -188,7 +187,7 @@ def signed(request: Request, path: Path, chosen: Mark, prints: Fingerprint, reco
         request.audience,
         provider=request.producer,
         system=f"Sorano, model {words['model']['name']}",
-        version=__version__,
+        version=str(record.get("sorano", "")),
         mark_id=store.name_of(chosen.id),
     )
     return release.finish(

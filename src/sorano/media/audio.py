@@ -10,7 +10,8 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from sorano.media.read import SLACK_SECONDS, placed
+from sorano.media.read import is_broadcast
+from sorano.media.timing import SLACK_SECONDS, Continued, placed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,8 @@ class AudioTrack:
         is_fine = bool(heard.time_base) and heard.time_base <= Fraction(1, 1000)
         self.is_copied = name in COPIED[kind] and (is_fine or name == "mp3")
         self.count = 0  # samples that were encoded
+        self.continued = Continued(is_broadcast(heard.container))
+        self.last: int | None = None  # decoding time of the last packet that was copied
         if self.is_copied:
             self.stream = out.add_stream_from_template(heard)
         else:
@@ -89,16 +92,22 @@ class AudioTrack:
         if packet.dts is None or packet.pts is None:
             return
         unit = packet.time_base
-        begins = float(packet.pts * unit) + self.shift
-        ends = begins + float((packet.duration or 0) * unit)
-        if begins >= self.end or ends <= self.start - SLACK_SECONDS:
+        seconds = float((packet.duration or 0) * unit)
+        begins = self.continued(float(packet.pts * unit), seconds) + self.shift
+        if begins >= self.end or begins + seconds <= self.start - SLACK_SECONDS:
             return
-        later = round(self.shift / unit)
+        later = round((self.shift + self.continued.offset) / unit)
         packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, self.stream
+        if self.last is not None and packet.dts <= self.last:
+            return  # told twice
+        self.last = packet.dts
         self.out.mux(packet)
 
     def _encode(self, frame: Any) -> None:
-        stamp = None if frame.pts is None else float(frame.pts * (frame.time_base or 0)) + self.shift - self.start
+        stamp = None
+        if frame.pts is not None:
+            stamp = self.continued(float(frame.pts * (frame.time_base or 0)), frame.samples / (frame.sample_rate or 1))
+            stamp += self.shift - self.start
         frame.pts = None
         for piece in self.resampler.resample(frame):
             self._put(piece.to_ndarray().reshape(-1, self.channels), stamp)

@@ -23,6 +23,7 @@ from sorano.errors import VideoError
 from sorano.media import pictures
 from sorano.media.colour import Colour, colour_of
 from sorano.media.screen import UNTURNED, Screen, has_alpha, matrix_of, rest_of_aspect, square_size
+from sorano.media.timing import JUMP, SMALL_STEP, Clock, Continued, placed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,18 +35,14 @@ MOST_SIDE = 8192  # pixels
 MOST_PIXELS = 36_000_000  # of a frame: 8192 x 4320 is 35.4 million
 MOST_TRACKS = 64  # of picture and sound
 MOST_STREAMS = 400  # with subtitles and the fonts that they need
-MOST_SECONDS = 36_000.0
 CHUNK_BYTES = 64_000_000  # of frames at once: 60 of 540p, 2 of 4K
 MOST_CHUNK = 32  # frames
 MOST_TEXT = 1000  # characters of one tag
 MOST_COMMENT = 1_000_000
 MOST_RATE = 240.0  # frames a second; above, the number is a time base, not a rate
 USUAL_RATE = 25.0
-SLACK_SECONDS = 0.05  # by which stamps of sound may be off before silence is put in or samples are left out
 LOOKED_AT = 32  # packets that tell whether a file has display times
 BROKEN_START = 300  # packets before the first frame that may fail: a recording that begins between key frames
-JUMP = 10.0  # seconds ahead in a broadcast stream that are a splice, not a pause
-SMALL_STEP = 1e-6  # seconds
 # What is opened: no playlists or scripts, which name other files and addresses, no numbered pictures.
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,flv,ogg,asf,"
@@ -277,6 +274,11 @@ def audio_stream(given: Any) -> Any | None:
     return picked or next(iter(known), None)
 
 
+def is_broadcast(given: Any) -> bool:
+    """Whether an opened file is of a kind whose stamps may jump."""
+    return given.format.name in BROADCAST
+
+
 def rate_of(given: Any, video: Any) -> float:
     """Frames a second: the mean where the file states one that can be, else what its packets say."""
     is_raw = given.format.name in RAW
@@ -294,15 +296,19 @@ def rate_of(given: Any, video: Any) -> float:
 
 
 def _seconds(given: Any, video: Any) -> float | None:
+    """How long the picture is, as far as the file says."""
+    stated = _stated_seconds(given, video)
+    return _whole_seconds(given) if stated is None else stated
+
+
+def _whole_seconds(given: Any) -> float | None:
+    """How long everything is. Matroska states the end, not the length."""
     import av
 
-    if video.duration and video.time_base:
-        return float(video.duration * video.time_base)
-    alone = len(given.streams) == 1
     if not given.duration:
         return None
-    start = float((video.start_time or 0) * (video.time_base or 0)) - (given.start_time or 0) / av.time_base
-    return max(0.0, given.duration / av.time_base - (0.0 if alone else max(0.0, start)))
+    starts = (given.start_time or 0) if "matroska" in given.format.name else 0
+    return float(max(0, given.duration - starts) / av.time_base)
 
 
 def shown(media: Media, *, over: str = "white", most_seconds: float | None = None) -> Iterator[Shown]:
@@ -379,37 +385,6 @@ def timed_frames(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, floa
         yield held[0], held[1], held[1] + held[2]
 
 
-class _Clock:
-    """Seconds from the first frame on, from stamps that may be missing, go back, or jump."""
-
-    def __init__(self, rate: float, is_broadcast: bool) -> None:
-        self.step = 1 / rate
-        self.jump = JUMP if is_broadcast else math.inf
-        self.offset: float | None = None
-        self.last = 0.0
-        self.seconds = self.step  # of the last frame
-
-    def __call__(self, stamp: float | None, seconds: float) -> float:
-        """When a frame with this stamp, in seconds, is shown; `seconds` is its own length, 0 where it is not known."""
-        first = self.offset is None
-        if stamp is None:
-            time = 0.0 if first else self.last + self.seconds
-            self.offset = self.offset or 0.0
-        elif first:
-            self.offset, time = -stamp, 0.0
-        else:
-            assert self.offset is not None
-            time = stamp + self.offset
-            if time < self.last - SMALL_STEP or time > self.last + self.seconds + self.jump:
-                time = self.last + self.seconds
-                self.offset = time - stamp
-        if not first and time > self.last and not seconds:
-            self.seconds = time - self.last
-        self.last = time
-        self.seconds = seconds if 0 < seconds <= MOST_SECONDS else self.seconds
-        return time
-
-
 def _decoder(video: Any) -> Callable[[Any], list[Any]]:
     """From packets of a track to frames. FFmpeg's own VP8 and VP9 leave transparency out; libvpx does not."""
     import av
@@ -433,13 +408,16 @@ def packets_of(given: Any, video: Any) -> tuple[Iterator[Any], bool]:
 def length_of(given: Any, video: Any, path: Path) -> tuple[float, int]:
     """Seconds for which a video is on screen, and its frames, by its packets. Raises VideoError where it breaks off."""
     unit = float(video.time_base or 0)
-    clock = _Clock(rate_of(given, video), given.format.name in BROADCAST)
-    first, end, sent, seen, jumps = math.inf, -math.inf, 0, 0, False
+    clock = Clock(rate_of(given, video), is_broadcast(given))
+    first, end, sent, seen, early, jumps = math.inf, -math.inf, 0, 0, 0, False
     packets, by_order = packets_of(given, video)
     before: int | None = None
     for packet in packets:
         sent += bool(packet.size)
         if not packet.size or packet.is_discard:
+            continue
+        if not seen and not packet.is_keyframe and early < BROKEN_START:
+            early += 1  # a recording that begins between key frames: not shown
             continue
         seen += 1
         seconds = float((packet.duration or 0) * unit)
@@ -447,7 +425,7 @@ def length_of(given: Any, video: Any, path: Path) -> tuple[float, int]:
         clock(decoded, seconds)
         if packet.dts is not None and before is not None:
             gap = (packet.dts - before) * unit
-            jumps |= gap < 0 or (gap > JUMP and given.format.name in BROADCAST)
+            jumps |= gap < 0 or (gap > JUMP and is_broadcast(given))
         before = before if packet.dts is None else packet.dts
         if packet.pts is not None:
             first, end = min(first, packet.pts * unit), max(end, packet.pts * unit + (seconds or clock.seconds))
@@ -462,7 +440,7 @@ def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, flo
     """Decoded frames in the order of display, when each is shown, and its own length in seconds."""
     import av
 
-    clock = _Clock(rate_of(given, video), given.format.name in BROADCAST)
+    clock = Clock(rate_of(given, video), is_broadcast(given))
     unit = float(video.time_base or 0)
     order: deque[float | None] = deque()  # decoding times of packets whose frames have not come
     count = failed = sent = 0
@@ -502,7 +480,7 @@ def _timed(given: Any, video: Any, path: Path) -> Iterator[tuple[Any, float, flo
 
 def check_whole(given: Any, video: Any, path: Path, length: float, num_packets: int) -> None:
     """Raises VideoError where a track has less of packets and of seconds than its header states."""
-    stated = _stated_seconds(given, video)
+    stated = None if given.format.name in (*BROADCAST, *RAW) else _stated_seconds(given, video)  # they have no header
     if stated is None or length >= (1 - MISSING_SHARE) * stated or length >= stated - MISSING_SECONDS:
         return
     if video.frames and num_packets >= (1 - MISSING_SHARE) * video.frames:
@@ -512,18 +490,14 @@ def check_whole(given: Any, video: Any, path: Path, length: float, num_packets: 
 
 def _stated_seconds(given: Any, video: Any) -> float | None:
     """How long the header says the picture is; the container's length counts only where there is nothing else."""
-    import av
-
     if video.duration and video.time_base:
         return float(video.duration * video.time_base)
     hours, _, rest = video.metadata.get("DURATION", "").partition(":")
     minutes, _, seconds = rest.partition(":")
     with suppress(ValueError):
         start = float((video.start_time or 0) * (video.time_base or 0))  # Matroska states the end
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start
-    if len(given.streams) == 1 and given.duration:
-        return float(given.duration / av.time_base)
-    return None
+        return max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start)
+    return _whole_seconds(given) if len(given.streams) == 1 else None
 
 
 def _progressive(timed: Iterator[tuple[Any, float, float]]) -> Iterator[tuple[Any, float, float]]:
@@ -602,8 +576,10 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
     with inspected(media.path) as given:
         heard = audio_stream(given)
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        continued = Continued(is_broadcast(given))
         for frame in _heard(given, heard):
             stamp = None if frame.pts is None else float(frame.pts * (frame.time_base or 0)) - start
+            stamp = None if stamp is None else continued(stamp, frame.samples / (frame.sample_rate or rate))
             for piece in resampler.resample(_untimed(frame)):
                 samples = _flat(piece)
                 skipped, silent = placed(stamp, count, rate, len(samples))
@@ -616,19 +592,6 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
                 stamp = None
         for piece in resampler.resample(None):
             yield _flat(piece)
-
-
-def placed(stamp: float | None, count: int, rate: int, num_samples: int) -> tuple[int, int]:
-    """How many of some samples to leave out, because they lie before what came, and how many silent ones to put before.
-
-    `stamp` is their time in seconds, None where they follow; `count` is the number of samples that came, at `rate`.
-    """
-    if stamp is None:
-        return 0, 0
-    late = round(stamp * rate) - count
-    if abs(late) <= (SLACK_SECONDS * rate if count else 0) or late > MOST_SECONDS * rate:
-        return 0, 0
-    return (0, late) if late > 0 else (min(num_samples, -late), 0)
 
 
 def _flat(piece: Any) -> NDArray[np.float32]:

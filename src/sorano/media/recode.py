@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import VideoError
 from sorano.media import read
 from sorano.media.audio import COPIED_TEXT, Tracks, carry_chapters
+from sorano.media.timing import JUMP
 
 if TYPE_CHECKING:
     from sorano.media.read import Frames, Media
@@ -104,7 +105,7 @@ def _starts(media: Media) -> tuple[float, float]:
         for stream in given.streams.audio:
             if stream.start_time is not None and stream.time_base:
                 starts.append(float(stream.start_time * stream.time_base))
-    return first, max(min(starts), first - read.JUMP)
+    return first, max(min(starts), first - JUMP)
 
 
 class _Others:

@@ -34,6 +34,8 @@ class AutoencoderLoss:
     thing_weight: float = 8.0  # of a pixel of a thing, against 1 for the rest
     gradient_weight: float = 1.0  # of the difference between neighbouring pixels: keeps edges
     kl_weight: float = 3e-3  # of the divergence from a standard normal: latents that a flow model can hit well enough
+    new_kl_weight: float = 1e-4  # the same of channels that the source does not have: what is new starts weak, and more
+    # than this pulls it to zero before the decoder has learned to use it
     align_weight: float = 0.1  # of the distance from the latents of the autoencoder that this one was grown from
     decoder_noise: float = 0.1  # where the decoder learns alone: on its latents, in their standard deviations
 
@@ -93,17 +95,24 @@ class AutoencoderTask:
         pixel = (weight * difference.abs()).mean()
         edges = (weight[..., 1:] * difference.diff(dim=-1).abs()).mean()
         edges = edges + (weight[..., 1:, :] * difference.diff(dim=-2).abs()).mean()
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        total = pixel + self.weights.gradient_weight * edges + self.weights.kl_weight * kl
+        divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
+        total = pixel + self.weights.gradient_weight * edges + (self._kl_weights(mean) * divergence).mean()
         with torch.no_grad():
             squares = difference.square()
             thing_error = (squares * thing).sum() / (3 * thing.sum()).clamp_min(1)
-            numbers = {"psnr": psnr(squares.mean()), "thing_psnr": psnr(thing_error), "kl": kl}
+            numbers = {"psnr": psnr(squares.mean()), "thing_psnr": psnr(thing_error), "kl": divergence.mean()}
         if self.source is not None:
             apart = self._distance(self.source, video, mean)
             total = total + self.weights.align_weight * apart
             numbers["apart"] = apart.detach()
         return total, numbers
+
+    def _kl_weights(self, mean_BCTHW: Tensor) -> Tensor:
+        """The divergence's weight of each channel [C, 1, 1, 1]."""
+        weights = torch.full((mean_BCTHW.shape[1], 1, 1, 1), self.weights.kl_weight, device=mean_BCTHW.device)
+        if self.source is not None:
+            weights[self.source.config.z_dim :] = self.weights.new_kl_weight
+        return weights
 
     def _distance(self, source: VideoAutoencoder, video: Tensor, mean: Tensor) -> Tensor:
         """The mean squared distance of the first channels from the source's latents of the reduced video."""
@@ -134,7 +143,8 @@ class AutoencoderTask:
         pairs = [
             np.concatenate([_row(clip, columns), _row(copy, columns)]) for clip, copy in zip(clips, made, strict=True)
         ]
-        return np.concatenate([np.concatenate(pairs[:2], 1), np.concatenate(pairs[2:], 1)])
+        rows = [pairs[:2], pairs[2:]] if len(pairs) == 4 else [[pair] for pair in pairs]
+        return np.concatenate([np.concatenate(row, 1) for row in rows])
 
 
 def to_video(frames_BTHWC: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def grow_autoencoder(vae: VideoAutoencoder, source: VideoAutoencoder) -> None:
             bias = torch.zeros(len(weight))
             bias[index] = state[f"{name}.bias"].to(bias)
             state |= {f"{name}.weight": weight, f"{name}.bias": bias}
-        grown = fresh["decoder.conv_in.weight"].clone() * 0.1
+        grown = fresh["decoder.conv_in.weight"].clone()
         grown[:, :z0] = state["decoder.conv_in.weight"].to(grown)
         state["decoder.conv_in.weight"] = grown
     vae.load_state_dict(state)

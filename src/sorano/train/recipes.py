@@ -206,16 +206,19 @@ def find(name: str) -> Recipe:
 def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     """Every derived value as (name, value, how it follows), without importing torch."""
     window = VideoShape(recipe.num_frames, recipe.size, recipe.size)
-    frame = VideoShape(1, recipe.size, recipe.size)
     spatial, temporal = recipe.vae.scale_factor_spatial, recipe.vae.scale_factor_temporal
     latent = window.latent(spatial=spatial, temporal=temporal)
-    samples = (frame, VideoShape(recipe.clips.num_frames, recipe.size, recipe.size))
-    autoencoder = [recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape) for shape in samples]
+
+    def coding(stage: Stage) -> int:
+        shape = VideoShape(stage.num_frames, recipe.size, recipe.size)
+        return recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape)
+
     flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
     reading = recipe.text_encoder.flops(20)
-    forwards = {"frames": autoencoder[0], "clips": autoencoder[1], "reading": reading, "flow": flow, "verbs": flow}
+    forwards = {"frames": coding(recipe.frames), "clips": coding(recipe.clips), "reading": reading}
+    forwards |= {"flow": flow, "verbs": flow}
     if recipe.decoder is not None:
-        forwards["decoder"] = autoencoder[1]
+        forwards["decoder"] = coding(recipe.decoder)
     pixels = recipe.num_clips * recipe.clip_frames * recipe.size**2
     rows = [
         ("clips", f"{recipe.num_clips}", f"{recipe.world} world, {recipe.clip_frames} frames at {recipe.fps:g} fps"),

@@ -33,6 +33,7 @@ LONGEST_HOLD = 0.3  # seconds: a frame that is held for as long may have been dr
 SHORTEST_PIECE = 0.3  # seconds that a further line must explain in one go
 MOST_LINES = 12
 STILL = 1.5  # levels of mean difference between hashes of a picture that is held
+LOCAL_BLOCKS = 4  # of 16 that differ: something was put over a part
 MOVING = 0.35  # of what the original changes: who shows less of it holds a picture
 HARMLESS_SECONDS = 0.002  # frames shown for less count for nothing
 HARMLESS_SHARE = 0.01  # of the time: unless there are many of them
@@ -100,6 +101,7 @@ class Piece:
     explained: bool
     held: bool = False
     near: bool = False
+    local: bool = False  # most of the picture is the original's
 
 
 def cover(first: float, size: float, stored: int, seen: int) -> tuple[Array, Floats]:
@@ -174,6 +176,15 @@ def _block_means(error_NC: Array, cells_C: Array) -> Array:
     sums = np.stack([error_NC[:, block == k].sum(1) for k in range(16)], 1)
     counts = np.bincount(block, minlength=16)
     return np.asarray((sums[:, counts > 2] / counts[counts > 2]).max(1))
+
+
+def _blocks(a_NC: Floats, b_NC: Floats, cells_C: Array) -> Array:
+    """[N, blocks]: the errors of blocks after the gain and the offset that most cells agree on."""
+    a, b = a_NC - np.median(a_NC, 1, keepdims=True), b_NC - np.median(b_NC, 1, keepdims=True)
+    gain = np.clip(np.median(np.abs(a), 1) / np.maximum(np.median(np.abs(b), 1), 0.5), 0.4, 2.5)
+    error = (a - gain[:, None] * b) ** 2
+    block = (cells_C // HASH) // 3 * 4 + (cells_C % HASH) // 3
+    return np.stack([error[:, block == k].mean(1) for k in range(16) if (block == k).any()], 1)
 
 
 class Aligner:
@@ -369,7 +380,19 @@ class Aligner:
             else:
                 line = lines[-1 - which] if -1 - which < len(lines) else None
                 near = line is not None and bool(self.explained(line, run, LONGEST_HOLD).all())
-                yield Piece(start, end, line, False, self._held(run, line), near)
+                yield Piece(start, end, line, False, self._held(run, line), near, self._local(run, line))
+
+    def _local(self, run: Array, line: Line | None) -> bool:
+        """Whether all but some blocks of the picture are the original's at their time."""
+        if line is None:
+            return False
+        shown, base = self.shown.hashes_SC[run], self._index(line.at(self.shown.times_S[run]))
+        fewest = np.full(len(run), np.inf)
+        for shift in (-1, 0, 1):
+            stored = self.stored_MC[np.clip(base + shift, 0, len(self.starts_M) - 1)]
+            wrong = _blocks(stored, shown, self.cells) > (LIKE_BLOCK * stored.var(1) + 2 * CODING)[:, None]
+            fewest = np.minimum(fewest, wrong.sum(1))
+        return bool((fewest <= LOCAL_BLOCKS).all())
 
     def _held(self, run: Array, line: Line | None) -> bool:
         """Whether a run goes on showing what was shown before it, while the original moves along a line."""

@@ -31,9 +31,11 @@ TILE = 64  # chips on a side
 NUM_CHIPS = TILE * TILE
 NUM_SYNC = NUM_CHIPS // 4
 CHIP = 3  # pixels of the work picture
-SHORT_CHIPS = 180  # chips along the short side of a large frame: 3 pixels at 540, 6 at 1080
+SHORT_CHIPS = 135  # chips along the short side of a large frame: 4 pixels at 540, 8 at 1080
 CODE_BITS = 1024
-CHROMA_TILE = 48  # chips on a side of the tile in Cb and Cr, which is as large as that of luma: a chip is 4/3 as large
+CHROMA_TILE = (
+    32  # chips on a side of the tile in Cb and Cr, which is as large as that of luma: a chip is twice as large
+)
 HIGH_PASS = 0.8  # chips: the deviation of what is taken from a tile
 FLOOR, CHROMA_FLOOR = 0.4, 0.18  # levels of 255: what is added to the local deviation of the band
 
@@ -60,11 +62,9 @@ class Carrier:
         """Chips along a side of the tile."""
         return math.isqrt(len(self.sign_C))
 
-    def tile(self, word: Array, gain: Array | None = None) -> Array:
-        """The tile [side, side] of a code word of 0s and 1s, each bit as strong as its gain says."""
+    def tile(self, word: Array) -> Array:
+        """The tile [side, side] of a code word of 0s and 1s."""
         level = 1 - 2 * np.asarray(word, np.float32)
-        if gain is not None:
-            level = level * gain
         values = np.append(level, 1.0)[self.bit_C]  # sync is entry -1
         return (self.sign_C * values).astype(np.float32).reshape(self.side, self.side)
 
@@ -91,17 +91,17 @@ def carrier(key: bytes) -> Carrier:
 
 @lru_cache(maxsize=8)
 def chroma_carriers(key: bytes) -> tuple[Carrier, Carrier]:
-    """The carriers of a key in Cb and Cr: a ninth of the chips are sync, two carry each bit."""
+    """The carriers of a key in Cb and Cr: one chip carries each bit; the grid is that of luma, so no chips are sync."""
     blue, red = (_made(key, b"sorano carrier 1 " + name + b"\0", CHROMA_TILE) for name in (b"Cb", b"Cr"))
     return blue, red
 
 
 def _made(key: bytes, name: bytes, side: int) -> Carrier:
-    """Signs and places by SHAKE-256; the chips that are not a multiple of the bits are sync."""
+    """Signs and places of the chips, by SHAKE-256 of the key."""
     if len(key) < 16:
         raise ValueError(f"a carrier key has 16 bytes or more: got {len(key)}")
     chips = side * side
-    sync = chips % CODE_BITS or CODE_BITS
+    sync = chips // 4 if side == TILE else 0
     stream = hashlib.shake_256(name + key).digest(9 * chips)
     rank = np.frombuffer(stream[: 8 * chips], "<u8")
     sign = np.where(np.frombuffer(stream[8 * chips :], np.uint8) & 1, -1, 1).astype(np.float32)
@@ -129,26 +129,6 @@ def drawn(tile_YX: Array, height: int, width: int, chip: float) -> Array:
     big = tile_YX[np.arange(-1, rows - 1)[:, None] % side, np.arange(-1, columns - 1) % side]
     move = np.array([[1 / chip, 0, 0.5 / chip + 0.5], [0, 1 / chip, 0.5 / chip + 0.5]], np.float32)
     return cv2.warpAffine(big, move, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
-
-
-def hiding(luma_YX: Array) -> Array:
-    """How much a work picture hides at each place, in levels of 255 that are just not seen.
-
-    Luminance adaptation (Chou and Li, IEEE CSVT 1995) plus the texture around: the local deviation, taken where it is
-    smaller in the neighbourhood, so that flat ground beside an edge counts as flat. The weight of texture is small:
-    coders keep as little of the mark in texture as on flat ground, and VMAF counts it more (docs/LOG.md, 2026-11-23).
-    """
-    import cv2
-
-    small = cv2.resize(luma_YX, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    mean = cv2.blur(small, (5, 5))
-    spread: Array = np.sqrt(np.maximum(cv2.blur(small * small, (5, 5)) - mean * mean, 0))
-    spread = np.minimum(spread, cv2.blur(cv2.erode(spread, np.ones((5, 5), np.uint8)), (5, 5)) * 2)
-    dark = 17 * (1 - np.sqrt(np.minimum(mean, 127) / 127)) + 3
-    seen: Array = np.where(mean <= 127, dark, 3 + 3 / 128 * (mean - 127))
-    level = 1.0 + 0.03 * np.minimum(spread, 25.0) + 0.05 * seen
-    smooth = cv2.GaussianBlur(level.astype(np.float32), (0, 0), 1.5)
-    return cv2.resize(smooth, (luma_YX.shape[1], luma_YX.shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def whitened(picture_YX: Array, chip: float = CHIP, floor: float = FLOOR) -> Array:

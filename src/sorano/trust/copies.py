@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sorano.trust.verify import SeenMark
 
 CANNOT_SEE = (
-    "that details are as they were: what covers less than 1 % of the picture or is there for less than half a second, "
+    "that details are as they were: what covers less than 1 % of the picture or is there for less than a second, "
     "cuts of less than 0.1 s and single words may have been changed unseen"
 )
 ASK = "ask for the signed file: only its bytes can be VERIFIED"

@@ -477,6 +477,7 @@ def _state(
         code == "signingCredential.trusted" and url.endswith(f"{active}/c2pa.signature") for code, url in success
     )
     whole = codes <= UNTRUSTED if detached else document.get("validation_state") in ("Valid", "Trusted")
+    whole = whole and not codes & BYTES_CHANGED
     if signed and whole:
         known = [one for one in serious if one[0] in UNTRUSTED]
         unknown = [one for one in serious if one[0] not in UNTRUSTED]

@@ -309,7 +309,7 @@ def disclose(carrier_id: str, signer: Identity | None = None) -> str:
 
 def read_bundle(text: str, where: str, anchors: str) -> tuple[Carrier, str]:
     """The carrier in a disclosure and its signer's name. Raises TrustError unless a trusted root stands behind it."""
-    from sorano.trust.roots import require_signature
+    from sorano.trust.roots import require_signature, signer_called
 
     words = _json_object(text, where)
     signature = words.pop("signature", None)
@@ -321,7 +321,7 @@ def read_bundle(text: str, where: str, anchors: str) -> tuple[Carrier, str]:
     except ValueError as error:
         raise TrustError(f"{where} has a signature that cannot be read") from error
     leaf = require_signature(words["chain"], raw, canonical(words), anchors, where)
-    return carrier, printable(common_name(leaf))
+    return carrier, signer_called(words["chain"], leaf, anchors, where)
 
 
 def commitment_of(carrier_id: str, key: bytes) -> str:

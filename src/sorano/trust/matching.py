@@ -27,6 +27,7 @@ from sorano.trust.fingerprint import Fingerprint
 Array = NDArray[Any]
 
 ENOUGH = 0.2  # of the time shown that must be the original's and not plain: below, it is another picture
+CLEARLY = 0.1  # of the time that another window must answer for beyond the one before it
 ALIGNED = 0.5  # of the time: below, other windows are tried
 CROPS = (0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76)
 SMALLEST_CROP = 0.5
@@ -92,7 +93,7 @@ def match(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | Non
         return Match("other", share, why=f"it is too short ({seen.length:.2f} s) to be told from another")
     if not changes:
         regions, window, line = _regions(stored, seen, line, aligner.window)
-        changes += [_region(one) for one in regions]
+        changes += [_region(one) for one in regions] or list(_in_parts(pieces))
         changes += _in_sound(stored, seen, line)
     else:
         window = aligner.window
@@ -135,8 +136,9 @@ def _found(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | No
         if not window.whole:
             line, window = residual.refined(stored, seen, line, window)
             aligner = Aligner(stored, seen, window)
-        evidence = aligner.evidence(aligner.explained(line))
-        if best is None or evidence > best[0]:
+        good = aligner.explained(line, near=1.0) if stored.still else np.asarray(aligner.lines(line)[1].any(0))
+        evidence = aligner.evidence(good)
+        if best is None or evidence > best[0] + CLEARLY:
             best = (evidence, aligner, line)
         if evidence >= ALIGNED:
             break
@@ -248,7 +250,7 @@ def _in_time(pieces: list[Piece]) -> Iterator[Change]:
         unexplained += length
         if length <= HARMLESS or (one.near and length <= JITTER_SECONDS):
             continue
-        if one.held and length <= JITTER_SECONDS - 0.1:
+        if one.local or (one.held and length <= JITTER_SECONDS - 0.1):
             continue
         when = (
             f"between {one.start:.2f} and {one.end:.2f} s" if length < 1 else f"from {one.start:.1f} to {one.end:.1f} s"
@@ -257,6 +259,14 @@ def _in_time(pieces: list[Piece]) -> Iterator[Change]:
             yield Change("held", f"{when} a picture is held that moves in the original", one.start, one.end)
         else:
             yield Change("foreign", f"{when} other pictures were put in", one.start, one.end)
+
+
+def _in_parts(pieces: list[Piece]) -> Iterator[Change]:
+    """Moments in which a part of the picture is not the original's, though no region was found."""
+    for one in pieces:
+        if one.local and not one.explained and not one.near and one.end - one.start > HARMLESS:
+            words = f"a part of the picture is another between {one.start:.2f} and {one.end:.2f} s"
+            yield Change("region", words, one.start, one.end)
 
 
 def _jump(before: Piece, after: Piece, between: float) -> Iterator[Change]:

@@ -47,6 +47,7 @@ STEP = 0.004  # of the chip size, between two that are tried
 CHROMA_STEPS = 8  # of a kept chroma plane in one level of 255
 CHROMA_CHIP = CHIP * TILE / CHROMA_TILE / 2  # pixels of a chroma chip at the level of its luma
 CHROMA_OF_RGB = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)  # ITU-R BT.601
+GUESS = 0.3  # of a chip's deviation is the mark, as long as nothing better is known
 SHARES = (1.0, 1.0, 0.7)  # how strong a chip is in luma, Cb and Cr, for want of better knowledge
 LOADING = 0.1  # how far the weights of frames are drawn towards an even share
 
@@ -173,7 +174,7 @@ def at_level(frame: Array, level: int) -> Array:
 
 def level_of(chip: float) -> int:
     """The level at which a chip of so many pixels (level 0) is nearest to its work size, from 2.8 to 5.6 pixels."""
-    return int(np.clip(np.floor(np.log2(chip / SMALLEST)), LEVELS[0], LEVELS[-1]))
+    return int(np.clip(np.floor(np.log2(chip / SMALLEST + 1e-9)), LEVELS[0], LEVELS[-1]))
 
 
 # Sampling and correlating.
@@ -431,20 +432,26 @@ class Seen:
     planes: tuple[tuple[Carrier, Array], ...]
 
     def soft_values(self, rounds: int = 2) -> Array:
-        """Soft values of the code bits, [ways, 1024], the best way to combine frames and planes first.
+        """Soft values of the code bits, [ways, 1024]: several ways to combine frames and planes.
 
-        The weights of frames are first those that make the sync chips clearest, then those that suit what the bits
-        themselves seem to be: planes and frames that agree with the others count more.
+        The weights of frames are first those that make the sync chips clearest, or the first frame alone, which coders
+        treat best; then those that suit what the bits seem to be: what agrees with the rest counts more.
         """
-        belief = np.zeros(CODE_BITS, np.float32)
-        ways = []
-        for _ in range(rounds + 1):
-            parts = [source.soft_bits(weighted(tiles, source, belief)) for source, tiles in self.planes]
-            ways.append(np.asarray(sum(parts), np.float32))
-            belief = np.tanh(np.clip(ways[-1], -10, 10)).astype(np.float32)
         shares = zip(self.planes, SHARES, strict=False)
         first = [source.soft_bits(tiles[0]) * share for (source, tiles), share in shares]
-        return np.stack([ways[-1], ways[0], np.asarray(sum(first), np.float32)])
+        starts = [self._soft(np.zeros(CODE_BITS, np.float32)), np.asarray(sum(first), np.float32)]
+        ways = []
+        for soft in starts:
+            scaled = soft / max(float(soft.std()), 1e-9)
+            for _ in range(rounds):
+                scaled = self._soft(np.tanh(np.clip(scaled, -10, 10)).astype(np.float32))
+            ways.append(scaled)
+        return np.stack([*ways, *starts])
+
+    def _soft(self, belief: Array) -> Array:
+        """The bits of the planes together, by weights that suit a belief."""
+        parts = [source.soft_bits(weighted(tiles, source, belief)) for source, tiles in self.planes]
+        return np.asarray(sum(parts), np.float32)
 
     def agreement(self, word: Array, frames: Array | slice = slice(None)) -> float:
         """How clearly some of the frames show a code word, in deviations of chance."""
@@ -475,7 +482,11 @@ def weights(tiles_T: Array, pattern: Array) -> Array:
     So scaled that the weighted sum of a chip is its mean, divided by its variance: what log-likelihoods are made of.
     """
     flat = tiles_T.reshape(len(tiles_T), -1)
-    response = (flat @ pattern.ravel()).astype(np.float64) / float(np.square(pattern).sum())
+    energy = float(np.square(pattern).sum())
+    if energy > 0:
+        response = (flat @ pattern.ravel()).astype(np.float64) / energy
+    else:  # nothing is known: as if all frames held it alike
+        response = np.full(len(flat), GUESS * float(np.sqrt((flat * flat).mean())), np.float64)
     shared = (flat @ flat.T).astype(np.float64) / flat.shape[1]
     load = LOADING * np.trace(shared) / len(flat) + 1e-12
     return np.asarray(np.linalg.solve(shared + load * np.eye(len(flat)), response))

@@ -27,6 +27,9 @@ SPANS = (2.0, 0.5)  # seconds of residual energy that are added up
 LEAST_SCORE = {2.0: 12.0, 0.5: 20.0}  # mean squared deviations that coding never leaves (docs/LOG.md)
 LEAST_LEVEL = 3.0  # levels of difference, root mean square
 REFINED = 12  # pictures that fix the window
+RIDGE = 1e-4
+TIMES = ((-5.0, -2.5, 2.5, 5.0), (-1.0, 1.0))  # frames around the likeliest offset, and around the best of them
+RESAMPLED = 2.0  # times as much is left in a cropped picture, whose cells lie elsewhere
 SIDE = 5  # cells of the square over which it is
 KINDS = 5  # of detail, and as many of motion
 LEAST_NOISE = 0.8  # levels: quantisation
@@ -138,9 +141,16 @@ def residuals(both: Pairs) -> Floats:
 
 
 def error_of(both: Pairs) -> float:
-    """How unlike the pictures are: the mean over the pictures of the middle cells' squared differences."""
-    luma = toned(both)
-    return float(np.minimum((both.stored_KYX - luma[1]) ** 2, 400).mean())
+    """How unlike the pictures are: the mean squared difference of the middle pictures after a gain and an offset."""
+    return float(np.minimum(_departures(both) ** 2, 400).mean())
+
+
+def _departures(both: Pairs) -> Floats:
+    """[K, Y, X]: the copy's pictures less the original's, after a gain and an offset of the whole clip."""
+    a, b = both.stored_KYX, both.seen_3KYX[1]
+    a0, b0 = a - a.mean(), b - b.mean()
+    gain = float(np.clip((a0 * b0).mean() / max(float((b0 * b0).mean()), 1e-3), 0.4, 2.5))
+    return np.asarray(gain * b0 - a0, np.float32)
 
 
 def settled(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> Line:
@@ -155,7 +165,7 @@ def settled(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
             both = pairs(stored, seen, tried, window, SETTLED)
             if both is None:
                 continue
-            error = float(np.median(np.minimum((both.stored_KYX - toned(both)[1]) ** 2, 400).mean((1, 2))))
+            error = float(np.median(np.minimum(_departures(both) ** 2, 400).mean((1, 2))))
             if error < 0.995 * best - 1e-3:
                 best, line = error, tried
     return line
@@ -204,14 +214,16 @@ def changes(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
         return []
     left, deviations = energies(both)
     found: list[Change] = []
+    much = 1.0 if window.whole else RESAMPLED
     for span in SPANS:
         energy = blurred(deviations**2, both.times_K, span)
         level = np.sqrt(blurred(left**2, both.times_K, span))
-        found += _boxes((energy > LEAST_SCORE[span]) & (level > LEAST_LEVEL), energy, both, span, window)
+        hot = (energy > much * LEAST_SCORE[span]) & (level > much * LEAST_LEVEL)
+        found += _boxes(hot, energy, both, window)
     return [_tight(one, both, deviations, window) for one in _joined(found)]
 
 
-def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs, span: float, window: Window) -> list[Change]:
+def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs, window: Window) -> list[Change]:
     """Connected places, one for each run of times, as boxes of the copy's picture."""
     import cv2
 
@@ -285,41 +297,50 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def refined(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> tuple[Line, Window]:
-    """The line and the window nearby in which the pictures are most alike, to a fraction of a cell (Gauss-Newton).
+    """The line and the window nearby in which the pictures are most alike, to a fraction of a cell.
 
-    Both at once: in a pan, a shift in time and one of the picture look the same but at the edges.
+    In a pan, a shift in time and one of the picture look the same but at the edges: so several times are tried, each
+    with the window that fits it best.
     """
-    here = pairs(stored, seen, line, window, REFINED)
-    if here is None:
-        return line, window
-    best = error_of(here)
-    for _ in range(8):
-        step = _newton(stored, seen, line, window)
-        if step is None:
-            break
-        for share in (1.0, 0.3):
-            tried = _moved(line, window, share * step)
-            there = pairs(stored, seen, *tried, REFINED)
-            error = error_of(there) if there is not None and len(there.rows) and len(there.columns) else np.inf
-            if error < best * 0.998:
-                break
-        else:
-            break
-        (line, window), best = tried, error
+    gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.0
+    best, window = _fitted(stored, seen, line, window)
+    for shifts in TIMES if gap and not window.whole else ():
+        start = line
+        for shift in shifts:
+            tried = replace(start, offset=start.offset + shift * gap)
+            error, there = _fitted(stored, seen, tried, window)
+            if error < best:
+                best, line, window = error, tried, there
     return line, window
 
 
+def _fitted(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> tuple[float, Window]:
+    """The window nearby with the least error at the times of a line (Gauss-Newton), and that error."""
+    here = pairs(stored, seen, line, window, REFINED, inner=True)
+    best = np.inf if here is None else error_of(here)
+    for _ in range(6):
+        step = _newton(stored, seen, line, window)
+        if step is None:
+            break
+        tried = _moved(window, step)
+        there = pairs(stored, seen, line, tried, REFINED, inner=True)
+        error = error_of(there) if there is not None and len(there.rows) and len(there.columns) else np.inf
+        if error >= best * 0.999:
+            break
+        window, best = tried, error
+    return best, window
+
+
 def _newton(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> Array | None:
-    """The step of top, left, height, width and seconds that lowers the differences most."""
+    """The step of top, left, height and width that lowers the differences most."""
     rows, columns = stored.grid
-    gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.0
-    sizes = np.array([0.25 / rows, 0.25 / columns, 0.25 / rows, 0.25 / columns, *([1.5 * gap] if gap else [])])
+    sizes = np.array([0.25 / rows, 0.25 / columns, 0.25 / rows, 0.25 / columns])
     views: list[Pairs] = []
     for number in range(len(sizes) + 1):
         step = np.zeros(len(sizes))
         if number:
             step[number - 1] = sizes[number - 1]
-        view = pairs(stored, seen, *_moved(line, window, step), REFINED, inner=True)
+        view = pairs(stored, seen, line, _moved(window, step), REFINED, inner=True)
         if view is None or (views and len(view.times_K) != len(views[0].times_K)):
             return None
         views.append(view)
@@ -329,12 +350,14 @@ def _newton(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
     flat = []
     for view in views:
         at = np.searchsorted(view.rows, in_rows)[:, None], np.searchsorted(view.columns, in_columns)[None]
-        flat.append((toned(view)[1] - view.stored_KYX)[:, at[0], at[1]].ravel())
+        flat.append(_departures(view)[:, at[0], at[1]].ravel())
     slopes = np.stack([one - flat[0] for one in flat[1:]], 1)  # for one step of each size
     weight = 1 / np.maximum(np.abs(flat[0]) / (2 * np.median(np.abs(flat[0])) + 0.5), 1)
     heavy = slopes * weight[:, None]
     normal = heavy.T @ slopes
-    moves = np.linalg.solve(normal + 1e-3 * np.trace(normal) / len(sizes) * np.eye(len(sizes)), -heavy.T @ flat[0])
+    moves = np.linalg.solve(
+        normal + (RIDGE * np.trace(normal) / len(sizes) + 1e-6) * np.eye(len(sizes)), -heavy.T @ flat[0]
+    )
     return np.asarray(np.clip(moves, -8, 8) * sizes)
 
 
@@ -345,9 +368,8 @@ def _common(places: list[Array]) -> Array:
     return out
 
 
-def _moved(line: Line, window: Window, step: Array) -> tuple[Line, Window]:
-    top, left, height, width = (float(v) for v in step[:4])
-    later = replace(line, offset=line.offset + float(step[4])) if len(step) > 4 else line
-    return later, replace(
+def _moved(window: Window, step: Array) -> Window:
+    top, left, height, width = (float(v) for v in step)
+    return replace(
         window, top=window.top + top, left=window.left + left, height=window.height + height, width=window.width + width
     )

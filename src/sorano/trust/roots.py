@@ -254,6 +254,22 @@ def require_chain(chain_pem: str, anchors_pem: str, where: str) -> x509.Certific
     )
 
 
+def signer_called(chain_pem: str, leaf: x509.Certificate, anchors_pem: str, where: str) -> str:
+    """The name here of the root behind a chain that is trusted. Raises TrustError where it is not for this signer."""
+
+    def holds(pem: str) -> bool:
+        with suppress(TrustError):
+            require_chain(chain_pem, pem, where)
+            return True
+        return False
+
+    anchor = Trust.from_pem(anchors_pem).behind(holds)
+    claimed = keys.common_name(leaf)
+    if anchor is None or not anchor.is_for(claimed):
+        raise TrustError(f"{where} is signed by {printable(claimed)}, for whom no root is trusted here")
+    return printable(anchor.name)
+
+
 def read_text(file: Path) -> str:
     """A small text file. Raises TrustError where it cannot be read."""
     try:

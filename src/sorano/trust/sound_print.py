@@ -31,10 +31,9 @@ FLOOR_DB = -75.0  # of full scale: silence
 MOST_FRAMES = 1 << 18  # 3.6 hours; then pairs are averaged
 
 FAR_SECONDS = 0.15  # coders shift audio by some of their frames: the search around the picture's own alignment
-PART_SECONDS = 1.0  # judged together
+PARTS = {0.5: 0.55, 1.0: 0.66}  # seconds judged together, and the correlation of the same audio (docs/LOG.md)
 HEARD_DB = -60.0  # audio below is silence
-LEVEL_DB, MOST_DB = 4.0, 12.0  # of mean difference: below the first the same, above the second never
-SAME = 0.6  # correlation of a part and above: the same (docs/LOG.md)
+LEVEL_DB, MOST_DB = 2.5, 10.0  # root mean square difference: up to the first the same, above the second never
 
 
 @dataclass(frozen=True)
@@ -173,12 +172,13 @@ def _apart(a: Array, b: Array, seconds: float, length: float) -> list[Difference
     a, b = np.maximum(a, HEARD_DB), np.maximum(b - gain, HEARD_DB)
     bands = np.median(b - a, axis=0)
     b = np.maximum(b - np.where((a.max(0) > HEARD_DB) & (b.max(0) > HEARD_DB), bands, 0), HEARD_DB)
-    size = max(4, round(PART_SECONDS / seconds))
     bad = np.zeros(len(a), bool)
-    for first in range(0, max(1, len(a) - size // 2), max(1, size // 2)):
-        part = slice(first, first + size)
-        if not _alike(a[part], b[part]):
-            bad[part] = True
+    for part_seconds, same in PARTS.items():
+        size = max(4, round(part_seconds / seconds))
+        for first in range(0, max(1, len(a) - size // 2), max(1, size // 2)):
+            part = slice(first, first + size)
+            if not _alike(a[part], b[part], same):
+                bad[part] = True
     if bad.mean() > 0.8:
         return [Difference("its sound is another", 0.0, length)]
     out = []
@@ -189,11 +189,10 @@ def _apart(a: Array, b: Array, seconds: float, length: float) -> list[Difference
     return out
 
 
-def _alike(a: Array, b: Array) -> bool:
-    """Whether two parts sound the same: by their pattern in time and bands where there is one, else by their levels."""
+def _alike(a: Array, b: Array, same: float) -> bool:
+    """Whether two parts sound the same: by their levels, else by how each band rises and falls."""
     error = float(np.sqrt(((a - b) ** 2).mean()))
-    if error < LEVEL_DB:
-        return True
-    a0, b0 = a - a.mean(), b - b.mean()
-    power = float(np.sqrt((a0 * a0).mean() * (b0 * b0).mean()))
-    return power > 1 and float((a0 * b0).mean()) / power >= SAME and error < MOST_DB
+    if not LEVEL_DB < error < MOST_DB:
+        return error <= LEVEL_DB
+    a0, b0 = a - a.mean(0), b - b.mean(0)
+    return float((a0 * b0).sum()) >= same * float(np.sqrt((a0 * a0).sum() * (b0 * b0).sum()) + 1e-6)

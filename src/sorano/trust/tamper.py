@@ -11,14 +11,15 @@ chips with the carrier is added up over blocks of 8 x 8 chips.
 
 Two hypotheses are compared for squares of several sizes at every place. *Missing*: the agreement is zero but for
 chance. *Intact*: it is what a small regression expects of blocks with this detail, band energy, motion and luminance in
-this clip at this coding, corrected by what the rest of the window shows, times a factor that is drawn from a prior as
-wide as squares of this window differ, because coders lose the mark in patches. A block in which the coder left nothing
-in the band of the chips is expected to show nothing, and decides nothing. The regression, the prior and the threshold
-are fitted by benchmarks/tamper.py to honest copies of clips of twelve kinds, and are kept in tamper_calibration.json;
-`score` of a region is log10 of the likelihood ratio.
+this clip at this coding, times a factor that is drawn from a prior as wide as squares of this window differ, because
+coders lose the mark in patches. A block in which the coder left nothing in the band of the chips is expected to show
+nothing, and decides nothing. The regression, the prior and the threshold are fitted by benchmarks/tamper.py to honest
+copies of clips of twelve kinds, and are kept in tamper_calibration.json; `score` of a region is log10 of the likelihood
+ratio, less that of the number of places it could have lain in.
 
-A window is sure where a hole of some size would have passed the threshold nearly everywhere; regions are reported from
-sure windows only. Where the coding took too much of the mark, `reach` is None and the absence of regions means nothing.
+Where the coding left too little, the evidence of a region cannot pass the threshold and nothing is reported: `reach`
+says how large a hole would have been found at most places of a slot. Where it is None, the map is not sure, and the
+absence of regions means nothing.
 
 Covered: regions of some percent of the frame that are there for most of two seconds, in video whose mark is read.
 Not covered: who did it or why (captions, logos and black bars are holes too); small or brief changes; flat ground that
@@ -51,12 +52,12 @@ WINDOW_SLOTS = 2
 MOST_FRAMES = 32  # of a window that are looked at
 BLOCK = 8  # chips on a side
 SHARES = (0.02, 0.04, 0.08, 0.16, 0.32)  # of the frame: the squares that are tested
-MOST_REACH = 0.25  # of the frame: a window that would find no hole so large is not sure
+MOST_REACH = 0.3  # of the frame: a window that would find no hole so large is not sure
 SURE_PLACES, SURE_CHANCE = 0.8, 1.28  # of the places, a hole would be found at this share, with 9 in 10 chances
+ROUND = 2 / np.pi  # the share of a round hole that the largest square in it covers
 MISSING = 0.5  # of the map: the chance from which on a place counts as a hole
 LEAST_POWER = 0.05  # of a block's chips: less is not told from less
-RIDGE = 10.0  # squared deviations of chance that a correction within a window must explain to be half believed
-LEAST_AGREEMENT = 0.02  # of a chip, in its deviations: less is not told from none
+LEAST_AGREEMENT = 0.02  # of a chip, in its deviations: the regression tells no less apart
 CALIBRATION = Path(__file__).with_name("tamper_calibration.json")
 
 
@@ -175,7 +176,6 @@ FEATURES = (
     "median deviation", "median combined energy", "median energy", "median motion",  # over the frame
     "mean agreement",  # log, over the frame
 )  # fmt: skip
-REFITTED = [FEATURES.index(name) for name in ("deviation", "combined energy", "luminance", "motion", "contrast")]
 
 
 @dataclass
@@ -256,7 +256,7 @@ class _Source:
         weight = reader.weights(tiles, self.pattern).astype(np.float32)
         agree = np.tensordot(weight, normal, 1)
         agree = agree / (float(np.sqrt(np.mean(np.square(agree[self.inside])))) + 1e-9)
-        mean = max(float(agree[self.inside].mean()), LEAST_AGREEMENT)
+        mean = max(float(agree[self.inside].mean()), 0.0)
         number = _sums(self.inside.astype(np.float32))
         inside = number >= BLOCK * BLOCK / 2
         power = np.where(inside, _mean(agree * agree, number), 0)
@@ -284,7 +284,8 @@ class _Source:
         ]
         held = number >= BLOCK * BLOCK / 2
         held = held if held.any() else np.ones_like(held)
-        whole = [float(np.median(local[index][held])) for index in (0, 2, 3, 6)] + [float(np.log(mean))]
+        whole = [float(np.median(local[index][held])) for index in (0, 2, 3, 6)]
+        whole.append(float(np.log(max(mean, LEAST_AGREEMENT))))
         return np.stack([*local, *(np.full(power.shape, value) for value in whole)], -1).astype(np.float32)
 
 
@@ -369,7 +370,7 @@ class Calibration:
 
     def judge(self, blocks: Blocks) -> Look:
         """What a window says."""
-        expected = refitted(blocks, self.expected(blocks))
+        expected = self.expected(blocks)
         chance = np.maximum(blocks.power_HW, LEAST_POWER)
         matched, information = blocks.agreement_HW * expected / chance, expected**2 / chance
         spread = float(np.hypot(self.spread, _spread(matched, information, blocks.inside_HW)))
@@ -387,35 +388,9 @@ class Calibration:
             # What the score of a hole would be, at the worse end of chance.
             likely = self.evidence(SURE_CHANCE * np.sqrt(sums[1]), sums[1], spread)[full] - places
             if reach is None and likely.size and np.mean(likely > self.threshold) >= SURE_PLACES:
-                reach = max(share, side * side / max(int(blocks.inside_HW.sum()), 1))
+                reach = side * side / ROUND / max(int(blocks.inside_HW.sum()), 1)
         reach = reach if reach is not None and reach <= MOST_REACH else None
         return Look(matched, information, spread, best, reach, blocks.bounds)
-
-
-def refitted(blocks: Blocks, expected: Array) -> Array:
-    """What is expected, corrected by what the rest of the same window shows.
-
-    The correction is linear in some features, by ridge regression. Blocks around which nothing of the mark is left are
-    not learnt from.
-    """
-    inside = blocks.inside_HW
-    chance = np.maximum(blocks.power_HW, LEAST_POWER)
-    local = blocks.features_HWF[..., REFITTED]
-    middle, width = np.median(local[inside], 0), local[inside].std(0) + 0.2
-    terms = np.concatenate([np.ones_like(expected)[..., None], (local - middle) / width], -1)
-    design = (terms * expected[..., None])[inside].astype(np.float64)
-    variance = chance[inside] + np.square(0.5 * expected[inside])
-    penalty = RIDGE * np.diag([0.2] + [1.0] * len(REFITTED))
-    matched = _squares(blocks.agreement_HW * expected / chance, 3)
-    information = _squares(np.square(expected) / chance, 3)
-    trust, ratio = np.ones(expected.shape), np.ones(expected.shape)
-    for _ in range(3):
-        weighted = design * (trust[inside] / variance)[:, None]
-        target = (blocks.agreement_HW - expected)[inside]
-        ratio = 1 + np.clip(terms @ np.linalg.solve(design.T @ weighted + penalty, weighted.T @ target), -0.8, 1)
-        share = (matched + 2) / (information + 2) / np.maximum(ratio, 0.2)
-        trust = 1 / (1 + np.exp(-8 * (share - 0.4)))
-    return np.asarray(expected * ratio, np.float32)
 
 
 def _spread(matched: Array, information: Array, inside_HW: Array) -> float:
@@ -463,7 +438,7 @@ def assembled(seen: Iterable[tuple[float, float, Blocks]], calibration: Calibrat
     pictures, regions = [], []
     for look, start, end in zip(looks, starts, ends, strict=True):
         pictures.append(_picture(look, calibration))
-        if look.reach is not None and look.score > threshold:
+        if look.score > threshold:
             regions += [Region(start, end, box, score) for box, score in _regions(look, pictures[-1], threshold)]
     # A slot is in up to two windows: what one of them finds counts.
     edges = [*starts, *([ends[-2]] if len(ends) > 1 else [])]

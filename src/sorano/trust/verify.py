@@ -278,7 +278,7 @@ def look(
         indicators=tuple(odd),
         map_checked=shown is not None,
         map_sure=bool(getattr(shown, "sure", False)),
-        beside=copies.beside(found, copies.opaque(found), eyes.complete) if stored else (),
+        beside=copies.beside(found, copies.opaque(found), eyes.complete and eyes.taker.stride == 1) if stored else (),
         media=facts,
         notes=tuple(notes),
     )

@@ -25,6 +25,7 @@ destroy it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,6 @@ from numpy.typing import NDArray
 from sorano.errors import RequestError
 from sorano.trust import reader
 from sorano.trust.carrier import (
-    CHIP,
     CHROMA_TILE,
     CODE_BITS,
     TILE,
@@ -44,7 +44,6 @@ from sorano.trust.carrier import (
     chip_size,
     chroma_carriers,
     drawn,
-    hiding,
     sharpened,
     work_size,
 )
@@ -63,12 +62,10 @@ ID_BITS = 40
 CODE = PolarCode(size=CODE_BITS, message_bits=4 + ID_BITS, crc_bits=28)
 HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are a known version and kind
 
-TARGET_PSNR, SMALL_PSNR, LARGE_PSNR = 46.5, 46.5, 48.0  # dB of luma, by what VMAF sees in frames of each size
-CHROMA_RMS = ((1.5, 1.0), (1.1, 0.7), (0.9, 0.6))  # levels of Cb and Cr in small, usual and large frames
+PSNR_BASE, PSNR_FINE, PSNR_COARSE = 62.5, 0.45, -1.05  # dB of luma by how large detail is (`Marker._rms`)
+LEAST_PSNR, MOST_PSNR = 46.5, 51.5
+CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.4, (1.0, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
 RGB_OF_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)  # of Cb and Cr, ITU-R BT.601
-SMALL, LARGE = 360, 800  # pixels along the short side: less, more
-FULL_CONTRAST, LOW_CONTRAST = 24.0, 0.7  # a picture whose luma deviates by less hides less, and gets less
-FULL_MOTION, STILL = 1.5, 0.73  # so does one that changes less, in levels of 255 from frame to frame
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
 
@@ -138,26 +135,25 @@ class Marker:
         key: bytes = PUBLIC_KEY,
         target_psnr: float | None = None,
     ) -> None:
-        """`target_psnr` is that of luma over seconds, in dB; a dull or still clip is changed by up to 6 dB less."""
+        """`target_psnr` is that of luma in each frame, in dB; when left out, as low as VMAF allows."""
         if height < 1 or width < 1 or not fps > 0:
             raise RequestError(f"cannot mark frames of {width}x{height} at {fps} fps")
-        if target_psnr is None:
-            short = min(height, width)
-            target_psnr = SMALL_PSNR if short < SMALL else LARGE_PSNR if short > LARGE else TARGET_PSNR
-        if not 30 <= target_psnr <= 60:
+        if target_psnr is not None and not 30 <= target_psnr <= 60:
             raise RequestError(f"the PSNR of a mark lies from 30 to 60 dB: got {target_psnr}")
         self.size = (height, width)
-        self._rms = 255 / 10 ** (target_psnr / 20)
+        self._target_psnr = target_psnr
         self._carrier, self._chroma_carriers = carrier(key), chroma_carriers(key)
         self._word = CODE.encode(payload.bits())
         self._sign = 1 - 2.0 * self._word
         self._chip = chip_size(height, width)
         self._work = work_size(height, width, self._chip)
-        self._chroma_rms = CHROMA_RMS[0 if min(height, width) < SMALL else 2 if min(height, width) > LARGE else 1]
+        blue = float(np.clip(CHROMA_RMS * (540 / min(height, width)) ** 0.5, *CHROMA_RANGE))
+        self._chroma_rms = (blue, blue * RED_SHARE)
+        self._chip = chip_size(height, width)
+        self._work = work_size(height, width, self._chip)
         self._draw()
         self._count = 0
-        self._contrast = self._motion = 0.0  # of the frames so far
-        self._last: Array | None = None  # the frame before, small
+        self._detail = [0.0, 0.0]  # of the frames so far
 
     def __call__(self, frames_THWC: Frames) -> Frames:
         """Marks the next frames, uint8 RGB [T, H, W, 3]."""
@@ -171,61 +167,70 @@ class Marker:
 
     def state(self) -> dict[str, Any]:
         """What the next frames depend on, for a stream that goes on later."""
-        numbers = {"count": self._count, "contrast": self._contrast, "motion": self._motion}
-        return numbers | ({} if self._last is None else {"last": self._last})
+        return {"count": self._count, "detail": list(self._detail)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state`."""
-        self._count, self._contrast, self._motion = state["count"], state["contrast"], state["motion"]
-        self._last = state.get("last")
+        self._count, self._detail = state["count"], list(state["detail"])
 
     def _frame(self, frame_HWC: Frames, marked_HWC: Frames) -> None:
         import cv2
 
-        work = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
+        luma = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
         if self._work != self.size:
-            work = cv2.resize(work, self._work[::-1], interpolation=cv2.INTER_AREA)
-        work = work.astype(np.float32)
-        level = hiding(work)
-        self._watch(work)
-        scale = self._scale(level)
+            luma = cv2.resize(luma, self._work[::-1], interpolation=cv2.INTER_AREA)
+        self._watch(luma.astype(np.float32))
+        change = cv2.multiply(self._pattern, self._rms())
+        cv2.add(frame_HWC, cv2.merge([change, change, change]) + self._colour, dst=marked_HWC, dtype=cv2.CV_8U)
         self._count += 1
-        if self._work != self.size:
-            level = cv2.resize(level, self.size[::-1], interpolation=cv2.INTER_LINEAR)
-        luma = cv2.multiply(level, self._pattern, scale=scale, dtype=cv2.CV_32F)
-        change = cv2.add(cv2.merge([luma, luma, luma]), self._colour)
-        cv2.add(frame_HWC, change, dst=marked_HWC, dtype=cv2.CV_8U)
 
     def _watch(self, work: Array) -> None:
-        """Learns how much contrast and motion there is to hide in; one frame alone counts as moving."""
-        import cv2
-
-        size = (max(1, work.shape[1] // 4), max(1, work.shape[0] // 4))
-        small = cv2.resize(work, size, interpolation=cv2.INTER_AREA)
-        contrast = float(small.std())
-        motion = FULL_MOTION if self._last is None else float(np.abs(small - self._last).mean())
+        """Learns how large the detail is that the mark adds to, at a half and a quarter of the work size."""
         old = 0.95 if self._count else 0.0
-        self._contrast = old * self._contrast + (1 - old) * contrast
-        old = min(0.95, max(self._count - 1, 0) / 4)  # what the first frame counted as is forgotten
-        self._motion = old * self._motion + (1 - old) * motion
-        self._last = small
+        for index in (0, 1):
+            work = _halved(work)
+            self._detail[index] = old * self._detail[index] + (1 - old) * detail_of(work)
 
-    def _scale(self, level: Array) -> float:
-        """The factor of the shaped pattern that gives the wanted deviation."""
-        rms = float(np.sqrt(np.mean(np.square(level * self._small_pattern))))
-        contrast = min(1.0, max(LOW_CONTRAST, self._contrast / FULL_CONTRAST))
-        motion = min(1.0, max(STILL, self._motion / FULL_MOTION))
-        return self._rms * contrast * motion / max(rms, 1e-9)
+    def _rms(self) -> float:
+        """Levels of luma that the mark adds: what leaves the least VMAF of a frame at 93 or more."""
+        decibels = self._target_psnr
+        if decibels is None:
+            fine, coarse = (20 * math.log10(max(value, 1.0)) for value in self._detail)
+            decibels = min(max(PSNR_BASE + PSNR_FINE * fine + PSNR_COARSE * coarse, LEAST_PSNR), MOST_PSNR)
+        return float(255 / 10 ** (decibels / 20))
 
     def _draw(self) -> None:
-        """The pattern as it is added, and at the size of the work picture."""
-        tile = sharpened(self._carrier.tile(self._word))
-        self._pattern = drawn(tile, *self.size, self._chip)
-        self._small_pattern = self._pattern if self._work == self.size else drawn(tile, *self._work, CHIP)
+        """The pattern of luma, of deviation 1, and what is added to R, G and B for Cb and Cr."""
+        self._pattern = _even(drawn(sharpened(self._carrier.tile(self._word)), *self.size, self._chip))
         self._colour = np.zeros((*self.size, 3), np.float32)
         for source, rms, rgb in zip(self._chroma_carriers, self._chroma_rms, RGB_OF_CHROMA, strict=True):
-            plane = drawn(source.tile(self._word), *self.size, self._chip * TILE / CHROMA_TILE)
-            self._colour += (plane * (rms / max(float(plane.std()), 1e-9)))[..., None] * rgb
+            plane = _even(drawn(source.tile(self._word), *self.size, self._chip * TILE / CHROMA_TILE))
+            self._colour += plane[..., None] * (rms * rgb)
+
+
+def detail_of(luma_YX: Array) -> float:
+    """How large the detail of a picture is, in levels of 255: its cubes over its squares, as VMAF's ADM pools it.
+
+    A mark of a level or so is lost beside a few strong edges, and swamps a weak texture that is everywhere.
+    """
+    import cv2
+
+    size = np.abs(luma_YX - cv2.GaussianBlur(luma_YX, (0, 0), 1.2))
+    square = size * size
+    return float((square * size).sum() / max(float(square.sum()), 1e-9))
+
+
+def _halved(picture: Array) -> Array:
+    """A picture at half the size."""
+    import cv2
+
+    size = (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def _even(pattern: Array) -> Array:
+    """A pattern with deviation 1."""
+    return np.asarray(pattern / max(float(pattern.std()), 1e-9), np.float32)
 
 
 def mark_frames(
