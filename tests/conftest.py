@@ -32,6 +32,7 @@ def clean_environment(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path_factory.getbasetemp() / "config"))  # keys, made once for all
     monkeypatch.setenv("SORANO_STORE", str(tmp_path_factory.getbasetemp() / "store"))
     monkeypatch.setenv("SORANO_LIBRARY", str(tmp_path_factory.getbasetemp() / "library"))
+    monkeypatch.setenv("SORANO_LOOK_SECONDS", "60")  # a busy machine is not a hostile file
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
 

@@ -89,10 +89,10 @@ def root_with_the_same_name_and_subject(stage, folder):
 
 @attack(GROUP)
 def expired_leaf(stage, folder):
-    """Foreign film is signed with a certificate of House B that ended after a second."""
-    begins, ends = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(seconds=2)
+    """Foreign film is signed with a certificate of House B that ended a moment ago."""
+    begins, ends = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(seconds=8)
     path = stage.signed_by(unsigned(stage, folder), stage.house.leaf("House B", begins=begins, ends=ends))
-    time.sleep(2.5)
+    time.sleep(max(0.0, (ends - datetime.now(UTC)).total_seconds() + 1))
     return path
 
 
@@ -211,6 +211,9 @@ def stolen_id_in_a_trusted_manifest(stage, folder):
 # Laundering: what Sorano itself may be asked to sign.
 
 
+AS_MADE = "it is signed again, or is a copy of, what it is said to be: made by AI"
+
+
 def kept_as_made(report):
     """A clip that was made by AI may be signed again, and never as recorded by a camera."""
     return None if report["kind"] != "captured" else "it is signed as recorded by a camera"
@@ -227,32 +230,32 @@ def marked_again(stage, path, folder, **words):
             return path
 
 
-@attack("laundering", quick=True, verified="it is signed again as what it is: made by AI", check=kept_as_made)
+@attack("laundering", quick=True, verified=AS_MADE, check=kept_as_made)
 def made_clip_marked_as_captured(stage, folder):
     """A clip that is signed as made by AI is given to `sorano mark` as one's own recording."""
     return marked_again(stage, stage.made, folder)
 
 
-@attack("laundering", verified="it is signed again as what it is: made by AI", check=kept_as_made)
+@attack("laundering", verified=AS_MADE, matched=AS_MADE, check=kept_as_made)
 def stripped_made_clip_marked_as_captured(stage, folder):
     """The same without its credential: only mark and label are left."""
     return marked_again(stage, remux(stage.made, folder / "stripped.mp4"), folder)
 
 
-@attack("laundering", verified="it is signed again as what it is: made by AI", check=kept_as_made)
+@attack("laundering", verified=AS_MADE, check=kept_as_made)
 def made_clip_marked_privately(stage, folder):
     """The same with a private carrier, which drops the ingredients."""
     return marked_again(stage, stage.made, folder, private=True)
 
 
-@attack("laundering", verified="it is signed again as what it is: made by AI", check=kept_as_made)
+@attack("laundering", verified=AS_MADE, matched=AS_MADE, check=kept_as_made)
 def coded_made_clip_marked_as_captured(stage, folder):
     """The same after coding it again, so that the mark alone says what it is."""
     again = encode(folder / "again.mp4", frames_of(stage.made), sound=stage.heard)
     return marked_again(stage, again, folder)
 
 
-@attack("laundering", verified="it is signed again as what it is: made by AI", check=kept_as_made)
+@attack("laundering", verified=AS_MADE, check=kept_as_made)
 def tampered_clip_marked_again(stage, folder):
     """A signed clip in which a byte was changed is given to `sorano mark`."""
     data = bytearray(stage.made.read_bytes())

@@ -259,17 +259,6 @@ def orientation(stage, folder):
     return folder / "forged.jpg"
 
 
-@attack(GROUP)
-def sixteen_bits_that_hide_eight(stage, folder):
-    """A 16-bit PNG whose high bytes are genuine, tagged so that viewers stretch the low ones."""
-    grey = stage.picture[..., 1].astype(np.uint16) << 8 | stage.false_picture[..., 1]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in grey)
-    header = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 16, 0, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"sBIT", b"\x08"), (b"gAMA", struct.pack(">I", 200)), (b"IDAT", zlib.compress(rows))]
-    (folder / "forged.png").write_bytes(png([*parts, (b"IEND", b"")]))
-    return folder / "forged.png"
-
-
 # What is painted.
 
 
