@@ -178,7 +178,7 @@ class Marker:
         if self._work != self.size:
             luma = cv2.resize(luma, self._work[::-1], interpolation=cv2.INTER_AREA)
         self._watch(luma.astype(np.float32))
-        change = cv2.multiply(self._pattern, self._rms())
+        change = (self._pattern * self._rms()).astype(np.float32)
         cv2.add(frame_HWC, cv2.merge([change, change, change]) + self._colour, dst=marked_HWC, dtype=cv2.CV_8U)
         self._count += 1
 
