@@ -16,7 +16,7 @@ def test_every_error_is_a_sorano_error_with_the_documented_exit_code():
         errors.TrustError: 1,
     }
     assert set(errors.SoranoError.__subclasses__()) == set(codes)
-    verdicts = {errors.TamperedError: 6, errors.SuspiciousError: 7, errors.UnverifiedError: 8}
+    verdicts = {errors.TamperedError: 6, errors.SuspiciousError: 7, errors.UnverifiedError: 8, errors.MatchedError: 9}
     assert set(errors.TrustError.__subclasses__()) == set(verdicts)
     for kind, code in {**codes, **verdicts}.items():
         assert kind("x").exit_code == code

@@ -42,7 +42,8 @@ def test_the_command_of_the_readme_works_from_any_folder(tmp_path):
 def test_the_digests_of_the_embedded_model_are_pinned():
     pinned = WORLD.digests()
     files = {file.relative_to(WORLD.folder).as_posix() for file in WORLD.folder.rglob("*") if file.is_file()}
-    assert {name for name in files if name.endswith((".safetensors", ".json"))} <= set(pinned)
+    weights = {name for name in files if name.endswith((".safetensors", ".json"))}
+    assert weights - {"sorano.json"} <= set(pinned)  # the card changes no network
     assert sum((WORLD.folder / name).stat().st_size for name in files) <= 40e6
 
 

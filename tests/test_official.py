@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sorano.models import family
 from sorano.models.config import VaeConfig
@@ -165,7 +166,7 @@ def asked(name: str, tmp_path: Any, **words: Any) -> Any:
     for flag, takes in (("image", configs.first_picture), ("last", configs.last_picture)):
         if takes == "required":
             words[flag] = tmp_path / f"{flag}.png"
-            words[flag].touch()
+            Image.new("RGB", (64, 64)).save(words[flag])
     return resolve(Request(prompt="a ball", preset=name, **words), preset, configs)
 
 

@@ -20,9 +20,9 @@ path = importlib.import_module("sorano.generate")
 PROMPT = "a red ball bounces on the grass at sunset"
 
 # Every public verb: those that write videos and pictures, and those that do not.
-WRITES = {"generate", "image", "extend", "loop", "blend", "edit", "remix", "film", "resume", "mark"}
+WRITES = {"generate", "image", "extend", "loop", "blend", "edit", "remix", "film", "resume", "batch", "mark"}
 LABELS_ONLY = {"label"}  # writes what others made, and signs nothing
-WRITES_NONE = {"plan", "verify", "train", "score", "pull", "list", "show", "rm", "keys", "trust"}
+WRITES_NONE = {"plan", "verify", "train", "score", "pull", "list", "show", "rm", "keys", "trust", "doctor"}
 
 
 def make(folder, **options):

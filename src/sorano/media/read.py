@@ -408,7 +408,8 @@ def packets_of(given: Any, video: Any) -> tuple[Iterator[Any], bool]:
 def length_of(given: Any, video: Any, path: Path) -> tuple[float, int]:
     """Seconds for which a video is on screen, and its frames, by its packets. Raises VideoError where it breaks off."""
     unit = float(video.time_base or 0)
-    clock = Clock(rate_of(given, video), is_broadcast(given))
+    rate = rate_of(given, video)
+    clock = Clock(rate, is_broadcast(given))
     first, end, sent, seen, early, jumps = math.inf, -math.inf, 0, 0, 0, False
     packets, by_order = packets_of(given, video)
     before: int | None = None
@@ -428,7 +429,8 @@ def length_of(given: Any, video: Any, path: Path) -> tuple[float, int]:
             jumps |= gap < 0 or (gap > JUMP and is_broadcast(given))
         before = before if packet.dts is None else packet.dts
         if packet.pts is not None:
-            first, end = min(first, packet.pts * unit), max(end, packet.pts * unit + (seconds or clock.seconds))
+            # A packet's duration is that of its place in decoding order: of a varying rate, another frame's.
+            first, end = min(first, packet.pts * unit), max(end, packet.pts * unit + min(seconds or 1 / rate, 1 / rate))
     if not seen:
         raise VideoError(f"{path} has no frames in it")
     length = clock.last + clock.seconds if by_order or jumps or end < first else end - first

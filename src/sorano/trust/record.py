@@ -395,7 +395,8 @@ def _require_whole(found: media.Media, made: recode.Recoded, target: Path) -> No
     with read.inspected(found.path) as given:
         video = read.video_stream(given, found.path)
         length, count = read.length_of(given, video, found.path)
-    if made.num_frames < (1 - MISSING_SHARE) * count or made.seconds < (1 - MISSING_SHARE) * length:
+    frame = length / max(count, 1)  # how long the last one is shown is a guess where the rate varies
+    if made.num_frames < (1 - MISSING_SHARE) * count or made.seconds + frame < (1 - MISSING_SHARE) * length:
         raise VideoError(
             f"{target} would hold {made.num_frames} of {count} frames and {made.seconds:.1f} of {length:.1f} s",
             "some of the file cannot be decoded",
