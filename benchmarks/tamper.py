@@ -30,7 +30,7 @@ from sorano.trust import tamper
 from sorano.trust.watermark import detect
 
 FALSE_ALARMS = 0.005  # the rate that the threshold is set for; the bar is twice that
-HIDDEN, STEPS, BATCH = 16, 2000, 2048
+HIDDEN, STEPS, BATCH = 16, 2000, 1024
 FOLDS = 3
 SPREAD = 0.4  # of the factor by which regions of one window differ at least, its logarithm
 DOUBT = 0.003  # the share of regions of which a coder may leave any part of the mark
@@ -66,14 +66,16 @@ def measured(clip, case):
         return row | {"confidence": None, "windows": []}
     windows = []
     for start, end, blocks in tamper.windows([frames], found):
-        arrays = [blocks.agreement_HW, blocks.power_HW, *np.moveaxis(blocks.features_HWF, -1, 0)]
+        rows, columns = blocks.inside_HW.shape
+        features = np.moveaxis(blocks.features_PHWF, -1, 1).reshape(-1, rows, columns)
+        arrays = [*blocks.agreement_PHW, *blocks.power_PHW, *features]
         if where is not None:
             arrays.append(_by_blocks(where[round(start * fps) : round(end * fps)].mean(0), blocks))
         packed = zlib.compress(np.stack(arrays).astype(np.float16).tobytes(), 6)
         windows.append(
             {
-                "start_s": start, "end_s": end, "mean": blocks.mean, "bounds": blocks.bounds,
-                "shape": blocks.agreement_HW.shape, "blocks": base64.b64encode(packed).decode(),
+                "start_s": start, "end_s": end, "means": blocks.means_P.tolist(), "bounds": blocks.bounds,
+                "shape": (rows, columns), "blocks": base64.b64encode(packed).decode(),
             }
         )  # fmt: skip
     return row | {"confidence": found.confidence, "windows": windows}
@@ -81,7 +83,7 @@ def measured(clip, case):
 
 def _by_blocks(picture, blocks):
     """A picture of a frame at the map's blocks."""
-    rows, columns = blocks.agreement_HW.shape
+    rows, columns = blocks.inside_HW.shape
     left, top, right, bottom = blocks.bounds
     height, width = picture.shape
     move = np.array(
@@ -107,9 +109,11 @@ def unpacked(window):
     rows, columns = window["shape"]
     data = np.frombuffer(zlib.decompress(base64.b64decode(window["blocks"])), np.float16).astype(np.float32)
     arrays = data.reshape(-1, rows, columns)
-    count = 2 + len(tamper.FEATURES)
-    features = np.moveaxis(arrays[2:count], 0, -1)
-    blocks = tamper.Blocks(arrays[0], arrays[1], features, window["mean"], tuple(window["bounds"]))
+    planes, kinds = len(window["means"]), len(tamper.FEATURES)
+    count = planes * (2 + kinds)
+    features = np.moveaxis(arrays[2 * planes : count].reshape(planes, kinds, rows, columns), 1, -1)
+    means = np.array(window["means"], np.float32)
+    blocks = tamper.Blocks(arrays[:planes], arrays[planes : 2 * planes], features, means, tuple(window["bounds"]))
     return blocks, arrays[count] if len(arrays) > count else None
 
 
@@ -139,27 +143,35 @@ def calibrate(rows, say):
 
 
 def fitted(looks):
-    """The regression of the agreement of intact blocks: maximum likelihood, every window with the same weight."""
+    """A calibration without a threshold: the regressions of what intact blocks show of luma and of chroma."""
+    luma = _regression([(look, 0) for look in looks])
+    chroma = _regression([(look, plane) for look in looks for plane in range(1, len(look.means_P))])
+    return tamper.Calibration(luma, chroma, spread=SPREAD, doubt=DOUBT, threshold=0.0, slope=0.0)
+
+
+def _regression(looks):
+    """The agreement that blocks of planes of honest copies show: maximum likelihood, every window weighs the same."""
     import torch
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    picked = [look.inside_HW for look in looks]
-
-    def all_of(values):
-        return torch.tensor(np.concatenate(values), dtype=torch.float32)
-
-    inputs = all_of([look.features_HWF[inside] for look, inside in zip(looks, picked, strict=True)])
-    agreement = all_of([look.agreement_HW[inside] for look, inside in zip(looks, picked, strict=True)])
-    chance = all_of([look.power_HW[inside] for look, inside in zip(looks, picked, strict=True)]).clamp(0.05)
-    unit = all_of([np.full(inside.sum(), look.mean * tamper.BLOCK) for look, inside in zip(looks, picked, strict=True)])
-    weight = torch.cat([torch.full((int(inside.sum()),), 1 / max(int(inside.sum()), 1)) for inside in picked])
+    parts = []
+    for look, plane in looks:
+        inside = look.inside_HW
+        side = tamper.BLOCK * (tamper.CHROMA_TILE / tamper.TILE if plane else 1)
+        chosen = [look.features_PHWF[plane][inside], look.agreement_PHW[plane][inside], look.power_PHW[plane][inside]]
+        count = max(int(inside.sum()), 1)
+        parts.append((*chosen, np.full(count, look.means_P[plane] * side), np.full(count, 1 / count)))
+    inputs, agreement, chance, unit, weight = (
+        torch.tensor(np.concatenate(values), dtype=torch.float32) for values in zip(*parts, strict=True)
+    )
+    chance = chance.clamp(tamper.LEAST_POWER)
     centre, scale = inputs.mean(0), inputs.std(0) + 1e-6
     inputs = ((inputs - centre) / scale).clamp(-4, 4)
     network = torch.nn.Sequential(torch.nn.Linear(len(centre), HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, 2))
     optimizer = torch.optim.AdamW(network.parameters(), 5e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, STEPS)
-    order = torch.multinomial(weight.double(), STEPS * BATCH, replacement=True).reshape(STEPS, BATCH)
+    order = torch.from_numpy(np.random.default_rng(0).choice(len(weight), (STEPS, BATCH), p=_shares(weight)))
     for some in order:
         out = network(inputs[some])
         expected = unit[some] * torch.nn.functional.softplus(out[:, 0])
@@ -171,14 +183,14 @@ def fitted(looks):
         optimizer.step()
         schedule.step()
     first, last = network[0], network[2]
+    tensors = (centre, scale, first.weight.T, first.bias, last.weight[0])
+    plain = [tensor.detach().numpy().astype(np.float32) for tensor in tensors]
+    return tamper.Network(*plain, float(last.bias[0].detach()))
 
-    def plain(tensor):
-        return tensor.detach().numpy().astype(np.float32)
 
-    return tamper.Calibration(
-        plain(centre), plain(scale), plain(first.weight.T), plain(first.bias),
-        plain(last.weight[0]), float(last.bias[0].detach()), spread=SPREAD, doubt=DOUBT, threshold=0.0, slope=0.0,
-    )  # fmt: skip
+def _shares(weight):
+    shares = weight.double().numpy()
+    return shares / shares.sum()
 
 
 def tail(scores, rate):
@@ -194,11 +206,13 @@ def tail(scores, rate):
 
 def save(made):
     """Writes the calibration that ships."""
-    held = {
-        name: np.round(value, 5).tolist() if isinstance(value, np.ndarray) else round(float(value), 5)
-        for name, value in vars(made).items()
-    }
-    lines = ",\n".join(f' "{name}": {json.dumps(value)}' for name, value in held.items())
+
+    def plain(value):
+        if isinstance(value, tamper.Network):
+            return {name: plain(held) for name, held in vars(value).items()}
+        return np.round(value, 5).tolist() if isinstance(value, np.ndarray) else round(float(value), 5)
+
+    lines = ",\n".join(f' "{name}": {json.dumps(plain(value))}' for name, value in vars(made).items())
     tamper.CALIBRATION.write_text("{\n" + lines + "\n}\n")
 
 

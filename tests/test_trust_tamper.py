@@ -24,6 +24,11 @@ def clips(kind):
     return _made[kind]
 
 
+def coded(frames, crf):
+    """A clip as H.264 leaves it, in colour."""
+    return copies.decoded(copies.encoded(frames, 24.0, copies.h264(crf)))
+
+
 def area_under_curve(score, truth):
     order = np.argsort(score.ravel(), kind="stable")
     rank = np.empty(order.size)
@@ -36,7 +41,7 @@ def area_under_curve(score, truth):
 def test_what_was_put_over_a_video_is_found(kind):
     original, marked = clips(kind)
     forged, where = footage.covered(marked, original, np.random.default_rng(4), 0.12)
-    chunks = [footage.coded(forged, 23)]
+    chunks = [coded(forged, 23)]
     result = tamper_map(chunks, detect(chunks, fps=24))
     seen = cv2.resize(result.map_THW[0], (960, 540))
     assert area_under_curve(seen[::4, ::4], where[24, ::4, ::4]) > 0.97
@@ -51,7 +56,7 @@ def test_what_was_put_over_a_video_is_found(kind):
 
 @pytest.mark.parametrize(("kind", "crf"), [("landscape", 23), ("handheld", 33)])
 def test_untouched_video_is_not_flagged(kind, crf):
-    chunks = [footage.coded(clips(kind)[1], crf)]
+    chunks = [coded(clips(kind)[1], crf)]
     assert tamper_map(chunks, detect(chunks, fps=24)).regions == ()
 
 
@@ -60,7 +65,7 @@ def test_edges_that_drown_the_mark_are_no_holes():
     original = clips("handheld")[0].copy()
     for t, frame in enumerate(original):
         cv2.line(frame, (400 + t, 80), (430 - t, 460), (250, 250, 250), 5)
-    chunks = [footage.coded(mark_frames(original, Payload(1, "captured", 99), fps=24), 26)]
+    chunks = [coded(mark_frames(original, Payload(1, "captured", 99), fps=24), 26)]
     assert tamper_map(chunks, detect(chunks, fps=24)).regions == ()
 
 
@@ -70,7 +75,7 @@ def test_a_cropped_and_scaled_forgery_is_found_in_its_own_frame():
     smaller = footage.resized(
         footage.cropped(np.concatenate([forged, where[..., None] * np.uint8(255)], -1), 0.9), 0.75
     )
-    chunks = [footage.coded(smaller[..., :3], 20)]
+    chunks = [coded(smaller[..., :3], 20)]
     result = tamper_map(chunks, detect(chunks, fps=24))
     truth = cv2.resize(smaller[24, ..., 3], result.map_THW.shape[:0:-1]) > 127
     assert area_under_curve(result.map_THW[0], truth) > 0.9
@@ -82,7 +87,7 @@ def test_a_forgery_in_a_longer_video_is_found_with_its_time():
     marked = mark_frames(original, Payload(1, "made", 99), fps=24)
     forged = marked.copy()
     forged[24:, 150:400, 200:500] = original[24:, 160:410, 209:509]
-    chunks = [footage.coded(forged, 23)]
+    chunks = [coded(forged, 23)]
     result = tamper_map(chunks, detect(chunks, fps=24))
     assert [(region.start_s, region.end_s) for region in result.regions] == [(1, 3)]
     assert result.starts_s == (0, 1, 2) and result.ends_s == (1, 2, 3)
@@ -113,13 +118,14 @@ def test_frames_of_another_size_are_refused():
 # What is concluded of blocks, without pictures.
 
 
-def blocks(share, agreement=None, rows=22, columns=40):
+def blocks(share, rows=22, columns=40):
     """Blocks of features as in the middle of the calibration, which agree `share` times as much as expected."""
-    features = np.tile(Calibration.load().centre_F, (rows, columns, 1))
-    made = Blocks(np.zeros((rows, columns)), np.ones((rows, columns)), features, 0.4, (0.0, 0.0, 1.0, 1.0))
-    expected = Calibration.load().expected(made)
-    noise = np.random.default_rng(0).normal(size=(rows, columns))
-    return dataclasses.replace(made, agreement_HW=(share if agreement is None else agreement) * expected + noise)
+    calibration, size = Calibration.load(), (3, rows, columns)
+    centres = [calibration.luma.centre_F, calibration.chroma.centre_F, calibration.chroma.centre_F]
+    features = np.tile(np.stack(centres)[:, None, None], (1, rows, columns, 1))
+    made = Blocks(np.zeros(size), np.ones(size), features, np.array([0.3, 0.3, 0.2]), (0.0, 0.0, 1.0, 1.0))
+    noise = np.random.default_rng(0).normal(size=size)
+    return dataclasses.replace(made, agreement_PHW=share * calibration.expected(made) + noise)
 
 
 def concluded(made):
@@ -148,8 +154,8 @@ def test_a_map_says_what_it_would_have_found_and_is_silent_where_it_cannot_say()
     clear = concluded(blocks(1.0))
     assert clear.sure and clear.reach < 0.1
     # A coding, or two seconds of another video, without anything of the mark: nothing stands out from the rest.
-    chance = np.random.default_rng(0).normal(size=(22, 40))
-    silent = concluded(dataclasses.replace(blocks(1.0), mean=0.002, agreement_HW=chance))
+    chance = np.random.default_rng(0).normal(size=(3, 22, 40))
+    silent = concluded(dataclasses.replace(blocks(1.0), means_P=np.full(3, 0.002), agreement_PHW=chance))
     assert not silent.sure and silent.reach is None and silent.reaches == (None,) and silent.regions == ()
 
 
@@ -166,10 +172,25 @@ def test_a_wrong_key_shows_chance_in_every_block():
     original, marked = clips("landscape")
     found = detect([marked[:16]], fps=24)
     ((*_, seen),) = tamper.windows([marked[:16]], found, b"a key that marked nothing here")
-    deviates = seen.agreement_HW / np.sqrt(np.maximum(seen.power_HW, tamper.LEAST_POWER))
-    assert abs(deviates.mean()) < 0.15 and 0.85 < deviates.std() < 1.15
+    deviates = seen.agreement_PHW / np.sqrt(np.maximum(seen.power_PHW, tamper.LEAST_POWER))
+    assert (abs(deviates.mean((1, 2))) < 0.2).all() and (abs(deviates.std((1, 2)) - 1) < 0.2).all()
     ((*_, seen),) = tamper.windows([marked[:16]], found)
-    assert (seen.agreement_HW / np.sqrt(np.maximum(seen.power_HW, tamper.LEAST_POWER))).mean() > 3
+    marks = seen.agreement_PHW / np.sqrt(np.maximum(seen.power_PHW, tamper.LEAST_POWER))
+    assert (marks.mean((1, 2)) > 1).all()
+
+
+def test_blocks_of_luma_and_of_colour_lie_over_the_same_place():
+    """Half of the frame is marked: every plane shows the mark in that half and chance in the other, cropped or not."""
+    original, marked = clips("landscape")
+    half = np.where(np.arange(960)[:, None] < 480, marked[:8], original[:8])
+    for frames, edge in ((half, 0.5), (half[:, 31:, 77:], (480 - 77) / (960 - 77))):
+        found = detect([frames], fps=24)
+        ((*_, seen),) = tamper.windows([frames], found)
+        left, _, right, _ = seen.bounds
+        middles = left + (np.arange(seen.agreement_PHW.shape[2]) + 0.5) / seen.agreement_PHW.shape[2] * (right - left)
+        inside, outside = middles < edge - 0.03, middles > edge + 0.03
+        strong = seen.agreement_PHW[..., inside].mean((1, 2))
+        assert (strong > 1).all() and (abs(seen.agreement_PHW[..., outside].mean((1, 2))) < 0.2 * strong).all()
 
 
 # Honest copies.

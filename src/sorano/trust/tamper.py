@@ -7,7 +7,7 @@
 
 What is put over a marked video, such as another face, does not carry the mark. Windows of two seconds, one second
 apart, are tested. The frames of a window are combined as the reader does (`trust/reader.py`), and the agreement of the
-chips with the carrier is added up over blocks of 8 x 8 chips.
+chips with the carriers in luma, Cb and Cr is added up over blocks of 8 x 8 chips of luma.
 
 Two hypotheses are compared for squares of several sizes at every place. *Missing*: the agreement is zero but for
 chance. *Intact*: it is what a small regression expects of blocks with this detail, band energy, motion and luminance in
@@ -34,13 +34,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sorano.trust import reader
-from sorano.trust.carrier import TILE, banded, carrier, folded
+from sorano.trust.carrier import CHIP, CHROMA_FLOOR, CHROMA_TILE, FLOOR, TILE, banded, carrier, chroma_carriers, folded
 from sorano.trust.watermark import CODE, PUBLIC_KEY, Detection
 
 Frames = NDArray[np.uint8]
@@ -145,23 +145,23 @@ def tamper_map(frames: Iterable[Array], detection: Detection, key: bytes = PUBLI
 
 @dataclass(frozen=True)
 class Blocks:
-    """What a window shows of the mark, in blocks of 8 x 8 chips.
+    """What a window shows of the mark, in blocks of 8 x 8 chips of luma, in each of P planes: luma, Cb, Cr.
 
-    `agreement_HW` is the sum over a block of the chips' agreement with the carrier, over the root of their number;
-    `power_HW` the mean of its chips' squares, so that a block without a mark shows chance of this variance. Chips are
-    measured in the deviation of all chips of the window. Blocks beyond the frame have a power of 0.
+    `agreement_PHW` is the sum over a block of the chips' agreement with the carrier, over the root of their number;
+    `power_PHW` the mean of its chips' squares, so that a block without a mark shows chance of this variance. Chips are
+    measured in the deviation of all chips of the plane. Blocks beyond the frame have a power of 0.
     """
 
-    agreement_HW: Array
-    power_HW: Array
-    features_HWF: Array
-    mean: float  # agreement of a chip, over the whole frame
+    agreement_PHW: Array
+    power_PHW: Array
+    features_PHWF: Array
+    means_P: Array  # agreement of a chip, over the whole frame
     bounds: Box  # of the blocks in the frame: left, top, right, bottom in 0..1
 
     @property
     def inside_HW(self) -> NDArray[np.bool_]:
         """Blocks that lie in the frame, at least by half."""
-        return self.power_HW > 0
+        return np.asarray(self.power_PHW[0] > 0)
 
 
 FEATURES = (
@@ -170,22 +170,54 @@ FEATURES = (
     "combined energy",  # log of the deviation of the combined frames in the band of the chips, in levels
     "energy",  # log of the deviation of the single frames in the band, in levels
     "power",  # log of the variance of the combined chips
-    "luminance",  # 0..1
+    "level",  # of the plane: 0..1 for luma, -0.5..0.5 for Cb and Cr
     "motion",  # log of the deviation through time, in levels
-    "contrast",  # log of the deviation of luminance in the block, in levels
+    "contrast",  # log of the deviation of the plane in the block, in levels
     "median deviation", "median combined energy", "median energy", "median motion",  # over the frame
     "mean agreement",  # log, over the frame
 )  # fmt: skip
 
 
 @dataclass
-class _Frame:
-    """The chips of a frame: raw and normalised band times the carrier's signs, local deviation, luminance."""
+class _Chips:
+    """The chips of a plane of a frame: raw and normalised band times the carrier's signs, deviation, level."""
 
     raw: Array
     normal: Array
     deviation: Array
-    luma: Array
+    level: Array
+
+
+class _Plane:
+    """A plane's carrier as it lies in the frames, and the block that each of its chips belongs to."""
+
+    def __init__(self, tile: Array, grid: reader.Grid, level: int, shape: tuple[int, int], luma: reader.Grid) -> None:
+        """`shape` is that of the plane at its level; blocks are counted on the grid of `luma`."""
+        self.tile, self.grid, self.level = tile, grid, level
+        laid = np.roll(reader.turned(tile, grid.turn), grid.shift_2, (0, 1))
+        self.inside = self.chips(np.ones(shape, np.float32)) > 0.99
+        rows, columns = (np.arange(side) for side in self.inside.shape)
+        self.signs = laid[rows[:, None] % len(tile), columns % len(tile)]
+        # A chip's place on the grid of luma; both grids lean alike, so that rows and columns go by themselves.
+        across = np.linalg.solve(luma.matrix_23[:, :2], grid.matrix_23 - np.array([[0, 0, 1]]) * luma.matrix_23)
+        self.row_of = np.floor((across[1, 1] * rows + across[1, 2] + 0.5) / BLOCK)
+        self.column_of = np.floor((across[0, 0] * columns + across[0, 2] + 0.5) / BLOCK)
+
+    def chips(self, picture: Array) -> Array:
+        """The mean of each chip of a picture."""
+        return reader.chips_of(reader.sampled(picture, self.grid, self.level))
+
+    def look(self, picture: Array, chip: float, floor: float) -> _Chips:
+        """The chips of a picture of the plane, in levels."""
+        band, deviation = banded(picture, chip, floor)
+        normal = self.chips(np.clip(band / deviation, -2.5, 2.5)) * self.signs
+        return _Chips(self.chips(band) * self.signs, normal, self.chips(deviation), self.chips(picture))
+
+    def sums(self, chips: Array, size: tuple[int, int]) -> Array:
+        """Sums over blocks [rows, columns]; chips beyond them are left out."""
+        down = (self.row_of == np.arange(size[0])[:, None]).astype(np.float32)
+        across = (self.column_of == np.arange(size[1])[:, None]).astype(np.float32)
+        return np.asarray(down @ chips.astype(np.float32) @ across.T, np.float32)
 
 
 def windows(
@@ -195,7 +227,7 @@ def windows(
     source = _Source(detection, key)
     per_slot = max(1, round(SLOT_SECONDS * detection.fps))
     stride = -(-per_slot * WINDOW_SLOTS // MOST_FRAMES)
-    held: list[tuple[int, _Frame]] = []  # number and chips
+    held: list[tuple[int, list[_Chips]]] = []  # number, and chips of each plane
     total = first = 0  # frames seen; the first frame of the window to come
     for chunk in frames:
         for frame in chunk:
@@ -216,91 +248,90 @@ def windows(
 
 
 class _Source:
-    """The carrier as it lies in the frames, and what it shows of them."""
+    """The carriers as they lie in the frames, and what they show of them."""
 
     def __init__(self, detection: Detection, key: bytes) -> None:
         self.grid, self.level = detection.grid, detection.level
-        self.pattern = carrier(key).tile(CODE.encode(detection.payload.bits()))
-        self.tile = np.roll(reader.turned(self.pattern, self.grid.turn), self.grid.shift_2, (0, 1))
-        self.signs: Array | None = None
-        self.inside: Array | None = None
+        word = CODE.encode(detection.payload.bits())
+        self.tiles = [source.tile(word) for source in (carrier(key), *chroma_carriers(key))]
+        self.planes: list[_Plane] = []
+        self.size = (1, 1)  # blocks
         self.bounds: Box = (0.0, 0.0, 1.0, 1.0)
 
-    def look(self, frame: Array) -> _Frame:
-        """The chips of a frame."""
-        picture = reader.at_level(reader.small_luma(frame), self.level)
-        if self.signs is None:
-            self._lay(picture)
-        band, deviation = banded(picture)
-        chips = [self._chips(p) for p in (band, np.clip(band / deviation, -2.5, 2.5), deviation, picture)]
-        return _Frame(chips[0] * self.signs, chips[1] * self.signs, chips[2], chips[3])
+    def look(self, frame: Array) -> list[_Chips]:
+        """The chips of a frame: of luma, and of Cb and Cr where it has colours."""
+        small = reader.small_luma(frame)
+        pictures = [(reader.at_level(small, self.level), float(CHIP), FLOOR)]
+        if frame.ndim == 3:
+            for plane in reader.small_chroma(frame, *small.shape):
+                picture = reader.at_level(plane, self.level) / reader.CHROMA_STEPS
+                pictures.append((picture, reader.CHROMA_CHIP, CHROMA_FLOOR))
+        if not self.planes:
+            self._lay([picture for picture, _, _ in pictures])
+        return [plane.look(*picture) for plane, picture in zip(self.planes, pictures, strict=True)]
 
-    def _lay(self, picture: Array) -> None:
-        self.inside = self._chips(np.ones_like(picture)) > 0.99
-        rows, columns = self.inside.shape
-        self.signs = self.tile[np.arange(rows)[:, None] % TILE, np.arange(columns) % TILE]
-        height, width = picture.shape
-        matrix = self.grid.matrix_23 / 2**self.level
-        corners = np.array([[-0.5, -0.5, 1], [columns // BLOCK * BLOCK - 0.5, rows // BLOCK * BLOCK - 0.5, 1]])
-        (left, top), (right, bottom) = corners @ matrix.T / [width, height]
+    def _lay(self, pictures: list[Array]) -> None:
+        grids = [(self.grid, self.level), *[(self.grid.chroma(), self.level + 1)] * (len(pictures) - 1)]
+        self.planes = [
+            _Plane(tile, grid, level, (picture.shape[0], picture.shape[1]), self.grid)
+            for tile, (grid, level), picture in zip(self.tiles, grids, pictures, strict=False)
+        ]
+        rows, columns = (max(side // BLOCK, 1) for side in self.planes[0].inside.shape)
+        self.size = (rows, columns)
+        height, width = pictures[0].shape
+        corners = np.array([[-0.5, -0.5, 1], [columns * BLOCK - 0.5, rows * BLOCK - 0.5, 1]])
+        (left, top), (right, bottom) = corners @ (self.grid.matrix_23 / 2**self.level).T / [width, height]
         self.bounds = (float(left), float(top), float(right), float(bottom))
 
-    def _chips(self, picture: Array) -> Array:
-        return reader.chips_of(reader.sampled(picture, self.grid, self.level))
-
-    def blocks(self, frames: list[_Frame]) -> Blocks:
+    def blocks(self, frames: list[list[_Chips]]) -> Blocks:
         """The blocks of a window of frames."""
-        if self.signs is None or self.inside is None:
-            raise ValueError("the grid was not laid over the frames yet")
-        normal = np.stack([frame.normal for frame in frames]) * self.inside
-        tiles = np.stack([reader.aligned(folded(chips * self.signs), self.grid) for chips in normal])
-        weight = reader.weights(tiles, self.pattern).astype(np.float32)
-        agree = np.tensordot(weight, normal, 1)
-        agree = agree / (float(np.sqrt(np.mean(np.square(agree[self.inside])))) + 1e-9)
-        mean = max(float(agree[self.inside].mean()), 0.0)
-        number = _sums(self.inside.astype(np.float32))
-        inside = number >= BLOCK * BLOCK / 2
-        power = np.where(inside, _mean(agree * agree, number), 0)
-        agreement = np.where(inside, _sums(agree) / np.sqrt(np.maximum(number, 1)), 0)
-        return Blocks(agreement, power, self._features(frames, weight, power, number, mean), mean, self.bounds)
+        seen = [self._plane(plane, [frame[index] for frame in frames]) for index, plane in enumerate(self.planes)]
+        agreement, power, features, means = (np.stack(values) for values in zip(*seen, strict=True))
+        inside = power[0] > 0
+        return Blocks(agreement * inside, power, features, means, self.bounds)
 
-    def _features(self, frames: list[_Frame], weight: Array, power: Array, number: Array, mean: float) -> Array:
+    def _plane(self, plane: _Plane, frames: list[_Chips]) -> tuple[Array, Array, Array, Array]:
+        normal = np.stack([chips.normal for chips in frames]) * plane.inside
+        tiles = np.stack([reader.aligned(folded(chips * plane.signs, len(plane.tile)), plane.grid) for chips in normal])
+        weight = reader.weights(tiles, plane.tile).astype(np.float32)
+        agree = np.tensordot(weight, normal, 1)
+        agree = agree / (float(np.sqrt(np.mean(np.square(agree[plane.inside])))) + 1e-9)
+        mean = max(float(agree[plane.inside].mean()), 0.0)
+        number = plane.sums(plane.inside, self.size)
+        inside = number >= BLOCK * BLOCK / 2 * (len(plane.tile) / TILE) ** 2
+        power = np.where(inside, plane.sums(agree * agree, self.size) / np.maximum(number, 1), 0)
+        agreement = np.where(inside, plane.sums(agree, self.size) / np.sqrt(np.maximum(number, 1)), 0)
+        features = self._features(plane, frames, weight, power, mean)
+        return agreement, power, features, np.array(mean, np.float32)
+
+    def _features(self, plane: _Plane, frames: list[_Chips], weight: Array, power: Array, mean: float) -> Array:
         """The features [H, W, F], in the order of `FEATURES`."""
+        number = plane.sums(plane.inside, self.size)
+
+        def mean_of(chips: Array) -> Array:
+            return plane.sums(chips * plane.inside, self.size) / np.maximum(number, 1)
+
         share = weight / (np.abs(weight).sum() + 1e-12)
-        raw = np.stack([frame.raw for frame in frames])
-        deviation = np.stack([frame.deviation for frame in frames])
-        luma = np.stack([frame.luma for frame in frames])
-        inside = self.inside
+        raw, deviation, level = (
+            np.stack([getattr(chips, name) for chips in frames]) for name in ("raw", "deviation", "level")
+        )
         combined = np.tensordot(share, raw, 1)
-        level = luma.mean(0)
+        middle = level.mean(0)
         local = [
-            _mean(np.log(np.tensordot(np.abs(share), deviation, 1) + 0.05) * inside, number),
-            _mean(np.log(deviation.min(0) + 0.05) * inside, number),
-            np.log(np.sqrt(_mean(combined * combined * inside, number)) + 0.02),
-            np.log(np.sqrt(_mean((raw * raw).mean(0) * inside, number)) + 0.02),
+            mean_of(np.log(np.tensordot(np.abs(share), deviation, 1) + 0.05)),
+            mean_of(np.log(deviation.min(0) + 0.05)),
+            np.log(np.sqrt(mean_of(combined * combined)) + 0.02),
+            np.log(np.sqrt(mean_of((raw * raw).mean(0))) + 0.02),
             np.log(power + 0.05),
-            _mean(level * inside, number) / 255,
-            np.log(_mean(luma.std(0) * inside, number) + 0.2),
-            0.5 * np.log(np.maximum(_mean(level**2 * inside, number) - _mean(level * inside, number) ** 2, 0) + 0.5),
+            mean_of(middle) / 255,
+            np.log(mean_of(level.std(0)) + 0.2),
+            0.5 * np.log(np.maximum(mean_of(middle**2) - mean_of(middle) ** 2, 0) + 0.5),
         ]
-        held = number >= BLOCK * BLOCK / 2
+        held = power > 0
         held = held if held.any() else np.ones_like(held)
         whole = [float(np.median(local[index][held])) for index in (0, 2, 3, 6)]
         whole.append(float(np.log(max(mean, LEAST_AGREEMENT))))
         return np.stack([*local, *(np.full(power.shape, value) for value in whole)], -1).astype(np.float32)
-
-
-def _sums(chips: Array) -> Array:
-    """Sums over blocks; chips that fill no block are left out."""
-    rows, columns = (side // BLOCK for side in chips.shape)
-    rows, columns = max(rows, 1), max(columns, 1)
-    part = chips[: rows * BLOCK, : columns * BLOCK]
-    part = np.pad(part, ((0, rows * BLOCK - part.shape[0]), (0, columns * BLOCK - part.shape[1])))
-    return np.asarray(part.reshape(rows, BLOCK, columns, BLOCK).sum((1, 3)), np.float32)
-
-
-def _mean(chips: Array, number: Array) -> Array:
-    return _sums(chips) / np.maximum(number, 1)
 
 
 # What is concluded.
@@ -328,8 +359,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """What was fitted to honest copies: the regression, the prior of its error, and the threshold of the score."""
+class Network:
+    """A regression with one hidden layer: the agreement of intact blocks, in that of the whole frame."""
 
     centre_F: Array
     scale_F: Array
@@ -337,6 +368,20 @@ class Calibration:
     bias_K: Array
     out_K: Array
     out_bias: float
+
+    def __call__(self, features_HWF: Array) -> Array:
+        """The ratio [H, W] that is expected."""
+        inputs = np.clip((features_HWF - self.centre_F) / self.scale_F, -4, 4)
+        hidden = np.tanh(inputs @ self.hidden_FK + self.bias_K)
+        return np.asarray(np.logaddexp(0, hidden @ self.out_K + self.out_bias))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted to honest copies: the regressions, the prior of their error, and the threshold of the score."""
+
+    luma: Network
+    chroma: Network
     spread: float  # of the logarithm of the factor by which a region differs from what is expected, at least
     doubt: float  # the weight of a flat prior of that factor from 0 to 1
     threshold: float  # of the best score of a window, natural
@@ -347,15 +392,18 @@ class Calibration:
     def load(cls) -> Calibration:
         """The calibration that ships."""
         held: dict[str, Any] = json.loads(CALIBRATION.read_text())
-        values: dict[str, Any] = {n: np.array(v, np.float32) if isinstance(v, list) else v for n, v in held.items()}
-        return cls(**values)
+        for plane in ("luma", "chroma"):
+            values: dict[str, Any] = held[plane]
+            arrays = {name: np.array(v, np.float32) if isinstance(v, list) else v for name, v in values.items()}
+            held[plane] = Network(**cast(dict[str, Any], arrays))
+        return cls(**held)
 
     def expected(self, blocks: Blocks) -> Array:
-        """The agreement that each block would show if it were intact, by what holds for all clips."""
-        inputs = np.clip((blocks.features_HWF - self.centre_F) / self.scale_F, -4, 4)
-        hidden = np.tanh(inputs @ self.hidden_FK + self.bias_K)
-        ratio = np.logaddexp(0, hidden @ self.out_K + self.out_bias)
-        return np.asarray(blocks.mean * BLOCK * ratio * blocks.inside_HW, np.float32)
+        """The agreement [P, H, W] that each block would show if it were intact."""
+        ratios = [(self.chroma if plane else self.luma)(values) for plane, values in enumerate(blocks.features_PHWF)]
+        # A block of chroma has fewer chips: the sum of their agreement over the root of their number is smaller.
+        sides = np.array([BLOCK, *[BLOCK * CHROMA_TILE / TILE] * (len(ratios) - 1)])
+        return np.asarray(np.stack(ratios) * (blocks.means_P * sides)[:, None, None] * blocks.inside_HW, np.float32)
 
     def evidence(self, matched: Array, information: Array, spread: float | None = None) -> Array:
         """The natural logarithm of the likelihood ratio, missing against intact, of sums over regions."""
@@ -372,8 +420,8 @@ class Calibration:
     def judge(self, blocks: Blocks) -> Look:
         """What a window says."""
         expected = self.expected(blocks)
-        chance = np.maximum(blocks.power_HW, LEAST_POWER)
-        matched, information = blocks.agreement_HW * expected / chance, expected**2 / chance
+        chance = np.maximum(blocks.power_PHW, LEAST_POWER)
+        matched, information = (blocks.agreement_PHW * expected / chance).sum(0), (expected**2 / chance).sum(0)
         spread = float(np.hypot(self.spread, _spread(matched, information, blocks.inside_HW)))
         best = np.full(matched.shape, -np.inf)
         reach = None
