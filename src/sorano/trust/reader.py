@@ -14,10 +14,10 @@ Not covered: strong perspective, picture in picture (the crop around it is), fra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,27 @@ def unturned(tile: Array, turn: int) -> Array:
     return back[..., ::-1] if turn >= 4 else back
 
 
+class _Halves(Sequence[Array]):
+    """Arrays that are held in half precision and given in single: what is read is far coarser, and there are many."""
+
+    def __init__(self, arrays: Iterable[Array]) -> None:
+        self._arrays = [array.astype(np.float16) for array in arrays]
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        if isinstance(index, slice):
+            return [array.astype(np.float32) for array in self._arrays[index]]
+        return self._arrays[index].astype(np.float32)
+
+
 class Kept:
     """Frames of a stream in constant memory: luma, short side 540, thinned evenly as more come."""
 
@@ -101,8 +122,8 @@ class Kept:
         self.stride = 1
         self.seen = 0
         self.size = (0, 0)  # height and width as they came
-        self._white: dict[int, list[Array]] = {}
-        self._white_chroma: dict[int, list[Array]] = {}
+        self._white: dict[int, Sequence[Array]] = {}
+        self._white_chroma: dict[int, Sequence[Array]] = {}
 
     def wants_next(self) -> bool:
         """Whether the next frame is one of those that are kept."""
@@ -123,19 +144,19 @@ class Kept:
                 self.stride *= 2
         self.seen += 1
 
-    def white(self, level: int) -> list[Array]:
+    def white(self, level: int) -> Sequence[Array]:
         """The whitened frames at half the size, `level` times."""
         if level not in self._white:
-            self._white[level] = [whitened(at_level(frame, level)) for frame in self.frames]
+            self._white[level] = _Halves(whitened(at_level(frame, level)) for frame in self.frames)
         return self._white[level]
 
-    def white_chroma(self, level: int) -> list[Array]:
+    def white_chroma(self, level: int) -> Sequence[Array]:
         """Cb and Cr of the frames, whitened, [2, height, width], at the size that goes with a level of the luma."""
         if level not in self._white_chroma:
-            self._white_chroma[level] = [
+            self._white_chroma[level] = _Halves(
                 np.stack([whitened(at_level(plane, level) / CHROMA_STEPS, CHROMA_CHIP, CHROMA_FLOOR) for plane in pair])
                 for pair in self.chroma
-            ]
+            )
         return self._white_chroma[level]
 
 
