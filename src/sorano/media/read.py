@@ -413,11 +413,13 @@ def length_of(given: Any, video: Any, path: Path) -> tuple[float, int]:
     first, end, sent, seen, early, jumps = math.inf, -math.inf, 0, 0, 0, False
     packets, by_order = packets_of(given, video)
     before: int | None = None
+    has_begun = False  # at a key frame, though an edit list may hide it
     for packet in packets:
         sent += bool(packet.size)
+        has_begun |= bool(packet.size) and packet.is_keyframe
         if not packet.size or packet.is_discard:
             continue
-        if not seen and not packet.is_keyframe and early < BROKEN_START:
+        if not has_begun and early < BROKEN_START:
             early += 1  # a recording that begins between key frames: not shown
             continue
         seen += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import TrustError, VideoError
-from sorano.trust import credentials, store
+from sorano.trust import credentials, presentation, store
 
 if TYPE_CHECKING:
     from sorano.trust.fingerprint import Fingerprint
@@ -27,6 +27,7 @@ CANNOT_SEE = (
 ASK = "ask for the signed file: only its bytes can be VERIFIED"
 KINDS = {"captured": ("captured",), "made": ("made", "edited")}
 MOST_NAMED = 4  # changes that a summary names
+MOST_BRIEF, BRIEF_SECONDS = 2, 0.002  # frames below what any screen shows: a few come from rounded time stamps
 MOST_STORED = 16  # manifests of one id that are shown
 RANK = {"same": 0, "changed": 1, "other": 2}  # of what a comparison found
 
@@ -84,9 +85,14 @@ def find(
     return found[:MOST_STORED]
 
 
-def beside(media: Media, opaque: bool, complete: bool) -> tuple[str, ...]:
-    """What a file may show beside the frames that were compared, or what of it was not seen: then it is no copy."""
-    said = []
+def beside(media: Media, opaque: bool, complete: bool, brief: int = 0) -> tuple[str, ...]:
+    """What a file may show beside the frames that were compared, or what of it was not seen: then it is no copy.
+
+    `brief`: frames that are shown for less than a screen's refresh.
+    """
+    said = list(presentation.differs(media.path))
+    if brief > MOST_BRIEF:
+        said.append(f"{brief} of its frames are shown for less than {BRIEF_SECONDS * 1000:g} ms, and screens hold them")
     if media.num_video_tracks > 1:
         said.append(f"it has {media.num_video_tracks} video tracks, and players may choose another")
     if media.num_text_tracks:

@@ -131,8 +131,12 @@ class Kept:
 
     def add(self, frame: Array) -> None:
         """The next frame of the stream: [H, W, 3] RGB or [H, W] luma, uint8."""
+        import cv2
+
         if self.wants_next():
-            self.size = (int(frame.shape[0]), int(frame.shape[1]))
+            self.size = self.size if self.frames else (int(frame.shape[0]), int(frame.shape[1]))
+            if frame.shape[:2] != self.size:  # streams may change their size
+                frame = cv2.resize(np.ascontiguousarray(frame), self.size[::-1], interpolation=cv2.INTER_AREA)
             self.frames.append(small_luma(frame))
             if frame.ndim == 3:
                 self.chroma.append(small_chroma(frame, *self.frames[-1].shape))

@@ -278,7 +278,7 @@ def look(
         indicators=tuple(odd),
         map_checked=shown is not None,
         map_sure=bool(getattr(shown, "sure", False)),
-        beside=copies.beside(found, copies.opaque(found), eyes.complete and eyes.taker.stride == 1) if stored else (),
+        beside=_beside(found, eyes) if stored else (),
         media=facts,
         notes=tuple(notes),
     )
@@ -322,6 +322,7 @@ class Eyes:
         self.kept = reader.Kept()
         self.count = 0
         self.complete = True  # whether all of the file was seen
+        self.brief = 0  # frames that are shown for less than a screen's refresh
 
     def add(self, shown: media_module.Shown) -> None:
         """The next frames."""
@@ -329,6 +330,7 @@ class Eyes:
         for frame in shown.frames_THWC:
             self.kept.add(frame)
         self.count += len(shown.frames_THWC)
+        self.brief += int((shown.ends_T - shown.starts_T < copies.BRIEF_SECONDS).sum()) * (not self.found.is_image)
 
     def listen(self, notes: list[str]) -> None:
         """The sound, for the fingerprint; nothing is known of it where it cannot be decoded."""
@@ -352,6 +354,14 @@ class Eyes:
                 if detection is not None:
                     return seen_mark(detection, carrier), detection, key
         return None, None, watermark.PUBLIC_KEY
+
+
+def _beside(found: media_module.Media, eyes: Eyes) -> tuple[str, ...]:
+    """Why what was compared may not be all that players show."""
+    try:
+        return copies.beside(found, copies.opaque(found), eyes.complete and eyes.taker.stride == 1, eyes.brief)
+    except VideoError as error:
+        return (error.message,)
 
 
 def seen_mark(detection: Any, carrier: keys.Carrier | None) -> SeenMark | None:
