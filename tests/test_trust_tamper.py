@@ -152,7 +152,7 @@ def test_a_place_with_less_of_the_mark_is_no_region():
 
 def test_a_map_says_what_it_would_have_found_and_is_silent_where_it_cannot_say():
     clear = concluded(blocks(1.0))
-    assert clear.sure and clear.reach < 0.1
+    assert clear.sure and clear.reach < 0.15
     # A coding, or two seconds of another video, without anything of the mark: nothing stands out from the rest.
     chance = np.random.default_rng(0).normal(size=(3, 22, 40))
     silent = concluded(dataclasses.replace(blocks(1.0), means_P=np.full(3, 0.002), agreement_PHW=chance))
