@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import sorano
 from sorano import cli, errors, video
+from sorano.media import read
 from sorano.trust import containers, credentials, fingerprint, indicators, keys, label, media, record, roots, store
 from sorano.trust import verify as verifying
 from sorano.trust.copies import Stored
@@ -427,11 +428,11 @@ def test_folders_stdin_and_several_files(signed, clips, tmp_path):
 
 def test_a_face_put_over_a_recording_is_found_where_it_is(home, tmp_path):
     """A capture is marked, forwarded, and something is put over it: the map says where, on a page and in the report."""
-    original = footage.clip("handheld", 360, 640, 48, 3)
+    original = footage.clip("handheld", 540, 960, 48, 3)
     video.write_video(tmp_path / "camera.mp4", original, 24)
     record.mark_file(tmp_path / "camera.mp4", tmp_path / "marked.mp4", record.Marking(kind="captured"))
     marked = frames_of(tmp_path / "marked.mp4")
-    forged, where = footage.covered(marked, original, np.random.default_rng(4), 0.15)
+    forged, where = footage.covered(marked, original, np.random.default_rng(4), 0.2)
     clean, fake = (
         encode(tmp_path / f"{name}.mp4", clip, crf=23) for name, clip in (("clean", marked), ("fake", forged))
     )
@@ -443,7 +444,7 @@ def test_a_face_put_over_a_recording_is_found_where_it_is(home, tmp_path):
     (region,) = report["regions"]
     left, top, right, bottom = region["box"]
     rows, columns = np.nonzero(where[24])
-    assert left < columns.mean() / 640 < right and top < rows.mean() / 360 < bottom
+    assert left < columns.mean() / 960 < right and top < rows.mean() / 540 < bottom
     assert (region["start_s"], region["end_s"]) == (0.0, 2.0)
     shown = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "r.html").read_text(), re.S)[1])
     assert shown["map"]["times"] == 1 and shown["report"]["regions"] == report["regions"]
@@ -543,7 +544,7 @@ def test_bad_input_is_said_each_in_its_own_words(home, tmp_path):
 
 def test_frames_beyond_the_limit_are_refused(tmp_path, monkeypatch):
     encode(tmp_path / "a.mp4", np.zeros((2, 64, 96, 3), np.uint8))
-    monkeypatch.setattr(media, "MOST_SIDE", 80)
+    monkeypatch.setattr(read, "MOST_SIDE", 80)
     with pytest.raises(errors.VideoError, match="96x64; at most 80"):
         media.probe(tmp_path / "a.mp4")  # what `verify` does in its child
 

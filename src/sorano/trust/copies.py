@@ -2,6 +2,8 @@
 
 A copy is never the signed file. It is MATCHED where a trusted signer's fingerprint answers for all that is shown and
 heard (`matching`), and the file holds nothing else that a player may show. `CANNOT_SEE` says what that leaves open.
+
+Not covered: files whose mark is lost, which lead to no manifest; what a manifest without a fingerprint was about.
 """
 
 from __future__ import annotations
