@@ -81,7 +81,7 @@ class Look:
     regions: tuple[Region, ...] = ()
     indicators: tuple[Indicator, ...] = ()
     map_checked: bool = False
-    map_sure: bool = False  # whether the map's regions are a verdict, or only evidence
+    map_reach: float | None = None  # the smallest hole that the map would have found, of the frame; None: it cannot say
     beside: tuple[str, ...] = ()  # what else the file shows or says, or what of it was not seen: then it is no copy
     more: tuple[Evidence, ...] = ()  # evidence of others, shown as it is
     media: dict[str, Any] = field(default_factory=dict)
@@ -277,7 +277,7 @@ def look(
         regions=regions,
         indicators=tuple(odd),
         map_checked=shown is not None,
-        map_sure=bool(getattr(shown, "sure", False)),
+        map_reach=None if shown is None else shown.reach,
         beside=_beside(found, eyes) if stored else (),
         media=facts,
         notes=tuple(notes),
@@ -432,7 +432,7 @@ def judge(seen: Look) -> Report:
         evidence.append(_of_lost_mark(credential))
     evidence += [copies.evidence(one, seen.mark) for one in seen.stored]
     if seen.map_checked:
-        evidence.append(_of_map(seen.regions))
+        evidence.append(_of_map(seen.regions, seen.map_reach))
     evidence += [_of_label(one) for one in seen.labels]
     if seen.indicators:
         evidence.append(_of_indicators(seen.indicators))
@@ -443,8 +443,6 @@ def judge(seen: Look) -> Report:
     elif credential is not None and credential.state == "trusted":
         verdict, signer, kind = Verdict.VERIFIED, credential.signer, credential.kind
         summary = f"it is as {signer} signed it, {_says(kind)}"
-    elif seen.regions and seen.map_sure:
-        verdict, summary = Verdict.TAMPERED, _put_over(seen.regions)
     elif copied is not None and said is not None:
         verdict, summary = Verdict(said[0]), said[1]
         if verdict is Verdict.MATCHED:
@@ -606,12 +604,19 @@ def _of_lost_mark(credential: credentials.Credential) -> Evidence:
     )
 
 
-def _of_map(regions: Sequence[Region]) -> Evidence:
+def _of_map(regions: Sequence[Region], reach: float | None) -> Evidence:
+    if not regions and reach is None:
+        return Evidence(
+            "tamper map",
+            "this coding left too little of the mark to say where it is missing",
+            "nothing",
+            "that the picture is whole, or that it is not",
+        )
     if not regions:
         return Evidence(
             "tamper map",
-            "the mark lies over all of the picture",
-            "no large part of the picture was replaced after it was marked",
+            f"the mark is missing nowhere: in this coding a hole of {reach:.0%} of the picture would be seen",
+            "no part of that size was replaced after it was marked",
             "that small parts were not; whoever has the key can mark a replacement too",
         )
     one = regions[0]

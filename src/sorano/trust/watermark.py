@@ -303,7 +303,7 @@ def _described(
     if closer_score > score:
         grid, seen, score = closer, closer_seen, closer_score
     slots = np.array([int(time / fps // SLOT_SECONDS) for time in kept.times])
-    read_slots = [_slot_score(seen, word, np.flatnonzero(slots == slot)) >= SLOT_SCORE for slot in np.unique(slots)]
+    read_slots = [_shows(seen, word, np.flatnonzero(slots == slot)) for slot in np.unique(slots)]
     pixels = min(kept.size) / min(kept.frames[0].shape)  # of the frame for one of a kept frame
     turn = grid.turn
     a = grid.matrix_23
@@ -325,9 +325,15 @@ def _described(
     )
 
 
-def _slot_score(seen: reader.Seen, word: Array, frames: NDArray[np.int64]) -> float:
-    """How clearly a slot shows the word: together, or in its clearest frame."""
-    return max(seen.agreement(word, frames), *(seen.agreement(word, frames[i : i + 1]) for i in range(len(frames))))
+def _shows(seen: reader.Seen, word: Array, frames: NDArray[np.int64]) -> bool:
+    """Whether a slot shows the word: together, or in one frame alone.
+
+    Weights that suit the word are found for each frame and plane, so chance alone agrees by the root of their number.
+    """
+    return any(
+        seen.agreement(word, some) >= SLOT_SCORE + (len(some) * len(seen.planes)) ** 0.5
+        for some in (frames, *(frames[i : i + 1] for i in range(len(frames))))
+    )
 
 
 # Pictures.
