@@ -95,8 +95,8 @@ def outline(frames_THWC: Frames, share_THW: Floats, cover_TSHW: Floats, slot: in
 def silhouette(frame_HWC: Frames, share_HW: Floats, cover_SHW: Floats, slot: int) -> Silhouette | None:
     """A slot's thing in a frame, or None where it cannot be told from another's or is cut by the border."""
     cell = share_HW.shape[0] // cover_SHW.shape[1]
-    mine = _wider(cover_SHW[slot] > 0.05)
-    other = _wider((np.delete(cover_SHW, slot, 0) > 0.05).any(0))
+    mine = _wider(np.asarray(cover_SHW[slot] > 0.05))
+    other = _wider(np.asarray((np.delete(cover_SHW, slot, 0) > 0.05).any(0)))
     if (mine & other).any():
         return None
     solid = (share_HW > 0.5) & np.kron(_wider(mine) & ~other, np.ones((cell, cell), bool))
@@ -213,7 +213,7 @@ def train_silhouettes(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 50, (num_steps - step) / (0.5 * num_steps))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         for name, value in network.state_dict().items():
             average[name].lerp_(value, 0.02)
