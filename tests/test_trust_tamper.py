@@ -44,7 +44,7 @@ def test_what_was_put_over_a_video_is_found(kind):
     chunks = [coded(forged, 23)]
     result = tamper_map(chunks, detect(chunks, fps=24))
     seen = cv2.resize(result.map_THW[0], (960, 540))
-    assert area_under_curve(seen[::4, ::4], where[24, ::4, ::4]) > 0.97
+    assert area_under_curve(seen[::4, ::4], where[24, ::4, ::4]) > 0.96  # 0.98 with the mark in bursts, which was seen
     assert result.sure and len(result.regions) == 1
     region = result.regions[0]
     assert (region.start_s, region.end_s) == (0, 2) and region.score > 1

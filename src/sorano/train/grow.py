@@ -118,13 +118,14 @@ def grow_text_encoder(
     """Makes `model` encode as the source does; new layers follow its own, and new words start at random."""
     _require_same(model.config, source.config, ("d_model", "d_kv", "d_ff", "num_heads"))
     old = source.config.num_layers
-    if model.config.num_layers < old:
-        raise RequestError("the source's text encoder has more layers than the recipe's", "choose another folder")
+    if model.config.num_layers < old or model.config.vocab_size != source.config.vocab_size:
+        raise RequestError("the source's text encoder has more layers or another vocabulary", "choose another folder")
     theirs = source_tokenizer.fast.get_vocab()
     state = dict(source.state_dict())
     grown = {name: state.get(name, value) for name, value in model.state_dict().items()}
-    table = model.shared.weight.clone()
-    for word, place in tokenizer.fast.get_vocab().items():
+    ours = tokenizer.fast.get_vocab()
+    table = (state["shared.weight"] if ours == theirs else model.shared.weight).clone()  # as it is, spare rows too
+    for word, place in ours.items():
         if word in theirs:
             table[place] = state["shared.weight"][theirs[word]].to(table)
     model.load_state_dict({**grown, "shared.weight": table})

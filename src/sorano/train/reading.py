@@ -54,8 +54,12 @@ class Reader(nn.Module):
         absent_QV = torch.arange(max(num_values)) >= torch.tensor(num_values)[:, None]
         self.register_buffer("absent_QV", absent_QV)
 
-    def forward(self, text: TextTokens) -> Tensor:
+    def forward(self, ids: list[list[int]], dtype: torch.dtype) -> Tensor:
         """Scores [B, Q, V] of each slot's values."""
+        return self.read(self.text_encoder.encode(ids, dtype=dtype))
+
+    def read(self, text: TextTokens) -> Tensor:
+        """The same of captions that are encoded."""
         scores_BQS = self.query_QD @ self.key(text.text_BSD).float().mT * self.query_QD.shape[1] ** -0.5
         position_S = torch.arange(text.text_BSD.shape[1], device=scores_BQS.device)
         beyond_BS = position_S >= text.lengths_B.to(scores_BQS.device)[:, None]
@@ -97,7 +101,7 @@ class ReadingTask:
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         text = self.model.text_encoder.encode(batch["ids"], dtype=self.dtype)
-        scores_BQV = self.model(text)
+        scores_BQV = self.model.read(text)
         truth_BQ = batch["truth_BQ"].to(scores_BQV.device)
         loss = F.cross_entropy(scores_BQV.flatten(0, 1), truth_BQ.flatten())
         right_B = (scores_BQV.argmax(-1) == truth_BQ).all(1)

@@ -95,7 +95,7 @@ def outline(frames_THWC: Frames, share_THW: Floats, cover_TSHW: Floats, slot: in
 def silhouette(frame_HWC: Frames, share_HW: Floats, cover_SHW: Floats, slot: int) -> Silhouette | None:
     """A slot's thing in a frame, or None where it cannot be told from another's or is cut by the border."""
     cell = share_HW.shape[0] // cover_SHW.shape[1]
-    mine = _wider(cover_SHW[slot] > 0.05)
+    mine = _wider(np.asarray(cover_SHW[slot] > 0.05))
     other = _wider(np.asarray((np.delete(cover_SHW, slot, 0) > 0.05).any(0)))
     if (mine & other).any():
         return None
