@@ -17,6 +17,7 @@ from sorano.models.text_encoder import TextEncoder, Tokenizer
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
 
+LOUD = 12.0  # times a fresh layer's weights, for new latent channels: means well above their noise, or they stay unused
 QUIET = -4.0  # log variance of a new latent channel: a little noise, so that the decoder may look at it
 
 
@@ -44,6 +45,7 @@ def grow_autoencoder(vae: VideoAutoencoder, source: VideoAutoencoder) -> None:
         fresh = vae.state_dict()
         for kind in ("weight", "bias"):
             grown = fresh[f"encoder.conv_out.{kind}"].clone()
+            grown[:z] *= LOUD
             grown[z:] = QUIET if kind == "bias" else 0.0
             grown[both] = state[f"encoder.conv_out.{kind}"].to(grown)
             state[f"encoder.conv_out.{kind}"] = grown
