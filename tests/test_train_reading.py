@@ -27,10 +27,6 @@ def task(num_clips: int = 60, batch_size: int = 64) -> ReadingTask:
     return ReadingTask(encoder, build_tokenizer(caption.words()), captions, batch_size=batch_size, dtype=torch.float32)
 
 
-def read(made: ReadingTask, ids: list[list[int]]) -> torch.Tensor:
-    return made.model(made.model.text_encoder.encode(ids, dtype=torch.float32))
-
-
 def test_slots_say_what_is_stated_and_where_the_caption_is_silent():
     found = slots(caption.parse("a big red ball that bounces right of a blue cube on the grass at night"))
     assert (found["kind 0"], found["color 0"], found["size 0"], found["motion 0"]) == ("cube", "blue", None, None)
@@ -46,7 +42,7 @@ def test_slots_say_what_is_stated_and_where_the_caption_is_silent():
 
 def test_values_that_a_slot_does_not_have_are_never_named():
     made = task(num_clips=8)
-    scores = read(made, made.ids[:5])
+    scores = made.model(made.ids[:5], torch.float32)
     sizes = [len(values) for values in made.values.values()]
     assert scores.shape == (5, len(sizes), max(sizes))
     for slot, size in enumerate(sizes):
@@ -57,7 +53,9 @@ def test_what_it_says_of_a_caption_does_not_hang_on_its_neighbours_in_the_batch(
     made = task(num_clips=8)
     short, long = sorted(made.ids, key=len)[0], sorted(made.ids, key=len)[-1]
     with torch.no_grad():
-        assert torch.allclose(read(made, [short, long])[0], read(made, [short])[0], atol=1e-5)
+        assert torch.allclose(
+            made.model([short, long], torch.float32)[0], made.model([short], torch.float32)[0], atol=1e-5
+        )
 
 
 def test_it_learns_to_read(tmp_path):
@@ -66,7 +64,7 @@ def test_it_learns_to_read(tmp_path):
     train(made, config, tmp_path, quiet)
     batch = made.batch(step_generator(7, 0))
     with torch.no_grad():
-        scores = read(made, batch["ids"])
+        scores = made.model(batch["ids"], torch.float32)
     right = (scores.argmax(-1) == batch["truth_BQ"]).float().mean(0)
     ground = list(made.values).index("ground")
     assert right[ground] > 0.9, right
