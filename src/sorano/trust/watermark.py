@@ -142,13 +142,10 @@ class Marker:
         self._target_psnr = target_psnr
         self._carrier, self._chroma_carriers = carrier(key), chroma_carriers(key)
         self._word = CODE.encode(payload.bits())
-        self._sign = 1 - 2.0 * self._word
         self._chip = chip_size(height, width)
         self._work = work_size(height, width, self._chip)
         blue = float(np.clip(CHROMA_RMS * (540 / min(height, width)) ** 0.5, *CHROMA_RANGE))
         self._chroma_rms = (blue, blue * RED_SHARE)
-        self._chip = chip_size(height, width)
-        self._work = work_size(height, width, self._chip)
         self._draw()
         self._count = 0
         self._detail = [0.0, 0.0]  # of the frames so far
