@@ -208,7 +208,7 @@ def hybrid(coarse, fine, step):
     return np.clip(np.rint(means(coarse) + 1.2 * (fine - means(fine))), 0, 255).astype(np.uint8)
 
 
-@attack(GROUP)
+@attack(GROUP, matched="what is finer than 1/64 of the width is not compared, as every match says")
 def hybrid_marked_again(stage, folder):
     """The same, and marked with the stolen id: thumbnails and mark agree."""
     mixed = np.stack([hybrid(a, b, 16) for a, b in zip(stage.shown, stage.foreign, strict=True)])

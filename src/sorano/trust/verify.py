@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sorano.trust import media as media_module
     from sorano.trust.label import Found
     from sorano.trust.tamper import Region, TamperMap
+    from sorano.video import Frames
 
 MOST_FRAMES, MOST_PICTURES = 1 << 18, 1 << 14  # hashes and finer pictures that are held of a copy
 MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
@@ -388,10 +389,19 @@ def _carriers(credential: credentials.Credential | None, bundle: Path | None, an
 
 
 def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[TamperMap, tuple[Region, ...]]:
-    """The tamper map and its regions."""
+    """The tamper map and its regions. Frames of another size, in a stream that changes it, are scaled to the mark's."""
+    import cv2
+    import numpy as np
+
     from sorano.trust import media, tamper
 
-    shown = tamper.tamper_map((part.frames_THWC for part in media.shown(found)), detection, key)
+    def scaled(frames_THWC: Frames) -> Frames:
+        if frames_THWC.shape[1:3] == detection.size:
+            return frames_THWC
+        size = detection.size[::-1]
+        return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_THWC])
+
+    shown = tamper.tamper_map((scaled(part.frames_THWC) for part in media.shown(found)), detection, key)
     return shown, shown.regions
 
 
