@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from sorano.generate import Model
 
 import sorano
 from sorano.conditions import start_state
-from sorano.generate import Model
 from sorano.plan import ModelConfigs
 from sorano.presets import find_preset
 from sorano.request import Request, Resolved, resolve

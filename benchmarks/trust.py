@@ -31,8 +31,9 @@ def main():
 
 
 def measure(runs, folder):
-    import sorano
     from sorano.outgoing import Outgoing
+
+    import sorano
     from sorano.trust import release
 
     spent = dict.fromkeys(STEPS, 0.0)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from sorano.generate import Listener, Model, denoise, encode_text, start
 from torch import Tensor
 
-from sorano.generate import Listener, Model, denoise, encode_text, start
 from sorano.models import checkpoint, family
 from sorano.models import transformer as transformer_module
 from sorano.models.config import TransformerConfig

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sorano.generate import generate
+from sorano.engine import generate
 from sorano.plan.generate import TEXT_TOKENS
 from sorano.plan.machine import Machine, Profile, profile_file
 from sorano.presets import find_preset

@@ -1,7 +1,7 @@
 """Digests of what fixed requests give, for a change that must not change anything.
 
     OMP_NUM_THREADS=1 python tests/support/fixed_requests.py record before.json
-    OMP_NUM_THREADS=1 python tests/support/fixed_requests.py compare before.json     # after the change: exit 1 if not equal
+    OMP_NUM_THREADS=1 python tests/support/fixed_requests.py compare before.json  # after the change; exit 1: not equal
 
 Every verb, films and a film that was stopped and resumed, a still, labels, a folder of each kind of the Wan family with
 tiny random networks, marked recordings, plans: one thread, float32. Hashed are the latents of every denoising loop, the
@@ -128,12 +128,16 @@ class Requests:
             "film": lambda d: make(d, "film", seconds=4.0),
             "film-with-image": lambda d: make(d, "film-image", seconds=3.0, image=picture()),
             "shots": lambda d: make(
-                d, "shots", shots=[Shot(prompt=PROMPT, seconds=1.5), Shot(prompt=OTHER, seconds=1.5, join="blend")]
-                + [Shot(prompt=PROMPT, seconds=1.0, join="cut")]
+                d,
+                "shots",
+                shots=[Shot(prompt=PROMPT, seconds=1.5), Shot(prompt=OTHER, seconds=1.5, join="blend")]
+                + [Shot(prompt=PROMPT, seconds=1.0, join="cut")],
             ),
             "shots-with-video": lambda d: make(
-                d, "shots-video", shots=[Shot(video=clip()), Shot(prompt=OTHER, seconds=1.0, join="blend")]
-                + [Shot(video=clip("second", OTHER, 5))]
+                d,
+                "shots-video",
+                shots=[Shot(video=clip()), Shot(prompt=OTHER, seconds=1.0, join="blend")]
+                + [Shot(video=clip("second", OTHER, 5))],
             ),
             "loop": lambda d: make(d, "loop", seconds=2.0, conditions=[Loop()]),
             "loop-of-video": lambda d: make(d, "loop-video", conditions=[Loop(clip())]),
@@ -158,7 +162,8 @@ class Requests:
         """A film that is stopped after its first checkpoint and goes on."""
         import sorano
         from sorano import stream
-        from sorano.generate import Listener, resume
+        from sorano.engine import resume
+        from sorano.listener import Listener
         from sorano.video import read_video
 
         class Stops(Listener):

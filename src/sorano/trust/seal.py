@@ -1,4 +1,4 @@
-"""How what was made leaves: visible label, mark and fingerprint chunk by chunk; then label, signature and proof.
+"""Sealing what was made: visible label, watermark and fingerprint chunk by chunk; then metadata, signature, proof.
 
     out = Outgoing(request, fps=12, num_frames=17, mark_id=...)
     marked = [out(chunk) for chunk in chunks]        # constant memory
@@ -10,26 +10,26 @@ Every file goes through here (`generate`, films, sheets of pictures), and nothin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import VideoError
+from sorano.frames import BLACK
 from sorano.request import Request
 from sorano.video import IMAGE_SUFFIXES, SQUARE, contact_sheet, read_image, read_metadata, write_image, writing
 
 if TYPE_CHECKING:
-    from sorano.generate import Video
     from sorano.trust.credentials import Ingredient
     from sorano.trust.fingerprint import Fingerprint
     from sorano.trust.release import Mark
     from sorano.trust.verify import Report
-    from sorano.video import Frames
+    from sorano.video import Frames, Writer
 
 MOVING = ("mp4", "matroska", "avi", "other")  # containers of video
-BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 
 
 class Outgoing:
@@ -125,51 +125,78 @@ class Outgoing:
 
 
 def write_signed(
-    video: Video,
+    request: Request,
     chunks: Iterable[Frames],
     target: Path,
-    num_frames: int,
     *,
+    fps: float,
+    num_frames: int,
+    mark_id: int,
+    record: Callable[[], dict[str, Any]],
     overwrite: bool,
     aspect: Fraction = SQUARE,
 ) -> Report:
     """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name.
 
-    What the file says of itself, `video.record`, may be known only when the last chunk has come.
+    `record` is what the file says of itself, asked for when the last chunk has come.
     """
-    from sorano.trust import release
+    out = Outgoing(request, fps=fps, num_frames=num_frames, mark_id=mark_id)
+    with signing(out, target, record, overwrite=overwrite, aspect=aspect) as sink:
+        for chunk_THWC in chunks:
+            sink.writer.put(out(chunk_THWC))
+    assert sink.report is not None
+    return sink.report
 
-    mark_id = release.id_of(video.frames_THWC, video.fps) if video.mark_id is None else video.mark_id
-    out = Outgoing(video.request, fps=video.fps, num_frames=num_frames, mark_id=mark_id)
-    reports: list[Report] = []
+
+@dataclass
+class Signing:
+    """A file that is being written, and the report on it when that is done."""
+
+    writer: Writer
+    report: Report | None = None
+
+
+@contextmanager
+def signing(
+    out: Outgoing,
+    target: Path,
+    record: Callable[[], dict[str, Any]],
+    *,
+    overwrite: bool,
+    aspect: Fraction = SQUARE,
+) -> Iterator[Signing]:
+    """A writer of frames that went through `out`; the file is sealed, and gets its name, when the block ends well."""
+    signings: list[Signing] = []
+    records: list[dict[str, Any]] = []
 
     def finish(temporary: Path) -> None:
-        reports.append(out.seal(temporary, video.record, target))
+        signings[0].report = out.seal(temporary, records[0], target)
 
-    with writing(target, video.fps, overwrite=overwrite, finish=finish, aspect=aspect) as writer:
-        for chunk_THWC in chunks:
-            writer.put(out(chunk_THWC))
-        writer.label(video.record, title_of(video.request))
-    return reports[0]
+    with writing(target, out.fps, overwrite=overwrite, finish=finish, aspect=aspect) as writer:
+        signings.append(Signing(writer))
+        yield signings[0]
+        records.append(record())
+        writer.label(records[0], title_of(out.request))
 
 
-def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report:
+def write_signed_sheet(
+    request: Request, frames_THWC: Frames, target: Path, *, fps: float, record: dict[str, Any], overwrite: bool
+) -> Report:
     """The same for the picture of evenly spaced frames, or of the only one."""
     from sorano.trust import fingerprint, keys, label, release
 
-    request, signer = video.request, keys.identity()
-    frames_THWC = video.frames_THWC
+    signer = keys.identity()
     if visible_label(request):
         frames_THWC = label.draw(frames_THWC, request.audience, kind=kind_of(given_files(request)))
     sheet = frames_THWC[0] if len(frames_THWC) == 1 else contact_sheet(frames_THWC)
-    frames_THWC, chosen = release.mark(sheet[None], video.fps, is_image=True)
+    frames_THWC, chosen = release.mark(sheet[None], fps, is_image=True)
     reports: list[Report] = []
 
-    prints = fingerprint.take(frames_THWC, video.fps, still=True)
+    prints = fingerprint.take(frames_THWC, fps, still=True)
 
     def finish(temporary: Path) -> None:
-        manifest = signed(request, temporary, chosen, prints, video.record)
-        report = release.confirm(temporary, chosen, signer, [read_image(temporary)[None]], video.fps)
+        manifest = signed(request, temporary, chosen, prints, record)
+        report = release.confirm(temporary, chosen, signer, [read_image(temporary)[None]], fps)
         release.remember(chosen, manifest)
         reports.append(replace(report, path=str(target)))
 
