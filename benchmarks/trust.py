@@ -31,10 +31,9 @@ def main():
 
 
 def measure(runs, folder):
-    from sorano.outgoing import Outgoing
-
     import sorano
     from sorano.trust import release
+    from sorano.trust.seal import Outgoing
 
     spent = dict.fromkeys(STEPS, 0.0)
 

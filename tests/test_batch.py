@@ -5,11 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sorano.generate import Listener
 from typer.testing import CliRunner
 
 from sorano import batch, cli
 from sorano.errors import RequestError, VideoError
+from sorano.listener import Listener
 
 SHARED = {"preset": "world", "device": "cpu"}
 

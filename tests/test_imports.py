@@ -139,7 +139,7 @@ def test_importing_sorano_is_light():
 
 
 def test_the_path_needs_no_reference_implementation():
-    code = "import sorano.generate, sorano.conditions, sorano.models.checkpoint, sorano.sampling.denoise, sorano.device"
+    code = "import sorano.engine, sorano.conditions, sorano.models.checkpoint, sorano.sampling.denoise, sorano.device"
     assert not {"diffusers", "transformers", "numba", "scipy"} & modules_after(code)
 
 

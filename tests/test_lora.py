@@ -550,9 +550,9 @@ def test_a_loras_scale_and_expert_are_read(text: str, file: str, scale: float, e
 def test_each_of_two_experts_gets_its_own_file(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from sorano.generate import Listener, merged, read_loras
-
     from sorano.errors import RequestError
+    from sorano.listener import Listener
+    from sorano.pipeline import merged, read_loras
 
     files = [
         _write(tmp_path / f"{name}.safetensors", _as_peft(_matrices(), "")) for name in ("high_noise", "low_noise")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from sorano.generate import generate
 
+from sorano.engine import generate
 from sorano.errors import CapacityError, RequestError
 from sorano.models import checkpoint
 from sorano.plan import Machine, Placement, estimate_generate
