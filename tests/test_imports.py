@@ -41,8 +41,9 @@ MAY_IMPORT = {
     "threads": set(),
     "units": {"errors"},
     "batch": {"errors", "generate", "request"},
-    "doctor": {"errors", "threads", "device", "hub", "plan", "presets", "trust", "__init__"},
-    "console": {"errors", "trust/printable"},  # the command's streams
+    "doctor": {"errors", "threads", "device", "hub", "plan", "presets", "trust", "settings", "__init__"},
+    "settings": {"errors", "trust/keys"},
+    "console": {"errors", "settings", "trust/printable"},  # the command's streams
     "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},

@@ -21,7 +21,7 @@ import typer
 
 from sorano import _start
 from sorano.conditions import Blend, Continue, Edit, Keyframe, Loop, Region
-from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams, print_error
+from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams, print_error, source_of
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, RequestError, VideoError
 from sorano.generate import Listener, default_path
 from sorano.generate import generate as make_video
@@ -56,6 +56,7 @@ app.add_typer(train_app, name="train")
 
 REQUEST_FIELDS = tuple(one.name for one in fields_of(Request))
 LONG_SECONDS = 600  # a job that the plan puts over this on a CPU is not started without a yes
+RIVALS = (("seconds", "num_frames"), ("quiet", "verbose"))  # options that exclude each other
 WHAT, HOW, FILE, TALK = "What to make", "How to sample", "The file", "What is said"
 
 
@@ -261,7 +262,10 @@ def _shared(
 def verb(
     name: str | None = None, *, without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command with its own options and most of those of `_shared`; the function gets the latter as `options`."""
+    """A command with its own options and most of those of `_shared`; the function gets the latter as `options`.
+
+    `options["usual"]` are those that come from the user's own defaults.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = [one for key, one in inspect.signature(function, eval_str=True).parameters.items() if key != "options"]
@@ -271,12 +275,19 @@ def verb(
         ]  # fmt: skip
         names = {one.name for one in shared}
 
-        def command(**given: Any) -> None:
+        def command(context: typer.Context, **given: Any) -> None:
+            for one, other in RIVALS:  # what is said now puts a default of the user's aside
+                for name, rival in ((one, other), (other, one)):
+                    if source_of(context, rival) == "COMMANDLINE" and source_of(context, name) == "DEFAULT_MAP":
+                        given[name] = False if isinstance(given[name], bool) else None
             options = {key: value for key, value in given.items() if key in names}
+            own_defaults = (name for name in names if source_of(context, name) == "DEFAULT_MAP")
+            options["usual"] = {name: given[name] for name in own_defaults}
             with errors_said():
                 function(**{key: value for key, value in given.items() if key not in names}, options=options)
 
         parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+        parameters.insert(0, inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         command.__doc__, command.__name__ = function.__doc__, function.__name__
@@ -291,6 +302,7 @@ def _make(options: dict[str, Any], *, is_picture: bool = False, **fields: Any) -
     words = dict(options)
     as_json, quiet, verbose = words.pop("as_json"), words.pop("quiet"), words.pop("verbose")
     yes, dry_run = words.pop("yes"), words.pop("dry_run")
+    del words["usual"]
     if quiet and verbose:
         raise RequestError("--quiet and --verbose exclude each other", "leave one of them out")
     words["lora"] = words.get("lora") or ()
@@ -515,7 +527,7 @@ def film(
     """Make a film of a storyboard: shot after shot, of any length, in the memory of one."""
     from sorano.storyboard import read_board
 
-    known = [name for name in options if name not in ("as_json", "quiet", "verbose", "yes", "dry_run", "seconds")]
+    known = [name for name in options if name not in ("as_json", "quiet", "verbose", "yes", "dry_run", "seconds", "usual")]
     fields = _saved_over(read_board(board, ["prompt", *known]), {"prompt": ""}, options)
     _make(_named(options, board, "film"), **fields)
 
@@ -984,6 +996,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _saved_over(saved: dict[str, Any], fields: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What was saved, with what is said now over it; options that were not given are left as saved."""
     defaults = {one.name: one.default for one in inspect.signature(_shared).parameters.values()}
+    defaults |= options["usual"]
     said = {name: value for name, value in fields.items() if value not in (None, "", (), [])}
     kept = {name: value for name, value in saved.items() if value is not None and name not in said}
     now = {name for name in options if options[name] != defaults.get(name)}

@@ -14,10 +14,11 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -247,6 +248,7 @@ def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfig
 
     Raises CapacityError where it does not fit.
     """
+    require_engine()
     preset = find_preset(request.preset)
     if preset.folder is None and preset.configs is not None:
         resolve(request, preset, preset.configs)  # a wrong request is said before missing weights are
@@ -291,6 +293,14 @@ def resume(
 
 
 # The steps, in the order of the path.
+
+
+def require_engine() -> None:
+    """Raises RequestError in the base install, which verifies, marks and plans, and has no torch."""
+    with suppress(ImportError, ValueError):
+        if find_spec("torch") is not None:
+            return
+    raise RequestError("making videos needs torch, which is not installed", "pip install 'sorano[engine]'")
 
 
 def check_outputs(request: Request) -> None:
