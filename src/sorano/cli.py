@@ -527,7 +527,8 @@ def film(
     """Make a film of a storyboard: shot after shot, of any length, in the memory of one."""
     from sorano.storyboard import read_board
 
-    known = [name for name in options if name not in ("as_json", "quiet", "verbose", "yes", "dry_run", "seconds", "usual")]
+    apart = ("as_json", "quiet", "verbose", "yes", "dry_run", "seconds", "usual")
+    known = [name for name in options if name not in apart]
     fields = _saved_over(read_board(board, ["prompt", *known]), {"prompt": ""}, options)
     _make(_named(options, board, "film"), **fields)
 

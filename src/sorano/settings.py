@@ -86,7 +86,7 @@ def _given(said: Mapping[str, Any], commands: Mapping[str, Any]) -> dict[str, An
             why = "belongs on the command line" if flag in NEVER else "is no option"
             raise RequestError(f"{settings_file()}: {key!r} {why}", hint)
         if not isinstance(value, str | int | float | list) or isinstance(value, list) and not _is_list_of_texts(value):
-            raise RequestError(f"{settings_file()}: {key} is of a kind that no option takes", 'a line is like  seed = 1')
+            raise RequestError(f"{settings_file()}: {key} is of a kind that no option takes", "like  seed = 1")
     values = {key.replace("_", "-"): value for key, value in said.items()}
     return {
         command: {parameter: values[flag] for flag, parameter in own.items() if flag in values}
