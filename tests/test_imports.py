@@ -36,12 +36,13 @@ MAY_IMPORT = {
     "sampling": FOUNDATION | {"models", "sampling"},
     "plan/cli": None,  # commands
     "plan": FOUNDATION | CONFIG | {"plan", "presets"},
-    "calibrate": FOUNDATION | {"plan", "device", "generate", "presets", "request"},
+    "calibrate": FOUNDATION | {"threads", "plan", "device", "generate", "presets", "request"},
     "_start": set(),
     "threads": set(),
     "units": {"errors"},
     "batch": {"errors", "generate", "request"},
     "doctor": {"errors", "threads", "device", "hub", "plan", "presets", "trust", "settings", "__init__"},
+    "preview": set(),
     "settings": {"errors", "trust/keys"},
     "console": {"errors", "settings", "trust/printable"},  # the command's streams
     "device": FOUNDATION | {"plan", "threads"},

@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import CheckpointError, NumericsError, RequestError, VideoError
 from sorano.kept import kept_until_written, read_latent
 from sorano.measure import Clock, out_of_memory_is_said, peak_memory
-from sorano.outgoing import BLACK, visible_label, write_signed, write_signed_sheet
+from sorano.outgoing import BLACK, FEW_COLOURS, NO_SIGNATURE, visible_label, write_signed, write_signed_sheet
 from sorano.plan import (
     Machine,
     ModelConfigs,
@@ -55,11 +55,13 @@ if TYPE_CHECKING:
     from sorano.models.checkpoint import Bundle, Change
     from sorano.models.lora import Lora
     from sorano.models.text_encoder import TextTokens
+    from sorano.sampling.denoise import Step
     from sorano.trust.verify import Report
     from sorano.video import Frames
 
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
 MOST_LATENTS = 2**31  # at once: the whole clip
+PREVIEW_CELLS = 32  # latents a side of a preview
 MOST_TEXTS = 64  # kept encoded with a loaded model
 
 
@@ -74,6 +76,10 @@ class Listener:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` parts of "denoise" or "decode"."""
+
+    def preview(self, step: int, num_steps: int, look: Callable[[], Frames]) -> None:
+        """After a step of a clip: `look()` decodes what the first frame will about be, [H, W, 3]; only who calls it
+        pays for it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -261,10 +267,23 @@ def prepare(request: Request, listener: Listener) -> tuple[Resolved, ModelConfig
         machine = within(choose_machine(request.device, request.dtype), request.memory)
     estimate = plan(job, configs, machine)
     listener.planned(job, machine, estimate)
-    for note in (*configs.notes, *job.notes, *said):
+    for note in (*configs.notes, *job.notes, *said, *_check_kind(job)):
         listener.note(note)
     estimate.require()
     return job, configs, machine, estimate, clock
+
+
+def _check_kind(job: Resolved) -> list[str]:
+    """What the kind of file that is asked for cannot have, in words. Raises RequestError where it holds no such job."""
+    if job.request.output is None:
+        return []
+    from sorano.media import write
+
+    suffix = Path(job.request.output).suffix.lower()
+    width, height = job.output_size
+    num_frames = round(job.shape.num_frames * job.fps / job.rate)
+    write.check(suffix, fps=job.fps, width=width, height=height, num_frames=num_frames)
+    return {".webm": [NO_SIGNATURE], ".gif": [FEW_COLOURS]}.get(suffix, [])
 
 
 def resume(
@@ -618,10 +637,40 @@ def denoise(
     listener.progress("denoise", 0, schedule.num_steps)
     with turns:
         turns.enter_context(model.present("transformer", change=merged(loras, listener)))
+        before = None
         for step in steps:
             listener.progress("denoise", step.index, step.num_steps)
+            listener.preview(step.index, step.num_steps, partial(first_frame, model, step, before))
+            before = step
     latent_BCTHW = step.latent
     return latent_BCTHW[:, :, : latent_BCTHW.shape[2] - state.appended]
+
+
+def first_frame(model: Model, step: Step, before: Step | None) -> Frames:
+    """About what the first frame will be, [H, W, 3], at most PREVIEW_CELLS latents a side.
+
+    The step before tells the velocity, and that tells the data: x - sigma * velocity. Latents are averaged down to what
+    decodes in a moment; where the decoder is not loaded (networks in turn), the first three channels stand for colours.
+    """
+    import torch
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    latent_BCTHW = step.latent
+    if before is not None and before.sigma > step.sigma:
+        velocity = (before.latent - step.latent) / (before.sigma - step.sigma)
+        latent_BCTHW = step.latent - step.sigma * velocity
+    with torch.inference_mode():
+        latent_BCHW = latent_BCTHW[:1, :, 0].float()
+        height, width = latent_BCHW.shape[2:]
+        scale = min(1.0, PREVIEW_CELLS / max(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        small_BCTHW = adaptive_avg_pool2d(latent_BCHW, size)[:, :, None]
+        if model.placement.in_turn:
+            shown_HWC = small_BCTHW[0, :3, 0].permute(1, 2, 0).cpu()
+            shown_HWC = (shown_HWC - shown_HWC.amin()) / (shown_HWC.amax() - shown_HWC.amin()).clamp_min(1e-6)
+            return (255 * shown_HWC).byte().numpy()
+        dtype = getattr(torch, model.machine.dtype)
+        return finite_frames(model.bundle.vae.decode(small_BCTHW.to(model.machine.device, dtype)), model.machine)[0]
 
 
 def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[Frames]:

@@ -16,6 +16,7 @@ While it grows, NAME.mp4.parts/film.h264 can be played. A run that was killed go
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -43,11 +44,11 @@ from sorano.generate import (
 )
 from sorano.kept import write_private
 from sorano.measure import out_of_memory_is_said, peak_memory
-from sorano.outgoing import Outgoing, title_of
+from sorano.outgoing import Outgoing, convert, title_of
 from sorano.request import Request, Resolved
 from sorano.shapes import TEMPORAL, VideoShape, latent_frames, video_frames
 from sorano.sources import Source, open_source
-from sorano.video import STREAM, Pieces, check_target, fill, resize, whole_or_nothing
+from sorano.video import STREAM, Pieces, beside, check_target, fill, resize, whole_or_nothing
 from sorano.wording import saved_prompt
 
 if TYPE_CHECKING:
@@ -692,6 +693,11 @@ class Film:
             said = self.pieces.join(temporary, record, title_of(self.job.request), sound)
             if said:
                 self.listener.note(said)
+            if output.suffix.lower() != ".mp4":
+                with beside(output) as joined:
+                    os.replace(temporary, joined)
+                    for note in convert(joined, temporary, output, self.out, record):
+                        self.listener.note(note)
             report = self.out.seal(temporary, record, output)
         shutil.rmtree(self.folder, ignore_errors=True)
         return report

@@ -104,6 +104,8 @@ class Report:
     regions: tuple[Region, ...] = ()
     notes: tuple[str, ...] = ()
     media: dict[str, Any] = field(default_factory=dict)
+    root: str | None = None  # the beginning of the fingerprint of the trusted root behind the signer
+    signed_at: str | None = None  # where a time stamp says it
 
     def require(self, *accepted: Verdict) -> Report:
         """The report itself where it is VERIFIED, or of a verdict that is named as enough: `require(Verdict.MATCHED)`.
@@ -135,6 +137,8 @@ class Report:
             "evidence": [one.__dict__ for one in self.evidence],
             "notes": list(self.notes),
             "media": self.media,
+            "root": self.root,
+            "signed_at": self.signed_at,
         }
 
     @classmethod
@@ -500,6 +504,8 @@ def judge(seen: Look) -> Report:
         regions=(*_differing(copied), *seen.regions),
         notes=tuple(map(printable_line, seen.notes)),
         media=seen.media,
+        root=None if credential is None else credential.root,
+        signed_at=None if credential is None else credential.signed_at,
     )
 
 
