@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 import sorano
+from sorano import pipeline
 from sorano.conditions import start_state
 from sorano.pipeline import Model
 from sorano.plan import ModelConfigs

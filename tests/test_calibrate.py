@@ -51,6 +51,7 @@ def test_timings_that_make_no_sense_give_no_negative_speed():
 def test_a_calibration_is_kept_and_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("SORANO_CACHE", str(tmp_path))
     assert choose_machine("cpu").measured is None
+    monkeypatch.setattr("sorano.calibrate.require_quiet", lambda: None)  # tests run beside each other
     profile = calibrate("cpu", repeats=1)
     machine = choose_machine("cpu")
     assert machine.measured == profile == this_machine(machine.dtype).measured
@@ -97,3 +98,18 @@ print(before, record["planned"]["peak_bytes"], record["measured"]["peak_bytes"])
         plans.append(planned - before)
         above.append(measured - before)
     assert statistics.median(plans) == pytest.approx(statistics.median(above), rel=0.10), (plans, above)
+
+
+def test_a_busy_machine_is_not_measured(monkeypatch):
+    from sorano import calibrate, threads
+    from sorano.errors import RequestError
+
+    monkeypatch.setattr(calibrate, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(threads, "allowed_cores", lambda: 4)
+    uses = iter([threads.Use(0.0, 10.0, 0.0), threads.Use(1.0, 11.9, 0.1)])  # others took 1.8 of 4 cores
+    monkeypatch.setattr(threads.Use, "now", classmethod(lambda cls: next(uses)))
+    with pytest.raises(RequestError, match="keep 2 of 4 cores busy"):
+        calibrate.calibrate("cpu")
+    quiet = iter([threads.Use(0.0, 10.0, 0.0), threads.Use(1.0, 10.2, 0.1)])
+    monkeypatch.setattr(threads.Use, "now", classmethod(lambda cls: next(quiet)))
+    calibrate.require_quiet()

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sorano.cli import app
 from sorano.plan import compare, plan_edge, plan_generate
-from sorano.plan.estimate import Bars, Chart
+from sorano.plan.estimate import Bars, Chart, Range, shown
 from sorano.plan.facts import load_facts
 from sorano.plan.report import svg
 from sorano.plan.serving import plan_serve
@@ -43,13 +43,67 @@ def run(words, code=0):
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_every_command_prints_a_table_and_one_json_document(words):
-    shown = run(words).stdout
+    shown = run(f"{words} --why").stdout
     assert len(shown.splitlines()) > 8
     document = json.loads(run(f"{words} --json").stdout)
     assert document["title"] and document["values"] and document["title"].splitlines()[0] in shown
     for fact in document["facts"]:
         assert {"low", "value", "high", "tag", "date", "source"} <= set(fact)
     assert "nan" not in shown.lower().replace("finance", "")
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_first_answer_is_ten_lines_of_eighty_columns(words):
+    lines = run(words).stdout.splitlines()
+    assert 4 <= len(lines) <= 10 and max(map(len, lines)) <= 80, lines
+    assert "--why" in lines[-1]
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, "sources devices"])
+@pytest.mark.parametrize("columns", [80, 200])
+def test_nothing_is_cut_off_in_a_terminal(words, columns):
+    why = "" if words.startswith("sources") else " --why"
+    done = CliRunner().invoke(app, ["plan", *(words + why).split()], env={"COLUMNS": str(columns)})
+    assert done.exit_code == 0 and "…" not in done.stdout
+    wide = [line for line in done.stdout.splitlines() if len(line) > columns and "://" not in line]
+    assert not wide
+    if words == "generate wan2.2-t2v-a14b --size 1280x720 --seconds 5 --device h100 --count 8":
+        assert "app closed 2026-04-26, API announced to end 2026-09-24" in " ".join(done.stdout.split())
+
+
+def test_money_is_shown_at_the_users_own_rate_and_the_day_is_said():
+    words = "generate wan2.1-t2v-1.3b --device h100 --price 3.6"
+    plain, own = (json.loads(run(f"{words} --json{more}").stdout) for more in ("", " --currency eur=0.5@2026-11-20"))
+    assert own["values"] == plain["values"]  # a program's numbers stay in USD
+    assert own["currency"] == {"code": "EUR", "per_usd": 0.5, "day": "2026-11-20"}
+    shown = run(f"{words} --why --currency EUR=0.5@2026-11-20").stdout
+    assert "amounts in EUR at 0.5 a USD, your rate of 2026-11-20" in shown
+    usd = plain["values"]["usd"]["default"]
+    assert f"{usd / 2:.2g} EUR" in shown.replace("0 EUR", " EUR") or f"{usd / 2:.2f} EUR" in shown
+    for wrong in ("EUR", "EUR=", "EUR=-1", "EURO=1", "EUR=0", "EUR=1@2026-13-01"):
+        assert "--currency EUR=0.92" in run(f"{words} --currency {wrong}", code=2).stderr
+
+
+def test_a_service_says_what_a_month_takes():
+    values = json.loads(run("serve wan2.2-ti2v-5b --per-day 10000 --json").stdout)["values"]
+    day = values["devices"]["default"] * 24 * 2.95
+    assert math.isclose(values["usd_month"]["default"], day * 365.25 / 12, rel_tol=1e-6)
+    assert values["usd_month_floor"]["default"] < values["usd_month"]["default"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        (5_156_370.0, "USD", "5.16 million USD"), (12_345.0, "USD", "12,300 USD"), (0.034, "EUR", "0.034 EUR"),
+        (2.5e9, "USD", "2.5 billion USD"), (1.5e6, "g CO2", "1.5 t CO2"), (890.2e6, "g CO2", "890 t CO2"),
+        (147.6, "g CO2", "148 g CO2"), (0.3141, "kWh", "314 Wh"), (1.894e6, "kWh", "1.89 GWh"), (999.9, "kWh", "1 MWh"),
+        (Range(0.1874, 0.3141, 0.7309), "kWh", "310 Wh (190 Wh to 730 Wh)"),
+        (Range(3_355_298.0, 11_550_270.0, 44_496_500.0), "USD", "12 million USD (3.4 million USD to 44 million USD)"),
+        (Range(100.0, 101.0, 102.0), "USD", "101 USD (100 USD to 102 USD)"),
+    ],
+)  # fmt: skip
+def test_numbers_are_no_more_exact_than_they_are_known(value, unit, said):
+    assert shown(value, unit) == said
 
 
 def test_plans_are_side_by_side():

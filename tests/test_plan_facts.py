@@ -3,7 +3,7 @@
 import pytest
 
 from sorano.errors import RequestError
-from sorano.plan.facts import TABLES, TAGS, load_facts, number
+from sorano.plan.facts import TABLES, TAGS, addresses, load_facts, number
 from sorano.plan.hardware import find_device, inference_shares, training_share
 
 
@@ -154,3 +154,44 @@ def test_an_unknown_row_names_the_nearest():
     assert "goodput" in str(caught.value.hint)
     with pytest.raises(RequestError, match="has no usd_h"):
         number(load_facts().row("devices", "h20"), "usd_h", "devices")
+
+
+NOWHERE = {  # what no page says: practice, notes, the press of a year, and what is derived from rows beside it
+    "train.a100", "goodput.palm-540b", "goodput.llama-3.1-405b", "energy.facility", "rnd.factor", "memory.nccl_gb",
+    "claim.gpt3.usd_guosheng", "claim.gpt3.usd_lambda", "claim.gpt3.usd_press", "llama-2-70b", "veo-3.1-conflict",
+    "mova-audio-video-360p-15-d-360p-filtered-7-d-720p-20-d",
+}  # fmt: skip
+
+
+def test_every_source_has_an_address():
+    facts = load_facts()
+    without = [
+        row["name"]
+        for table in TABLES
+        for row in facts.table(table)
+        if row["tag"] in ("P", "S", "D") and not addresses(row["source"]) and not row["name"].startswith("own-")
+    ]
+    assert set(without) <= NOWHERE, without
+    assert addresses("arXiv:2412.03603 section 4.4") == ("https://arxiv.org/abs/2412.03603",)
+    assert addresses("hmc-tech.com (32-core, runs.csv)") == ("https://hmc-tech.com",)
+    assert addresses("https://www.nvidia.com/en-us/data-center/l4/") == ("https://www.nvidia.com/en-us/data-center/l4/",)
+    assert facts.constant("train.h100").to_dict()["addresses"]
+
+
+@pytest.mark.parametrize(
+    ("name", "memory_gb"),
+    [("RTX 3060", 12), ("rtx-a6000", 48), ("T4", 16), ("L4", 24), ("M3 Max", 128), ("iPhone 15 Pro", 8),
+     ("iphone 16 pro", 8), ("iPhone17Pro", 12), ("Pixel 9 Pro", 16), ("Snapdragon 8 Gen 3", 12)],
+)  # fmt: skip
+def test_devices_that_people_have_are_found_by_their_names(name, memory_gb):
+    assert find_device(load_facts(), name, rated=False).memory_bytes == memory_gb * 10**9
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("RTX 3070", "rtx3060"), ("iPhone 18 Pro", "iphone-17-pro"), ("M3 Mx", "m3-max"), ("a600", "a6000")],
+)
+def test_the_nearest_device_is_of_the_same_kind(name, near):
+    with pytest.raises(RequestError) as caught:
+        find_device(load_facts(), name)
+    assert near.rstrip("0123456789") in caught.value.hint

@@ -669,3 +669,20 @@ def test_a_signature_that_does_not_read_back_withholds_the_file(home, clips, tmp
     with pytest.raises(errors.TrustError, match="reading it back found its signature changed"):
         record.mark_file(clips["speaker"], tmp_path / "a.mp4")
     assert [file.name for file in tmp_path.iterdir()] == ["alice"]
+
+
+def test_the_page_names_the_file_its_signer_and_the_day_and_explains_its_colours(signed, tmp_path):
+    import hashlib
+
+    done = ask(signed, "--html", tmp_path / "r.html", "--json")
+    report, page = json.loads(done.stdout), (tmp_path / "r.html").read_text()
+    data = json.loads(re.search(r'type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+    facts = dict(data["facts"])
+    assert facts["file, SHA-256"] == hashlib.sha256(signed.read_bytes()).hexdigest()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", facts["looked at"])
+    assert facts["signer"] == report["signer"]
+    own = keys.list_keys()
+    assert any(one.fingerprint.startswith(report["root"]) for one in own if one.kind == "root")
+    assert facts["their root's fingerprint"] == report["root"]
+    # red is drawn inside regions alone, and the same evidence is told once
+    assert 'id="legend"' in page and "!red && !suspect" in page and "told.has(same)" in page

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sorano import threads
 from sorano.engine import generate
+from sorano.errors import RequestError
 from sorano.plan.generate import TEXT_TOKENS
 from sorano.plan.machine import Machine, Profile, profile_file
 from sorano.presets import find_preset
@@ -27,6 +29,7 @@ PROBES = (
     ("32x32", 2, 0.4), ("32x32", 40, 1.42), ("64x64", 32, 1.42), ("96x96", 16, 2.08), ("128x128", 2, 1.42),
     ("128x128", 16, 1.42),
 )  # fmt: skip
+LOOK_SECONDS = 1.0  # at the cores, for other processes
 STAGES = ("text", "denoise", "decode", "write")
 PROMPT = "a red ball bounces on the grass at sunset"
 
@@ -47,9 +50,13 @@ class Timed:
 
 
 def calibrate(device: str = "auto", *, say: Callable[[str], None] = lambda text: None, repeats: int = 5) -> Profile:
-    """Measures, keeps and returns the profile of a device. Takes about half a minute on two cores."""
+    """Measures, keeps and returns the profile of a device. Takes about half a minute on two cores.
+
+    Raises RequestError on a machine that is busy with other things.
+    """
     from sorano.device import choose_machine
 
+    require_quiet()
     machine = replace(choose_machine(device), measured=None)
     turns: list[list[dict[str, float]]] = [[] for _ in PROBES]
     for turn in range(repeats + 1):  # turn about: a slow moment of the machine is not one probe's alone
@@ -60,6 +67,19 @@ def calibrate(device: str = "auto", *, say: Callable[[str], None] = lambda text:
     profile = fit(machine, timed)
     profile.write(profile_file(machine.device, machine.dtype))
     return profile
+
+
+def require_quiet() -> None:
+    """Raises RequestError on a machine whose cores other processes use: what is measured then is wrong later."""
+    before = threads.Use.now()
+    time.sleep(LOOK_SECONDS)
+    cores = threads.allowed_cores()
+    free = threads.free_cores(before, threads.Use.now(), cores)
+    if free < cores:
+        raise RequestError(
+            f"other processes keep {cores - free} of {cores} cores busy: timings would be theirs too",
+            "calibrate when the machine is quiet",
+        )
 
 
 def fit(machine: Machine, timed: list[Timed]) -> Profile:

@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields as fields_of
@@ -21,7 +22,7 @@ import typer
 
 from sorano import _start
 from sorano.conditions import Blend, Continue, Edit, Keyframe, Loop, Region
-from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams, print_error
+from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams, print_error, source_of
 from sorano.engine import generate as make_video
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, RequestError, VideoError
 from sorano.listener import Listener
@@ -33,11 +34,13 @@ from sorano.result import default_path
 from sorano.storyboard import changes
 from sorano.trust.cli import mount as mount_trust
 from sorano.trust.printable import printable_line, printable_lines, to_json
+from sorano.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from sorano.plan import Machine, RunEstimate
+    from sorano.preview import Preview
     from sorano.resolve import Job
     from sorano.result import Video
 
@@ -56,7 +59,9 @@ train_app = typer.Typer(help="Train a model from nothing.", no_args_is_help=True
 app.add_typer(train_app, name="train")
 
 REQUEST_FIELDS = tuple(one.name for one in fields_of(Request))
+SUFFIXES = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)  # of files: no word of a prompt ends so
 LONG_SECONDS = 600  # a job that the plan puts over this on a CPU is not started without a yes
+RIVALS = (("seconds", "num_frames"), ("quiet", "verbose"))  # options that exclude each other
 WHAT, HOW, FILE, TALK = "What to make", "How to sample", "The file", "What is said"
 
 
@@ -199,7 +204,7 @@ def _shared(
         typer.Option(
             "--output",
             "-o",
-            help="Where to write the MP4. Default: named after the prompt, here.",
+            help="Where to write: .mp4, .gif, .webp, .webm. Default: an MP4 named after the prompt, here.",
             rich_help_panel=FILE,
         ),
     ] = None,
@@ -240,6 +245,13 @@ def _shared(
         typer.Option(help="Who the label names: a name, or a provider's 27-character code.", rich_help_panel=FILE),
     ] = "Sorano",
     # what is said
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Show the first frame in the terminal while it is made.", rich_help_panel=TALK),
+    ] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Show what was made with this system's player.", rich_help_panel=TALK)
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Start what takes long without asking.", rich_help_panel=TALK)
     ] = False,
@@ -262,7 +274,10 @@ def _shared(
 def verb(
     name: str | None = None, *, without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command with its own options and most of those of `_shared`; the function gets the latter as `options`."""
+    """A command with its own options and most of those of `_shared`; the function gets the latter as `options`.
+
+    `options["usual"]` are those that come from the user's own defaults.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = [one for key, one in inspect.signature(function, eval_str=True).parameters.items() if key != "options"]
@@ -272,12 +287,19 @@ def verb(
         ]  # fmt: skip
         names = {one.name for one in shared}
 
-        def command(**given: Any) -> None:
+        def command(context: typer.Context, **given: Any) -> None:
+            for one, other in RIVALS:  # what is said now puts a default of the user's aside
+                for name, rival in ((one, other), (other, one)):
+                    if source_of(context, rival) == "COMMANDLINE" and source_of(context, name) == "DEFAULT_MAP":
+                        given[name] = False if isinstance(given[name], bool) else None
             options = {key: value for key, value in given.items() if key in names}
+            own_defaults = (name for name in names if source_of(context, name) == "DEFAULT_MAP")
+            options["usual"] = {name: given[name] for name in own_defaults}
             with errors_said():
                 function(**{key: value for key, value in given.items() if key not in names}, options=options)
 
         parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+        parameters.insert(0, inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         command.__doc__, command.__name__ = function.__doc__, function.__name__
@@ -292,6 +314,8 @@ def _make(options: dict[str, Any], *, is_picture: bool = False, **fields: Any) -
     words = dict(options)
     as_json, quiet, verbose = words.pop("as_json"), words.pop("quiet"), words.pop("verbose")
     yes, dry_run = words.pop("yes"), words.pop("dry_run")
+    shows, previews = words.pop("open_"), words.pop("preview")
+    del words["usual"]
     if quiet and verbose:
         raise RequestError("--quiet and --verbose exclude each other", "leave one of them out")
     words["lora"] = words.get("lora") or ()
@@ -300,14 +324,34 @@ def _make(options: dict[str, Any], *, is_picture: bool = False, **fields: Any) -
         request = replace(request, seed=_drawn_seed())
     if request.output is None and not is_picture:
         request = replace(request, output=default_path(request))
-    with Talk(quiet=quiet, verbose=verbose, yes=yes or dry_run) as talk:
+    with Talk(quiet=quiet, verbose=verbose, yes=yes or dry_run, previews=previews) as talk:
         talk.memory = keep_freed_memory()
         if dry_run:
             _print_plan(request, talk, as_json)
             return
         video = make_video(request, listener=talk)
     for one in video.variations:
-        print(_as_json(one, talk) if as_json else _absolute(one.sheet if is_picture else one.path))
+        print(_as_json(one, talk) if as_json else _absolute(one.sheet if is_picture else one.path), flush=True)
+        if shows:
+            _open(one.sheet if is_picture else one.path)
+
+
+def _open(path: Path | None) -> None:
+    """Show a file with the system's own player; that there is none is said and costs nothing."""
+    import shutil
+    import subprocess
+
+    assert path is not None
+    if sys.platform == "win32":
+        os.startfile(path)
+        return
+    opener = "open" if sys.platform == "darwin" else "xdg-open"
+    has_screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if shutil.which(opener) is None or not has_screen:
+        _say(f"note: there is nothing here to show it with (no {opener}, or no screen)")
+        return
+    silent = subprocess.DEVNULL
+    subprocess.Popen([opener, str(path)], stdin=silent, stdout=silent, stderr=silent, start_new_session=True)
 
 
 def _print_plan(request: Request, talk: Talk, as_json: bool) -> None:
@@ -331,7 +375,7 @@ def _print_plan(request: Request, talk: Talk, as_json: bool) -> None:
 def _said(words: Sequence[str] | None) -> str:
     """The prompt of a command line, whether or not it was in quotes. Raises RequestError for a file among its words."""
     words = words or ()
-    files = [word for word in words if len(words) > 1 and Path(word).suffix.lower() in (".mp4", ".png", ".jpg")]
+    files = [word for word in words if len(words) > 1 and Path(word).suffix.lower() in SUFFIXES]
     if files:
         raise RequestError(f"{files[0]} is among the words of the prompt", f"write to it with -o {files[0]}")
     return " ".join(words)
@@ -517,7 +561,8 @@ def film(
     """Make a film of a storyboard: shot after shot, of any length, in the memory of one."""
     from sorano.storyboard import read_board
 
-    known = [name for name in options if name not in ("as_json", "quiet", "verbose", "yes", "dry_run", "seconds")]
+    apart = ("as_json", "quiet", "verbose", "yes", "dry_run", "seconds", "usual", "open_", "preview")
+    known = [name for name in options if name not in apart]
     fields = _saved_over(read_board(board, ["prompt", *known]), {"prompt": ""}, options)
     _make(_named(options, board, "film"), **fields)
 
@@ -719,7 +764,7 @@ def show(
 ) -> None:
     """Show what a model is and needs, or how a video was made."""
     with errors_said():
-        if Path(name).is_file() or Path(name).suffix == ".mp4":
+        if Path(name).is_file() or Path(name).suffix.lower() in VIDEO_SUFFIXES:
             from sorano.video import read_metadata
 
             try:
@@ -780,8 +825,13 @@ class Bars:
 class Talk(Listener):
     """Says on stderr what a run is doing: the plan, notes, and a bar with the time left."""
 
-    def __init__(self, *, quiet: bool, verbose: bool, yes: bool = True) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool, yes: bool = True, previews: bool = False) -> None:
         self.quiet, self.verbose, self.yes = quiet, verbose, yes
+        self._preview: Preview | None = None
+        if previews and not quiet and sys.stderr.isatty():
+            from sorano.preview import Preview
+
+            self._preview = Preview(sys.stderr)
         self.notes: list[str] = []
         self.memory = ""
         self._bars = Bars(_progress_bar, quiet=quiet)
@@ -791,6 +841,8 @@ class Talk(Listener):
 
     def __exit__(self, *exception: object) -> None:
         self._bars.__exit__(*exception)
+        if self._preview is not None:
+            self._preview.close()
 
     def planned(self, job: Job, machine: Machine, estimate: RunEstimate) -> None:
         from sorano.plan.generate import format_bytes
@@ -832,7 +884,14 @@ class Talk(Listener):
     def progress(self, stage: str, done: int, total: int) -> None:
         if asked_to_stop.is_set():
             raise KeyboardInterrupt
-        self._bars.show(stage, done, total)
+        if self._preview is None or stage != "denoise":  # a preview has a line of its own
+            self._bars.show(stage, done, total)
+
+    def preview(self, step: int, num_steps: int, look: Callable[[], Any]) -> None:
+        if self._preview is not None and (self._preview.is_due or step == num_steps):
+            began = time.monotonic()
+            frame_HWC = look()
+            self._preview.show(frame_HWC, f"step {step} of {num_steps}", time.monotonic() - began)
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -986,6 +1045,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _saved_over(saved: dict[str, Any], fields: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What was saved, with what is said now over it; options that were not given are left as saved."""
     defaults = {one.name: one.default for one in inspect.signature(_shared).parameters.values()}
+    defaults |= options["usual"]
     said = {name: value for name, value in fields.items() if value not in (None, "", (), [])}
     kept = {name: value for name, value in saved.items() if value is not None and name not in said}
     now = {name for name in options if options[name] != defaults.get(name)}

@@ -25,9 +25,12 @@ import typer
 from typer.core import TyperGroup
 
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, CapacityError, RequestError, SoranoError
+from sorano.settings import defaults_for, settings_file
 from sorano.trust.printable import printable_line
 
-EXTRAS = {"numba": "train", "simpy": "plan"}  # packages that not every install has, and the extra that brings them
+ENGINE = ("torch", "safetensors", "tokenizers", "ftfy", "huggingface_hub")
+# Packages that not every install has, and the extra that brings them.
+EXTRAS = {**dict.fromkeys(ENGINE, "engine"), "numba": "train", "simpy": "plan"}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OS_HINTS = {
     errno.ENAMETOOLONG: "use a shorter name: most disks take 255 bytes",
@@ -38,6 +41,7 @@ OS_HINTS = {
     errno.ENOTDIR: "check the path",
     errno.ELOOP: "the links lead in a circle: name the file itself",
 }
+_NEED_NO_DEFAULTS = {"doctor", "--help", "-h", "--version"}  # these work however damaged the user's settings are
 asked_to_stop = threading.Event()  # looked at after each step: what a library's import swallows is not forgotten
 _running = "sorano"  # the command, for hints: "sorano keys init"
 
@@ -58,6 +62,12 @@ class Commands(TyperGroup):
         global _running
         args = list(sys.argv[1:] if args is None else args)
         _running = _command_in(self, args)
+        try:
+            if not _NEED_NO_DEFAULTS & set(args):
+                extra.setdefault("default_map", defaults_for(self))
+        except SoranoError as error:
+            print_error(error.message, error.hint)
+            sys.exit(error.exit_code)
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except Exception as error:
@@ -83,10 +93,13 @@ def _command_in(group: Any, args: Sequence[str]) -> str:
 def _report_usage(error: Any) -> int:
     """Print a usage error of the command line in two lines; its exit code."""
     kind, context = type(error).__name__, getattr(error, "ctx", None)
+    parameter = getattr(error, "param", None)
     if kind == "NoArgsIsHelpError":  # the help was shown when the error was made
         return int(error.exit_code)
     command = context.command_path if context is not None else _running
     message, hint = str(error.format_message()), f"{command} --help shows what it takes"
+    if context is not None and parameter is not None and source_of(context, parameter.name) == "DEFAULT_MAP":
+        message = f"{settings_file()}: {message}"
     if kind == "NoSuchOption":
         message = f"{command} has no option {error.option_name}"
         near = error.possibilities or get_close_matches(error.option_name, _options(context), n=3)
@@ -103,6 +116,11 @@ def _report_usage(error: Any) -> int:
         hint = f"put quotes round what is more than one word; {hint}"
     print_error(" ".join(message.split()), hint)
     return int(error.exit_code)
+
+
+def source_of(context: Any, name: str) -> str:
+    """Where a parameter's value comes from: COMMANDLINE, DEFAULT_MAP (the user's settings), DEFAULT ..."""
+    return str(getattr(context.get_parameter_source(name), "name", ""))
 
 
 def _options(context: Any) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,11 @@ CODERS = (
     ("aac", True, "sound"),
     ("libvpx-vp9", False, "WebM"),
 )
+ENGINE_HINT = "pip install 'sorano[engine]'"
 EXTRAS = (("numba", "train", "sorano train and sorano score"), ("simpy", "plan", "sorano plan serve --simulate"))
+
+
+NEED_ENGINE = ("device", "threads", "memory", "disk")  # checks for those who make videos
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,15 @@ class Check:
 
 def examine() -> list[Check]:
     """Every check, in order. One that fails in an unforeseen way says so and does not stop the others."""
-    made: list[Check] = []
+    made: list[Check] = [_engine()]
+    has_engine = made[0].state == GOOD
     looks: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
-        ("torch", _torch), ("device", _device), ("threads", _threads), ("memory", _memory), ("disk", _disk),
-        ("coders", _coders), ("keys", _keys), ("fonts", _fonts), ("extras", _extras),
+        ("device", _device), ("threads", _threads), ("memory", _memory), ("disk", _disk),
+        ("coders", _coders), ("keys", _keys), ("fonts", _fonts), ("extras", _extras), ("settings", _settings),
     )  # fmt: skip
     for name, look in looks:
+        if name in NEED_ENGINE and not has_engine:
+            continue
         try:
             made += look()
         except (SoranoError, OSError, ImportError, ValueError, RuntimeError) as error:
@@ -63,13 +71,17 @@ def examine() -> list[Check]:
     return made
 
 
-def _torch() -> Iterator[Check]:
-    import torch
-
+def _engine() -> Check:
+    """The versions; MIND in the base install, which has no torch."""
     from sorano import __version__
 
-    found = f"sorano {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
-    yield Check("versions", GOOD, found)
+    found = f"sorano {__version__}, Python {platform.python_version()}"
+    try:
+        import torch
+    except ImportError:
+        said = f"{found}, no torch: verify, mark, label and plan work; making videos needs it"
+        return Check("versions", MIND, said, ENGINE_HINT)
+    return Check("versions", GOOD, f"{found}, torch {torch.__version__}")
 
 
 def _device() -> Iterator[Check]:
@@ -159,7 +171,16 @@ def _fonts() -> Iterator[Check]:
 
 def _extras() -> Iterator[Check]:
     for package, extra, what in EXTRAS:
-        if find_spec(package) is None:
+        there = None
+        with suppress(ImportError, ValueError):
+            there = find_spec(package)
+        if there is None:
             yield Check("extra", MIND, f"{package} is not there: {what}", f"pip install 'sorano[{extra}]'")
         else:
             yield Check("extra", GOOD, f"{package}: {what}")
+
+
+def _settings() -> Iterator[Check]:
+    from sorano.settings import describe
+
+    yield Check("settings", GOOD, f"defaults: {describe()}")

@@ -13,9 +13,10 @@ import os
 import secrets
 import shutil
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.request import Request
 from sorano.resolve import Job, resolve
 from sorano.result import Video, default_path, run_record
+from sorano.trust.seal import FEW_COLOURS, NO_SIGNATURE
 from sorano.video import IMAGE_SUFFIXES, STREAM, check_target
 from sorano.wording import check_words
 from sorano.workfolder import OLD_SUFFIX, parts_of, read_old_latent, read_state
@@ -311,6 +313,7 @@ def prepare(request: Request, listener: Listener) -> Planned:
 
     Raises CapacityError where it does not fit.
     """
+    require_engine()
     preset = find_preset(request.preset)
     if preset.folder is None and preset.configs is not None:
         resolve(request, preset, preset.configs)  # a wrong request is said before missing weights are
@@ -323,10 +326,31 @@ def prepare(request: Request, listener: Listener) -> Planned:
         machine = within(choose_machine(request.device, request.dtype), request.memory)
     estimate = plan(job, configs, machine)
     listener.planned(job, machine, estimate)
-    for note in (*configs.notes, *job.notes, *said):
+    for note in (*configs.notes, *job.notes, *said, *_check_kind(job)):
         listener.note(note)
     estimate.require()
     return Planned(job, configs, machine, estimate, clock)
+
+
+def _check_kind(job: Job) -> list[str]:
+    """What the kind of file that is asked for cannot have, in words. Raises RequestError where it holds no such job."""
+    if job.request.output is None:
+        return []
+    from sorano.media import write
+
+    suffix = Path(job.request.output).suffix.lower()
+    width, height = job.output_size
+    num_frames = round(job.shape.num_frames * job.fps / job.rate)
+    write.check(suffix, fps=job.fps, width=width, height=height, num_frames=num_frames)
+    return {".webm": [NO_SIGNATURE], ".gif": [FEW_COLOURS]}.get(suffix, [])
+
+
+def require_engine() -> None:
+    """Raises RequestError in the base install, which verifies, marks and plans, and has no torch."""
+    with suppress(ImportError, ValueError):
+        if find_spec("torch") is not None:
+            return
+    raise RequestError("making videos needs torch, which is not installed", "pip install 'sorano[engine]'")
 
 
 def check_outputs(request: Request) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sorano.errors import Cancelled
@@ -10,6 +11,7 @@ from sorano.errors import Cancelled
 if TYPE_CHECKING:
     from sorano.plan import Machine, RunEstimate
     from sorano.resolve import Job
+    from sorano.video import Frames
 
 
 class Listener:
@@ -23,6 +25,10 @@ class Listener:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` parts of "denoise", "decode" or "film"."""
+
+    def preview(self, step: int, num_steps: int, look: Callable[[], Frames]) -> None:
+        """After a step of a clip: `look()` decodes what the first frame will about be, [H, W, 3]; only who calls it
+        pays for it."""
 
 
 class Cancel:
@@ -62,6 +68,9 @@ class CancellingListener(Listener):
     def progress(self, stage: str, done: int, total: int) -> None:
         self.cancel.check()
         self.inner.progress(stage, done, total)
+
+    def preview(self, step: int, num_steps: int, look: Callable[[], Frames]) -> None:
+        self.inner.preview(step, num_steps, look)
 
 
 class OnceListener(Listener):

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,11 @@ if TYPE_CHECKING:
     from sorano.models.lora import Lora
     from sorano.models.text_encoder import TextTokens
     from sorano.resolve import Job
+    from sorano.sampling.denoise import Step
     from sorano.video import Frames
 
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
+PREVIEW_CELLS = 32  # latents a side of a preview
 MOST_TEXTS = 64  # kept encoded with a loaded model
 
 
@@ -375,10 +378,40 @@ def denoise(
     listener.progress("denoise", 0, schedule.num_steps)
     with turns:
         turns.enter_context(model.present("transformer", change=merged(loras, listener)))
+        before = None
         for step in steps:
             listener.progress("denoise", step.index, step.num_steps)
+            listener.preview(step.index, step.num_steps, partial(first_frame, model, step, before))
+            before = step
     latent_BCTHW = step.latent
     return latent_BCTHW[:, :, : latent_BCTHW.shape[2] - state.appended]
+
+
+def first_frame(model: Model, step: Step, before: Step | None) -> Frames:
+    """About what the first frame will be, [H, W, 3], at most PREVIEW_CELLS latents a side.
+
+    The step before tells the velocity, and that tells the data: x - sigma * velocity. Latents are averaged down to what
+    decodes in a moment; where the decoder is not loaded (networks in turn), the first three channels stand for colours.
+    """
+    import torch
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    latent_BCTHW = step.latent
+    if before is not None and before.sigma > step.sigma:
+        velocity = (before.latent - step.latent) / (before.sigma - step.sigma)
+        latent_BCTHW = step.latent - step.sigma * velocity
+    with torch.inference_mode():
+        latent_BCHW = latent_BCTHW[:1, :, 0].float()
+        height, width = latent_BCHW.shape[2:]
+        scale = min(1.0, PREVIEW_CELLS / max(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        small_BCTHW = adaptive_avg_pool2d(latent_BCHW, size)[:, :, None]
+        if model.placement.in_turn:
+            shown_HWC = small_BCTHW[0, :3, 0].permute(1, 2, 0).cpu()
+            shown_HWC = (shown_HWC - shown_HWC.amin()) / (shown_HWC.amax() - shown_HWC.amin()).clamp_min(1e-6)
+            return (255 * shown_HWC).byte().numpy()
+        dtype = getattr(torch, model.machine.dtype)
+        return finite_frames(model.bundle.vae.decode(small_BCTHW.to(model.machine.device, dtype)), model.machine)[0]
 
 
 def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[Frames]:

@@ -15,6 +15,7 @@ While a film grows, NAME.mp4.parts/film.h264 can be played. A run that was kille
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -53,8 +54,8 @@ from sorano.segments import (
     window_latents,
 )
 from sorano.shapes import TEMPORAL, video_frames
-from sorano.trust.seal import Outgoing, signing, title_of, visible_label
-from sorano.video import Pieces, fill, resize, whole_or_nothing
+from sorano.trust.seal import Outgoing, convert, signing, title_of, visible_label
+from sorano.video import Pieces, beside, fill, resize, whole_or_nothing
 from sorano.workfolder import STATE, write_state
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class ClipOutput:
         self._signing = self._context.__enter__()
 
     def put(self, frames_THWC: Frames) -> None:
-        self._signing.writer.put(frames_THWC)
+        self._signing.put(frames_THWC)
 
     def abandon(self) -> None:
         with suppress(BaseException):  # it raises what is being raised already
@@ -113,8 +114,7 @@ class ClipOutput:
     def close(self, record: dict[str, Any]) -> Report:
         self.record = record
         self._context.__exit__(None, None, None)
-        assert self._signing.report is not None
-        return self._signing.report
+        return self._signing.reports[0]
 
 
 class FilmOutput:
@@ -138,6 +138,11 @@ class FilmOutput:
             note = self.pieces.join(temporary, record, title_of(job.request), self._audio())
             if note:
                 self.run.listener.note(note)
+            if self.target.suffix.lower() != ".mp4":
+                with beside(self.target) as joined:
+                    os.replace(temporary, joined)
+                    for note in convert(joined, temporary, self.target, self.out, record):
+                        self.run.listener.note(note)
             return self.out.seal(temporary, record, self.target)
 
     def _audio(self) -> tuple[Path, float, float] | None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Frames = NDArray[np.uint8]
 
 MOST_WAITING = 2  # parts of a video that wait to be encoded; then decoding waits
+VIDEO_SUFFIXES = (".mp4", ".gif", ".webp", ".webm")  # what videos are written as
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is written
 ANIMATED_SUFFIXES = (".png", ".webp")
 STREAM, TABLE = "film.h264", "film.packets"  # of a film that grows
@@ -56,7 +57,7 @@ class Clip:
     metadata: dict[str, Any]
 
 
-def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...] = (".mp4",)) -> None:
+def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...] = VIDEO_SUFFIXES) -> None:
     """Raises RequestError where a file cannot be written here, or would replace one. Called before work."""
     if path.suffix.lower() not in suffixes:
         raise RequestError(f"{path} must end in {' or '.join(suffixes)}", f"use {path.with_suffix(suffixes[0])}")
@@ -331,11 +332,16 @@ def _set_coder(codec: Any, height: int, width: int, aspect: Fraction) -> None:
     codec.color_range = LIMITED_RANGE
 
 
+def record_text(metadata: Mapping[str, Any]) -> str:
+    """The record as it is stored in a file."""
+    return json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+
+
 def _tags(metadata: Mapping[str, Any] | None, title: str | None) -> dict[str, str]:
     """What a file says of itself."""
     tags = {"title": title} if title else {}
     if metadata:
-        tags["comment"] = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+        tags["comment"] = record_text(metadata)
     return tags
 
 
@@ -388,10 +394,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Empty for a video that carries none. Raises VideoError for a file that is missing or no video.
     """
-    from sorano.media import read
+    from sorano.media import pictures, read
 
+    with suppress(OSError), open(path, "rb") as file:
+        if pictures.sniff(file.read(64)) in ("GIF", "WEBP", "PNG", "JPEG"):
+            return _record(pictures.comment(path))
     with read.inspected(Path(path)) as given:
-        return _record(given.metadata.get("comment", ""))
+        return _record(read.comment_of(given))
 
 
 def read_image(path: str | Path) -> Frames:

@@ -30,6 +30,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 ANIMATED = ("PNG", "WEBP", "AVIF", "GIF")  # formats whose further pictures are shown one after the other
 SHORTEST = 0.011  # seconds; shorter frames of an animation are shown for a tenth, as browsers do
 USUAL_SECONDS = 0.1
+DESCRIPTION = 0x010E  # EXIF's ImageDescription
+MOST_COMMENT = 1_000_000  # characters
 SAMPLE_RANGE = (340, 341)  # TIFF's SMinSampleValue and SMaxSampleValue
 HINT = "use a PNG, JPEG or WebP file"
 
@@ -110,6 +112,14 @@ def about(path: str | Path) -> About:
         deep = image.mode.startswith("I") or image.mode == "F"
         profile = bool(image.info.get("icc_profile"))
         return About(image.format, image.mode, width, height, count, alpha, animated, seconds, deep, profile)
+
+
+def comment(path: str | Path) -> str:
+    """What a picture says of itself: a GIF's comment, EXIF's description of others. Raises VideoError."""
+    with _opened(path) as image:
+        said = image.info.get("comment", b"") if image.format == "GIF" else image.getexif().get(DESCRIPTION, "")
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return text[:MOST_COMMENT]
 
 
 def _length(image: Any, count: int) -> float:

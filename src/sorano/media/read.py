@@ -169,8 +169,14 @@ def _video(path: Path) -> Media:
             is_interlaced=interlaced, is_square=is_square, is_upright=upright, aspect=rest,
             is_deep=codec.format is not None and any(part.bits > 8 for part in codec.format.components),
             colour=colour, num_chapters=len(given.chapters()),
-            comment=given.metadata.get("comment", "")[:MOST_COMMENT],
+            comment=comment_of(given),
         )  # fmt: skip
+
+
+def comment_of(given: Any) -> str:
+    """The comment of an opened file; Matroska writes the tag's name in capitals."""
+    tags = {str(name).lower(): str(value) for name, value in given.metadata.items()}
+    return tags.get("comment", "")[:MOST_COMMENT]
 
 
 def notes(media: Media) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`sorano plan`: what a job costs, before it runs. Offline, without a GPU and without importing torch.
 
-Each command prints a table for people; `--json` prints one document, `--html FILE` writes a page with charts.
+Each command prints an answer of ten lines, with `--why` all that is behind it; `--json` prints one document,
+`--html FILE` writes a page with charts.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ FactsFile = Annotated[Path | None, typer.Option("--facts", help="TOML with your 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Also write a page with charts.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the page where it exists.")]
+Why = Annotated[bool, typer.Option("--why", help="Show all: how each number came about, and what it stands on.")]
+Currency = Annotated[
+    str | None,
+    typer.Option(help="Show money in another currency, at your own rate.", metavar="EUR=0.92@2026-11-20"),
+]
 Size = Annotated[str | None, typer.Option(help="Width x height, like 1280x720.", metavar="WxH")]
 Seconds = Annotated[float | None, typer.Option(help="Of video.")]
 Steps = Annotated[int | None, typer.Option("--num-steps", help="Denoising steps. Default: the model's.")]
@@ -69,6 +75,8 @@ def generate(
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
+    why: Why = False,
+    currency: Currency = None,
 ) -> None:
     """What one video takes: on this machine, on a device of the catalogue, or on several."""
 
@@ -97,7 +105,7 @@ def generate(
             facts=load_facts(facts),
         )
 
-    _show(plan, as_json, html, overwrite)
+    _show(plan, as_json, html, overwrite, why, currency)
 
 
 @app.command()
@@ -114,6 +122,8 @@ def train(
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
+    why: Why = False,
+    currency: Currency = None,
 ) -> None:
     """What a training run takes, stage by stage; or which model a budget buys, by two scaling laws."""
 
@@ -133,7 +143,7 @@ def train(
             facts=load_facts(facts),
         )
 
-    _show(plan, as_json, html, overwrite)
+    _show(plan, as_json, html, overwrite, why, currency)
 
 
 @app.command()
@@ -157,6 +167,8 @@ def serve(
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
+    why: Why = False,
+    currency: Currency = None,
 ) -> None:
     """How many devices a service needs for its waiting time, and what a video then costs."""
 
@@ -183,7 +195,7 @@ def serve(
             facts=load_facts(facts),
         )
 
-    _show(plan, as_json, html, overwrite)
+    _show(plan, as_json, html, overwrite, why, currency)
 
 
 @app.command()
@@ -200,6 +212,8 @@ def edge(
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
+    why: Why = False,
+    currency: Currency = None,
 ) -> None:
     """Does a model fit a phone or a laptop, at how many bits, and how fast could it be at best?"""
 
@@ -219,7 +233,7 @@ def edge(
             facts=load_facts(facts),
         )
 
-    _show(plan, as_json, html, overwrite)
+    _show(plan, as_json, html, overwrite, why, currency)
 
 
 @app.command()
@@ -229,6 +243,8 @@ def explain(
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
+    why: Why = False,
+    currency: Currency = None,
 ) -> None:
     """A claim that many repeat: reproduced step by step, and what it leaves out."""
 
@@ -238,7 +254,7 @@ def explain(
 
         return explained(claim, facts=load_facts(facts))
 
-    _show(plan, as_json, html, overwrite)
+    _show(plan, as_json, html, overwrite, why, currency)
 
 
 @app.command()
@@ -360,21 +376,33 @@ def _of_tables(tables: dict[str, list[dict[str, str]]]) -> Estimate:
     )
 
 
-def _show(plan: Callable[[], Estimate], as_json: bool, html: Path | None, overwrite: bool) -> None:
+def _show(
+    plan: Callable[[], Estimate],
+    as_json: bool,
+    html: Path | None,
+    overwrite: bool,
+    why: bool,
+    currency: str | None,
+) -> None:
     if _collected is not None:
         _collected.append(plan())
         return
     with _errors_said():
+        from sorano.plan.words import in_currency, parse_currency
+
+        own = parse_currency(currency) if currency else None
         made = plan()
+        shown = made if own is None else in_currency(made, own)
         if html is not None:
-            _write_page([made], html, overwrite)
-        _say(made, made.to_dict() if as_json else None)
+            _write_page([shown], html, overwrite)
+        document = made.to_dict() | ({"currency": vars(own)} if own else {})
+        _say(shown, document if as_json else None, why)
 
 
-def _say(made: Estimate, document: dict[str, Any] | None) -> None:
-    """One JSON document, or tables for people."""
+def _say(made: Estimate, document: dict[str, Any] | None, why: bool = True) -> None:
+    """One JSON document, or an answer for people: ten lines, or all with `why`."""
     if document is None:
-        _print(made)
+        _print(made, why)
     else:
         print(json.dumps(document, ensure_ascii=False))
 
@@ -404,41 +432,13 @@ def _collect(words: str) -> Estimate:
         _collected = None
 
 
-def _print(made: Estimate) -> None:
-    from rich.console import Console
-    from rich.table import Table as Grid_
-    from rich.text import Text
+def _print(made: Estimate, why: bool = True) -> None:
+    import shutil
 
-    from sorano.plan.estimate import says, shown
+    from sorano.plan import words
 
-    console = Console(soft_wrap=False)
-    console.print(Text(made.title, style="bold"))
-    console.print(Text(made.summary))
-    for heading, rows in (("", made.rows), *made.parts):
-        if not rows:
-            continue
-        grid = Grid_(box=None, show_header=False, padding=(0, 2, 0, 0), title_justify="left")
-        grid.title = heading or None
-        for row in rows:
-            grid.add_row(Text(row.name.replace("_", " ")), Text(shown(row.value, row.unit)), Text(row.why, style="dim"))
-        console.print()
-        console.print(grid)
-    for table in made.tables:
-        grid = Grid_(title=Text(table.title), title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for column in table.columns:
-            grid.add_column(Text(column.strip()))
-        units = table.units or ("",) * len(table.columns)
-        for cells in table.rows:
-            grid.add_row(*(Text(shown(cell, unit)) for cell, unit in zip(cells, units, strict=True)))
-        console.print()
-        console.print(grid)
-    console.print()
-    for note in made.notes:
-        console.print(Text(f"note: {note}"))
-    if made.facts:
-        console.print(Text("\nIt stands on:"))
-        for fact in made.facts:
-            console.print(Text(f"  {fact.name}: {says(fact)}", style="dim"))
+    columns = shutil.get_terminal_size((words.WIDTH, 24)).columns
+    print("\n".join(words.whole(made, columns) if why else words.brief(made)))
 
 
 def _write_page(made: list[Estimate], file: Path, overwrite: bool) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sorano.plan.facts import TAGS, Fact
+from sorano.plan.facts import TAGS, Fact, addresses
 
 CASES = ("low", "default", "high")
-SCALED = ("bytes", "s", "USD", "%")  # units whose numbers are written each in a way of their own
+CARBON, ENERGY = "g CO2", "kWh"
+SCALED = ("bytes", "s", "%", CARBON, ENERGY)  # units whose numbers are written each in a way of their own
+CLEAR = 1.05  # of bounds whose quotient is less, three figures are shown, else two
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ def says(fact: Fact) -> str:
     """A fact for people: "0.35 (0.25 to 0.55) share of peak; P: primary source; 2025; where from"."""
     tag = TAGS.get(fact.tag, fact.tag)
     number = f"{short(fact.value)} ({short(fact.low)} to {short(fact.high)}) {fact.unit}"
-    text = "; ".join(part for part in (number, tag, fact.date, fact.source) if part)
+    where = " ".join(one for one in addresses(fact.source) if one not in fact.source)
+    text = "; ".join(part for part in (number, tag, fact.date, fact.source, where) if part)
     return f"{text} ({fact.note})" if fact.note else text
 
 
@@ -158,9 +161,12 @@ def shown(value: Value, unit: str = "") -> str:
     if isinstance(value, Range):
         if math.isclose(value.low, value.high, rel_tol=1e-9):
             return shown(value.default, unit)
-        if unit in SCALED:
-            return f"{shown(value.default, unit)} ({shown(value.low, unit)} to {shown(value.high, unit)})"
-        return f"{short(value.default)} ({short(value.low)} to {short(value.high)}) {unit}".rstrip()
+        known = value.low > 0 and value.high / value.low < CLEAR
+        figures = 3 if known or unit == "s" else 2  # of times, whose units are no powers of ten, `duration` shows three
+        low, default, high = (rounded(one, figures) for one in (value.low, value.default, value.high))
+        if unit in SCALED or is_money(unit):
+            return f"{shown(default, unit)} ({shown(low, unit)} to {shown(high, unit)})"
+        return f"{short(default)} ({short(low)} to {short(high)}) {unit}".rstrip()
     if value is None:
         return "not known"
     if isinstance(value, bool):
@@ -171,13 +177,44 @@ def shown(value: Value, unit: str = "") -> str:
         return _scaled(value, ("B", "kB", "MB", "GB", "TB", "PB"))
     if unit == "s":
         return duration(value)
-    if unit == "USD":
-        return f"{value:,.0f} USD" if value >= 1000 else f"{value:.2f} USD" if value >= 0.1 else f"{value:.2g} USD"
+    if is_money(unit):
+        return f"{_money(value)} {unit}"
+    if unit == CARBON:
+        return _thousands(value, ("g", "kg", "t", "kt", "Mt")) + " CO2"
+    if unit == ENERGY:
+        return _thousands(1000 * value, ("Wh", "kWh", "MWh", "GWh", "TWh"))
     if unit == "FLOP":
         return f"{value:.3e} FLOP".replace("e+", "e")
     if unit == "%":
         return f"{100 * value:.3g} %"
     return f"{short(value)} {unit}".rstrip()
+
+
+def is_money(unit: str) -> bool:
+    """Whether a unit is a currency's code."""
+    return len(unit) == 3 and unit.isascii() and unit.isupper()
+
+
+def rounded(value: float, figures: int) -> float:
+    """A number with so many figures."""
+    if not value or not math.isfinite(value):
+        return value
+    return round(value, figures - 1 - math.floor(math.log10(abs(value))))
+
+
+def _money(value: float) -> str:
+    for scale, name in ((1e9, " billion"), (1e6, " million")):
+        if value >= 0.9995 * scale:
+            return f"{value / scale:.3g}{name}"
+    return f"{rounded(value, 3):,.0f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def _thousands(value: float, units: tuple[str, ...]) -> str:
+    """Three figures with the unit that keeps them below a thousand."""
+    power = 0
+    while abs(value) >= 999.5 and power < len(units) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.3g} {units[power]}" if value < 999.5 else f"{rounded(value, 3):,.0f} {units[power]}"
 
 
 def short(value: float) -> str:

@@ -93,6 +93,58 @@ NEEDED = {  # without which a row of a user's own means nothing
 }  # fmt: skip
 
 
+# Where sources that are named without an address are; arXiv numbers and addresses in a source are found by themselves.
+ADDRESSES = {
+    "Epoch AI": "https://epoch.ai/data",
+    "Spheron": "https://www.spheron.network",
+    "ML.ENERGY": "https://ml.energy/leaderboard",
+    "Movie Gen": "https://arxiv.org/abs/2410.13720",
+    "Wan2.2 README": "https://github.com/Wan-Video/Wan2.2",
+    "Wan2.1 README": "https://github.com/Wan-Video/Wan2.1",
+    "Wan READMEs": "https://github.com/Wan-Video/Wan2.1",
+    "wan/configs": "https://github.com/Wan-Video/Wan2.1",
+    "Wan report": "https://arxiv.org/abs/2503.20314",
+    "Wan: ": "https://arxiv.org/abs/2503.20314",
+    "Step-Video": "https://arxiv.org/abs/2502.10248",
+    "Seaweed": "https://arxiv.org/abs/2504.08685",
+    "Llama 3": "https://arxiv.org/abs/2407.21783",
+    "PaLM": "https://arxiv.org/abs/2204.02311",
+    "GPT-3": "https://arxiv.org/abs/2005.14165",
+    "xDiT": "https://github.com/xdit-project/xDiT",
+    "stas00/ml-engineering": "https://github.com/stas00/ml-engineering",
+    "PKU-YuanGroup/Open-Sora-Plan": "https://github.com/PKU-YuanGroup/Open-Sora-Plan",
+    "docs/Report-v1.5.0.md": "https://github.com/PKU-YuanGroup/Open-Sora-Plan",
+    "docs/report_0": "https://github.com/hpcaitech/Open-Sora",
+    "SandAI-org/MAGI-1": "https://github.com/SandAI-org/MAGI-1",
+    "genmoai/mochi": "https://github.com/genmoai/mochi",
+    "SGLang": "https://github.com/sgl-project/sglang",
+    "OpenRouter": "https://openrouter.ai",
+    "OpenAI price list": "https://openai.com/api/pricing",
+    "OpenAI on its": "https://openai.com/index/gpt-3-apps",
+    "NVIDIA H100": "https://www.nvidia.com/en-us/data-center/h100",
+    "NVIDIA V100": "https://www.nvidia.com/en-us/data-center/v100",
+    "NVLink cut": "https://www.nvidia.com/en-us/data-center/h100",
+    "400 Gbit/s cards": "https://www.nvidia.com/en-us/networking/infiniband-adapters",
+    "diffusers config": "https://github.com/huggingface/diffusers",
+    "The Decoder": "https://the-decoder.com",
+    "benchmarks/": "benchmarks/ of this project",
+    "docs/LOG.md": "docs/LOG.md of this project",
+    "src/sorano/": "this project",
+}
+
+
+def addresses(source: str) -> tuple[str, ...]:
+    """Where the sources that a text names can be read."""
+    found = [f"https://arxiv.org/abs/{number}" for number in re.findall(r"arXiv[: ](\d{4}\.\d{4,5})", source)]
+    whole = re.findall(r"https?://[^\s;,()]+", source)
+    found += whole
+    if not whole:
+        places = r"(?<![\w/.@])((?:[a-z0-9-]+\.)+(?:com|ai|io|net|org|it|co|network|dev)(?:/[^\s;,()]*)?)(?![\w])"
+        found += [f"https://{place}" for place in re.findall(places, source)]
+    found += [address for name, address in ADDRESSES.items() if name in source]
+    return tuple(dict.fromkeys(found))
+
+
 @dataclass(frozen=True)
 class Fact:
     """A number that a plan stands on. `low` and `high` bound what is believable; `tag` says how it is known."""
@@ -113,7 +165,8 @@ class Fact:
 
     def to_dict(self) -> dict[str, Any]:
         """As in the JSON of a plan."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**own, "addresses": list(addresses(self.source))}
 
 
 @dataclass(frozen=True)

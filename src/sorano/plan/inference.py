@@ -340,8 +340,13 @@ def place(
     if count > 1:  # what one device holds is not what each of several does
         placement, stages = next((way for way in ways if free is None or max(way[1].values()) <= free), ways[-1])
         run = replace(run, placement=placement, stage_bytes=stages, peak_bytes=max(stages.values()))
+    beside = run.host_bytes
+    if count > 1 and beside:  # each device has a process of its own, and none holds weights for visits
+        beside = count * machine.profile.base_bytes
+    host = [Row("host_bytes", beside, "bytes", "main memory beside the device's")] if beside else []
     rows = [
         Row("peak_bytes", run.peak_bytes, "bytes", f"the widest stage; {_placed_words(run.placement, count)}"),
+        *host,
         Row("fits", run.fits, "", f"in {format_bytes(free)}" if free is not None else "the system does not say"),
         *(Row(f"{stage}_bytes", held, "bytes", "") for stage, held in run.stage_bytes.items()),
     ]

@@ -29,6 +29,7 @@ from sorano.plan.money import costs, per_second, published_prices
 DAY = 86_400.0
 PLAYED_JOBS = 120_000
 MAX_PLAYED = 1_000_000
+MONTH_DAYS = 365.25 / 12
 MAX_LOAD = 1e6  # pipelines
 DRAWN = 60  # points of the curve
 
@@ -195,6 +196,12 @@ def plan_serve(
                 each = Range(*(getattr(row.value, case) / per_day for case in CASES))
                 idle = ", as if busy all of it" if kind == "always_on" and row.name != "usd" else ""
                 money.append(Row(f"{kind}_{row.name}_per_video", each, row.unit, why + idle))
+    monthly = {"usd": "usd_month", "kwh": "kwh_month", "co2_g": "co2_month_g"}
+    for found, ending, why in ((always, "", "the peak's devices all month"), (scaled, "_floor", "busy seconds only")):
+        for row in found:
+            if row.name in monthly and isinstance(row.value, Range):
+                total = Range(*(getattr(row.value, case) * MONTH_DAYS for case in CASES))
+                money.append(Row(monthly[row.name] + ending, total, row.unit, f"{MONTH_DAYS:.1f} days; {why}"))
     money += [per_second(row, job.seconds) for row in money if row.name.startswith("always_on")]
     own = next((row.value for row in money if row.name == "always_on_usd_per_video_second"), None)
     volumes = []

@@ -1,4 +1,4 @@
-"""Boxes, chunks and segments: what a file is, and where MP4, PNG, JPEG, WebP, WAV and MP3 keep metadata.
+"""Boxes, chunks and segments: what a file is, and where MP4, PNG, JPEG, WebP, GIF, WAV and MP3 keep metadata.
 
 Small parsers of our own, with limits, for untrusted files: no box is believed further than its parent reaches, nothing
 larger than MAX_METADATA_BYTES is read into memory, nesting is bounded. Anything wrong raises VideoError.
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sorano.errors import VideoError
+from sorano.trust import gif
 
 MAX_METADATA_BYTES = 256_000_000  # of a moov box: hours of video have tens of megabytes of tables
 MAX_VALUE_BYTES = 1_000_000  # of one key's value
@@ -72,8 +73,8 @@ MP3, FLAC = Container("mp3", "audio/mpeg", True), Container("flac", "audio/flac"
 SIGNATURES = (
     (PNG_SIGNATURE, Container("png", "image/png", True)),
     (b"\xff\xd8\xff", Container("jpeg", "image/jpeg", True)),
-    (b"GIF87a", Container("gif", "image/gif", False)),
-    (b"GIF89a", Container("gif", "image/gif", False)),
+    (b"GIF87a", Container("gif", "image/gif", True)),
+    (b"GIF89a", Container("gif", "image/gif", True)),
     (b"II*\0", Container("tiff", "image/tiff", False)),
     (b"MM\0*", Container("tiff", "image/tiff", False)),
     (b"\0\0\0\x0cJXL \r\n\x87\n", Container("jxl", "image/jxl", False)),
@@ -154,7 +155,7 @@ def read_texts(path: str | Path) -> list[tuple[str, str]]:
     """Every AIGC text in a file, with where it was found. Empty where there is none or no place for one."""
     container = sniff(path)
     reader = {"mp4": _mp4_texts, "png": _png_texts, "jpeg": _jpeg_texts, "webp": _webp_texts}.get(container.name)
-    reader = reader or {"wav": _wav_texts, "mp3": _mp3_texts}.get(container.name)
+    reader = reader or {"wav": _wav_texts, "mp3": _mp3_texts, "gif": _gif_texts}.get(container.name)
     if reader is None:
         return _av_texts(path) if container.name == "matroska" else []
     with reading(path) as stream:
@@ -176,6 +177,8 @@ def xmp_of(path: str | Path) -> str:
                 if one.kind == b"iTXt" and one.size <= MAX_VALUE_BYTES
             ]
             found = [one for one in parts if one.startswith(b"XML:com.adobe.xmp\0")]
+        elif container.name == "gif":
+            found = [packet for _, _, packet in gif.packets(stream)]
         elif container.name == "webp":
             for one in riff_chunks(stream):
                 if one.kind == b"XMP " and one.size <= MAX_VALUE_BYTES:
@@ -197,11 +200,11 @@ def write_text(source: Path, target: Path, key: str, text: str) -> str:
     if len(text.encode()) > MAX_VALUE_BYTES // 20:  # a JPEG segment holds 64 KB
         raise VideoError(f"a label of {len(text.encode()):,} bytes is too long")
     writers = {"mp4": _mp4_write, "png": _png_write, "jpeg": _jpeg_write, "webp": _webp_write}
-    writer = {**writers, "wav": _wav_write, "mp3": _mp3_write}.get(container.name)
+    writer = {**writers, "wav": _wav_write, "mp3": _mp3_write, "gif": _gif_write}.get(container.name)
     if writer is None:
         raise VideoError(
             f"{source} has no place for a label that is known here",
-            "MP4, MOV, PNG, JPEG, WebP, WAV and MP3 have; MKV and WebM get theirs from sorano mark",
+            "MP4, MOV, PNG, JPEG, WebP, GIF, WAV and MP3 have; MKV and WebM get theirs from sorano mark",
         )
     with reading(source) as stream, open(target, "wb") as out:
         return writer(stream, out, key, text)
@@ -658,6 +661,16 @@ def _webp_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
     _riff_write(stream, made, b"VP8X", first, b"")
     _riff_write(made, out, b"XMP ", b"", _chunk(b"XMP ", xmp_with(old, key, text)))
     return "WebP XMP"
+
+
+def _gif_texts(stream: BinaryIO) -> list[tuple[str, str]]:
+    return [(gif.CARRIER, text) for _, _, packet in gif.packets(stream) for text in xmp_values(packet)]
+
+
+def _gif_write(stream: BinaryIO, out: BinaryIO, key: str, text: str) -> str:
+    old = next((packet for _, _, packet in gif.packets(stream)), None)
+    out.write(gif.with_packet(stream, xmp_with(old, key, text)))
+    return gif.CARRIER
 
 
 def _webp_header(stream: BinaryIO, parts: dict[bytes, Part]) -> bytes:

@@ -270,10 +270,21 @@ def c2pa_store(path: Path) -> bytes | None:
             for chunk in riff_chunks(stream):
                 if chunk.kind == b"C2PA":
                     return span(stream, chunk.content, chunk.end)
+        if container.name == "gif":
+            return next((_sub_blocks(span(stream, one.start, one.end)) for one in _gif_places(stream)), None)
         if container.name in ("mp3", "flac", "tiff"):
             finder = _tiff_places if container.name == "tiff" else _id3_places
             return next((span(stream, one.start, one.end) for one in finder(stream)), None)
     return None
+
+
+def _sub_blocks(extension: bytes) -> bytes:
+    """What the sub-blocks of a GIF's application extension hold, behind its name and code of 11 bytes."""
+    found, place = b"", 14
+    while extension[place]:
+        found += extension[place + 1 : place + 1 + extension[place]]
+        place += 1 + extension[place]
+    return found
 
 
 def _bmff_store(stream: BinaryIO) -> bytes | None:

@@ -1,5 +1,8 @@
 """A report as one HTML file: the verdict, a player with the map over the video and a strip of time, the evidence.
 
+Red and boxes are where the report says that something differs; a mark that reads weakly elsewhere is grey. Beside the
+verdict stand the file's SHA-256, the day, and the fingerprint of the signer's root.
+
 The page loads nothing from anywhere: the video is inside it, or, where it is large, beside it by its file name. What
 comes from the file (names, titles, labels) is shown as text, never as markup.
 
@@ -9,9 +12,11 @@ Not covered: videos that browsers do not play (H.265 in some, MKV): then the evi
 from __future__ import annotations
 
 import base64
+import hashlib
 import mimetypes
 import os
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +42,20 @@ h1{font-size:1.6rem;margin:.5rem 0}.verdict{display:inline-block;padding:.1em .5
 #over{position:absolute;left:0;top:0;width:100%;height:100%;pointer-events:none}
 #badge{position:absolute;left:.5rem;top:.5rem;line-height:1.4;background:#fff;padding:.1em .5em;font-weight:700}
 #strip{width:100%;height:2rem;display:block;margin-top:.3rem;background:#ddd;cursor:pointer}
+#stage{margin:0 auto}
+#legend{list-style:none;padding:0;margin:.4rem 0;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem}
+.key{display:inline-block;width:1.1em;height:.8em;margin-right:.4em;border:1px solid #888}
+.box{border:3px solid #d00;background:#fff}
+.weak{background:#7a8794}.missing{background:#d64550}.now{background:#0060df;width:.3em}
+#facts{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;overflow-wrap:anywhere}#facts dd{margin:0}
 dl{border-top:1px solid #bbb;margin:0;padding:.6rem 0}dt{font-weight:700}dd{margin:0 0 .2rem 1rem}
-@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}.VERIFIED{color:#5fd38a}.MATCHED{color:#7cc8f0}.TAMPERED{color:#ff8a8a}
-.SUSPICIOUS{color:#ffbf69}.UNVERIFIED{color:#ccc}#badge{background:#161616}}
+@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}.VERIFIED{color:#5fd38a}.MATCHED{color:#7cc8f0}
+.TAMPERED{color:#ff8a8a}.SUSPICIOUS{color:#ffbf69}.UNVERIFIED{color:#ccc}#badge{background:#161616}}
 </style></head><body>
 <h1><span id="verdict" class="verdict"></span></h1><p id="summary"></p><p id="file"></p>
 <div id="stage"><canvas id="over"></canvas><div id="badge"></div></div>
-<canvas id="strip" aria-label="time strip: where the mark is missing"></canvas>
-<p id="where"></p><div id="evidence"></div><ul id="notes"></ul>
+<canvas id="strip" aria-label="time strip: where the mark reads weakly, and what differs"></canvas>
+<ul id="legend"></ul><p id="where"></p><dl id="facts"></dl><div id="evidence"></div><ul id="notes"></ul>
 <p>A verdict is never "real". Absence of proof is no proof of absence, and a mark alone is a hint: anyone can forge one.
 </p>
 <script nonce="NONCE" type="application/json" id="data">DATA</script>
@@ -54,8 +65,28 @@ const data = JSON.parse(document.getElementById("data").textContent), report = d
 const at = id => document.getElementById(id);
 at("verdict").textContent = report.verdict; at("verdict").classList.add(report.verdict);
 at("summary").textContent = report.summary; at("file").textContent = report.path;
+// Red is for what the report calls changed; where it calls nothing changed, a weak mark is grey.
+const suspect = report.regions.length > 0;
+const inside = (t, x, y) => report.regions.some(one => t >= one.start_s && t <= one.end_s
+  && x >= one.box[0] && x <= one.box[2] && y >= one.box[1] && y <= one.box[3]);
+for (const [name, text] of data.facts) {
+  const head = document.createElement("dt"), body = document.createElement("dd");
+  head.textContent = name; body.textContent = text; at("facts").append(head, body);
+}
+const keys = [["now", "the moment that is shown"]];
+if (data.map) keys.unshift(["weak", "the mark reads weakly: plain and dark places do that; no sign of a change"]);
+if (data.map && suspect) keys.unshift(["missing", "the mark is missing inside a place that differs"]);
+if (suspect) keys.unshift(["box", "a place that differs: see the evidence below"]);
+for (const [name, text] of data.image ? keys.filter(one => one[0] !== "now") : keys) {
+  const item = document.createElement("li"), mark = document.createElement("span");
+  mark.className = "key " + name; item.append(mark, text); at("legend").append(item);
+}
 at("badge").textContent = report.verdict; at("badge").className = report.verdict;
+const told = new Set();
 for (const one of report.evidence) {
+  const same = JSON.stringify(one);
+  if (told.has(same)) continue; // a manifest that several stores hold is one manifest
+  told.add(same);
   const list = document.createElement("dl");
   for (const [name, text] of [[one.about, one.found], ["proves", one.proves],
       ["does not prove", one.does_not_prove], ["next", one.next_step]]) {
@@ -73,6 +104,7 @@ const player = document.createElement(data.image ? "img" : "video");
 player.src = data.source; player.id = "player";
 if (!data.image) { player.controls = true; player.loop = true; player.muted = true; player.playsInline = true; }
 at("stage").prepend(player);
+at("stage").style.width = `min(100%, ${80 * (data.width || 16) / (data.height || 9)}vh)`; // all of it on the screen
 const map = data.map && {...data.map, cells: Uint8Array.from(atob(data.map.cells), c => c.charCodeAt(0))};
 const worst = [];
 if (map) for (let t = 0; t < map.times; t++) {
@@ -85,7 +117,9 @@ function strip(now) {
   canvas.width = 800; canvas.height = 32; pen.clearRect(0, 0, 800, 32);
   const length = data.seconds || player.duration || 1;
   worst.forEach((value, t) => {
-    pen.fillStyle = `rgba(163,13,17,${value / 255})`;
+    const middle = (t + .5) / worst.length * length;
+    const red = report.regions.some(one => middle >= one.start_s && middle <= one.end_s);
+    pen.fillStyle = red ? `rgba(214,69,80,${value / 255})` : `rgba(122,135,148,${value / 510})`;
     pen.fillRect(800 * t / worst.length, 0, 800 / worst.length + 1, 32);
   });
   pen.strokeStyle = "#a30d11"; pen.lineWidth = 3;
@@ -102,14 +136,16 @@ function draw() {
     for (let y = 0; y < map.rows; y++) for (let x = 0; x < map.columns; x++) {
       const value = map.cells[(t * map.rows + y) * map.columns + x];
       if (value < 96) continue;
-      pen.fillStyle = `rgba(255,0,40,${value / 510})`;
+      const red = inside(now, (x + .5) / map.columns, (y + .5) / map.rows);
+      if (!red && !suspect) continue; // nothing is said to be changed: the picture stays as it is
+      pen.fillStyle = red ? `rgba(214,69,80,${value / 510})` : `rgba(122,135,148,${value / 510})`;
       pen.fillRect(x * over.width / map.columns, y * over.height / map.rows,
         over.width / map.columns + 1, over.height / map.rows + 1);
     }
   }
   const here = [];
   pen.strokeStyle = "#fff"; pen.lineWidth = 6;
-  for (const one of report.regions) if (now >= one.start_s && now <= one.end_s) {
+  for (const one of report.regions) if (data.image || now >= one.start_s && now <= one.end_s) {
     const [left, top, right, bottom] = one.box;
     for (const [colour, width] of [["#fff", 8], ["#d00", 4]]) {
       pen.strokeStyle = colour; pen.lineWidth = width;
@@ -137,12 +173,13 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
     width, _, height = str(report.media.get("size", "16x9")).partition("x")
     data = {
         "report": {**report.to_dict(), "path": printable(report.path, 1000)},
-        "image": container.is_image,
+        "image": container.mime.startswith("image/"),
         "source": _source(video, container.mime, target),
         "seconds": report.media.get("seconds"),
         "width": int(width),
         "height": int(height or 9),
         "map": None if shown is None else _map(shown),
+        "facts": _facts(video, report),
     }
     text = to_json(data)
     for char, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028")):
@@ -155,6 +192,27 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise VideoError(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _facts(video: Path, report: Report) -> list[tuple[str, str]]:
+    """What identifies the file and its signer, and when it was looked at: for those who compare or file the page."""
+    digest = hashlib.sha256()
+    try:
+        with open(video, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+            size = stream.tell()
+    except OSError as error:
+        raise VideoError(f"{video} cannot be read: {error.strerror}") from error
+    return [
+        ("file, SHA-256", digest.hexdigest()),
+        ("size", f"{size:,} bytes"),
+        ("looked at", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("signer", report.signer or "nobody who is trusted here"),
+        ("their root's fingerprint", report.root or "none that is trusted here"),
+        ("signed at", report.signed_at or "no time stamp says it"),
+        *([("mark", report.mark_id)] if report.mark_id else []),
+    ]
 
 
 def _source(video: Path, mime: str, target: Path) -> str:

@@ -5,6 +5,9 @@
     report = out.seal(file, record, name)            # once they are encoded
 
 Every file goes through here (`generate`, films, sheets of pictures), and nothing gets its name before it was read back.
+
+Covered: that every file that is made is marked, labelled and signed, and that what was written is what was meant. Not
+covered: recordings of the user's own (`sorano.trust.record`), and what others do to a file afterwards.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +23,31 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import VideoError
 from sorano.frames import BLACK
 from sorano.request import Request
-from sorano.video import IMAGE_SUFFIXES, SQUARE, contact_sheet, read_image, read_metadata, write_image, writing
+from sorano.video import (
+    IMAGE_SUFFIXES,
+    SQUARE,
+    check_target,
+    contact_sheet,
+    read_image,
+    read_metadata,
+    record_text,
+    whole_or_nothing,
+    write_image,
+    writing,
+)
 
 if TYPE_CHECKING:
     from sorano.trust.credentials import Ingredient
     from sorano.trust.fingerprint import Fingerprint
     from sorano.trust.release import Mark
     from sorano.trust.verify import Report
-    from sorano.video import Frames, Writer
+    from sorano.video import Frames
 
 MOVING = ("mp4", "matroska", "avi", "other")  # containers of video
+# What each kind of file is coded in, and whether it has a frame for each frame.
+CODED = {".mp4": ("h264", True), ".webm": ("vp9", True), ".gif": ("gif", False), ".webp": ("webp", False)}
+NO_SIGNATURE = "C2PA has no place in WebM: it is marked and labelled, not signed; -o NAME.mp4 for all three"
+FEW_COLOURS = "a GIF has 256 colours a frame: MP4 and WebP show more"
 
 
 class Outgoing:
@@ -68,11 +86,16 @@ class Outgoing:
     def seal(self, temporary: Path, record: dict[str, Any], name: Path) -> Report:
         """Labels and signs an encoded file under its temporary name, reads it back, and remembers its manifest.
 
-        Raises VideoError where it is not what was meant, TrustError where its signature does not hold.
+        A WebM got its label when it was encoded, and C2PA has no place in it: its mark and label are read back. Raises
+        VideoError where it is not what was meant, TrustError where its signature does not hold.
         """
-        from sorano.trust import media, release
+        from sorano.trust import label, media, release, verify
 
-        self.taker.listen(media.sound(media.probe(temporary)))
+        has_sound = name.suffix.lower() == ".mp4"
+        self.taker.listen(media.sound(media.probe(temporary)) if has_sound else [])
+        if name.suffix.lower() == ".webm":
+            seen = release.read_mark(self.mark, self._read_back(temporary, record, name), self.fps)
+            return verify.judge(verify.Look(str(name), labels=tuple(label.read(temporary)), mark=seen))
         manifest = signed(self.request, temporary, self.mark, self.taker.stored(), record)
         frames = self._read_back(temporary, record, name)
         report = release.confirm(temporary, self.mark, self.signer, frames, self.fps)
@@ -84,23 +107,38 @@ class Outgoing:
         from sorano.trust import media
 
         found = media.probe(path)
+        coded, is_exact = CODED[name.suffix.lower()]
         height, width = (side + side % 2 for side in self.size)
+        sizes = [(height, width)] + ([self.size] if is_animation(name) else [])  # H.264 and VP9 are of even sizes
         problems, count, brightest = [], 0, 0
         for chunk in media.chunks(found):
             yield chunk
             count, brightest = count + len(chunk), max(brightest, int(chunk.max()))
-        if (count, found.height, found.width) != (self.count, height, width):
+        # animations hold equal frames once, for as long as all of them
+        right = count == self.count if is_exact else 0 < count <= self.count
+        if not right or (found.height, found.width) not in sizes:
             problems.append(
                 f"{count} frames of {found.width}x{found.height} instead of {self.count} of {width}x{height}"
             )
-        if (found.codec, found.pixel_format) != ("h264", "yuv420p"):
-            problems.append(f"{found.codec} {found.pixel_format} instead of h264 yuv420p")
+        seconds = self.count / self.fps
+        if not is_exact and found.seconds is not None and abs(found.seconds - seconds) > 1 / self.fps:
+            problems.append(f"{found.seconds:.3f} s instead of {seconds:.3f} s")
+        if found.codec != coded or is_exact and found.pixel_format != "yuv420p":
+            problems.append(f"{found.codec} {found.pixel_format} instead of {coded} yuv420p")
         if read_metadata(path) != record:
             problems.append("another record than was written")
         if brightest <= BLACK:
             problems.append("black frames")
         if problems:
             raise VideoError(f"{name} was written, but reading it back gave {'; '.join(problems)}")
+
+    def tags(self, record: dict[str, Any]) -> dict[str, str]:
+        """What a WebM says of itself: title, record and AIGC label."""
+        from sorano.trust import label, release
+
+        title = title_of(self.request)
+        said = release.label_of(self.mark, self.request.producer, self.signer).to_json()
+        return {**({"title": title} if title else {}), "comment": record_text(record), label.KEY: said}
 
     def state(self) -> dict[str, Any]:
         """What the next frames depend on, as arrays and numbers, for a run that goes on later."""
@@ -143,17 +181,16 @@ def write_signed(
     out = Outgoing(request, fps=fps, num_frames=num_frames, mark_id=mark_id)
     with signing(out, target, record, overwrite=overwrite, aspect=aspect) as sink:
         for chunk_THWC in chunks:
-            sink.writer.put(out(chunk_THWC))
-    assert sink.report is not None
-    return sink.report
+            sink.put(out(chunk_THWC))
+    return sink.reports[0]
 
 
 @dataclass
 class Signing:
-    """A file that is being written, and the report on it when that is done."""
+    """A file that is being written: `put` takes its frames; `reports` has the one on it when that is done."""
 
-    writer: Writer
-    report: Report | None = None
+    put: Callable[[Frames], None]
+    reports: list[Report] = field(default_factory=list)
 
 
 @contextmanager
@@ -170,13 +207,49 @@ def signing(
     records: list[dict[str, Any]] = []
 
     def finish(temporary: Path) -> None:
-        signings[0].report = out.seal(temporary, records[0], target)
+        signings[0].reports.append(out.seal(temporary, records[0], target))
 
+    if target.suffix.lower() != ".mp4":
+        held: list[Frames] = []  # the record, which goes before the frames, is known when the last one has come
+        check_target(target, overwrite=overwrite)
+        with whole_or_nothing(target, overwrite=overwrite) as temporary:
+            waiting = Signing(held.append)
+            yield waiting
+            said = record()
+            encode(temporary, target, held, out, said)
+            waiting.reports.append(out.seal(temporary, said, target))
+        return
     with writing(target, out.fps, overwrite=overwrite, finish=finish, aspect=aspect) as writer:
-        signings.append(Signing(writer))
+        signings.append(Signing(writer.put))
         yield signings[0]
         records.append(record())
         writer.label(records[0], title_of(out.request))
+
+
+def is_animation(target: Path) -> bool:
+    """Whether a file is a picture that moves."""
+    return target.suffix.lower() in (".gif", ".webp")
+
+
+def encode(temporary: Path, target: Path, chunks: Iterable[Frames], out: Outgoing, record: dict[str, Any]) -> None:
+    """Encodes marked frames as `target`'s suffix asks (GIF, WebP, WebM)."""
+    from sorano.media import write
+
+    if is_animation(target):
+        write.animation(temporary, target.suffix.lower(), list(chunks), out.fps, record_text(record))
+    else:
+        write.webm(temporary, list(chunks), out.fps, out.tags(record))
+
+
+def convert(source: Path, temporary: Path, target: Path, out: Outgoing, record: dict[str, Any]) -> list[str]:
+    """Encodes a whole MP4 of marked frames as `target`'s suffix asks; returns what is lost, in words."""
+    from sorano.media import read, recode
+
+    found = read.probe(source)
+    if target.suffix.lower() == ".webm":
+        return recode.recode(found, temporary, "webm", lambda frames_THWC, *_: frames_THWC, out.tags(record)).notes
+    encode(temporary, target, read.chunks(found), out, record)
+    return ["its sound is left out: this kind of file has none"] if found.has_audio else []
 
 
 def write_signed_sheet(

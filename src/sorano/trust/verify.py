@@ -104,6 +104,8 @@ class Report:
     regions: tuple[Region, ...] = ()
     notes: tuple[str, ...] = ()
     media: dict[str, Any] = field(default_factory=dict)
+    root: str | None = None  # the beginning of the fingerprint of the trusted root behind the signer
+    signed_at: str | None = None  # where a time stamp says it
 
     def require(self, *accepted: Verdict) -> Report:
         """The report itself where it is VERIFIED, or of a verdict that is named as enough: `require(Verdict.MATCHED)`.
@@ -135,6 +137,8 @@ class Report:
             "evidence": [one.__dict__ for one in self.evidence],
             "notes": list(self.notes),
             "media": self.media,
+            "root": self.root,
+            "signed_at": self.signed_at,
         }
 
     @classmethod
@@ -379,7 +383,7 @@ def _carriers(credential: credentials.Credential | None, bundle: Path | None, an
     """The private carriers to try: the one that the manifest names, or those that are known here."""
     known = []
     if bundle is not None:
-        known.append(keys.read_bundle(roots.read_text(bundle), str(bundle), anchors)[0])
+        known.append(roots.read_bundle(roots.read_text(bundle), str(bundle), anchors)[0])
     known += keys.carriers() + roots.disclosed_carriers()
     if credential is not None and credential.carrier_id is not None:
         return [one for one in known if one.id == credential.carrier_id and one.commitment == credential.commitment][:1]
@@ -500,6 +504,8 @@ def judge(seen: Look) -> Report:
         regions=(*_differing(copied), *seen.regions),
         notes=tuple(map(printable_line, seen.notes)),
         media=seen.media,
+        root=None if credential is None else credential.root,
+        signed_at=None if credential is None else credential.signed_at,
     )
 
 
