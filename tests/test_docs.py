@@ -114,3 +114,48 @@ def test_the_plans_in_the_documents_run():
     for line in lines:
         done = CliRunner().invoke(app, shlex.split(line))
         assert done.exit_code == 0, (line, done.output)
+
+
+def test_every_command_of_the_documents_is_one_that_exists(monkeypatch):
+    """scripts/docs-check runs them; here each line's options are read as the command would."""
+    import shlex
+
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import commands as documents
+
+    program = typer.main.get_command(cli.app)
+    count = 0
+    for name in documents.DOCUMENTS:
+        for line in documents.commands((ROOT / name).read_text(encoding="utf-8")):
+            words = shlex.split(line)[1:]
+            command, context = program, None
+            while hasattr(command, "commands"):
+                word, *words = words
+                assert word in command.commands, line
+                command = command.commands[word]
+            try:
+                context = command.make_context(command.name or "", list(words))
+            except Exception as error:
+                raise AssertionError(f"{name}: {line}: {error}") from error
+            count += context is not None
+    assert count > 60
+
+
+def test_the_figures_of_the_documents_are_those_that_commands_print(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import commands as documents
+
+    for name, words, number in documents.figures():
+        text = " ".join((ROOT / name).read_text(encoding="utf-8").split())
+        assert words.format(number) in text, (name, words.format(number))
+
+
+def test_both_languages_have_the_same_commands(monkeypatch):
+    """What the Chinese page shows, the English one or the page of verbs shows too, but for prompts and names."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import commands as documents
+
+    def kinds(name):
+        return {" ".join(line.split()[1:2]) for line in documents.commands((ROOT / name).read_text(encoding="utf-8"))}
+
+    assert kinds("README.zh-CN.md") <= kinds("README.md") | kinds("docs/trust.md")

@@ -474,3 +474,27 @@ def test_what_is_changed_is_said(tmp_path):
     remux(tmp_path / "c.mp4", tmp_path / "d.mkv")
     assert media.probe(tmp_path / "d.mkv").num_video_tracks == 1
 
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rate=st.sampled_from([12, Fraction(24000, 1001), 25, Fraction(30000, 1001), 60]),
+    kind=st.sampled_from([("mp4", "aac"), ("mov", "pcm_s16le"), ("mkv", "flac"), ("mkv", "ac3"), ("ts", "ac3")]),
+    channels=st.sampled_from([(1, "mono"), (2, "stereo"), (6, "5.1")]),
+    places=st.tuples(st.floats(0.1, 0.4), st.floats(0.6, 0.8)),
+    seconds=st.floats(0.9, 1.4),
+)
+def test_sound_stays_within_20_ms_of_the_picture(tmp_path, rate, kind, channels, places, seconds):
+    """Whatever the container, the code, the layout, the rate of the picture and the length of the sound."""
+    container, codec = kind
+    path = tmp_path / f"a.{container}"
+    count, layout = channels
+    sound = (codec, clicks(seconds, places, channels=count), layout)
+    numbers = [n % 16 for n in range(round(float(rate)))]
+    encode(path, fps=rate, numbers=numbers, sound=sound, options={"bf": "2"})
+    found = media.probe(path)
+    times, length = heard(found)
+    np.testing.assert_allclose(times, places, atol=0.02)
+    _, starts, ends = all_shown(found)
+    assert starts[0] == 0 and abs(ends[-1] - len(numbers) / rate) <= 1 / rate
+    assert abs(length - seconds) < 0.08

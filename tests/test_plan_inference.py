@@ -153,7 +153,7 @@ def test_the_wall_of_full_attention_and_the_line_of_chunks():
     full = [full_flops(job, 60 * minutes).total for minutes in (1, 10, 60)]
     assert full == pytest.approx([5.3e19, 5.0e21, 1.8e23], rel=0.02)
     assert full[1] / full[0] == pytest.approx(94, rel=0.02)
-    assert full[2] / full[0] == pytest.approx(3344, rel=0.02)
+    assert full[2] / full[0] == pytest.approx(3378, rel=0.001)
     chunks = [chunked_flops(job, 60 * minutes, chunk=5.0, context=15.0).total for minutes in (1, 10, 60)]
     assert chunks == pytest.approx([2.2e19, 2.2e20, 1.3e21], rel=0.10)
     assert [chunk / chunks[0] for chunk in chunks] == pytest.approx([1, 10, 60])

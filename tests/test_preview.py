@@ -107,8 +107,9 @@ def test_the_first_frame_becomes_clear_step_by_step(tiny_folder):
             seen.append((step, num_steps, look()))
 
     made = sorano.generate(
-        "a red ball", preset=str(tiny_folder), seed=1, device="cpu", num_steps=6, dtype="float32", listener=Watch()
-    )
+        "a red ball", preset=str(tiny_folder), seed=1, device="cpu", num_steps=6, dtype="float32", upscale=1,
+        listener=Watch(),
+    )  # fmt: skip
     assert [one[0] for one in seen] == [1, 2, 3, 4, 5, 6] and seen[0][1] == 6
     frame = made.frames_THWC[0].astype(float)
     wrong = [np.abs(one[2].astype(float) - frame).mean() for one in seen]

@@ -50,7 +50,6 @@ app = typer.Typer(
     help="Text and images in, video out.",
     epilog='Start with:  sorano generate "a red ball bounces on the grass at sunset"',
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -477,7 +476,7 @@ def extend(
     *,
     options: dict[str, Any],
 ) -> None:
-    """Go on with a video, or go back before it. Its own frames are copied, its sound is kept."""
+    """Go on with a video, or go back before it. Its own frames go in as they are, its sound is kept."""
     direction = "backward" if backward else "forward"
     _make(_named(options, video, "longer"), prompt=_said(prompt), conditions=[Continue(video, direction)])
 
@@ -518,7 +517,7 @@ def edit(
     *,
     options: dict[str, Any],
 ) -> None:
-    """Change a video by words: all of it, or a region, outside of which every pixel is copied."""
+    """Change a video by words: all of it, or a region, outside of which the picture stays."""
     given: Any
     if region is None and mask is None:
         given = Edit(video) if strength is None else Edit(video, strength)

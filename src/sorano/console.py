@@ -63,7 +63,7 @@ class Commands(TyperGroup):
         args = list(sys.argv[1:] if args is None else args)
         _running = _command_in(self, args)
         try:
-            if not _NEED_NO_DEFAULTS & set(args):
+            if not _NEED_NO_DEFAULTS & set(args) and "_SORANO_COMPLETE" not in os.environ:
                 extra.setdefault("default_map", defaults_for(self))
         except SoranoError as error:
             print_error(error.message, error.hint)

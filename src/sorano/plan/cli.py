@@ -353,7 +353,7 @@ def _of_profile(profile: Profile) -> Estimate:
 def _of_tables(tables: dict[str, list[dict[str, str]]]) -> Estimate:
     """Tables of facts, for people: each row's numbers in one cell, beside how they are known."""
     from sorano.plan.estimate import Table
-    from sorano.plan.facts import TAGS
+    from sorano.plan.facts import TAGS, addresses
 
     apart = ("name", "tag", "date", "source", "note")
     made = []
@@ -363,10 +363,11 @@ def _of_tables(tables: dict[str, list[dict[str, str]]]) -> Estimate:
                 row["name"],
                 "; ".join(f"{key} {value}" for key, value in row.items() if value and key not in apart),
                 *(row.get(key, "") for key in apart[1:]),
+                " ".join(one for one in addresses(row["source"]) if one not in row["source"]),
             )
             for row in rows
         ]
-        made.append(Table(name, ("name", "what", *apart[1:]), tuple(cells)))
+        made.append(Table(name, ("name", "what", *apart[1:], "address"), tuple(cells)))
     return Estimate(
         title="What plans stand on",
         summary=f"{sum(len(rows) for rows in tables.values())} rows; --facts puts your own over them by name",

@@ -285,7 +285,7 @@ def _time(
             parts.attention / rate / shares.attention.value + (parts.linear + parts.rest) / rate / shares.linear.value
         )
         rows.append(Row("parallel_efficiency", alone / count / denoises[1], "%", "against the same work on one device"))
-        rows.append(Row("exchange_seconds", Range(*exchanges), "s", f"{split.words}; what work does not hide"))
+        rows.append(Row("exchange_seconds", Range.of(*exchanges), "s", f"{split.words}; what work does not hide"))
     return rows, split
 
 

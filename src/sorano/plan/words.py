@@ -127,7 +127,7 @@ def _whole(plan: Estimate, width: int) -> Iterator[str]:
             yield from _rows(rows, width)
     for table in plan.tables:
         yield ""
-        yield table.title
+        yield from textwrap.wrap(table.title, width)
         yield from _table(table, width)
     if plan.notes:
         yield ""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PATH = 8192  # characters of a path that is printed
 MOST_STDIN_BYTES = 4_000_000_000
+STILL_SUFFIXES = (".bmp", ".tif", ".tiff", ".avif")  # of pictures that are read and not written
 GRAVEST = (6, 7, 1, 8, 9, 0)  # exit codes, the gravest first
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -156,7 +157,7 @@ def mount(app: typer.Typer, errors_said: Callable[[], AbstractContextManager[Non
             labels.check_fields(words)
             words = labels.signed(words, keys.identity())
             target, carrier = record.label_file(
-                file, _target(file, output, in_place), words, overwrite=overwrite or in_place
+                file, _target(file, output, in_place, is_marked=False), words, overwrite=overwrite or in_place
             )
             _say(f"labelled in {carrier}")
             path = os.path.abspath(target)
@@ -357,12 +358,31 @@ def _from_stdin(stack: ExitStack) -> Path:
     return Path(held.name)
 
 
-def _target(file: Path, output: Path | None, in_place: bool) -> Path | None:
+def _target(file: Path, output: Path | None, in_place: bool, *, is_marked: bool = True) -> Path | None:
+    """Where to write; a folder means inside it. Raises RequestError for what is no place for a file."""
     if in_place and output is not None:
         raise RequestError("--in-place and --output exclude each other")
     if output is not None and output.exists() and file.exists() and output.samefile(file):
         raise RequestError(f"{output} is the original", "use --in-place to replace it")
+    if output is not None and output.exists() and not output.is_file() and not output.is_dir():
+        raise RequestError(f"{output} is not a file that can be written", f"name a file: -o {file.stem}.marked.mp4")
+    if output is not None and (output.is_dir() or str(output).endswith(("/", os.sep))):
+        if not output.is_dir():
+            raise RequestError(f"the folder {output} does not exist", f"mkdir -p {output}")
+        return _inside(output, file, is_marked=is_marked)
     return file if in_place else output
+
+
+def _inside(folder: Path, file: Path, *, is_marked: bool) -> Path:
+    """A name in a folder for what is made of a file: its own, with a suffix that is written; the original is kept."""
+    from sorano.trust.record import VIDEO_SUFFIXES
+    from sorano.video import IMAGE_SUFFIXES
+
+    suffix = file.suffix
+    if is_marked and suffix.lower() not in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
+        suffix = ".png" if suffix.lower() in STILL_SUFFIXES else ".mp4"
+    name = folder / f"{file.stem}{suffix}"
+    return name if not name.exists() else folder / f"{file.stem}.{'marked' if is_marked else 'labelled'}{suffix}"
 
 
 def _give(text: str, output: Path | None) -> None:
