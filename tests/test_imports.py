@@ -33,12 +33,25 @@ MAY_IMPORT = {
     "pipeline": FOUNDATION
     | {"conditions", "device", "frames", "hub", "listener", "models", "plan", "presets", "request", "resolve"}
     | {"sampling", "segments", "video", "wording"},
-    "result": FOUNDATION | {"__init__", "library", "models", "pipeline", "plan", "request", "resolve", "trust", "video"},
+    "result": FOUNDATION
+    | {"__init__", "library", "models", "pipeline", "plan", "request", "resolve", "trust", "video"},
     "stream": FOUNDATION
     | {"conditions", "frames", "library", "listener", "measure", "models", "pipeline", "resolve", "segments", "trust"}
     | {"video", "workfolder"},
     "engine": FOUNDATION
-    | {"listener", "measure", "media", "models", "pipeline", "plan", "presets", "request", "resolve", "result", "stream"}
+    | {
+        "listener",
+        "measure",
+        "media",
+        "models",
+        "pipeline",
+        "plan",
+        "presets",
+        "request",
+        "resolve",
+        "result",
+        "stream",
+    }
     | {"trust", "video", "wording", "workfolder"},
     "models/config": FOUNDATION,
     "models/family": FOUNDATION | CONFIG,
@@ -59,12 +72,24 @@ MAY_IMPORT = {
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
     "conditions": FOUNDATION | {"conditions", "frames", "presets", "segments", "sources", "video"},
-    "world": FOUNDATION | {"world", "video", "models", "sampling", "conditions", "engine", "pipeline", "request", "presets"},
+    "world": FOUNDATION
+    | {"world", "video", "models", "sampling", "conditions", "engine", "pipeline", "request", "presets"},
     "train": FOUNDATION | {"models", "sampling", "world", "train", "conditions", "device"},
     "trust": FOUNDATION | {"trust", "video", "frames", "request", "__init__", "media"},
     "measure": FOUNDATION | {"plan"},
     "__init__": FOUNDATION
-    | {"_start", "threads", "conditions", "engine", "listener", "pipeline", "request", "resolve", "result", "storyboard"}
+    | {
+        "_start",
+        "threads",
+        "conditions",
+        "engine",
+        "listener",
+        "pipeline",
+        "request",
+        "resolve",
+        "result",
+        "storyboard",
+    }
     | {"video", "presets", "trust"},
     "cli": None,  # anything
     "__main__": {"cli"},

@@ -6,8 +6,9 @@
 
 Every file goes through here (`generate`, films, sheets of pictures), and nothing gets its name before it was read back.
 
-Covered: that every file that is made is marked, labelled and signed, and that what was written is what was meant. Not
-covered: recordings of the user's own (`sorano.trust.record`), and what others do to a file afterwards.
+Covered: that every file that is made is marked, labelled and signed, and that what was written is what was meant.
+
+Not covered: recordings of the user's own (`sorano.trust.record`), and what others do to a file afterwards.
 """
 
 from __future__ import annotations
