@@ -11,16 +11,17 @@ PACKAGE = Path(sorano.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 # Each part, and the parts that it may import (docs/how-it-works.md draws this). Nothing imports the command.
-FOUNDATION = {"errors", "shapes"}
+FOUNDATION = {"errors", "files", "shapes"}
 CONFIG = {"models/config", "models/family"}  # torch-free, so that plans need no torch
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
     "shapes": {"errors"},
     "presets": FOUNDATION | CONFIG | {"plan/model"},
     "request": FOUNDATION | {"presets", "conditions", "storyboard", "units"},
     "resolve": FOUNDATION | {"presets", "plan/model", "conditions", "request", "sources", "units", "wording"},
     "segments": FOUNDATION | {"presets", "sources"},
-    "workfolder": {"errors"},
+    "workfolder": {"errors", "files"},
     "listener": {"errors", "plan", "resolve", "video"},
     "media": FOUNDATION | {"media"},
     "video": FOUNDATION | {"media"},

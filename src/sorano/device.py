@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorano import threads
 from sorano.errors import RequestError
+from sorano.files import write_atomic
 from sorano.plan.machine import Machine, Profile, cache_folder, free_memory_bytes, profile_file
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ def _cpu_probe() -> tuple[dict[str, Any], bool]:
     probe = _timed(bf16_feature())
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({**known, key: probe}, indent=1))
-        os.replace(temporary, file)
+        write_atomic(file, json.dumps({**known, key: probe}, indent=1))
     return probe, False
 
 

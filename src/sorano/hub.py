@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,6 +45,7 @@ from sorano.fetch import (
     open_session,
     partial_of,
 )
+from sorano.files import write_atomic
 from sorano.plan.generate import estimate_generate, format_bytes
 from sorano.plan.machine import Machine
 from sorano.plan.model import ModelConfigs
@@ -527,6 +527,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     """Write it whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_atomic(path, json.dumps(value, indent=1) + "\n")

@@ -6,12 +6,13 @@ In SORANO_LIBRARY, or ~/.local/share/sorano/library; readable by their owner onl
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from sorano.errors import RequestError
+from sorano.files import atomic, sha256, user_folder
 
 MOST_BYTES = 2_000_000_000  # larger files are named by their digest and not copied
 
@@ -19,13 +20,11 @@ MOST_BYTES = 2_000_000_000  # larger files are named by their digest and not cop
 def folder() -> Path:
     """Where the files are."""
     own = os.environ.get("SORANO_LIBRARY")
-    return Path(own) if own else Path.home() / ".local" / "share" / "sorano" / "library"
+    return Path(own) if own else user_folder("data") / "library"
 
 
 def digests(files: Mapping[str, Path]) -> dict[str, str]:
     """The SHA-256 of each file, by what it is called in the record."""
-    from sorano.models.checkpoint import sha256
-
     return {name: sha256(file) for name, file in files.items()}
 
 
@@ -38,13 +37,9 @@ def keep(files: Mapping[str, Path]) -> dict[str, str]:
         if target.exists() or file.stat().st_size > MOST_BYTES:
             continue
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
+        with suppress(OSError), atomic(target) as temporary:  # a full disk does not cost the video
             shutil.copyfile(file, temporary)
             temporary.chmod(0o600)
-            os.replace(temporary, target)
-        except OSError:  # a full disk does not cost the video
-            temporary.unlink(missing_ok=True)
     return known
 
 
@@ -53,8 +48,6 @@ def find(name: str, digest: str, beside: Path) -> Path:
 
     Raises RequestError where it is nowhere.
     """
-    from sorano.models.checkpoint import sha256
-
     kept = folder() / f"{digest}{Path(name).suffix.lower()}"
     if kept.is_file():
         return kept

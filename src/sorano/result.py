@@ -105,7 +105,7 @@ def run_record(
     import torch
 
     from sorano import __version__, library
-    from sorano.models.checkpoint import sha256
+    from sorano.files import sha256
 
     loras = [parse_lora(text) for text in job.request.lora]
     return {

@@ -215,8 +215,8 @@ class Run:
         """An id that follows from all that a film is made of; a clip's follows from its latent."""
         import numpy as np
 
+        from sorano.files import canonical
         from sorano.library import digests
-        from sorano.trust.keys import canonical
         from sorano.trust.release import id_of
 
         words = canonical(

@@ -8,11 +8,11 @@ clip in NAME.latent.safetensors: that is still read.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from sorano.errors import CheckpointError, RequestError
+from sorano.files import write_atomic
 
 PARTS = ".parts"
 STATE = "state.safetensors"
@@ -30,7 +30,7 @@ def write_state(folder: Path, words: dict[str, Any], tensors: dict[str, Any]) ->
 
     content = save({name: value.cpu().contiguous() for name, value in tensors.items()}, {"film": json.dumps(words)})
     folder.mkdir(mode=0o700, exist_ok=True)
-    write_private(folder / STATE, content)
+    write_atomic(folder / STATE, content, private=True, durable=True)
 
 
 def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,14 +61,3 @@ def read_old_latent(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise RequestError(f"there is no file {file}") from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file} is not a latent that a run kept: {error}") from error
-
-
-def write_private(file: Path, content: bytes) -> None:
-    """Writes a file that only its owner can read, all or nothing, and on the disk when it returns."""
-    temporary = file.with_name(file.name + ".tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)

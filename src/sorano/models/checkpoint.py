@@ -14,7 +14,6 @@ or none where the file has the wanted dtype already.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sorano.errors import CheckpointError
+from sorano.files import sha256
 from sorano.models.config import (
     DIFFUSERS_VERSION,
     PIPELINES,
@@ -261,12 +261,6 @@ def check_digests(folder: Path, digests: Mapping[str, str]) -> None:
         found = sha256(path)
         if found != wanted.lower():
             raise CheckpointError(f"{path} is corrupt: its SHA-256 is {found}, not {wanted}", hint=_FETCH_AGAIN)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _FETCH_AGAIN = "fetch the model again"

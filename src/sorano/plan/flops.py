@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sorano.errors import RequestError
-from sorano.models.config import MAX_TEXT_TOKENS, TransformerConfig
+from sorano.models.config import MAX_TEXT_TOKENS
 from sorano.plan.facts import Facts, nearest, number
 from sorano.plan.model import ModelConfigs
 from sorano.shapes import LatentShape, VideoShape, nearest_num_frames, nearest_size, parse_size
@@ -50,10 +50,6 @@ class Parts:
     def times(self, count: float) -> Parts:
         """So many passes."""
         return Parts(round(self.attention * count), round(self.linear * count), round(self.rest * count))
-
-    def plus(self, other: Parts) -> Parts:
-        """Both."""
-        return Parts(self.attention + other.attention, self.linear + other.linear, self.rest + other.rest)
 
 
 @dataclass(frozen=True)
@@ -236,18 +232,6 @@ class PublishedModel:
 
     def latent_bytes(self, shape: VideoShape) -> int:
         return 2 * 16 * self.tokens(shape) * math.prod(self.patch)
-
-    @property
-    def as_wan(self) -> TransformerConfig:
-        """A transformer of Wan's kind with these dimensions, for what is not known of this one: its working memory."""
-        heads = self.heads
-        return TransformerConfig(
-            num_attention_heads=heads,
-            attention_head_dim=self.width // heads,
-            num_layers=self.layers,
-            ffn_dim=self.ffn,
-            patch_size=self.patch,
-        )
 
 
 def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:

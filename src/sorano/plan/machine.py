@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from sorano.files import user_folder
+
 # Where Linux, and the control group that a container lives in, say what is free.
 MEMINFO = Path("/proc/meminfo")
 CGROUP_LIMITS = (
@@ -68,10 +70,7 @@ ACCELERATOR = Profile(
 
 def cache_folder() -> Path:
     """Where timings are remembered: $SORANO_CACHE, or `sorano` in the user's cache folder."""
-    if "SORANO_CACHE" in os.environ:
-        return Path(os.environ["SORANO_CACHE"])
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME") or os.getcwd(), ".cache")
-    return Path(home) / "sorano"
+    return user_folder("cache", "SORANO_CACHE")
 
 
 def profile_file(device: str, dtype: str) -> Path:

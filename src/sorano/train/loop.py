@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sorano.files import atomic, write_atomic
 from sorano.train.optimizer import STATE, optimizers
 from sorano.train.ranks import ALONE, Ranks
 
@@ -201,10 +202,8 @@ def matmul_flops_per_second(device: torch.device, dtype: torch.dtype, size: int 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes under a temporary name, then renames."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    """Writes a text file, all or nothing."""
+    write_atomic(path, text)
 
 
 def _step_of(line: str) -> float:
@@ -248,11 +247,10 @@ def _save(
             for name in optimizer.state.get(parameter, {}):  # none for what had no part yet, as time in single frames
                 tensors[f"{index}.{name}"] = optimizer.state[parameter][name].contiguous()
     header = {"step": str(step), "seconds": str(seconds), "config": json.dumps(asdict(config))}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata=header)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _resume(
@@ -320,6 +318,4 @@ def write_png(path: Path, picture_HWC: np.ndarray) -> None:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    write_atomic(path, data)

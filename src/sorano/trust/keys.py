@@ -24,7 +24,6 @@ import os
 import secrets
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,7 +31,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sorano import files
 from sorano.errors import RequestError, TrustError
+from sorano.files import canonical
 from sorano.trust.printable import printable
 
 if TYPE_CHECKING:
@@ -88,20 +89,15 @@ class Carrier:
 
 def config_folder() -> Path:
     """$SORANO_CONFIG, or sorano in the user's configuration folder."""
-    return user_folder("SORANO_CONFIG", "XDG_CONFIG_HOME", ".config")
+    return user_folder("config", "SORANO_CONFIG")
 
 
-def user_folder(own: str, xdg: str, under_home: str) -> Path:
-    """The folder that `own` names, else "sorano" in what `xdg` names, else in `under_home` of the home."""
-    if os.environ.get(own):
-        return Path(os.environ[own])
-    base = os.environ.get(xdg) or (os.environ.get("APPDATA") if sys.platform == "win32" else None)
-    if base and Path(base).is_absolute():
-        return Path(base) / "sorano"
+def user_folder(kind: str, override: str) -> Path:
+    """`sorano.files.user_folder`. Raises TrustError where there is no home folder."""
     try:
-        return Path.home() / under_home / "sorano"
+        return files.user_folder(kind, override)
     except RuntimeError as error:
-        raise TrustError(f"there is no home folder for keys: {error}", f"name a folder: {own}=/path") from error
+        raise TrustError(f"there is no home folder for keys: {error}", f"name a folder: {override}=/path") from error
 
 
 def keys_folder() -> Path:
@@ -215,13 +211,13 @@ def rotate(*, root: bool = False) -> Identity:
 def own_roots() -> list[str]:
     """The PEM of one's own roots, the retired ones too; none before the first run."""
     folder = keys_folder()
-    files = [folder / "root.pem", *sorted((folder / "retired").glob("root-*.pem"))]
-    if not any(file.exists() for file in files):
+    own = [folder / "root.pem", *sorted((folder / "retired").glob("root-*.pem"))]
+    if not any(file.exists() for file in own):
         return []
     for place in (folder.parent, folder, folder / "retired"):
         if place.exists():
             check_guarded(place)
-    return [read_guarded(file).decode() for file in files if file.exists()]
+    return [read_guarded(file).decode() for file in own if file.exists()]
 
 
 def export() -> str:
@@ -284,8 +280,8 @@ def carriers() -> list[Carrier]:
     if not folder.is_dir():
         return []
     check_guarded(folder)
-    files = folder.glob("*.json")
-    return sorted((parse_carrier(_private(file), str(file)) for file in files), key=lambda one: one.made, reverse=True)
+    found = folder.glob("*.json")
+    return sorted((parse_carrier(_private(file), str(file)) for file in found), key=lambda one: one.made, reverse=True)
 
 
 def disclose(carrier_id: str, signer: Identity | None = None) -> str:
@@ -363,11 +359,6 @@ def to_pem(cert: x509.Certificate) -> str:
     from cryptography.hazmat.primitives import serialization
 
     return cert.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def canonical(words: dict[str, Any]) -> bytes:
-    """JSON in one spelling: sorted, no spaces, UTF-8."""
-    return json.dumps(words, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _make_root(name: str) -> tuple[EllipticCurvePrivateKey, x509.Certificate]:
@@ -590,11 +581,7 @@ def _write_pair(folder: Path, name: str, key: EllipticCurvePrivateKey, cert: x50
 
 def write_private(file: Path, data: bytes) -> None:
     """All or nothing, and never readable by others, not for a moment."""
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    os.replace(temporary, file)
+    files.write_atomic(file, data, private=True)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, TrustError, VideoError
+from sorano.files import canonical
 from sorano.trust import containers, keys
 from sorano.trust.printable import printable
 from sorano.video import beside
@@ -78,7 +79,6 @@ REGIMES = {
 }
 AUDIENCES = tuple(REGIMES)
 # The visible sign.
-SIGNS = {name: regime.made for name, regime in REGIMES.items()}
 LEAST_SECONDS, SHOWN_SECONDS = 2.0, 3.0  # the standard's least; what is drawn
 WHOLE_SECONDS = 4.0  # shorter clips carry it from beginning to end
 LEAST_HEIGHT, SHOWN_HEIGHT = 0.05, 0.075  # of the shorter side; small pictures get a little more to stay legible
@@ -108,7 +108,7 @@ class Label:
     def unsigned(self) -> bytes:
         """What ReservedCode1 signs: the fields that the producer fills."""
         words = {FIELDS[name]: getattr(self, name) for name in ("label", "producer", "produce_id")}
-        return b"sorano aigc 1\0" + keys.canonical(words)
+        return b"sorano aigc 1\0" + canonical(words)
 
 
 @dataclass(frozen=True)

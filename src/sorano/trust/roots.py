@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError, TrustError
+from sorano.files import canonical
 from sorano.trust import keys
 from sorano.trust.printable import printable
 
@@ -198,7 +199,7 @@ def read_bundle(text: str, where: str, anchors: str) -> tuple[keys.Carrier, str]
         raw = base64.b64decode(signature, validate=True)
     except ValueError as error:
         raise TrustError(f"{where} has a signature that cannot be read") from error
-    leaf = require_signature(words["chain"], raw, keys.canonical(words), anchors, where)
+    leaf = require_signature(words["chain"], raw, canonical(words), anchors, where)
     return carrier, signer_called(words["chain"], leaf, anchors, where)
 
 

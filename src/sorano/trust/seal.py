@@ -321,7 +321,7 @@ def signed_record(request: Request, record: dict[str, Any]) -> dict[str, Any]:
 
     The model's digest is that of its files' digests, which are there too, with those of what was merged into it.
     """
-    from sorano.trust.keys import canonical
+    from sorano.files import canonical
 
     preset = record["preset"]
     model = {"name": preset["name"], "sha256": hashlib.sha256(canonical(preset["sha256"])).hexdigest()}

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import TrustError
+from sorano.files import write_atomic
 from sorano.trust.embedding import MAX_STORE_BYTES
 from sorano.trust.keys import user_folder
 
@@ -47,20 +47,16 @@ def store_folder() -> Path:
     """$SORANO_STORE, or manifests in the user's data folder."""
     if os.environ.get("SORANO_STORE"):
         return Path(os.environ["SORANO_STORE"])
-    return user_folder("SORANO_STORE", "XDG_DATA_HOME", ".local/share") / "manifests"
+    return user_folder("data", "SORANO_STORE") / "manifests"
 
 
 def put(mark_id: int, manifest: bytes, folder: Path | None = None) -> Path:
     """Keeps a manifest under its mark's id, readable by the owner only. Raises TrustError where it cannot."""
     folder = (folder or store_folder()) / name_of(mark_id)
     file = folder / f"{hashlib.sha256(manifest).hexdigest()[:32]}.c2pa"
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(manifest)
-        os.replace(temporary, file)
+        write_atomic(file, manifest, private=True)
     except OSError as error:
         raise TrustError(
             f"the manifest cannot be kept in {folder}: {error.strerror}", "name another folder: SORANO_STORE=/path"
