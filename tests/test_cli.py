@@ -110,7 +110,7 @@ def test_a_drawn_seed_is_printed_and_makes_it_again(tiny_folder, tmp_path):
         (["--seconds", "-1"], 2, "seconds must be"),
         (["--seconds", "nan"], 2, "seconds must be"),
         (["--seconds", "1e12"], 2, "seconds must be"),
-        (["--num-frames", "16"], 2, "4k + 1"),
+        (["--num-frames", "-3"], 2, "num_frames"),
         (["--keyframe", "soon=a.png"], 2, "1.5s=FILE"),
         (["--keyframe", "0.5s=a.png"], 2, "does not take --keyframe"),
         (["--loop"], 2, "does not take --loop"),

@@ -330,7 +330,7 @@ def test_decoding_in_chunks_gives_the_frames_of_decoding_at_once(tiny_folder, mo
     whole = make(tiny_folder, seconds=3).frames_THWC
     for chunk in (1, 2, 3):
         notes = Notes()
-        monkeypatch.setattr(pipeline, "decode_chunk", lambda shape, total, chunk=chunk: chunk)
+        monkeypatch.setattr(pipeline, "decode_chunk", lambda shape, geometry, chunk=chunk: chunk)
         chunked = make(tiny_folder, seconds=3, listener=notes).frames_THWC
         assert chunked.shape == whole.shape == (25, 32, 32, 3)
         assert np.abs(chunked.astype(int) - whole).max() <= 2  # of 255, in bfloat16

@@ -127,8 +127,8 @@ def test_a_length_beyond_a_preset_that_goes_on_is_a_film():
 def test_a_number_of_frames_is_a_length():
     assert resolve(Request(prompt=PROMPT, num_frames=1), WORLD).shape.num_frames == 1
     assert resolve(Request(prompt=PROMPT, num_frames=9), WORLD).request.num_frames == 9
-    with pytest.raises(RequestError, match="nearest is 17"):
-        Request(prompt=PROMPT, num_frames=16)
+    job = resolve(Request(prompt=PROMPT, num_frames=16), WORLD)
+    assert job.shape.num_frames == 17 and any("becomes 17 frames (4k + 1)" in note for note in job.notes)
 
 
 def test_a_draft_takes_fewer_steps_unless_they_are_said():

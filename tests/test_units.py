@@ -15,7 +15,7 @@ WORLD, WAN, TI2V = PRESETS["world"], PRESETS["wan2.1-t2v-14b"], PRESETS["wan2.2-
     ("text", "seconds", "frames"),
     [
         ("2", 2.0, None), ("2s", 2.0, None), ("1.5 s", 1.5, None), ("1,5s", 1.5, None), ("2 seconds", 2.0, None),
-        ("1 min", 60.0, None), ("3秒", 3.0, None), ("50 frames", None, 49), ("17 frames", None, 17), ("49帧", None, 49),
+        ("1 min", 60.0, None), ("3秒", 3.0, None), ("50 frames", None, 50), ("17 frames", None, 17), ("49帧", None, 49),
     ],
 )  # fmt: skip
 def test_a_length_is_understood(text, seconds, frames):

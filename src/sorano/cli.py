@@ -106,14 +106,14 @@ def _shared(
     seconds: Annotated[
         str | None,
         typer.Option(
-            help='Length, like 2 or 1.5s or "50 frames"; the nearest 4k + 1 frames are made. Default: the preset\'s.',
+            help='Length, like 2 or 1.5s or "50 frames"; the nearest that the model makes. Default: the preset\'s.',
             metavar="SECONDS",
             rich_help_panel=WHAT,
         ),
     ] = None,
     num_frames: Annotated[
         str | None,
-        typer.Option(help="The same in frames: 4k + 1; 1 is a picture.", metavar="NUMBER", rich_help_panel=WHAT),
+        typer.Option(help="The same in frames; 1 is a picture.", metavar="NUMBER", rich_help_panel=WHAT),
     ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second. Default: the preset's.", rich_help_panel=WHAT)

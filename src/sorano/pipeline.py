@@ -31,7 +31,7 @@ from sorano.plan import (
 from sorano.presets import Preset
 from sorano.request import lora_expert, parse_bytes, parse_lora
 from sorano.segments import windows
-from sorano.shapes import LatentShape, VideoShape, latent_frames
+from sorano.shapes import Geometry, LatentShape, VideoShape
 from sorano.video import resize
 from sorano.wording import in_its_words
 
@@ -191,13 +191,17 @@ class ModelEncoder:
     def takes(self) -> str:
         return self.model.bundle.takes
 
+    @property
+    def geometry(self) -> Geometry:
+        return self.model.bundle.geometry
+
     def encode(self, video_BCTHW: Tensor) -> Tensor:
         """Pixels to normalised latents on the CPU in float32."""
         import torch
 
         machine, vae = self.model.machine, self.model.bundle.vae
         _, _, num_frames, height, width = video_BCTHW.shape
-        chunk = decode_chunk(VideoShape(num_frames, height, width), latent_frames(num_frames))
+        chunk = decode_chunk(VideoShape(num_frames, height, width), self.geometry)
         video_BCTHW = video_BCTHW.to(machine.device, getattr(torch, machine.dtype))
         return vae.encode_in_chunks(video_BCTHW, chunk).float().cpu()
 
@@ -220,7 +224,7 @@ def start(model: Model, job: Job, listener: Listener) -> LatentState:
 
     request, vae = job.request, model.bundle.vae
     assert request.seed is not None
-    latent = job.shape.latent(spatial=vae.config.scale_factor_spatial, temporal=vae.config.scale_factor_temporal)
+    latent = model.bundle.geometry.latent(job.shape)
     state = start_state([request.seed], vae.config.z_dim, latent)
     return with_given(model, state, job.shape, request.given, job.rate, listener)
 

@@ -21,8 +21,6 @@ from sorano.conditions import IN_MEMORY, Condition, FirstFrame, LastFrame, as_co
 from sorano.errors import RequestError
 from sorano.presets import DEFAULT_PRESET, REPO
 from sorano.shapes import (
-    TEMPORAL,
-    nearest_num_frames,
     parse_size,
 )
 from sorano.storyboard import as_shot
@@ -58,7 +56,7 @@ class Request:
     shots: Sequence[Any] = ()  # of a film: `Shot`, or the same as JSON; the prompt is the first one's
     # what to make
     seconds: float | None = None  # also as text: "2s", "1.5 s", "50 frames"
-    num_frames: int | None = None  # instead of seconds: 4k + 1; 1 is a picture
+    num_frames: int | None = None  # instead of seconds: the nearest that the model makes; 1 is a picture
     fps: float | None = None
     size: str | None = None  # "width x height" in pixels: "64x64"; also "720p", "16:9"
     variations: int = 1  # videos of this request, with seeds one after the other
@@ -96,9 +94,6 @@ class Request:
         self._read_units()
         _check_number("seconds", self.seconds, above=0, most=MAX_SECONDS)
         _check_whole("num_frames", self.num_frames, 1, round(MAX_SECONDS * MAX_FPS))
-        if self.num_frames is not None and (self.num_frames - 1) % TEMPORAL:
-            near = nearest_num_frames(self.num_frames, 1)
-            raise RequestError(f"a video has 4k + 1 frames: got {self.num_frames}", f"the nearest is {near}")
         _check_number("fps", self.fps, above=0, most=MAX_FPS)
         _check_number("guidance", self.guidance, least=0, most=MAX_GUIDANCE)
         _check_number("guidance_2", self.guidance_2, least=0, most=MAX_GUIDANCE)
@@ -138,7 +133,7 @@ class Request:
                 frames = int(text) if frames is None else frames
                 if name == "seconds":
                     object.__setattr__(self, "seconds", None)
-                    frames = nearest_num_frames(max(1, frames), 1)
+                    frames = max(1, frames)
                 object.__setattr__(self, "num_frames", frames)
             elif name == "seconds" and seconds is not None:
                 object.__setattr__(self, "seconds", seconds)

@@ -19,12 +19,11 @@ from sorano.plan.model import ModelConfigs
 from sorano.presets import PRESETS, Preset
 from sorano.request import MAX_UPSCALE, Request
 from sorano.shapes import (
+    Geometry,
     VideoShape,
     format_size,
-    nearest_num_frames,
     nearest_size,
     parse_size,
-    pixel_grid,
 )
 from sorano.sources import Source, saved_prompt
 from sorano.units import parse_aspect, parse_lines
@@ -48,6 +47,7 @@ class Job:
     source: Source | None = None  # the video that it is about: it says the size and the rate of the file
     is_film: bool = False  # made in more than one stretch: `stream.py`
     kinds: tuple[str, ...] = ()  # of known latents that the model takes
+    geometry: Geometry = Geometry()  # how the model lays pixels out as latents
     scaled: tuple[int, int] | None = None  # (width, height) of the file where it is not the model's, times a number
 
     @property
@@ -102,13 +102,14 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     source = _source_of(request)
     notes += source.notes if source is not None else ()
     request = replace(request, prompt=_resolve_prompt(request, preset, source, notes))
-    grid = configs.pixel_grid if configs else pixel_grid()
+    geometry = configs.geometry if configs is not None else Geometry()
+    grid = geometry.pixel_grid
     if source is not None and request.size is None:
         width, height = _size_like(source.width, source.height, preset, grid)
         scaled = None
     else:
         width, height, scaled = _resolve_size(request, preset, grid, notes)
-    fps, num_frames, is_film = _resolve_length(request, preset, source, configs, notes)
+    fps, num_frames, is_film = _resolve_length(request, preset, source, configs, geometry, notes)
     kinds = preset.kinds(configs) if configs is not None else ()
     between = is_film and source is not None  # new frames only: none begins the video
     num_steps = request.num_steps or preset.num_steps
@@ -129,7 +130,8 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         shift=preset.shift if request.shift is None else float(request.shift),
         upscale=1 if source is not None or scaled else _resolve_upscale(request.upscale, width, height, notes),
     )
-    job = Job(request, preset, VideoShape(num_frames, height, width), tuple(notes), source, is_film, kinds, scaled)
+    shape = VideoShape(num_frames, height, width)
+    job = Job(request, preset, shape, tuple(notes), source, is_film, kinds, geometry, scaled)
     for given in request.conditions:
         given.check(job)
     return job
@@ -266,18 +268,23 @@ def _resolve_size(
 
 
 def _resolve_length(
-    request: Request, preset: Preset, source: Source | None, configs: ModelConfigs | None, notes: list[str]
+    request: Request,
+    preset: Preset,
+    source: Source | None,
+    configs: ModelConfigs | None,
+    geometry: Geometry,
+    notes: list[str],
 ) -> tuple[float, int, bool]:
     """Frames per second and frames that the model makes, and whether as a film. (Notes say what was adjusted.)"""
     fps = float(request.fps or preset.fps)
     most = preset.max_num_frames
     in_segments = any(one.in_segments for one in request.conditions)
     for verb in (one for one in request.conditions if one.is_verb):
-        if (own := verb.length(request.seconds, preset, source, fps)) is not None:
+        if (own := verb.length(request.seconds, preset, source, fps, geometry)) is not None:
             return fps, own, in_segments
     if request.shots:
         lengths = [shot.seconds or preset.num_frames / fps for shot in request.shots if shot.video is None]
-        return fps, nearest_num_frames(max(sum(lengths), 1 / fps), fps), True
+        return fps, geometry.nearest_num_frames(max(sum(lengths), 1 / fps), fps), True
     seconds = request.seconds if request.num_frames is None else request.num_frames / fps
     if seconds is None:
         if fps != preset.fps:
@@ -288,7 +295,7 @@ def _resolve_length(
             f"{seconds:g} s at {fps:g} fps is less than one frame",
             f"the shortest is --seconds {1 / fps:.3g}",
         )
-    num_frames = nearest_num_frames(seconds, fps)
+    num_frames = geometry.nearest_num_frames(seconds, fps)
     is_film = in_segments
     if most is not None and num_frames > most:
         is_film = True
@@ -299,7 +306,8 @@ def _resolve_length(
                 f"use --seconds {longest:g}; longer films need a preset that can go on from what it made",
             )
     if abs(num_frames - seconds * fps) > 0.5:
-        notes.append(f"{seconds:g} s at {fps:g} fps becomes {num_frames} frames (4k + 1), {num_frames / fps:.2f} s")
+        becomes = f"becomes {num_frames} frames ({geometry.frames_rule}), {num_frames / fps:.2f} s"
+        notes.append(f"{seconds:g} s at {fps:g} fps {becomes}")
     return fps, num_frames, is_film
 
 

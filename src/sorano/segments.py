@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from sorano.errors import RequestError
 from sorano.presets import Preset
-from sorano.shapes import TEMPORAL, VideoShape, latent_frames, video_frames
+from sorano.shapes import Geometry, VideoShape
 from sorano.sources import Source, open_source
 
 OVERLAP = 2  # latents of a window that are known from the one before
@@ -41,6 +41,10 @@ class SegmentJob(Protocol):
     @property
     def source(self) -> Source | None:
         """The video that the job is about."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the model lays pixels out as latents."""
 
     @property
     def is_film(self) -> bool:
@@ -117,7 +121,8 @@ def layout(job: SegmentJob) -> list[Segment]:
             return list(segments)
     if job.request.shots:
         return _of_shots(job)
-    return [GeneratedSegment(job.request.prompt, latent_frames(job.shape.num_frames), anew=True, image=job.first_image)]
+    latents = job.geometry.latent_frames(job.shape.num_frames)
+    return [GeneratedSegment(job.request.prompt, latents, anew=True, image=job.first_image)]
 
 
 def _of_shots(job: SegmentJob) -> list[Segment]:
@@ -134,7 +139,7 @@ def _of_shots(job: SegmentJob) -> list[Segment]:
             raise RequestError(f"shot {number + 1} has no prompt, and there is none before it")
         anew = not segments or shot.join == "cut"
         seconds = shot.seconds or job.preset.num_frames / job.rate
-        latents = max(1, round(seconds * job.rate / TEMPORAL)) + anew
+        latents = job.geometry.later_latents(seconds * job.rate) + anew
         segments.append(GeneratedSegment(prompt, latents, anew=anew, image=shot.image))
     for index in range(1, len(segments) - 1):
         before, one, after = segments[index - 1 : index + 2]
@@ -156,13 +161,15 @@ def require_length(source: Source, rate: float) -> None:
 
 def window_latents(job: SegmentJob) -> int:
     """Latents of a usual window: what the model does best."""
-    return latent_frames(job.preset.num_frames)
+    return job.geometry.latent_frames(job.preset.num_frames)
 
 
 def longest_window(job: SegmentJob) -> int:
     """Latents of the longest window that the model was trained on."""
     most = job.preset.max_num_frames
-    return latent_frames(1 + (most - 1) // TEMPORAL * TEMPORAL) if most is not None else window_latents(job)
+    if most is None:
+        return window_latents(job)
+    return job.geometry.latent_frames(job.geometry.floor_num_frames(most))
 
 
 def windows(job: SegmentJob) -> tuple[VideoShape, int]:
@@ -176,7 +183,7 @@ def windows(job: SegmentJob) -> tuple[VideoShape, int]:
         if isinstance(segment, GeneratedSegment):
             count += max(1, -(-segment.num_latents // max(1, usual - OVERLAP)))
             largest = max(largest, usual, min(longest_window(job), segment.num_latents + CONTEXT + SUFFIX))
-    return replace(job.shape, num_frames=video_frames(min(largest, longest_window(job)))), max(1, count)
+    return replace(job.shape, num_frames=job.geometry.video_frames(min(largest, longest_window(job)))), max(1, count)
 
 
 def frames_of(job: SegmentJob, segment: Segment) -> int:
@@ -185,5 +192,8 @@ def frames_of(job: SegmentJob, segment: Segment) -> int:
         return segment.num_frames
     if isinstance(segment, WholeSegment):
         return job.shape.num_frames if job.source is None else job.source.num_frames
-    made = TEMPORAL * segment.num_latents - (TEMPORAL - 1 if segment.anew else 0)
+    if segment.anew:
+        made = job.geometry.video_frames(segment.num_latents)
+    else:
+        made = job.geometry.temporal * segment.num_latents
     return made if job.rate == job.fps else max(1, round(made * job.fps / job.rate))

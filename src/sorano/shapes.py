@@ -19,6 +19,53 @@ PATCH = (1, 2, 2)  # latents for each token: frames, rows, columns
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """How a model family lays a video out as latents and tokens.
+
+    The causal autoencoder codes the first frame alone and every later latent frame from `temporal` frames; rows and
+    columns shrink by `spatial`, and `patch` latents (frames, rows, columns) are one token.
+    """
+
+    temporal: int = TEMPORAL
+    spatial: int = SPATIAL
+    patch: tuple[int, int, int] = PATCH
+
+    def latent_frames(self, num_frames: int) -> int:
+        """Latent frames of a video. Raises ValueError for a number of frames that the family does not code."""
+        return latent_frames(num_frames, self.temporal)
+
+    def video_frames(self, num_latents: int) -> int:
+        """Frames that latent frames at the beginning of a video decode to."""
+        return video_frames(num_latents, self.temporal)
+
+    def nearest_num_frames(self, seconds: float, fps: float) -> int:
+        """The number of frames that the family codes which lasts nearest to `seconds`."""
+        return nearest_num_frames(seconds, fps, self.temporal)
+
+    def floor_num_frames(self, num_frames: int) -> int:
+        """The largest number of frames that the family codes, up to this one."""
+        return self.video_frames(1 + (num_frames - 1) // self.temporal)
+
+    def later_latents(self, num_frames: float) -> int:
+        """Latent frames, at least 1, that code about so many frames after the beginning of a video."""
+        return max(1, round(num_frames / self.temporal))
+
+    def latent(self, shape: VideoShape) -> LatentShape:
+        """The shape of a video's latents. Raises ValueError where the video is off the grid."""
+        return shape.latent(spatial=self.spatial, temporal=self.temporal)
+
+    @property
+    def pixel_grid(self) -> int:
+        """Pixels between neighbouring sizes."""
+        return pixel_grid(self.spatial, self.patch)
+
+    @property
+    def frames_rule(self) -> str:
+        """How many frames a video has, for users: "4k + 1"."""
+        return f"{self.temporal}k + 1"
+
+
+@dataclass(frozen=True)
 class VideoShape:
     """A video in pixels. `num_frames` is 4k + 1, `height` and `width` are multiples of `SPATIAL`."""
 

@@ -53,7 +53,6 @@ from sorano.segments import (
     longest_window,
     window_latents,
 )
-from sorano.shapes import TEMPORAL, video_frames
 from sorano.trust.seal import Outgoing, convert, signing, title_of, visible_label
 from sorano.video import Pieces, beside, fill, resize, whole_or_nothing
 from sorano.workfolder import STATE, write_state
@@ -170,6 +169,8 @@ class Run:
 
         self.job, self.model, self.listener, self.folder, self.clock = job, model, listener, folder, clock
         self.quiet = OnceListener(listener)
+        self.geometry = job.geometry
+        self.suffix_frames = self.geometry.temporal * SUFFIX  # of what a window leads to
         self.segments = layout(job)
         self.total = sum(frames_of(job, one) for one in self.segments)
         assert job.request.seed is not None
@@ -296,7 +297,8 @@ class Run:
 
         source, job = segment.source, self.job
         rate = Rate(source.fps, job.fps)
-        wanted = int(video_frames(CONTEXT) * job.fps / job.rate) + 2  # frames of the film that a window begins with
+        context = self.geometry.video_frames(CONTEXT)
+        wanted = int(context * job.fps / job.rate) + 2  # frames of the film that a window begins with
         recent: list[Frames] = []
         count = 0
         for chunk in source.frames():
@@ -313,7 +315,7 @@ class Run:
                 self._checkpoint()
         if count < segment.num_frames and recent:
             self._emit(np.stack([recent[-1]] * (segment.num_frames - count)))
-        places = [len(recent) - 1 - round(back * job.fps / job.rate) for back in reversed(range(video_frames(CONTEXT)))]
+        places = [len(recent) - 1 - round(back * job.fps / job.rate) for back in reversed(range(context))]
         last = np.stack([recent[max(0, place)] for place in places])
         self.screen = resize(last, job.shape.width, job.shape.height)
         self.last = recent[-1]
@@ -359,16 +361,16 @@ class Run:
             self._anchor(latent, settled=segment.anew or self.done >= SETTLED)
         self.pending = None
         if not goes_on and not anew:
-            frames_THWC = self._handed_over(frames_THWC, video_frames(known))
+            frames_THWC = self._handed_over(frames_THWC, self.geometry.video_frames(known))
         if suffix:
             self.carried = None
-        if self.head is None or len(self.head) < TEMPORAL * SUFFIX:
+        if self.head is None or len(self.head) < self.suffix_frames:
             self._remember_head(frames_THWC)
         self.screen = frames_THWC[-1:]
         self.done += new
         large = self._fitted_up(frames_THWC)
         if suffix:
-            ends = len(large) - TEMPORAL * SUFFIX
+            ends = len(large) - self.suffix_frames
             large = dissolved(large[:ends], self._arrival(segment, new)) if across else self._led_over(large, segment)
         self._put_out(large, frames_of(self.job, segment))
         self._checkpoint()
@@ -415,7 +417,7 @@ class Run:
             self.quiet.note(
                 f"{self.job.preset.name} takes a first frame only: each segment begins with the last one's end"
             )
-        self.screen = self.screen[-video_frames(known) :]
+        self.screen = self.screen[-self.geometry.video_frames(known) :]
 
     def _denoised(
         self,
@@ -434,11 +436,9 @@ class Run:
 
         model, job = self.model, self.job
         channels = model.bundle.vae.config.z_dim
-        latent = job.shape.latent(
-            spatial=model.bundle.vae.config.scale_factor_spatial, temporal=model.bundle.vae.config.scale_factor_temporal
-        )
+        latent = self.geometry.latent(job.shape)
         total = known + new + suffix
-        shape = replace(job.shape, num_frames=video_frames(total))
+        shape = replace(job.shape, num_frames=self.geometry.video_frames(total))
         noise = torch.randn(channels, total, latent.rows, latent.columns, generator=self.generator)[None]
         state = unknown(noise)
         encoder = ModelEncoder(model)
@@ -475,9 +475,9 @@ class Run:
         """The first frames of what a window leads to, at the model's size and rate."""
         if segment.back_to_start:
             assert self.head is not None
-            return self.head[: TEMPORAL * SUFFIX]
+            return self.head[: self.suffix_frames]
         assert segment.until is not None
-        times = [place / self.job.rate for place in range(TEMPORAL * SUFFIX)]
+        times = [place / self.job.rate for place in range(self.suffix_frames)]
         return resize(segment.until.sampled(times), self.job.shape.width, self.job.shape.height)
 
     def _suffix_latents(self, segment: GeneratedSegment, count: int) -> Tensor:
@@ -485,12 +485,12 @@ class Run:
         import numpy as np
 
         frames = self._target(segment)
-        still = np.repeat(frames[:1], TEMPORAL + 1, 0)
+        still = np.repeat(frames[:1], self.geometry.temporal + 1, 0)
         return ModelEncoder(self.model).encode(frames_to_video(np.concatenate([still, frames])))[:, :, -count:]
 
     def _led_over(self, frames_THWC: Frames, segment: GeneratedSegment) -> Frames:
         """Frames at the film's size without the suffix, brought more and more to the frame that follows."""
-        ends = len(frames_THWC) - TEMPORAL * SUFFIX
+        ends = len(frames_THWC) - self.suffix_frames
         target = self._fitted_up(self._target(segment)[:1])
         if segment.until is not None:
             target = self._fitted(segment.until.sampled([0.0]))
@@ -530,7 +530,7 @@ class Run:
         import numpy as np
 
         head = frames_THWC if self.head is None else np.concatenate([self.head, frames_THWC])
-        self.head = head[: TEMPORAL * SUFFIX]
+        self.head = head[: self.suffix_frames]
 
     # Out.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sorano.conditions.state import ConditionEncoder, LatentState
     from sorano.presets import Preset
     from sorano.segments import Segment, SegmentJob
-    from sorano.shapes import VideoShape
+    from sorano.shapes import Geometry, VideoShape
     from sorano.sources import Source
     from sorano.video import Frames
 
@@ -67,7 +67,9 @@ class Condition:
         """The video that it is about, opened; None where it is about pictures."""
         return None
 
-    def length(self, seconds: float | None, preset: Preset, source: Source | None, fps: float) -> int | None:
+    def length(
+        self, seconds: float | None, preset: Preset, source: Source | None, fps: float, geometry: Geometry
+    ) -> int | None:
         """Frames at `fps` that the model makes, where it decides that. Raises RequestError where it cannot be made."""
         return None
 
@@ -89,12 +91,10 @@ class Condition:
         yield from chunks
 
 
-def bridge_frames(preset_frames: int, seconds: float | None, fps: float) -> int:
-    """Frames (4k + 1) of a window that makes `seconds` of new video, or as many as the preset does best."""
-    from sorano.shapes import TEMPORAL, video_frames
-
-    latents = max(1, round((preset_frames - 1 if seconds is None else seconds * fps) / TEMPORAL))
-    return video_frames(latents + 1)
+def bridge_frames(preset_frames: int, seconds: float | None, fps: float, geometry: Geometry) -> int:
+    """Frames of a window that makes `seconds` of new video, or as many as the preset does best, after one latent."""
+    latents = geometry.later_latents(preset_frames - 1 if seconds is None else seconds * fps)
+    return geometry.video_frames(latents + 1)
 
 
 def picture(image: str | Path | Frames) -> Frames:

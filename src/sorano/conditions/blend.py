@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.conditions.base import BRIDGE_SECONDS, Condition, bridge_frames
 from sorano.errors import RequestError
 from sorano.segments import CopiedSegment, GeneratedSegment, Segment, require_length
-from sorano.shapes import latent_frames
+from sorano.shapes import Geometry
 from sorano.sources import open_source, saved_prompt
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ class Blend(Condition):
             )
         return a
 
-    def length(self, seconds: float | None, preset: Preset, source: Source | None, fps: float) -> int:
+    def length(
+        self, seconds: float | None, preset: Preset, source: Source | None, fps: float, geometry: Geometry
+    ) -> int:
         """What leads from the one to the other."""
-        return bridge_frames(preset.num_frames, seconds or BRIDGE_SECONDS, fps)
+        return bridge_frames(preset.num_frames, seconds or BRIDGE_SECONDS, fps, geometry)
 
     def segments(self, job: SegmentJob) -> Sequence[Segment]:
         """The first video, what leads over, the second."""
@@ -54,6 +56,6 @@ class Blend(Condition):
         for one in (first, second):
             require_length(one, job.rate)
         arriving = saved_prompt(second.path) if second.path is not None else None
-        latents = latent_frames(job.shape.num_frames) - 1
+        latents = job.geometry.latent_frames(job.shape.num_frames) - 1
         bridge = GeneratedSegment(job.request.prompt, latents, until=second, arriving=arriving)
         return [CopiedSegment(first, first.num_frames), bridge, CopiedSegment(second, second.num_frames)]

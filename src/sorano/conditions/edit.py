@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.conditions.base import Condition, check_number, encoded
 from sorano.errors import RequestError
-from sorano.shapes import VideoShape, nearest_num_frames
+from sorano.shapes import Geometry, VideoShape
 from sorano.sources import open_source
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 DEFAULT_STRENGTH = 0.8
 
 
-def edited_frames(preset: Preset, source: Source, fps: float) -> int:
-    """Frames (4k + 1) of a video that is made anew. Raises RequestError for a longer one than the model makes."""
-    most, num_frames = preset.max_num_frames, nearest_num_frames(source.seconds, fps)
+def edited_frames(preset: Preset, source: Source, fps: float, geometry: Geometry) -> int:
+    """Frames of a video that is made anew. Raises RequestError for a longer one than the model makes."""
+    most, num_frames = preset.max_num_frames, geometry.nearest_num_frames(source.seconds, fps)
     if most is not None and num_frames > most:
         raise RequestError(
             f"preset {preset.name} edits {most / fps:.2f} s at most: {source.name} is {source.seconds:.2f} s long",
@@ -56,7 +56,9 @@ class Edit(Condition):
         data_BCTHW = encoded(self.source(), shape, encoder, fps)
         return replace(state, data_BCTHW=data_BCTHW, strength=self.strength), f"made again at {self.strength:g} noise"
 
-    def length(self, seconds: float | None, preset: Preset, source: Source | None, fps: float) -> int:
+    def length(
+        self, seconds: float | None, preset: Preset, source: Source | None, fps: float, geometry: Geometry
+    ) -> int:
         """As long as the video."""
         assert source is not None
-        return edited_frames(preset, source, fps)
+        return edited_frames(preset, source, fps, geometry)

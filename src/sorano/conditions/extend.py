@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.conditions.base import Condition, bridge_frames
 from sorano.errors import RequestError
 from sorano.segments import SUFFIX, CopiedSegment, GeneratedSegment, Segment, longest_window, require_length
-from sorano.shapes import latent_frames, video_frames
+from sorano.shapes import Geometry
 from sorano.sources import open_source
 
 if TYPE_CHECKING:
@@ -43,21 +43,24 @@ class Continue(Condition):
         """The video, opened."""
         return open_source(self.video)
 
-    def length(self, seconds: float | None, preset: Preset, source: Source | None, fps: float) -> int:
+    def length(
+        self, seconds: float | None, preset: Preset, source: Source | None, fps: float, geometry: Geometry
+    ) -> int:
         """As much as is asked for, or as the preset does best, after one latent of context."""
-        return bridge_frames(preset.num_frames, seconds, fps)
+        return bridge_frames(preset.num_frames, seconds, fps, geometry)
 
     def segments(self, job: SegmentJob) -> Sequence[Segment]:
         """The video and what follows it, or what leads to it and the video."""
         assert job.source is not None
-        source, prompt, latents = job.source, job.request.prompt, latent_frames(job.shape.num_frames) - 1
+        source, prompt, latents = job.source, job.request.prompt, job.geometry.latent_frames(job.shape.num_frames) - 1
         require_length(source, job.rate)
         if self.direction == "forward":
             return [CopiedSegment(source, source.num_frames), GeneratedSegment(prompt, latents)]
         most = longest_window(job) - SUFFIX
+        longest = job.geometry.video_frames(most - 1) / job.rate
         if latents + 1 > most:
             raise RequestError(
-                f"{job.preset.name} goes back by at most {video_frames(most - 1) / job.rate:.2f} s at once",
+                f"{job.preset.name} goes back by at most {longest:.2f} s at once",
                 "do it again with the file that comes out",
             )
         before = GeneratedSegment(prompt, latents + 1, anew=True, until=source)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.conditions.base import BRIDGE_SECONDS, Condition, bridge_frames
 from sorano.errors import RequestError
 from sorano.segments import CONTEXT, SUFFIX, CopiedSegment, GeneratedSegment, Segment, longest_window, require_length
-from sorano.shapes import latent_frames
+from sorano.shapes import Geometry
 from sorano.sources import open_source
 
 if TYPE_CHECKING:
@@ -31,15 +31,17 @@ class Loop(Condition):
         """The video, opened; None where it is to be made."""
         return None if self.video is None else open_source(self.video)
 
-    def length(self, seconds: float | None, preset: Preset, source: Source | None, fps: float) -> int | None:
+    def length(
+        self, seconds: float | None, preset: Preset, source: Source | None, fps: float, geometry: Geometry
+    ) -> int | None:
         """Of a given video: what leads from its end to its beginning; else the request's own length."""
         if self.video is None:
             return None
-        return bridge_frames(preset.num_frames, seconds or BRIDGE_SECONDS, fps)
+        return bridge_frames(preset.num_frames, seconds or BRIDGE_SECONDS, fps, geometry)
 
     def segments(self, job: SegmentJob) -> Sequence[Segment]:
         """A video, given or made, and what leads back to its beginning."""
-        request, latents = job.request, latent_frames(job.shape.num_frames)
+        request, latents = job.request, job.geometry.latent_frames(job.shape.num_frames)
         if job.source is not None:
             require_length(job.source, job.rate)
             back_to_it = GeneratedSegment(request.prompt, latents - 1, until=job.source)

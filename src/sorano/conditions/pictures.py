@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sorano.conditions.base import Condition, check_number, picture
 from sorano.errors import RequestError
-from sorano.shapes import TEMPORAL, VideoShape
+from sorano.shapes import VideoShape
 from sorano.video import fill
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _at(
     if encoder.takes != "tokens":
         return state.with_frame(place, frame_HWC, whole_HWC), note
     latent = encoder.encode(frames_to_video(frame_HWC[None]))
-    return (state.with_keyframe(latent, place / TEMPORAL) if place else state.with_known(latent)), note
+    return (state.with_keyframe(latent, place / encoder.geometry.temporal) if place else state.with_known(latent)), note
 
 
 def _through(frames: Iterable[Frames], place: int, image: str | Path | Frames, size: tuple[int, int]) -> Frames:

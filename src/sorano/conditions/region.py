@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.conditions.base import Condition, check_number, encoded, picture
 from sorano.conditions.edit import edited_frames
 from sorano.errors import RequestError
-from sorano.shapes import TEMPORAL, VideoShape
+from sorano.shapes import Geometry, VideoShape
 from sorano.sources import open_source
 
 if TYPE_CHECKING:
@@ -107,12 +107,13 @@ class Region(Condition):
         source = self.source()
         data_BCTHW = encoded(source, shape, encoder, fps)
         mask_HW = self.mask_HW(source)
-        cells = data_BCTHW.shape[3] // 2, data_BCTHW.shape[4] // 2  # tokens, of 2 x 2 latents
+        _, high, wide = encoder.geometry.patch  # latents of a token
+        cells = data_BCTHW.shape[3] // high, data_BCTHW.shape[4] // wide
         rows, columns = (np.linspace(0, side, n + 1).astype(int) for side, n in zip(mask_HW.shape, cells, strict=True))
         touched = np.add.reduceat(np.add.reduceat(mask_HW.astype(int), rows[:-1], 0), columns[:-1], 1) > 0
-        touched_HW = touched.repeat(2, 0).repeat(2, 1)
+        touched_HW = touched.repeat(high, 0).repeat(wide, 1)
         when_F = self.when(shape.num_frames, fps)
-        when_T = np.concatenate([when_F[:1], when_F[1:].reshape(-1, TEMPORAL).any(1)])
+        when_T = np.concatenate([when_F[:1], when_F[1:].reshape(-1, encoder.geometry.temporal).any(1)])
         if not when_T.any():
             raise RequestError(
                 f"the region's time, from {self.start:g} s, is beyond the video's {source.seconds:.2f} s"
@@ -127,10 +128,12 @@ class Region(Condition):
         )
         return state, f"{float(made_THW.float().mean()):.0%} of it is made anew; the rest is copied"
 
-    def length(self, seconds: float | None, preset: Preset, source: Source | None, fps: float) -> int:
+    def length(
+        self, seconds: float | None, preset: Preset, source: Source | None, fps: float, geometry: Geometry
+    ) -> int:
         """As long as the video."""
         assert source is not None
-        return edited_frames(preset, source, fps)
+        return edited_frames(preset, source, fps, geometry)
 
     def compose(self, job: SegmentJob, chunks: Iterable[Frames]) -> Iterator[Frames]:
         """The video's own frames outside the region and its time, with a soft edge inside."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from sorano.shapes import TEMPORAL, LatentShape, VideoShape
+from sorano.shapes import Geometry, LatentShape, VideoShape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,10 @@ class ConditionEncoder(Protocol):
     @property
     def takes(self) -> str:
         """ "tokens", "channels" or "nothing"."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the model lays pixels out as latents."""
 
     def encode(self, video_BCTHW: Tensor) -> Tensor:
         """Video in -1..1 to normalised latent_BCTHW: the autoencoder's `encode_latent`."""
@@ -103,8 +107,9 @@ def as_channels(state: LatentState, shape: VideoShape, encoder: ConditionEncoder
         given_F[place] = 1
     latent_BCTHW = encoder.encode(video_BCTHW)
     # a latent frame codes four frames and has a channel for each; the first codes one, which counts four times
-    given_F = torch.cat([given_F[:1].expand(TEMPORAL), given_F[1:]])
-    mask_BCTHW = given_F.view(-1, TEMPORAL).T[None, :, :, None, None].expand(1, -1, *latent_BCTHW.shape[2:])
+    temporal = encoder.geometry.temporal
+    given_F = torch.cat([given_F[:1].expand(temporal), given_F[1:]])
+    mask_BCTHW = given_F.view(-1, temporal).T[None, :, :, None, None].expand(1, -1, *latent_BCTHW.shape[2:])
     image_BSD = encoder.see([whole_HWC for _, _, whole_HWC in state.frames])  # all of it, as stock pipelines show it
     return replace(state, beside_BCTHW=torch.cat([mask_BCTHW, latent_BCTHW], dim=1), image_BSD=image_BSD)
 

@@ -43,6 +43,7 @@ from sorano.models.offload import visiting
 from sorano.models.text_encoder import TextEncoder, TextTokens, Tokenizer
 from sorano.models.transformer import VideoTransformer, stacked_homes
 from sorano.models.vae import VideoAutoencoder
+from sorano.shapes import Geometry
 
 PARTS = {  # in every folder
     "scheduler": ("diffusers", "UniPCMultistepScheduler"),
@@ -125,6 +126,12 @@ class Bundle:
     def _fill(self, name: str, network: nn.Module, device: torch.device | str) -> None:
         assert self.folder is not None
         fill(self.folder / name, WEIGHTS[name], network, self.dtype, device)
+
+    @property
+    def geometry(self) -> Geometry:
+        """How pixels become latents and tokens."""
+        vae = self.vae.config
+        return Geometry(vae.scale_factor_temporal, vae.scale_factor_spatial, self.transformer.config.patch_size)
 
     @property
     def takes(self) -> str:

@@ -15,7 +15,6 @@ from sorano.plan.generate import TEXT_TOKENS, format_bytes
 from sorano.plan.hardware import find_device
 from sorano.plan.inference import Job, make_job
 from sorano.plan.machine import ACCELERATOR, Machine
-from sorano.shapes import latent_frames
 
 BITS = (16, 8, 4)
 
@@ -131,5 +130,5 @@ def _peak_bytes(job: Job, bits: int) -> float:
         job.shape, job.branches if together else 1, TEXT_TOKENS, configs.image_tokens, bytes_per_weight=bits / 8
     )
     machine = Machine("edge", "bfloat16", 0.0, None, measured=ACCELERATOR)
-    ladder = memory.ladder(job.shape, latent_frames(job.shape.num_frames), on_cpu=True)  # all memory is one
+    ladder = memory.ladder(job.shape, configs.geometry, on_cpu=True)  # all memory is one
     return min(max(memory.stage_bytes(configs, machine, one, placement).values()) for placement in ladder)

@@ -18,7 +18,7 @@ from sorano.models.config import MAX_TEXT_TOKENS
 from sorano.plan.machine import Machine
 from sorano.plan.memory import Job, Placement, branches_together, choose, host_bytes
 from sorano.plan.model import ModelConfigs
-from sorano.shapes import VideoShape, latent_frames, nearest_size, video_frames
+from sorano.shapes import Geometry, VideoShape, nearest_size
 
 TEXT_TOKENS = 64  # a sentence; the exact number is known only to the tokenizer
 DECODE_LAUNCHES = 20  # what the decoder launches, in blocks of a transformer (decode.launches of constants.csv)
@@ -112,7 +112,7 @@ def estimate_generate(
     estimate = _estimate(configs, machine, shape, *settings)
     if estimate.fits:
         return estimate
-    for smaller in _smaller(shape, configs.pixel_grid):
+    for smaller in _smaller(shape, configs.geometry):
         less = _estimate(configs, machine, smaller, *settings)
         if less.fits:
             words = f"--size {smaller.size} --seconds {smaller.num_frames / fps:.3g}"
@@ -172,12 +172,12 @@ def _estimate(
     )
 
 
-def _smaller(shape: VideoShape, grid: int) -> Iterator[VideoShape]:
+def _smaller(shape: VideoShape, geometry: Geometry) -> Iterator[VideoShape]:
     """Shapes to offer instead: shorter ones first, then smaller ones."""
     for scale in (1.0, 0.75, 0.5, 0.35, 0.25, 0.125):
-        width, height = nearest_size(round(shape.width * scale), round(shape.height * scale), grid)
-        for latents in _fewer(latent_frames(shape.num_frames)):
-            yield VideoShape(video_frames(latents), height, width)
+        width, height = nearest_size(round(shape.width * scale), round(shape.height * scale), geometry.pixel_grid)
+        for latents in _fewer(geometry.latent_frames(shape.num_frames)):
+            yield VideoShape(geometry.video_frames(latents), height, width)
 
 
 def _fewer(latents: int) -> Iterator[int]:

@@ -18,7 +18,7 @@ from sorano.plan.machine import ACCELERATOR, Machine, this_machine
 from sorano.plan.memory import Placement, branches_together
 from sorano.plan.money import costs, per_second, published_prices
 from sorano.plan.parallel import Split, exchange_seconds, ring_exposed_seconds, shared, split_tokens
-from sorano.shapes import VideoShape, latent_frames
+from sorano.shapes import VideoShape
 
 MINUTES = (1.0, 10.0, 60.0)
 MAX_SIDE = 65_536  # pixels
@@ -352,8 +352,13 @@ def place(
     ]
     if not run.fits:
         rows.append(Row("would_fit", " or ".join(would_fit(job, machine, run, size, count)), "", "best first"))
+    table = _placements(job.model.latent(job.shape).num_frames, machine, ways, count)
     return Placed(
-        tuple(rows), run.fits, _fit_words(run.peak_bytes, run.fits), _placements(job, machine, ways, count), run
+        tuple(rows),
+        run.fits,
+        _fit_words(run.peak_bytes, run.fits),
+        table,
+        run,
     )
 
 
@@ -397,7 +402,7 @@ def _ways(
     held = memory.Job(job.shape, together, TEXT_TOKENS, configs.image_tokens, bytes_per_weight=bytes_per_weight)
     own = {"text": configs.text_encoder.parameters(), "denoise": configs.transformer.parameters()}
     divided = configs.parameters() - configs.vae.parameters()
-    for placement in memory.ladder(job.shape, latent_frames(job.shape.num_frames), on_cpu=machine.on_cpu):
+    for placement in memory.ladder(job.shape, configs.geometry, on_cpu=machine.on_cpu):
         if count > 1 and (placement.offload or placement.text_on_host) and placement.tile is None:
             continue  # what is shared out need not visit or stay away
         if count > 1:
@@ -426,9 +431,9 @@ def _encoders(model: Costed, job: Job) -> list[Row]:
     ]
 
 
-def _placements(job: Job, machine: Machine, ways: list[tuple[Placement, dict[str, int]]], count: int) -> Table:
+def _placements(latents: int, machine: Machine, ways: list[tuple[Placement, dict[str, int]]], count: int) -> Table:
     """What each way of placing the weights takes, the fastest first."""
-    latents, free = latent_frames(job.shape.num_frames), machine.free_bytes
+    free = machine.free_bytes
     rows: list[tuple[Value, ...]] = []
     for placement, stages in ways:
         chunk = (

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from sorano.plan.machine import Machine
 from sorano.plan.model import ModelConfigs
-from sorano.shapes import TEMPORAL, LatentShape, VideoShape, video_frames
+from sorano.shapes import Geometry, LatentShape, VideoShape
 
 CHUNK_PIXELS = 2_000_000  # decoded at once: small clips whole, which is faster; large ones in constant memory
 TILES = (512, 256)  # pixels on a side
@@ -62,9 +62,10 @@ class Job:
     is_film: bool = False  # decoded as a stream, which knows no tiles
 
 
-def decode_chunk(shape: VideoShape, num_latents: int) -> int:
+def decode_chunk(shape: VideoShape, geometry: Geometry) -> int:
     """How many latent frames are decoded at once: all of a small clip, one by one of a large one."""
-    return max(1, min(num_latents, CHUNK_PIXELS // (TEMPORAL * shape.height * shape.width)))
+    latents = geometry.latent_frames(shape.num_frames)
+    return max(1, min(latents, CHUNK_PIXELS // (geometry.temporal * shape.height * shape.width)))
 
 
 def branches_together(latent: LatentShape, patch: tuple[int, int, int]) -> bool:
@@ -72,9 +73,9 @@ def branches_together(latent: LatentShape, patch: tuple[int, int, int]) -> bool:
     return latent.tokens(patch) <= TOKENS_TOGETHER
 
 
-def ladder(shape: VideoShape, num_latents: int, *, on_cpu: bool) -> Iterator[Placement]:
+def ladder(shape: VideoShape, geometry: Geometry, *, on_cpu: bool) -> Iterator[Placement]:
     """The rungs, from the fastest to the smallest."""
-    resident = Placement(decode_chunk(shape, num_latents))
+    resident = Placement(decode_chunk(shape, geometry))
     yield resident
     if resident.chunk > 1:
         yield Placement(1)
@@ -116,13 +117,13 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
             )
         ),
         "decode": held(round(vae.parameters() * stored))
-        + working(vae.peak_bytes(_at_once(job.shape, placement, latent), bytes_per_value=size)),
+        + working(vae.peak_bytes(_at_once(job.shape, placement, configs.geometry), bytes_per_value=size)),
     }
     if job.has_pictures:
         own = round(stored * (vae.parameters() + (eyes.parameters() if eyes else 0)))
-        chunk = replace(placement, chunk=decode_chunk(job.shape, latent.num_frames), tile=None)
+        chunk = replace(placement, chunk=decode_chunk(job.shape, configs.geometry), tile=None)
         stages["state"] = held(own) + working(
-            vae.encode_peak_bytes(_at_once(job.shape, chunk, latent), bytes_per_value=size)
+            vae.encode_peak_bytes(_at_once(job.shape, chunk, configs.geometry), bytes_per_value=size)
         )
     return stages
 
@@ -138,10 +139,7 @@ def choose(
     configs: ModelConfigs, machine: Machine, job: Job, free_bytes: int | None
 ) -> tuple[Placement, dict[str, int]]:
     """The first rung whose widest stage fits into `free_bytes`, or the last; and its stages."""
-    num_latents = job.shape.latent(
-        spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal
-    ).num_frames
-    for placement in ladder(job.shape, num_latents, on_cpu=machine.on_cpu):
+    for placement in ladder(job.shape, configs.geometry, on_cpu=machine.on_cpu):
         if placement.tile is not None and job.is_film:
             break
         chosen = placement
@@ -160,10 +158,10 @@ def _transformer_bytes(configs: ModelConfigs, size: float, offload: bool) -> int
     return round(size * (transformer.parameters() - (transformer.num_layers - 2) * block))
 
 
-def _at_once(shape: VideoShape, placement: Placement, latent: LatentShape) -> VideoShape:
+def _at_once(shape: VideoShape, placement: Placement, geometry: Geometry) -> VideoShape:
     """The video that the autoencoder holds at once, with the frames that it remembers."""
-    frames = min(shape.num_frames, video_frames(placement.chunk + 1))
-    if placement.chunk >= latent.num_frames:
+    frames = min(shape.num_frames, geometry.video_frames(placement.chunk + 1))
+    if placement.chunk >= geometry.latent_frames(shape.num_frames):
         frames = shape.num_frames
     if placement.tile is None:
         return VideoShape(frames, shape.height, shape.width)

@@ -17,7 +17,7 @@ from sorano.models.config import (
     inert_fields,
     require_pipeline,
 )
-from sorano.shapes import pixel_grid
+from sorano.shapes import Geometry
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,12 @@ class ModelConfigs:
     @property
     def pixel_grid(self) -> int:
         """Pixels between neighbouring sizes."""
-        return pixel_grid(self.vae.scale_factor_spatial, self.transformer.patch_size)
+        return self.geometry.pixel_grid
+
+    @property
+    def geometry(self) -> Geometry:
+        """How pixels become latents and tokens."""
+        return Geometry(self.vae.scale_factor_temporal, self.vae.scale_factor_spatial, self.transformer.patch_size)
 
     def parameters(self) -> int:
         """Weights of all networks."""

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from sorano.models.text_encoder import TextEncoder, Tokenizer
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
-from sorano.shapes import TEMPORAL, video_frames
+from sorano.shapes import Geometry
 from sorano.train.autoencoder import to_frames, to_video
 from sorano.train.clips import ClipStore
 from sorano.train.loop import Batch, Log, write_text
@@ -77,6 +77,7 @@ class LatentStore:
     alone_NKCHW: Tensor  # float16
     alone_frames_NK: Tensor  # which frames those are
     truth: Truth | None = None
+    geometry: Geometry = Geometry()  # of the autoencoder
 
     def __len__(self) -> int:
         return self.latents_NCTHW.shape[0]
@@ -299,10 +300,10 @@ def _append_keyframes(
     """One or two frames of the window, encoded alone, as known latent frames after the window's own."""
     b, _, t, _, _ = latents.shape
     frames_BK = store.alone_frames_NK[clips]
-    inside = frames_BK < video_frames(t)
+    inside = frames_BK < store.geometry.video_frames(t)
     # the window's last frame is what users give most often, so half of the batches get it (it is always encoded)
     wants_last = draw(0, 1) == 1
-    is_last = frames_BK == video_frames(t) - 1
+    is_last = frames_BK == store.geometry.video_frames(t) - 1
     scores = torch.rand(frames_BK.shape, generator=generator) + 10 * (is_last & wants_last)
     order = (scores - 100 * ~inside).argsort(1, descending=True)[:, : draw(1, 2)]
     rows = torch.arange(b)[:, None]
@@ -310,7 +311,9 @@ def _append_keyframes(
     if draw(0, 1):
         known[:, 0] = True
     extra = torch.ones(b, order.shape[1], *known.shape[2:], dtype=torch.bool)
-    positions = torch.cat([torch.arange(t).expand(b, t).double(), frames_BK[rows, order].double() / TEMPORAL], dim=1)
+    positions = torch.cat(
+        [torch.arange(t).expand(b, t).double(), frames_BK[rows, order].double() / store.geometry.temporal], dim=1
+    )
     return torch.cat([latents, alone], dim=2), torch.cat([known, extra], dim=1), positions
 
 
@@ -373,6 +376,7 @@ class Latents:
             ),
             torch.cat([part.alone_frames_NK for part in parts]),
             Truth.joined([part.truth for part in parts if part.truth is not None]),
+            geometry=Geometry(self.vae.config.scale_factor_temporal, self.vae.config.scale_factor_spatial),
         )
 
     def _set_statistics(self) -> None:
