@@ -132,11 +132,12 @@ def decoder(
 ) -> Row:
     """The autoencoder's decoder, chunk by chunk as `generate` runs it."""
     from sorano.plan import decode_chunk
+    from sorano.shapes import Geometry
 
     ours = made(lambda: VideoAutoencoder(config), device, dtype)
     latent = shape.latent(spatial=config.scale_factor_spatial)
     x = torch.randn(1, config.z_dim, latent.num_frames, latent.rows, latent.columns, device=device, dtype=dtype)
-    chunk = decode_chunk(shape, latent.num_frames)
+    chunk = decode_chunk(shape, Geometry(spatial=config.scale_factor_spatial))
 
     def run_ours() -> Tensor:
         if chunk >= latent.num_frames:

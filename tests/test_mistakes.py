@@ -24,7 +24,7 @@ MISTAKES = {  # what is typed: the exit code, and a word of the cause or of the 
     "no length at all": ([*G, "--seconds", "0"], 2, "--seconds 2"),
     "a length that is none": ([*G, "--seconds", "soon"], 2, "50 frames"),
     "two lengths": ([*G, "--seconds", "2", "--num-frames", "17"], 2, "two lengths"),
-    "frames off the grid": ([*G, "--num-frames", "50"], 2, "49"),
+    "no frames": ([*G, "--num-frames", "0"], 2, "num_frames"),
     "too many steps": ([*G, "--num-steps", "99999"], 2, "--num-steps 1000"),
     "a negative guidance": ([*G, "--guidance", "-1"], 2, "--guidance"),
     "a size that is none": ([*G, "--size", "big"], 2, "WIDTHxHEIGHT"),
