@@ -53,6 +53,7 @@ MISTAKES = {  # what is typed: the exit code, and a word of the cause or of the 
     "a file that is there": ([*G, "-o", "there.mp4"], 2, "--overwrite"),
     "a request that is no JSON": (["generate", "--request", "note.txt"], 2, "note.txt"),
     "a text file to show": (["show", "note.txt"], 2, "note.txt"),
+    "a picture to show that says nothing": (["show", "ok.png"], 2, "sorano verify"),
     "a video to show that is missing": (["show", "none.mp4"], 2, "none.mp4"),
     "a model to show that is none": (["show", "wurld"], 2, "world"),
     "a video to extend that is missing": (["extend", "none.mp4"], 2, "none.mp4"),

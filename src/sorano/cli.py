@@ -59,6 +59,7 @@ app.add_typer(train_app, name="train")
 REQUEST_FIELDS = tuple(one.name for one in fields_of(Request))
 SUFFIXES = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)  # of files: no word of a prompt ends so
 LONG_SECONDS = 600  # a job that the plan puts over this on a CPU is not started without a yes
+VERIFY_HINT = "sorano verify FILE looks for the mark and the signature of any file"
 RIVALS = (("seconds", "num_frames"), ("quiet", "verbose"))  # options that exclude each other
 WHAT, HOW, FILE, TALK = "What to make", "How to sample", "The file", "What is said"
 
@@ -767,8 +768,9 @@ def show(
             try:
                 shown = read_metadata(name)
             except VideoError as error:
-                hint = "sorano verify FILE looks for the mark and the signature of any file"
-                raise RequestError(error.message, error.hint or hint) from error
+                raise RequestError(error.message, error.hint or VERIFY_HINT) from error
+            if not shown:
+                raise RequestError(f"{name} does not say how it was made", VERIFY_HINT)
         else:
             from sorano import hub
 
