@@ -30,6 +30,7 @@ from sorano.models.runtime import keep_freed_memory
 from sorano.plan.cli import app as plan_app
 from sorano.presets import ALL_KINDS, DEFAULT_PRESET, PRESETS, find_preset, write_card
 from sorano.request import Request, slug
+from sorano.settings import own_defaults
 from sorano.storyboard import changes
 from sorano.trust.cli import mount as mount_trust
 from sorano.trust.printable import printable_line, printable_lines, to_json
@@ -601,7 +602,8 @@ def batch(
         folder = Path.cwd() if output is None else output
         if not folder.is_dir():
             raise RequestError(f"the folder {folder} does not exist", f"mkdir -p {folder}")
-        lines = batches.read(file, folder, {"preset": preset, "device": device})
+        own = {name: value for name, value in own_defaults().items() if name in REQUEST_FIELDS}
+        lines = batches.read(file, folder, {**own, "preset": preset, "device": device})
 
         def say(outcome: batches.Outcome) -> None:
             number, path = outcome.line.number, _absolute(outcome.path)
