@@ -37,7 +37,7 @@ def commands(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if match := re.match(r"^    (sorano .*?)(?:\s{2,}#.*)?$", line):
             yield match[1].split("    or ")[0].strip()
-        for cell in re.findall(r"^\| `(sorano [^`]*)` \|", line):
+        for cell in re.findall(r"^\| `(sorano \S+ [^`]*)` \|", line):
             yield cell.replace("\\|", "|")
 
 

@@ -44,7 +44,7 @@ def test_the_flags_are_the_fields_of_the_request():
     fields = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Request)}
     fields -= {"--prompt", "--conditions", "--shots"}
     given = {"--keyframe", "--loop", "--at", "--request"}  # what is given, in words
-    talk = {"--no-visible-label", "--json", "--quiet", "--verbose", "--yes", "--dry-run"}
+    talk = {"--no-visible-label", "--json", "--quiet", "--verbose", "--yes", "--dry-run", "--open", "--preview"}
     assert flags_of("generate") == fields | given | talk
 
 
@@ -125,7 +125,7 @@ def test_a_drawn_seed_is_printed_and_makes_it_again(tiny_folder, tmp_path):
         (["--device", "toaster"], 2, "device"),
         (["--image", "/nowhere/a.png"], 2, "/nowhere/a.png"),
         (["-o", "/nowhere/a.mp4"], 2, "does not exist"),
-        (["-o", "/tmp/a.gif"], 2, ".mp4"),
+        (["-o", "/tmp/a.docx"], 2, ".mp4"),
         (["--sheet", "/tmp/a.tga"], 2, ".png"),
     ],
 )

@@ -178,6 +178,7 @@ def test_a_page_stands_alone(tmp_path):
     run(f"explain sora-2024 --html {page}")
     text = page.read_text()
     assert text.count("<svg") == 1 and "4.667 T" in text
+    assert "@media print" in text and "break-inside: avoid" in text
     loading = ("src=", "<script", "<link", "@import", "url(", "<img", "<iframe")  # addresses of sources are text
     assert not [word for word in loading if word in text]
     run(f"explain sora-2024 --html {page}", code=2)  # kept

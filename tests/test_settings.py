@@ -93,3 +93,20 @@ def test_python_reads_no_file(own, monkeypatch):
 
     own("num-steps = 7\n")
     assert Request(prompt="a red ball").num_steps is None
+
+
+def test_lines_of_a_batch_begin_from_the_users_defaults(own, monkeypatch):
+    from pathlib import Path
+
+    from sorano import batch
+
+    own('num-steps = 7\nseconds = 1\naudience = "eu"\n[plan]\ngrid = "norway"\n')
+    made = []
+    monkeypatch.setattr(batch, "make", lambda lines, *_: made.extend(line.request for line in lines) or [])
+    lines = [{"prompt": "a red ball"}, {"prompt": "a blue cube", "num_frames": 9, "num_steps": 3}]
+    Path("p.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    done = CliRunner().invoke(cli.app, ["batch", "p.jsonl"])
+    assert done.exit_code == 0, done.stderr
+    assert [(one.num_steps, one.seconds, one.num_frames, one.audience) for one in made] == [
+        (7, 1, None, "eu"), (3, None, 9, "eu"),
+    ]  # fmt: skip

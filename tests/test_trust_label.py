@@ -228,10 +228,10 @@ def test_files_cut_off_anywhere_are_errors_or_have_no_label_never_a_crash(make, 
 
 
 def test_a_file_without_a_place_for_a_label_is_said(tmp_path):
-    (tmp_path / "a.gif").write_bytes(b"GIF89a")
-    assert label.read(tmp_path / "a.gif") == []
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+    assert label.read(tmp_path / "a.tif") == []
     with pytest.raises(VideoError, match="no place for a label"):
-        label.write(tmp_path / "a.gif", LABEL)
+        label.write(tmp_path / "a.tif", LABEL)
     with pytest.raises(VideoError, match=r"missing\.mp4"):
         label.read(tmp_path / "missing.mp4")
 

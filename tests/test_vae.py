@@ -147,3 +147,18 @@ def test_config_survives_the_diffusers_form():
     assert VaeConfig.from_dict(RESIDUAL.to_dict()) == RESIDUAL
     with pytest.raises(ValueError, match="attn_scales"):
         VaeConfig.from_dict({**RESIDUAL.to_dict(), "attn_scales": [0.5]})
+
+
+@KINDS
+def test_what_streaming_remembers_is_counted(config):
+    state = {}
+    frames = torch.cat(list(build(config).decode_stream(latent()[:1], state)), 2)
+    held = sum(one.numel() for value in state.values() for one in _tensors(value))
+    shape = VideoShape(frames.shape[2], frames.shape[3], frames.shape[4])
+    assert held == pytest.approx(config.state_bytes(shape, bytes_per_value=1), rel=0.1)
+
+
+def _tensors(value):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [one for part in value for one in _tensors(part)] if isinstance(value, (tuple, list)) else []

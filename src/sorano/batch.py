@@ -22,6 +22,7 @@ from sorano.listener import Listener
 from sorano.request import Request
 from sorano.result import Video, default_path
 
+RIVALS = {"seconds": "num_frames", "num_frames": "seconds"}  # of which a line's own puts a shared one aside
 MOST_LINES = 100_000
 MOST_BYTES = 100_000_000
 
@@ -86,6 +87,7 @@ def _line(file: Path, number: int, words: str, folder: Path, shared: Mapping[str
     unknown = [name for name in given if name not in known]
     if unknown:
         raise RequestError(f"{place}: a request has no {unknown[0]!r}", f"it has {', '.join(sorted(known))}")
+    shared = {name: value for name, value in shared.items() if RIVALS.get(name) not in given}
     digest = hashlib.sha256(json.dumps({**shared, **given}, sort_keys=True, default=str).encode()).hexdigest()[:16]
     values = {**shared, "seed": int(digest[:8], 16), **given}
     try:

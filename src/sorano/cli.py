@@ -31,6 +31,7 @@ from sorano.plan.cli import app as plan_app
 from sorano.presets import ALL_KINDS, DEFAULT_PRESET, PRESETS, find_preset, write_card
 from sorano.request import Request, slug
 from sorano.result import default_path
+from sorano.settings import own_defaults
 from sorano.storyboard import changes
 from sorano.trust.cli import mount as mount_trust
 from sorano.trust.printable import printable_line, printable_lines, to_json
@@ -60,6 +61,7 @@ app.add_typer(train_app, name="train")
 REQUEST_FIELDS = tuple(one.name for one in fields_of(Request))
 SUFFIXES = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)  # of files: no word of a prompt ends so
 LONG_SECONDS = 600  # a job that the plan puts over this on a CPU is not started without a yes
+VERIFY_HINT = "sorano verify FILE looks for the mark and the signature of any file"
 RIVALS = (("seconds", "num_frames"), ("quiet", "verbose"))  # options that exclude each other
 WHAT, HOW, FILE, TALK = "What to make", "How to sample", "The file", "What is said"
 
@@ -602,7 +604,8 @@ def batch(
         folder = Path.cwd() if output is None else output
         if not folder.is_dir():
             raise RequestError(f"the folder {folder} does not exist", f"mkdir -p {folder}")
-        lines = batches.read(file, folder, {"preset": preset, "device": device})
+        own = {name: value for name, value in own_defaults().items() if name in REQUEST_FIELDS}
+        lines = batches.read(file, folder, {**own, "preset": preset, "device": device})
 
         def say(outcome: batches.Outcome) -> None:
             number, path = outcome.line.number, _absolute(outcome.path)
@@ -769,8 +772,9 @@ def show(
             try:
                 shown = read_metadata(name)
             except VideoError as error:
-                hint = "sorano verify FILE looks for the mark and the signature of any file"
-                raise RequestError(error.message, error.hint or hint) from error
+                raise RequestError(error.message, error.hint or VERIFY_HINT) from error
+            if not shown:
+                raise RequestError(f"{name} does not say how it was made", VERIFY_HINT)
         else:
             from sorano import hub
 

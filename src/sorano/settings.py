@@ -108,6 +108,11 @@ def _options(command: Any) -> dict[str, str]:
     return found
 
 
+def own_defaults() -> dict[str, Any]:
+    """The values that are not for plans, by the names of parameters: for what takes requests from elsewhere."""
+    return {key.replace("-", "_"): value for key, value in read().items() if key != PLAN}
+
+
 def describe() -> str:
     """The file in force and what it says, on one line. Raises RequestError where it cannot be read."""
     said = read()
@@ -115,4 +120,4 @@ def describe() -> str:
     return f"{os.fspath(settings_file())}: {shown}" if said else f"none; {os.fspath(settings_file())} would hold them"
 
 
-__all__ = ["defaults_for", "describe", "read", "settings_file"]
+__all__ = ["defaults_for", "describe", "own_defaults", "read", "settings_file"]

@@ -557,6 +557,10 @@ class VaeConfig:
         widest = pixels * base * (self.dim_mult[1] if len(self.dim_mult) > 1 else self.dim_mult[0])
         return batch * (6 * widest * bytes_per_value + 4 * 3 * shape.num_frames * shape.height * shape.width)
 
+    def state_bytes(self, shape: VideoShape, *, bytes_per_value: int = 4) -> int:
+        """Memory of what decoding chunk by chunk remembers between two chunks of frames of this size."""
+        return self._decoder_cost(shape).kept * bytes_per_value
+
     def encode_peak_bytes(self, shape: VideoShape, *, batch: int = 1, bytes_per_value: int = 4) -> int:
         """Memory of encoding a whole video beside the weights: as `peak_bytes`, at the first, widest level."""
         patch = self.patch_size or 1
@@ -614,6 +618,7 @@ class _ConvCost:
 
     parameters: int = 0
     flops: int = 0
+    kept: int = 0  # values that streaming remembers: the last two frames of what each causal convolution was given
 
     def conv(self, inputs: int, outputs: int, taps: int, positions: int) -> None:
         self.parameters += inputs * outputs * taps + outputs
@@ -622,6 +627,7 @@ class _ConvCost:
     def causal(self, inputs: int, outputs: int, frames: int, pixels: int, space: int = 9) -> None:
         """A causal convolution of three frames; taps before the first frame, where zeros are, need not be computed."""
         self.conv(inputs, outputs, 3 * space, 0)
+        self.kept += 2 * inputs * pixels
         self.flops += 2 * inputs * outputs * space * pixels * sum(max(0, frames - lag) for lag in range(3))
 
     def norm(self, channels: int) -> None:

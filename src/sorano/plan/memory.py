@@ -105,6 +105,9 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
     def working(peak_bytes: int) -> int:
         return peak_bytes if machine.on_cpu else round(WORKSPACE * peak_bytes)
 
+    remembered = 0
+    if placement.chunk < latent.num_frames or placement.tile is not None:
+        remembered = vae.state_bytes(_at_once(job.shape, placement, latent), bytes_per_value=size)
     stages = {
         "text": 0
         if placement.text_on_host
@@ -117,7 +120,7 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
             )
         ),
         "decode": held(round(vae.parameters() * stored))
-        + working(vae.peak_bytes(_at_once(job.shape, placement, configs.geometry), bytes_per_value=size)),
+        + working(vae.peak_bytes(_at_once(job.shape, placement, configs.geometry), bytes_per_value=size) + remembered),
     }
     if job.has_pictures:
         own = round(stored * (vae.parameters() + (eyes.parameters() if eyes else 0)))

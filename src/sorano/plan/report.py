@@ -22,6 +22,12 @@ td, th { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px soli
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.why, .note { color: #888; } svg { width: 100%; height: auto; background: var(--soft); border-radius: 6px; }
 svg text { font: 12px system-ui, sans-serif; fill: currentColor; } .sum { font-size: 1.1rem; }
+@media print {
+  @page { margin: 1.5cm; } :root { color-scheme: light; }
+  body { font-size: 10pt; margin: 0; max-width: none; padding: 0; } td.why, .note { color: #444; }
+  table { display: table; font-size: 9pt; } td, th { white-space: normal; overflow-wrap: anywhere; }
+  tr, svg, figure { break-inside: avoid; } h1, h2 { break-after: avoid; }
+}
 """
 
 

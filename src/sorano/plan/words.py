@@ -99,9 +99,10 @@ def brief(plan: Estimate) -> list[str]:
         lines += _wrapped(plan.summary, "", "", most=3)
         asked = list(plan.rows)
     room = LINES - len(lines) - 1
-    for row in asked:
-        said = f"  {ASKED.get(row.name, row.name.replace('_', ' ')):<16}{shown(row.value, row.unit)}"
-        wrapped = _wrapped(said, "", " " * 18, most=2)
+    names = [ASKED.get(row.name, row.name.replace("_", " ")) for row in asked]
+    column = 2 + max(map(len, names[:room]))
+    for name, row in zip(names, asked, strict=True):
+        wrapped = _wrapped(f"  {name:<{column}}{shown(row.value, row.unit)}", "", " " * (2 + column), most=2)
         if len(wrapped) > room:
             break
         room -= len(wrapped)

@@ -15,6 +15,7 @@ from sorano.errors import VideoError
 
 EXTENSION = b"\x21\xff\x0bXMP DataXMP"
 TRAILER = b"\x01" + bytes(range(255, -1, -1)) + b"\x00"
+HEADER = 13  # bytes
 MOST_BYTES = 256_000_000
 CARRIER = "GIF XMP"
 
@@ -22,6 +23,8 @@ CARRIER = "GIF XMP"
 def packets(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
     """Where each XMP extension begins and ends, and its packet. Raises VideoError for a GIF that is too large."""
     data = _all_of(stream)
+    if len(data) < HEADER:
+        return
     place = _after_palette(data)
     while place < len(data) and data[place] in (0x21, 0x2C):
         start = place
@@ -37,6 +40,8 @@ def packets(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
 def with_packet(stream: BinaryIO, packet: bytes) -> bytes:
     """The file with an XMP packet in the place of those that it has, before its first picture."""
     data = _all_of(stream)
+    if len(data) < HEADER:
+        raise VideoError(f"a GIF has {HEADER} bytes at least: got {len(data)}")
     for start, end, _ in reversed(list(packets(stream))):
         data = data[:start] + data[end:]
     place = _after_palette(data)
