@@ -30,7 +30,8 @@ def test_each_rung_needs_no_more_than_the_one_before(name):
     shape = VideoShape(121, 704, 1280) if "5b" in name else LARGE
     job = Job(shape, branches=2, text_tokens=64, has_pictures="i2v" in name)
     peaks = [
-        max(stage_bytes(configs(name), GPU, job, placement).values()) for placement in ladder(shape, configs(name).geometry, on_cpu=False)
+        max(stage_bytes(configs(name), GPU, job, placement).values())
+        for placement in ladder(shape, configs(name).geometry, on_cpu=False)
     ]
     assert len(peaks) >= 3 and peaks == sorted(peaks, reverse=True)
     assert peaks[-1] < 0.75 * peaks[0]

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 from sorano import _start  # noqa: F401  (first: Ctrl-C while the rest is imported)
 from sorano.conditions import Blend, Continue, Edit, FirstFrame, Keyframe, LastFrame, Loop, Region
-from sorano.engine import Engine, Planned, generate, load, resume
+from sorano.engine import Engine, generate, load, resume
 from sorano.errors import (
     Cancelled,
     CapacityError,
@@ -40,7 +40,6 @@ __all__ = [
     "Cancelled",
     "Engine",
     "Job",
-    "Planned",
     "CapacityError",
     "CheckpointError",
     "Listener",

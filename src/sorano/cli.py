@@ -1048,7 +1048,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _saved_over(saved: dict[str, Any], fields: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What was saved, with what is said now over it; options that were not given are left as saved."""
     defaults = {one.name: one.default for one in inspect.signature(_shared).parameters.values()}
-    defaults |= options["usual"]
+    defaults |= options.get("usual", {})
     said = {name: value for name, value in fields.items() if value not in (None, "", (), [])}
     kept = {name: value for name, value in saved.items() if value is not None and name not in said}
     now = {name for name in options if options[name] != defaults.get(name)}

@@ -107,7 +107,7 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
 
     remembered = 0
     if placement.chunk < latent.num_frames or placement.tile is not None:
-        remembered = vae.state_bytes(_at_once(job.shape, placement, latent), bytes_per_value=size)
+        remembered = vae.state_bytes(_at_once(job.shape, placement, configs.geometry), bytes_per_value=size)
     stages = {
         "text": 0
         if placement.text_on_host
