@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sorano.video import Frames
 
 MOST_FRAMES, MOST_PICTURES = 1 << 18, 1 << 14  # hashes and finer pictures that are held of a copy
+MOST_AHEAD = 3  # frames that are decoded before they are looked at
 MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
 MOST_SEARCHED = 1  # of them that is also looked for in cut and scaled pictures: that of --bundle, else the newest
 SUFFIXES = (
@@ -204,7 +205,8 @@ def examine_here(
     path: str, trust: str | None, stores: Sequence[str], bundle: str | None, with_map: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `examine` runs in the child: the report as JSON, the times of the map's windows, and the map."""
-    seen, shown = look(Path(path), trust=trust, stores=stores, bundle=None if bundle is None else Path(bundle))
+    private = None if bundle is None else Path(bundle)
+    seen, shown = look(Path(path), trust=trust, stores=stores, bundle=private, with_map=with_map)
     found = {"report": judge(seen).to_dict(), "times": None}
     if shown is None or not with_map:
         return found, {}
@@ -217,8 +219,12 @@ def look(
     trust: str | Path | None = None,
     stores: Sequence[str | Path] = (),
     bundle: Path | None = None,
+    with_map: bool = False,
 ) -> tuple[Look, Any]:
-    """Everything that can be seen of a file, and its tamper map (None where none was made), for a page to show."""
+    """Everything that can be seen of a file, and its tamper map (None where none was made), for a page to show.
+
+    Where a signed fingerprint answers for what is shown, a map says less, and is made only on request (`with_map`).
+    """
     from sorano.trust import label, media
 
     anchors = roots.anchors(Path(trust) if trust is not None else None)
@@ -244,8 +250,8 @@ def look(
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     eyes = Eyes(found)
     try:
-        for part in media.shown(found):
-            eyes.add(part)
+        for picture in ahead(media.pictures_of(found)):
+            eyes.add_picture(picture)
     except VideoError as error:
         if not eyes.count and (credential is None or credential.state not in ("changed", "broken")):
             raise
@@ -259,11 +265,13 @@ def look(
         hint = (detection.scale, detection.flipped)
         folders = [Path(folder) for folder in stores]
         stored = copies.find(mark, folders, anchors, eyes.taker.stored(), notes, hint)
-    # (4) Holes in the mark, where no signature vouches for every byte.
+    # (4) Holes in the mark, where no signature vouches for every byte and no signed fingerprint answers.
     regions: tuple[Region, ...] = ()
     shown = None
     bound = credential is not None and credential.state in credentials.WHOLE
-    if detection is not None and not bound and not found.is_image:
+    likeliest = copies.likeliest(stored, mark)
+    answered = likeliest is not None and likeliest.match is not None and likeliest.match.state != "other"
+    if detection is not None and not bound and not found.is_image and (with_map or not answered):
         shown, regions = _holes(found, detection, key)
     # (5) What is odd, where nothing at all vouches for it.
     odd: list[Indicator] = []
@@ -297,12 +305,51 @@ def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
         raise error
     container = containers.sniff(path)
     credential = credentials.read(path, anchors)
-    labels = tuple(label.read(path))
     if credential is None and (container.has_pictures or not container.readable):
         raise error
-    note = error.message if container.has_pictures else "there are no pictures in it in which a mark could be"
+    notes = [error.message if container.has_pictures else "there are no pictures in it in which a mark could be"]
+    labels: tuple[Found, ...] = ()
+    try:
+        labels = tuple(label.read(path))
+    except VideoError as damage:  # stray bytes behind the last box, say: the credential knows more
+        notes.append(f"its metadata cannot be read: {damage.message}")
     facts = {"container": container.name}
-    return Look(path=str(path), credential=credential, labels=labels, media=facts, notes=(note,))
+    return Look(path=str(path), credential=credential, labels=labels, media=facts, notes=tuple(notes))
+
+
+def ahead(pictures: Iterator[media_module.Picture]) -> Iterator[media_module.Picture]:
+    """The same pictures; a thread decodes the next few meanwhile. Raises what decoding raises, in its place."""
+    import queue
+    import threading
+
+    coming: queue.Queue[media_module.Picture | BaseException | None] = queue.Queue(MOST_AHEAD)
+    stop = threading.Event()
+
+    def decode() -> None:
+        last: BaseException | None = None
+        try:
+            for picture in pictures:
+                if stop.is_set():
+                    return
+                coming.put(picture)
+        except BaseException as error:  # raised where the pictures are looked at
+            last = error
+        coming.put(last)
+
+    thread = threading.Thread(target=decode, daemon=True)
+    thread.start()
+    try:
+        while (one := coming.get()) is not None and not isinstance(one, BaseException):
+            yield one
+        if one is not None:
+            raise one
+    finally:
+        stop.set()
+        while thread.is_alive():  # it may wait for room
+            try:
+                coming.get(timeout=0.05)
+            except queue.Empty:
+                thread.join(0.05)
 
 
 class Eyes:
@@ -327,11 +374,17 @@ class Eyes:
 
     def add(self, shown: media_module.Shown) -> None:
         """The next frames."""
-        self.taker.add(shown.frames_THWC, shown.starts_T, float(shown.ends_T[-1]))
-        for frame in shown.frames_THWC:
-            self.kept.add(frame)
-        self.count += len(shown.frames_THWC)
-        self.brief += int((shown.ends_T - shown.starts_T < copies.BRIEF_SECONDS).sum()) * (not self.found.is_image)
+        from sorano.trust import media
+
+        for frame, start, end in zip(shown.frames_THWC, shown.starts_T.tolist(), shown.ends_T.tolist(), strict=True):
+            self.add_picture(media.Picture(frame, start, end))
+
+    def add_picture(self, picture: media_module.Picture) -> None:
+        """The next frame."""
+        self.taker.add(picture.frame_HWC[None], [picture.start], picture.end)
+        self.kept.add(picture.frame_HWC)
+        self.count += 1
+        self.brief += (picture.end - picture.start < copies.BRIEF_SECONDS) and not self.found.is_image
 
     def listen(self, notes: list[str]) -> None:
         """The sound, for the fingerprint; nothing is known of it where it cannot be decoded."""
@@ -351,7 +404,7 @@ class Eyes:
         for some, search in rounds:
             for carrier in some:
                 key = watermark.PUBLIC_KEY if carrier is None else carrier.key
-                detection = watermark.read(self.kept, fps=self.fps, key=key, thorough=search)
+                detection = watermark.read(self.kept, fps=self.fps, key=key, thorough=search, again=search)
                 if detection is not None:
                     return seen_mark(detection, carrier), detection, key
         return None, None, watermark.PUBLIC_KEY
