@@ -143,7 +143,7 @@ def verdict(one: Stored, beside: Sequence[str], who: str) -> tuple[str, str] | N
         return None
     kind = one.credential.kind
     says = f"who says: {credentials.KIND_WORDS[kind]}" if kind else "who does not say how it was made"
-    changed = [change for change in match.changes if not (change.kind == "sound" and change.harmless)]
+    changed = [change for change in match.changes if not change.harmless]
     if changed:
         return "TAMPERED", f"it is what {who} signed, changed: {_named(changed)}"
     open_points = [change.words for change in match.changes] + list(beside)

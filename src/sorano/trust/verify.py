@@ -70,6 +70,15 @@ class SeenMark:
     commitment: str | None = None
     slots: tuple[int, int] | None = None  # of two seconds each: those that carry it, and all
 
+    @property
+    def where(self) -> str:
+        """In how many parts of a video it was read, in words; nothing where there is one part."""
+        if self.slots is None or self.slots[1] < 2:
+            return ""
+        read, count = self.slots
+        parts = "all" if read == count else f"{read} of"
+        return f", read in {parts} {count} parts of two seconds"
+
 
 @dataclass(frozen=True)
 class Look:
@@ -509,6 +518,7 @@ def judge(seen: Look) -> Report:
     elif copied is not None and said is not None:
         verdict, summary = Verdict(said[0]), said[1]
         if verdict is Verdict.MATCHED:
+            summary += _unread(seen.mark)
             signer, kind = copied.credential.signer, copied.credential.kind
             part = copied.match.part if copied.match else None
     elif seen.regions:
@@ -554,6 +564,13 @@ def judge(seen: Look) -> Report:
         notes=tuple(map(printable_line, seen.notes)),
         media=seen.media,
     )
+
+
+def _unread(mark: SeenMark | None) -> str:
+    """That a copy's mark was not read everywhere: coarse coding does that, and so do pictures that were put in."""
+    if mark is None or mark.slots is None or mark.slots[0] == mark.slots[1]:
+        return ""
+    return f"; the mark was read in {mark.slots[0]} of {mark.slots[1]} parts of two seconds"
 
 
 def _put_over(regions: Sequence[Region]) -> str:
@@ -642,14 +659,14 @@ def _of_mark(mark: SeenMark, credential: credentials.Credential | None) -> Evide
     if mark.carrier_id is None:
         return Evidence(
             "mark",
-            f"the public mark {store.name_of(mark.id)} in the picture: {made}{note}",
+            f"the public mark {store.name_of(mark.id)} in the picture{mark.where}: {made}{note}",
             "the picture, or one that it was copied from, went through Sorano or somebody with its public key",
             "who made it: the public key is public, so the mark can be copied, forged and removed",
             "" if credential is not None else "ask for the signed file, or for a store that holds its manifest",
         )
     return Evidence(
         "mark",
-        f"the private mark {store.name_of(mark.id)} of carrier {mark.carrier_id}: {made}{note}",
+        f"the private mark {store.name_of(mark.id)} of carrier {mark.carrier_id}{mark.where}: {made}{note}",
         "whoever put it in held the carrier's key",
         "who that was, unless a signed manifest names the carrier; once disclosed, anyone holds the key",
         "" if credential is not None else "ask for the signed file, or for a store that holds its manifest",
