@@ -175,9 +175,10 @@ def _features(luma: Array, blue: Array, red: Array) -> Floats:
 
 
 def residuals(both: Pairs, luma: Floats) -> Floats:
-    """[K, Y, X]: signed differences in levels of the copy's toned luma [3, K, Y, X], nothing where the copy shows it a moment before or after.
+    """[K, Y, X]: signed differences in levels from the copy's toned luma [3, K, Y, X].
 
-    Where the copy is as bright, or as dark, as it can be, the original may have been brighter, or darker.
+    Nothing is left where the copy shows it a moment before or after. Where the copy is as bright, or as dark, as it can
+    be, the original may have been brighter, or darker.
     """
     over = both.stored_KYX - luma.max(0)
     under = both.stored_KYX - luma.min(0)
