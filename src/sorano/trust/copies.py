@@ -136,6 +136,11 @@ def likeliest(stored: Sequence[Stored], mark: SeenMark | None) -> Stored | None:
     return min(some, key=lambda one: RANK[one.match.state] if one.match else 3, default=None)
 
 
+def answers(one: Stored | None) -> bool:
+    """Whether a manifest's fingerprint says something about what is shown."""
+    return one is not None and one.match is not None and one.match.state != "other"
+
+
 def verdict(one: Stored, beside: Sequence[str], who: str) -> tuple[str, str] | None:
     """The verdict's name and the sentence that a vouching manifest leads to; None where it is of another picture."""
     match = one.match

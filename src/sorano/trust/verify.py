@@ -248,38 +248,20 @@ def look(
         labels = tuple(label.read(path))
     except VideoError as error:
         labels, notes = (), [*notes, f"its metadata cannot be read: {error.message}"]
-    facts = {
-        "size": f"{found.width}x{found.height}",
-        "fps": round(found.fps, 3),
-        "seconds": found.seconds,
-        "codec": found.codec,
-        "container": found.container.name,
-    }
     carriers = _carriers(credential, bundle, anchors)
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     eyes = Eyes(found)
-    try:
-        for picture in ahead(media.pictures_of(found)):
-            eyes.add_picture(picture)
-    except VideoError as error:
-        if not eyes.count and (credential is None or credential.state not in ("changed", "broken")):
-            raise
-        eyes.complete = False
-        notes.append(error.message)
+    eyes.watch(notes, damaged=credential is not None and credential.state in ("changed", "broken"))
     mark, detection, key = eyes.mark(carriers, thorough=credential is None)
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
     stored: list[Stored] = []
     if credential is None and mark is not None:
-        eyes.listen(notes)
-        hint = (detection.scale, detection.flipped)
-        folders = [Path(folder) for folder in stores]
-        stored = copies.find(mark, folders, anchors, eyes.taker.stored(), notes, hint)
+        stored = _stored(eyes, mark, detection, [Path(folder) for folder in stores], anchors, notes)
     # (4) Holes in the mark, where no signature vouches for every byte and no signed fingerprint answers.
     regions: tuple[Region, ...] = ()
     shown = None
     bound = credential is not None and credential.state in credentials.WHOLE
-    likeliest = copies.likeliest(stored, mark)
-    answered = likeliest is not None and likeliest.match is not None and likeliest.match.state != "other"
+    answered = copies.answers(copies.likeliest(stored, mark))
     if detection is not None and not bound and not found.is_image and (with_map or not answered):
         shown, regions = _holes(found, detection, key)
     # (5) What is odd, where nothing at all vouches for it.
@@ -297,10 +279,30 @@ def look(
         map_checked=shown is not None,
         map_reach=None if shown is None else shown.reach,
         beside=_beside(found, eyes) if stored else (),
-        media=facts,
+        media=_facts(found),
         notes=tuple(notes),
     )
     return seen, shown
+
+
+def _stored(
+    eyes: Eyes, mark: SeenMark, detection: Any, folders: list[Path], anchors: str, notes: list[str]
+) -> list[Stored]:
+    """The manifests that a mark's id finds, compared with what was seen and is heard now."""
+    eyes.listen(notes)
+    hint = (detection.scale, detection.flipped)
+    return copies.find(mark, folders, anchors, eyes.taker.stored(), notes, hint)
+
+
+def _facts(found: media_module.Media) -> dict[str, Any]:
+    """What a report says of the file itself."""
+    return {
+        "size": f"{found.width}x{found.height}",
+        "fps": round(found.fps, 3),
+        "seconds": found.seconds,
+        "codec": found.codec,
+        "container": found.container.name,
+    }
 
 
 def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
@@ -380,6 +382,19 @@ class Eyes:
         self.count = 0
         self.complete = True  # whether all of the file was seen
         self.brief = 0  # frames that are shown for less than a screen's refresh
+
+    def watch(self, notes: list[str], *, damaged: bool) -> None:
+        """All frames. Raises VideoError where none can be decoded, unless the file is known to be `damaged`."""
+        from sorano.trust import media
+
+        try:
+            for picture in ahead(media.pictures_of(self.found)):
+                self.add_picture(picture)
+        except VideoError as error:
+            if not self.count and not damaged:
+                raise
+            self.complete = False
+            notes.append(error.message)
 
     def add(self, shown: media_module.Shown) -> None:
         """The next frames."""
