@@ -33,10 +33,11 @@ CROPS = (0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76)
 SMALLEST_CROP = 0.5
 TRIMMED_SECONDS = 0.15  # at an end: less is not worth saying
 SPEED_SLACK = 0.011
+FASTER = 0.15  # of the time that another speed must explain beyond the original's own
 JITTER_SECONDS = 0.4  # a run of frames near their time for no longer is what dropped frames leave
 SHORTEST_COPY = 0.5  # seconds: less of a video is no copy that can be judged
 HARMLESS = 0.002  # seconds
-ALIKE_DETAIL = 0.5  # correlation of the patterns of detail, below which they are not of one picture (docs/LOG.md)
+ALIKE_DETAIL = 0.75  # correlation of the patterns of detail, below which they are not of one picture (docs/LOG.md)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _other_speed(aligner: Aligner, pieces: list[Piece], share: float, length: fl
         return None
     free = aligner.best_line(speeds=SPEEDS)
     good = aligner.explained(free)
-    likely = 0.9 if lines > 2 else max(0.9, share + 0.05)
+    likely = 0.9 if lines > 2 else max(0.9, share + FASTER)
     if abs(free.speed - 1) <= SPEED_SLACK or aligner.share(good) < likely or aligner.evidence(good) < ENOUGH:
         return None
     return Match("changed", aligner.share(good), (_speed(free, length),), crop=aligner.window)
