@@ -15,6 +15,7 @@ import json
 import math
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,11 @@ from sorano.trust import fingerprint, matching, residual
 FPS, SIZE = 24, (270, 480)
 MOVED = {"screen", "1.25x", "GIF", "re-mux", "mirrored", "crop 0.85"}  # other places, speeds and rates
 ORDINARY = {name: copy for name, copy in COPIES.items() if name not in MOVED}
-AREAS, SPANS, CRFS = (0.005, 0.01, 0.02, 0.05), (1.0, 2.0, 4.0), (23, 28)
+SPANS, CRFS = (1.0, 2.0, 4.0), (23, 28)
+CHANGES = [("content", area, 2.0) for area in (0.02, 0.01, 0.05)]  # what is changed, of the picture, seconds
+CHANGES += [("content", 0.02, 1.0), ("colour", 0.05, 2.0), ("detail", 0.1, 2.0), ("content", 0.01, 4.0)]
+CHANGES += [("content", 0.01, 1.0), ("content", 0.02, 4.0), ("colour", 0.1, 2.0), ("detail", 0.2, 2.0)]
+CHANGES += [("content", 0.05, 1.0), ("content", 0.005, 2.0), ("content", 0.005, 4.0), ("content", 0.05, 4.0)]
 WHOLE = (1.0, False)
 
 
@@ -58,41 +63,42 @@ def known(path):
 
 
 def measured(seeds, done):
-    """Rows: the honest copies of all clips, then the forged ones."""
-    clips = [(kind, seed) for seed in range(seeds) for kind in corpus.KINDS]
-    for make, seconds in ((honest_rows, 2.5), (forged_rows, 4.0)):
-        for kind, seed in clips:
-            yield from make(kind, seed, corpus.clip(kind, seed, SIZE, seconds, FPS), done)
+    """Rows: the honest copies of all clips, then each change of one clip of each kind, the likeliest first."""
+    for seed in range(seeds):
+        for kind in corpus.KINDS:
+            yield from honest_rows(kind, seed, done)
+    for change in CHANGES:
+        for kind in corpus.KINDS:
+            yield from forged_rows(kind, 0, *change, done)
 
 
-def honest_rows(kind, seed, frames, done):
-    signed = fingerprint.from_bytes(fingerprint.take(frames, FPS).to_bytes())
-    for name, copy in ORDINARY.items():
-        if (kind, seed, name) not in done:
-            yield {"kind": kind, "seed": seed, "copy": name, **scored(signed, seen(*copy(frames, FPS)))}
+def honest_rows(kind, seed, done):
+    names = [name for name in ORDINARY if (kind, seed, name) not in done]
+    if names:
+        frames, signed = signed_clip(kind, seed, 2.5)
+        for name in names:
+            yield {"kind": kind, "seed": seed, "copy": name, **scored(signed, seen(*ORDINARY[name](frames, FPS)))}
 
 
-def forged_rows(kind, seed, frames, done):
-    signed = fingerprint.from_bytes(fingerprint.take(frames, FPS).to_bytes())
-    other = corpus.clip("foliage" if kind != "foliage" else "street", seed + 50, SIZE, 4.0, FPS)
-    random = np.random.default_rng([seed, sum(kind.encode())])
-    wanted = [("content", area, span) for area in AREAS for span in SPANS]
-    wanted += [(what, area, 2.0) for what in ("colour", "detail") for area in (0.02, 0.05, 0.1)]
-    for what, area, span in wanted:
-        forged, box, start = changed(what, frames, other, area, span, random)
-        for crf in CRFS:
-            name = f"{what} {area} {span:g} s CRF {crf}"
-            if (kind, seed, name) in done:
-                continue
-            copy = seen(*Copy(lambda frames, fps: (frames, fps), h264(crf))(forged, FPS))
-            found = {"what": what, "area": area, "span": span, "crf": crf}
-            yield {
-                "kind": kind,
-                "seed": seed,
-                "copy": name,
-                **found,
-                **scored(signed, copy, (box, start, start + span)),
-            }
+def forged_rows(kind, seed, what, area, span, done):
+    names = {f"{what} {area} {span:g} s CRF {crf}": crf for crf in CRFS}
+    if all((kind, seed, name) in done for name in names):
+        return
+    frames, signed = signed_clip(kind, seed, 4.0)
+    other, _ = signed_clip("textures" if kind != "textures" else "landscape", seed + 50, 4.0)
+    random = np.random.default_rng([seed, sum(kind.encode()), round(1000 * area), round(10 * span)])
+    forged, box, start = changed(what, frames, other, area, span, random)
+    for name, crf in names.items():
+        copy = seen(*Copy(lambda frames, fps: (frames, fps), h264(crf))(forged, FPS))
+        found = {"what": what, "area": area, "span": span, "crf": crf}
+        yield {"kind": kind, "seed": seed, "copy": name, **found, **scored(signed, copy, (box, start, start + span))}
+
+
+@lru_cache(maxsize=16)
+def signed_clip(kind, seed, seconds):
+    """Frames, and their fingerprint as it is read back."""
+    frames = corpus.clip(kind, seed, SIZE, seconds, FPS)
+    return frames, fingerprint.from_bytes(fingerprint.take(frames, FPS).to_bytes())
 
 
 def seen(frames, fps):

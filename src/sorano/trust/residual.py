@@ -32,11 +32,11 @@ LAYERS = ("colour", "detail")
 # 255, of detail units of energy (docs/LOG.md).
 LEAST_SCORE = {
     "picture": {2.0: 16.0, 0.5: 36.0},
-    "colour": {2.0: 14.0, 0.5: 22.0},
-    "detail": {2.0: 16.0, 0.5: 24.0},
+    "colour": {2.0: 20.0},
+    "detail": {2.0: 8.0, 0.5: 16.0},
 }
 LEAST_LEVEL = {"picture": 3.0, "colour": 4.0, "detail": 8.0}
-MOST_LEVEL, LEAST_SEEN = 245, 8  # of a cell's mean: parts of it may be clipped
+MOST_LEVEL, LEAST_SEEN = 225, 12  # of a cell's mean: parts of it may be clipped
 FILTERED = 0.3  # of a fitted curve's departure from a gain and an offset is left as noise
 BLEEDS = 0.5  # of a neighbouring half cell that chroma takes in
 REFINED = 12  # pictures that fix the window
@@ -305,7 +305,7 @@ def layer_scores(both: Layers, much: float = 1.0) -> Iterator[tuple[str, float, 
     left, deviations = layer_residuals(both)
     for channel in range(left.shape[1]):
         what = LAYERS[channel >= 2]
-        for span in SPANS:
+        for span in LEAST_SCORE[what]:
             energy = blurred(deviations[:, channel] ** 2, both.times_K, span, HALF_SIDE)
             level = np.sqrt(blurred(left[:, channel] ** 2, both.times_K, span, HALF_SIDE))
             yield what, span, np.where(level > much * LEAST_LEVEL[what], energy, 0).astype(np.float32)
