@@ -89,6 +89,8 @@ def forged_rows(kind, seed, what, area, span, done):
     random = np.random.default_rng([seed, sum(kind.encode()), round(1000 * area), round(10 * span)])
     forged, box, start = changed(what, frames, other, area, span, random)
     for name, crf in names.items():
+        if (kind, seed, name) in done:
+            continue
         copy = seen(*Copy(lambda frames, fps: (frames, fps), h264(crf))(forged, FPS))
         found = {"what": what, "area": area, "span": span, "crf": crf}
         yield {"kind": kind, "seed": seed, "copy": name, **found, **scored(signed, copy, (box, start, start + span))}
@@ -196,7 +198,8 @@ def summary(rows):
     accused = sum(1 for row in honest if row["state"] == "changed")
     names = sorted({name for row in honest for name in row.get("scores", {})})
     tops = {
-        name: sorted((row["scores"][name] for row in honest if "scores" in row), reverse=True)[:5] for name in names
+        name: sorted((row["scores"].get(name, 0) for row in honest if "scores" in row), reverse=True)[:5]
+        for name in names
     }
     alike = sorted(row["alike"] for row in honest if row.get("alike") is not None)[:5]
     return {"honest": len(honest), "not_same": accused, "largest": tops, "least_alike": alike}
