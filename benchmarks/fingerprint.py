@@ -1,94 +1,106 @@
 """What a copy's comparison with its signed fingerprint finds, and how often it accuses an honest copy.
 
-    python benchmarks/fingerprint.py [--seeds 1] [--kinds speaker,street] [--height 270] [--seconds 4]
+    python benchmarks/fingerprint.py [--seeds 2] [--minutes 40] [--rows rows.jsonl]
 
-Clips that tests/footage.py makes. Honest copies: coded, scaled, converted, cropped, trimmed, toned. Forged ones: an
-ellipse of other content, with the mean and the deviation of what it covers, over a share of the picture and of the
-time. It counts as found where a change is named that overlaps it in place and time. Prints tables and one JSON line.
+Clips of the twelve kinds of tests/support/corpus.py, 480x270. Honest copies: those of tests/support/copies.py that keep
+the picture where it was and its speed. Forged ones: an ellipse of other content, with the mean and the deviation of
+what it covers; of another colour at equal luma; with another's detail below a cell. Each row has the largest scores
+(`residual`), so that the thresholds can be read from the honest rows; what is found is what the thresholds in use find,
+in its place and time. Honest copies come first; the rows that --rows holds are not made again.
+Prints tables and one JSON line.
 """
 
 import argparse
-import io
 import json
+import math
 import sys
+import time
+from functools import lru_cache
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import footage
+from support import corpus
+from support.copies import COPIES, Copy, h264
 
-from sorano.trust import fingerprint, matching
+from sorano.trust import fingerprint, matching, residual
 
-FPS = 24
-AREAS, SPANS, CRFS = (0.005, 0.01, 0.02, 0.05), (0.5, 1.0, 2.0, 4.0), (23, 28)
+FPS, SIZE = 24, (270, 480)
+MOVED = {"screen", "1.25x", "GIF", "re-mux", "mirrored", "crop 0.85"}  # other places, speeds and rates
+ORDINARY = {name: copy for name, copy in COPIES.items() if name not in MOVED}
+SPANS, CRFS = (1.0, 2.0, 4.0), (23, 28)
+CHANGES = [("content", area, 2.0) for area in (0.02, 0.01, 0.05)]  # what is changed, of the picture, seconds
+CHANGES += [("content", 0.02, 1.0), ("colour", 0.05, 2.0), ("detail", 0.1, 2.0), ("content", 0.01, 4.0)]
+CHANGES += [("content", 0.01, 1.0), ("content", 0.02, 4.0), ("colour", 0.1, 2.0), ("detail", 0.2, 2.0)]
+CHANGES += [("content", 0.05, 1.0), ("content", 0.005, 2.0), ("content", 0.005, 4.0), ("content", 0.05, 4.0)]
 WHOLE = (1.0, False)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--kinds", default=",".join(footage.KINDS))
-    parser.add_argument("--height", type=int, default=270)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--rows", type=Path, help="a file that rows are added to, and read from")
     options = parser.parse_args()
-    honest, found = {}, {}
-    for kind in options.kinds.split(","):
-        for seed in range(options.seeds):
-            measure(kind, seed, options, honest, found)
-            print(f"{kind} {seed} done", file=sys.stderr, flush=True)
-    print(report(honest, found))
-    accused = sum(sum(states) for states in honest.values())
-    count = sum(map(len, honest.values()))
-    print(
-        json.dumps(
-            {
-                "benchmark": "fingerprint",
-                "honest": count,
-                "not_matched": accused,
-                "found": {f"{area} {span} {crf}": [sum(hits), len(hits)] for (area, span, crf), hits in found.items()},
-            }
-        )
-    )
+    end = time.monotonic() + 60 * options.minutes
+    rows = [json.loads(line) for line in options.rows.read_text().splitlines()] if known(options.rows) else []
+    done = {(row["kind"], row["seed"], row["copy"]) for row in rows}
+    for row in measured(options.seeds, done):
+        rows.append(row)
+        if options.rows:
+            with open(options.rows, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+        if time.monotonic() > end:
+            break
+    print(report(rows))
+    print(json.dumps({"benchmark": "fingerprint", **summary(rows)}))
 
 
-def measure(kind, seed, options, honest, found):
-    height, width, count = options.height, options.height * 16 // 9 // 2 * 2, options.seconds * FPS
-    frames = footage.clip(kind, height, width, count, seed)
-    signed = fingerprint.from_bytes(fingerprint.take(frames, FPS).to_bytes())
-    for name, (copy, fps, hint) in copies(frames).items():
-        state = matching.match(signed, seen(copy, fps), hint)
-        honest.setdefault(name, []).append(state.state != "same")
-        if state.state != "same":
-            print(f"{kind} {seed} {name}: {state.changes[:2]}", file=sys.stderr, flush=True)
-    other = footage.clip("leaves" if kind != "leaves" else "street", height, width, count, seed + 50)
-    rng = np.random.default_rng([seed, sum(kind.encode())])
-    for area in AREAS:
-        for span in SPANS:
-            forged, box, start = repainted(frames, other, area, min(span, options.seconds), rng)
-            for crf in CRFS:
-                match = matching.match(signed, seen(coded(forged, crf), FPS), WHOLE)
-                hit = any(overlaps(change, box, start, start + span) for change in match.changes)
-                found.setdefault((area, span, crf), []).append(hit)
+def known(path):
+    return path is not None and path.exists()
 
 
-def coded(frames, crf, fps=FPS, codec="libx264"):
-    """RGB frames after a coder."""
-    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
-    held = io.BytesIO()
-    with av.open(held, "w", format="matroska") as container:
-        stream = container.add_stream(codec, rate=fps)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        fast = {"libx264": {"preset": "veryfast"}, "libvpx-vp9": {"b": "0", "cpu-used": "6"}}
-        stream.options = {"crf": str(crf), **fast.get(codec, {"preset": "10"})}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
-    held.seek(0)
-    with av.open(held) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+def measured(seeds, done):
+    """Rows: the honest copies of all clips, then each change of one clip of each kind, the likeliest first."""
+    for seed in range(seeds):
+        for kind in corpus.KINDS:
+            yield from honest_rows(kind, seed, done)
+    for change in CHANGES:
+        for kind in corpus.KINDS:
+            yield from forged_rows(kind, 0, *change, done)
+
+
+def honest_rows(kind, seed, done):
+    names = [name for name in ORDINARY if (kind, seed, name) not in done]
+    if names:
+        frames, signed = signed_clip(kind, seed, 2.5)
+        for name in names:
+            yield {"kind": kind, "seed": seed, "copy": name, **scored(signed, seen(*ORDINARY[name](frames, FPS)))}
+
+
+def forged_rows(kind, seed, what, area, span, done):
+    names = {f"{what} {area} {span:g} s CRF {crf}": crf for crf in CRFS}
+    if all((kind, seed, name) in done for name in names):
+        return
+    frames, signed = signed_clip(kind, seed, 4.0)
+    other, _ = signed_clip("textures" if kind != "textures" else "landscape", seed + 50, 4.0)
+    random = np.random.default_rng([seed, sum(kind.encode()), round(1000 * area), round(10 * span)])
+    forged, box, start = changed(what, frames, other, area, span, random)
+    for name, crf in names.items():
+        if (kind, seed, name) in done:
+            continue
+        copy = seen(*Copy(lambda frames, fps: (frames, fps), h264(crf))(forged, FPS))
+        found = {"what": what, "area": area, "span": span, "crf": crf}
+        yield {"kind": kind, "seed": seed, "copy": name, **found, **scored(signed, copy, (box, start, start + span))}
+
+
+@lru_cache(maxsize=16)
+def signed_clip(kind, seed, seconds):
+    """Frames, and their fingerprint as it is read back."""
+    frames = corpus.clip(kind, seed, SIZE, seconds, FPS)
+    return frames, fingerprint.from_bytes(fingerprint.take(frames, FPS).to_bytes())
 
 
 def seen(frames, fps):
@@ -99,50 +111,71 @@ def seen(frames, fps):
     return taker.stored()
 
 
-def copies(frames):
-    """name -> frames, their rate, and what the mark says of their crop."""
-    count, height, width = frames.shape[:3]
-    plain = coded(frames, 28)
-    half = footage.resized(frames, 0.5)
-    tall, wide = round(height * 0.85) // 2 * 2, round(width * 0.85) // 2 * 2
-    at_30 = np.floor(np.arange(count * 30 // FPS) * FPS / 30).astype(int)
-    toned = np.clip(255 * (frames / 255.0) ** 0.8 * np.array([1.05, 1.0, 0.92]), 0, 255).astype(np.uint8)
-    return {
-        **{f"CRF {crf}": (coded(frames, crf), FPS, WHOLE) for crf in (18, 23, 28, 33)},
-        "half size": (coded(half, 28), FPS, WHOLE),
-        "chat size": (coded(footage.resized(frames, 0.67), 30), FPS, WHOLE),
-        "VP9": (coded(frames, 36, codec="libvpx-vp9"), FPS, WHOLE),
-        "AV1": (coded(frames, 42, codec="libsvtav1"), FPS, WHOLE),
-        "30 fps": (coded(frames[at_30], 28, 30), 30, WHOLE),
-        "12 fps": (plain[::2], 12, WHOLE),
-        "darker": (coded((frames * 0.7).astype(np.uint8), 28), FPS, WHOLE),
-        "colour LUT": (coded(toned, 28), FPS, WHOLE),
-        "mirrored": (plain[:, :, ::-1], FPS, (1.0, True)),
-        "trimmed": (plain[FPS:-FPS], FPS, WHOLE),
-        "cropped to 0.85": (coded(frames[:, 14 : 14 + tall, 30 : 30 + wide], 28), FPS, (1 / 0.85, False)),
-        "twice coded": (coded(coded(half, 28), 30), FPS, WHOLE),
-    }
+def scored(signed, copy, where=None):
+    """The verdict on a copy and its largest scores; of a forged one those in the place and time of the change."""
+    match = matching.match(signed, copy, WHOLE)
+    row = {"state": match.state, "changes": [change.words for change in match.changes][:3]}
+    if where is not None:
+        row["found"] = any(overlaps(change, *where) for change in match.changes if not change.harmless)
+    found = matching.aligned(signed, copy, WHOLE)
+    if found is None:
+        return row
+    aligner, line = found
+    both, maps = (make(signed, copy, line, aligner.window) for make in (residual.pairs, residual.layers))
+    if both is None or maps is None:
+        return row
+    parts = [*residual.picture_scores(both, residual.energies(both)), *residual.layer_scores(maps)]
+    scores = {}
+    for what, span, energy in parts:
+        name = f"{what} {span:g} s"
+        scores[name] = max(scores.get(name, 0.0), round(float(energy.max()), 2))
+    alike = residual.agreement(maps)
+    return {**row, "scores": scores, "alike": None if alike is None else round(alike[0], 3)}
 
 
-def repainted(frames, other, area, span, rng):
-    """Frames with other content in a feathered ellipse, its box in 0..1, and when it begins."""
+def changed(what, frames, other, area, span, random):
+    """Frames with a feathered ellipse that was changed, its box in 0..1, and when it begins."""
     count, height, width = frames.shape[:3]
     tall = (area * height * width / np.pi) ** 0.5 * 0.8
     wide = area * height * width / np.pi / tall
-    middle_y, middle_x = rng.uniform(tall, height - tall), rng.uniform(wide, width - wide)
+    middle_y, middle_x = random.uniform(tall, height - tall), random.uniform(wide, width - wide)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     radius = np.hypot((x - middle_x) / wide, (y - middle_y) / tall)
     inside = cv2.GaussianBlur(np.clip((1.05 - radius) / 0.1, 0, 1), (0, 0), max(1.0, height / 270))[..., None]
     there = inside[..., 0] > 0.5
-    first = int(rng.integers(0, count - round(span * FPS) + 1))
+    frames_there = min(round(span * FPS), count)
+    first = int(random.integers(0, count - frames_there + 1))
     out = frames.copy()
-    for t in range(first, first + round(span * FPS)):
+    for t in range(first, first + frames_there):
         picture, content = frames[t].astype(np.float32), other[t].astype(np.float32)
-        content = (content - content[there].mean(0)) / (content[there].std() + 1e-3)
-        content = content * picture[there].std() + picture[there].mean(0)
+        content = {"content": refilled, "colour": recoloured, "detail": redetailed}[what](picture, content, there)
         out[t] = np.clip(inside * content + (1 - inside) * picture, 0, 255)
     box = (middle_x - wide) / width, (middle_y - tall) / height, (middle_x + wide) / width, (middle_y + tall) / height
     return out, box, first / FPS
+
+
+def refilled(picture, content, there):
+    """Other content with the mean and the deviation of what it covers."""
+    content = (content - content[there].mean(0)) / (content[there].std() + 1e-3)
+    return content * picture[there].std() + picture[there].mean(0)
+
+
+def recoloured(picture, _, there):
+    """The same luma, and colour differences that are those of another hue: 20 levels away in each."""
+    shift = np.float32([0, -0.344136, 1.772]) * 20 - np.float32([1.402, -0.714136, 0]) * 20
+    return picture + shift - (shift @ np.float32([0.2126, 0.7152, 0.0722]))
+
+
+def redetailed(picture, content, there):
+    """The means of the picture in cells of 1/64 of its width, and the detail of other content."""
+    height, width = picture.shape[:2]
+    grid = (64, round(64 * height / width))
+
+    def means(frame):
+        small = cv2.resize(frame, grid, interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    return means(picture) + 1.2 * (content - means(content))
 
 
 def overlaps(change, box, start, end):
@@ -152,15 +185,56 @@ def overlaps(change, box, start, end):
     return left < box[2] and box[0] < right and top < box[3] and box[1] < bottom
 
 
-def report(honest, found):
-    lines = ["| honest copy | not MATCHED |", "|---|---|"]
-    lines += [f"| {name} | {sum(states)} of {len(states)} |" for name, states in honest.items()]
-    lines += ["", "| repainted, of the picture | CRF | " + " | ".join(f"{span:g} s" for span in SPANS) + " |"]
-    lines += ["|---|---|" + "---|" * len(SPANS)]
-    for area in AREAS:
-        for crf in CRFS:
-            hits = [found[area, span, crf] for span in SPANS]
-            lines.append(f"| {area:.1%} | {crf} | " + " | ".join(f"{sum(h)} of {len(h)}" for h in hits) + " |")
+def interval(hits, count):
+    """The 95 % Wilson interval of a rate."""
+    z = 1.96
+    middle, spread = (hits + z * z / 2) / (count + z * z), z / (count + z * z)
+    half = spread * math.sqrt(hits * (count - hits) / max(count, 1) + z * z / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def summary(rows):
+    honest = [row for row in rows if "area" not in row]
+    accused = sum(1 for row in honest if row["state"] == "changed")
+    names = sorted({name for row in honest for name in row.get("scores", {})})
+    tops = {
+        name: sorted((row["scores"].get(name, 0) for row in honest if "scores" in row), reverse=True)[:5]
+        for name in names
+    }
+    alike = sorted(row["alike"] for row in honest if row.get("alike") is not None)[:5]
+    return {"honest": len(honest), "not_same": accused, "largest": tops, "least_alike": alike}
+
+
+def report(rows):
+    honest = [row for row in rows if "area" not in row]
+    scores = ("picture 2 s", "colour 2 s", "detail 2 s")
+    lines = ["| honest copy | not MATCHED | largest energy: picture, colour, detail | detail alike, least |"]
+    lines.append("|---|---|---|---|")
+    for name in ORDINARY:
+        some = [row for row in honest if row["copy"] == name]
+        if some:
+            tops = [max(row.get("scores", {}).get(one, 0) for row in some) for one in scores]
+            alike = [row["alike"] for row in some if row.get("alike") is not None]
+            bad = sum(row["state"] != "same" for row in some)
+            least = f"{min(alike):.2f}" if alike else ""
+            lines.append(f"| {name} | {bad} of {len(some)} | {', '.join(f'{top:.1f}' for top in tops)} | {least} |")
+    bad = sum(row["state"] != "same" for row in honest)
+    low, high = interval(bad, len(honest))
+    lines.append(f"| all | {bad} of {len(honest)} ({low:.1%} to {high:.1%}) | | |")
+    lines += ["", "| changed | of the picture | CRF | " + " | ".join(f"{span:g} s" for span in SPANS) + " |"]
+    lines.append("|---|---|---|" + "---|" * len(SPANS))
+    forged = [row for row in rows if "area" in row]
+    for what, area, crf in sorted({(row["what"], row["area"], row["crf"]) for row in forged}):
+        hits = [
+            [
+                row["found"]
+                for row in forged
+                if (row["what"], row["area"], row["crf"], row["span"]) == (what, area, crf, s)
+            ]
+            for s in SPANS
+        ]
+        told = [f"{sum(some)} of {len(some)}" if some else "" for some in hits]
+        lines.append(f"| {what} | {area:.1%} | {crf} | " + " | ".join(told) + " |")
     return "\n".join(lines)
 
 

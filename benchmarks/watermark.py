@@ -363,9 +363,7 @@ def embedded(small, say):
             found = detect([attack(marked, video.fps)], fps=video.fps)
             read[name].append(found is not None and found.payload == payload(number))
     height, width = video.frames_THWC.shape[1:3]
-    say(
-        f"{width}x{height}, {len(video.frames_THWC)} frames; worst: PSNR-Y {min(psnr):.1f}, VMAF {min(scores):.1f}"
-    )
+    say(f"{width}x{height}, {len(video.frames_THWC)} frames; worst: PSNR-Y {min(psnr):.1f}, VMAF {min(scores):.1f}")
     for name, (bar, _) in change.items():
         say(f"{name:<38}{np.mean(read[name]):>8.1%}{bar:>8.0%}{'' if np.mean(read[name]) >= bar else '  short'}")
     return {name: float(np.mean(hits)) for name, hits in read.items()} | {"psnr": min(psnr), "vmaf": min(scores)}

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from dataclasses import replace
 
 import av
 import cv2
@@ -101,6 +102,34 @@ def test_a_trimmed_copy_says_which_part_it_is(clip, first, last):
 
 
 # Forged ones.
+
+
+def test_foreign_detail_on_the_original_s_coarse_light_is_no_copy_and_no_accusation(clip, other):
+    frames, signed, _ = clip
+    for step in (16, 5):  # pixels: three cells, and one
+        size = (round(WIDTH / step), round(HEIGHT / step))
+        mixed = [
+            means_of(a, size) + b.astype(np.float32) - means_of(b, size) for a, b in zip(frames, other, strict=True)
+        ]
+        found = matching.match(signed, seen(coded(np.clip(mixed, 0, 255).astype(np.uint8), 23)), WHOLE)
+        assert found.state != "same" and all(change.harmless for change in found.changes), (step, found)
+        assert found.state == "other" or kinds(found) == {"detail"}, (step, found)
+
+
+def means_of(frame, size):
+    small = cv2.resize(frame.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+
+
+def test_another_colour_at_equal_luma_is_named_with_its_place(clip):
+    frames, signed, _ = clip
+    shift = np.float32([1.402, -0.714136, 0]) * 35 - np.float32([0, -0.344136, 1.772]) * 35
+    painted = frames.astype(np.float32)
+    painted[:, 60:120, 80:150] += shift - shift @ np.float32([0.2126, 0.7152, 0.0722])
+    found = matching.match(signed, seen(coded(np.clip(painted, 0, 255).astype(np.uint8))), WHOLE)
+    assert found.state == "changed" and any(
+        "colours" in change.words and change.box[0] < 115 / WIDTH < change.box[2] for change in found.changes
+    ), found
 
 
 def attacks(plain, other):
@@ -203,14 +232,16 @@ def test_a_fingerprint_is_bounded_whatever_the_length():
     stored = fingerprint.from_bytes(taker.stored().to_bytes())
     assert stored.length == pytest.approx(80 * 64 / 30) and len(stored.hashes_TYX) == 2560
     wide = Taker(30)
-    wide.pictures = [(t / 4, rng.integers(0, 256, (36, 64), np.uint8), rng.integers(0, 256, (2, 18, 32), np.uint8))
-                     for t in range(1500)]  # fmt: skip
+    wide.pictures = [
+        (t / 4, *(rng.integers(0, 256, shape, np.uint8) for shape in ((36, 64), (2, 18, 32), (2, 18, 32))))
+        for t in range(1500)
+    ]
     wide.hashes, wide.starts = list(rng.integers(0, 256, (40_000, 12, 12), np.uint8)), [t / 30 for t in range(40_000)]
     wide.size, wide.count, wide.end = (360, 640), 40_000, 40_000 / 30
     data = wide.stored().to_bytes()
     assert len(data) <= MAX_BYTES
     read = fingerprint.from_bytes(data)
-    assert read.starts_T[-1] > 1300 and read.picture_starts_K[-1] > 350
+    assert read.starts_T[-1] > 1300 and read.picture_starts_K[-1] > 350 and read.detail_K2YX is not None
 
 
 def test_taking_goes_on_from_its_state(clip):
@@ -221,6 +252,23 @@ def test_taking_goes_on_from_its_state(clip):
     second.add(frames[40:])
     second.listen([])
     assert second.stored().to_bytes() == fingerprint.take(frames, FPS).to_bytes()
+
+
+def test_a_fingerprint_that_was_signed_without_detail_is_read_and_compared(clip):
+    frames, signed, plain = clip
+    taken = fingerprint.take(frames, FPS)
+    old = fingerprint.from_bytes(replace(taken, detail_K2YX=None).to_bytes())
+    assert old.detail_K2YX is None and (old.luma_KYX == signed.luma_KYX).all()
+    assert matching.match(old, seen(plain), WHOLE).state == "same"
+    assert np.abs(signed.detail_K2YX.astype(int) - taken.detail_K2YX).max() <= fingerprint.DETAIL_STEP // 2
+    before = Taker(FPS)  # a run that began before detail was taken and goes on now
+    before.add(frames[:24])
+    state = {name: value for name, value in before.state().items() if name != "detail"}
+    after = Taker(FPS)
+    after.restore(state)
+    after.add(frames[24:])
+    after.listen([])
+    assert fingerprint.from_bytes(after.stored().to_bytes()).detail_K2YX is None
 
 
 @pytest.mark.parametrize(

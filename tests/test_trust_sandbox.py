@@ -134,7 +134,7 @@ def test_what_libraries_print_does_not_mix_with_the_answer():
 
 def test_the_child_is_isolated_and_knows_its_time():
     found, _ = sandbox.run(f"{HERE}:surroundings", {}, QUICK)
-    assert found["isolated"] and found["threads"] == "2" and 0.5 < found["left"] <= 2.0
+    assert found["isolated"] and found["threads"] == "1" and 0.5 < found["left"] <= 2.0
     assert sandbox.time_left() == float("inf")
 
 

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import re
+import threading
+from dataclasses import replace
 
 import av
 import footage
@@ -233,6 +235,40 @@ def test_a_swapped_manifest_is_tampered(signed, clips, tmp_path):
     first = next(containers.boxes(io.BytesIO(theirs)))  # so that no frame can be decoded
     (tmp_path / "swapped.mp4").write_bytes(theirs[: first.end] + data[box.start : box.end] + theirs[first.end :])
     assert sorano.verify(tmp_path / "swapped.mp4").verdict is Verdict.TAMPERED
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"no box", b"\0\0\0\x10uuidabc", b"\0\0\0\x08uuid and more"])
+def test_stray_bytes_behind_the_last_box_are_a_change_and_no_error(signed, tmp_path, tail):
+    (tmp_path / "a.mp4").write_bytes(signed.read_bytes() + tail)
+    report = sorano.verify(tmp_path / "a.mp4")
+    assert report.verdict is Verdict.TAMPERED and report.evidence[0].about == "credential"
+
+
+def test_a_copy_says_in_which_parts_its_mark_was_read():
+    copied = {"stored": (Stored(TRUSTED, SAME),)}
+    part = judge(Look("a.mp4", mark=replace(MARK, slots=(3, 5)), **copied))
+    assert part.verdict is Verdict.MATCHED and "3 of 5 parts" in part.summary
+    assert any("read in 3 of 5 parts" in one.found for one in part.evidence)
+    whole = judge(Look("a.mp4", mark=replace(MARK, slots=(5, 5)), **copied))
+    assert whole.verdict is Verdict.MATCHED and "parts" not in whole.summary
+    assert any("read in all 5 parts" in one.found for one in whole.evidence)
+
+
+def test_pictures_are_decoded_ahead_in_order_and_errors_come_where_they_are():
+    def broken():
+        yield from "abcdefgh"
+        raise errors.VideoError("it breaks off")
+
+    seen = []
+    with pytest.raises(errors.VideoError, match="breaks off"):
+        for one in verifying.ahead(broken()):
+            seen.append(one)
+    assert "".join(seen) == "abcdefgh"
+    threads = threading.active_count()
+    few = verifying.ahead(iter("abcdefghij"))
+    assert next(few) == "a"
+    few.close()
+    assert threading.active_count() == threads
 
 
 def test_stripped_metadata_leaves_the_mark(signed, tmp_path):

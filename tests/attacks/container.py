@@ -519,6 +519,25 @@ def size_to_the_end_of_the_file(stage, folder):
     return folder / "forged.mp4"
 
 
+def is_a_change(report):
+    """The verdict is TAMPERED."""
+    return None if report["verdict"] == "TAMPERED" else f"the verdict is {report['verdict']}"
+
+
+@attack("bytes", quick=True, check=is_a_change, refused=False)
+def stray_bytes_behind_the_last_box(stage, folder):
+    """A few bytes that are no box stand behind the last box of the signed file, so that FFmpeg does not open it."""
+    (folder / "forged.mp4").write_bytes(stage.signed.read_bytes() + struct.pack(">I4s", 16, b"uuid") + b"abc")
+    return folder / "forged.mp4"
+
+
+@attack("bytes", check=is_a_change, refused=False)
+def zeros_behind_the_last_box(stage, folder):
+    """The signed file ends in zeros, as a disk that was not written leaves them."""
+    (folder / "forged.mp4").write_bytes(stage.signed.read_bytes() + bytes(7))
+    return folder / "forged.mp4"
+
+
 @attack("bytes")
 def polyglot_html(stage, folder):
     """The signed file is also a page, with a script behind the film."""

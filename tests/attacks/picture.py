@@ -199,7 +199,7 @@ def hybrid_with_foreign_detail(stage, folder):
 def hybrid(coarse, fine, step):
     """The means of `coarse` in cells of `step` pixels, and the detail of `fine` within them."""
     height, width = coarse.shape[:2]
-    grid = (-(-width // step), -(-height // step))
+    grid = (round(width / step), round(height / step))
 
     def means(frame):
         small = cv2.resize(frame.astype(np.float32), grid, interpolation=cv2.INTER_AREA)
@@ -208,12 +208,39 @@ def hybrid(coarse, fine, step):
     return np.clip(np.rint(means(coarse) + 1.2 * (fine - means(fine))), 0, 255).astype(np.uint8)
 
 
-@attack(GROUP, matched="what is finer than 1/64 of the width is not compared, as every match says")
+@attack(GROUP, quick=True)
 def hybrid_marked_again(stage, folder):
     """The same, and marked with the stolen id: thumbnails and mark agree."""
     mixed = np.stack([hybrid(a, b, 16) for a, b in zip(stage.shown, stage.foreign, strict=True)])
-    stolen = watermark.Payload(1, "captured", stage.id_of(stage.signed))
-    return forged(stage, folder, watermark.mark_frames(mixed, stolen, fps=FPS))
+    return forged(stage, folder, marked_again(stage, mixed))
+
+
+@attack(GROUP)
+def hybrid_in_the_cells_marked_again(stage, folder):
+    """The means of every cell of the signed pictures are genuine, all finer detail is foreign; marked again."""
+    mixed = np.stack([hybrid(a, b, 7.5) for a, b in zip(stage.shown, stage.foreign, strict=True)])
+    return forged(stage, folder, marked_again(stage, mixed))
+
+
+def marked_again(stage, frames):
+    """Frames with the public mark of the signed recording's id."""
+    return watermark.mark_frames(frames, watermark.Payload(1, "captured", stage.id_of(stage.signed)), fps=FPS)
+
+
+def recoloured(stage, area, blue, red):
+    """An ellipse whose colour differences are moved by so many levels, at equal luma."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    radius = np.sqrt(area * HEIGHT * WIDTH / np.pi)
+    alpha = np.clip((1 - np.hypot(x - 0.5 * WIDTH, y - 0.85 * HEIGHT) / radius) * radius / 3 + 0.5, 0, 1)[..., None]
+    shift = np.float32([1.402, -0.714136, 0]) * red + np.float32([0, -0.344136, 1.772]) * blue
+    shift -= shift @ np.float32([0.2126, 0.7152, 0.0722])
+    return np.clip(np.rint(stage.shown + alpha * shift), 0, 255).astype(np.uint8)
+
+
+@attack(GROUP, quick=True)
+def coat_of_another_colour(stage, folder):
+    """A twentieth of the picture, a coat, gets another colour at equal luma: blue becomes red."""
+    return forged(stage, folder, marked_again(stage, recoloured(stage, 0.05, -35, 35)))
 
 
 @attack(GROUP)

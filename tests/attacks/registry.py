@@ -22,6 +22,7 @@ class Row:
     admits: frozenset[str]  # verdicts beyond TAMPERED, SUSPICIOUS and UNVERIFIED that are no failure
     because: str  # why they are none
     check: Check | None = None
+    refused: bool = True  # whether an error in place of a verdict is no failure
 
     @property
     def story(self) -> str:
@@ -34,16 +35,25 @@ HONEST: dict[str, Row] = {}
 
 
 def attack(
-    group: str, *, quick: bool = False, matched: str = "", verified: str = "", check: Check | None = None
+    group: str,
+    *,
+    quick: bool = False,
+    matched: str = "",
+    verified: str = "",
+    check: Check | None = None,
+    refused: bool = True,
 ) -> Callable[[Make], Make]:
-    """Register a forgery. `matched` and `verified` admit that verdict, each with the reason in words."""
+    """Register a forgery. `matched` and `verified` admit that verdict, each with the reason in words.
+
+    `refused`: whether it may end as an error, in place of a verdict.
+    """
     admits = frozenset(name for name, why in (("MATCHED", matched), ("VERIFIED", verified)) if why)
 
     def register(make: Make) -> Make:
         name = make.__name__
         if name in ATTACKS or not (make.__doc__ or "").strip():
             raise ValueError(f"the attack {name} is registered twice, or has no sentence that says what it does")
-        ATTACKS[name] = Row(name, make, group, quick, admits, matched or verified, check)
+        ATTACKS[name] = Row(name, make, group, quick, admits, matched or verified, check, refused)
         return make
 
     return register

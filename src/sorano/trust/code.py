@@ -135,10 +135,14 @@ class _Paths:
         metric = np.concatenate(both, -1)
         best_BL = np.argsort(metric, -1, kind="stable")[:, :lists]
         parent_BL, bit_BL = best_BL % lists, (best_BL // lists).astype(np.uint8)
-        self.metric_BL = np.take_along_axis(metric, best_BL, -1)
-        self.bits_BLK = np.take_along_axis(self.bits_BLK, parent_BL[..., None], 1)
+        rows = np.arange(len(metric))[:, None]
+        self.metric_BL = metric[rows, best_BL]
+        self.bits_BLK = self.bits_BLK[rows, parent_BL]
         self.bits_BLK[..., self.known] = bit_BL
         self.known += 1
-        self.soft = [np.take_along_axis(kept, parent_BL[..., None], 1) for kept in self.soft]
-        self.left = [np.take_along_axis(kept, parent_BL[..., None], 1) for kept in self.left]
+        # Beliefs below this stage are made anew before they are used; those at the root are the same in every path.
+        for above in range(stage + 1, len(self.soft) - 1):
+            self.soft[above] = self.soft[above][rows, parent_BL]
+        for above in range(stage, len(self.left)):
+            self.left[above] = self.left[above][rows, parent_BL]
         return np.repeat(bit_BL[..., None], 1 << stage, -1)

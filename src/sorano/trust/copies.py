@@ -136,6 +136,11 @@ def likeliest(stored: Sequence[Stored], mark: SeenMark | None) -> Stored | None:
     return min(some, key=lambda one: RANK[one.match.state] if one.match else 3, default=None)
 
 
+def answers(one: Stored | None) -> bool:
+    """Whether a manifest's fingerprint says something about what is shown."""
+    return one is not None and one.match is not None and one.match.state != "other"
+
+
 def verdict(one: Stored, beside: Sequence[str], who: str) -> tuple[str, str] | None:
     """The verdict's name and the sentence that a vouching manifest leads to; None where it is of another picture."""
     match = one.match
@@ -143,7 +148,7 @@ def verdict(one: Stored, beside: Sequence[str], who: str) -> tuple[str, str] | N
         return None
     kind = one.credential.kind
     says = f"who says: {credentials.KIND_WORDS[kind]}" if kind else "who does not say how it was made"
-    changed = [change for change in match.changes if not (change.kind == "sound" and change.harmless)]
+    changed = [change for change in match.changes if not change.harmless]
     if changed:
         return "TAMPERED", f"it is what {who} signed, changed: {_named(changed)}"
     open_points = [change.words for change in match.changes] + list(beside)

@@ -2,9 +2,11 @@
 
 It holds, in at most 2 MB whatever the length: the presentation time of every frame with a 12 x 12 perceptual hash (luma
 means, coarsely quantised); finer pictures, 64 luma cells on the long side and half as many for each colour difference,
-four a second; and a fingerprint of the audio (`sound_print`), or the statement that there was none. Where 2 MB do not
-suffice the hashes get coarser, then every part keeps every second, fourth ... of its items. Taking it needs constant
-memory. Version 1 (24 x 24 thumbnails every half second) is still read; it cannot tell a copy from a forgery.
+four a second; with each of them the energy of the detail that is finer than a cell, in two bands, in 4 bits for each
+cell of the colour differences; and a fingerprint of the audio (`sound_print`), or the statement that there was none.
+Where 2 MB do not suffice the hashes get coarser, then every part keeps every second, fourth ... of its items. Taking it
+needs constant memory. Prints without the energy (signed before it was taken) are still read, and so is version 1 (24 x
+24 thumbnails every half second), which cannot tell a copy from a forgery.
 
 Not covered: what is smaller than the cells or shorter than their distance in time (docs/trust.md has the measured
 limits). It is no secret: it shows the clip in 64 x 36 cells.
@@ -38,6 +40,8 @@ HASH = 12  # cells on each side of a hash
 HASH_STEPS = (4, 8, 16)  # luma levels between two quantisation steps, the coarser where the bound asks for it
 LONG = 64  # cells on the long side of a finer picture
 LUMA_STEP, CHROMA_STEP = 2, 2  # levels between two quantisation steps of the finer pictures
+FINER = 4  # samples of a cell on each side from which its detail is measured
+DETAIL_UNIT, DETAIL_FLOOR, DETAIL_STEP = 10.0, 2.0, 4  # energy e: 10 log2(1 + rms / 2 levels), signed in steps of 4
 PICTURE_SECONDS = 0.25  # between two finer pictures
 MOST_FRAMES = 1 << 17  # hashes that are held while taking: 73 minutes at 30 frames a second, then every second one
 MOST_PICTURES = 2048  # finer pictures that are held while taking
@@ -46,7 +50,7 @@ SHORTEST_SIDE = 8  # cells
 THUMB, MOST_THUMBS = 24, 4096  # cells on each side of a thumbnail; thumbnails of a clip
 
 HEAD = struct.Struct(">BBHHBIIId")  # version, flags, height, width, hash step, frames, pictures, sound bytes, length
-STILL, SOUND_KNOWN = 1, 2  # flags
+STILL, SOUND_KNOWN, DETAIL_KNOWN = 1, 2, 4  # flags
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Fingerprint:
     size: tuple[int, int]  # height and width in pixels
     sound: SoundPrint | None = None
     hash_step: int = HASH_STEPS[0]
+    detail_K2YX: Bytes | None = None  # energy of the detail in two bands, the finer first; as large as the chroma
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -74,7 +79,8 @@ class Fingerprint:
         sound = b"" if self.sound is None else self.sound.to_bytes(SOUND_BYTES)
         hashes, step = _hash_bytes(self.starts_T, self.hashes_TYX)
         pictures = _picture_bytes(self, MAX_BYTES - len(hashes) - len(sound) - HEAD.size - 8)
-        flags = STILL * self.still | SOUND_KNOWN * (self.sound is not None)
+        known = self.detail_K2YX is not None
+        flags = STILL * self.still | SOUND_KNOWN * (self.sound is not None) | DETAIL_KNOWN * known
         counts = [struct.unpack(">I", part[:4])[0] for part in (hashes, pictures)]
         head = HEAD.pack(VERSION, flags, *self.size, step, *counts, len(sound), self.length)
         return head + sound + struct.pack(">I", len(hashes) - 4) + hashes[4:] + pictures[4:]
@@ -93,13 +99,18 @@ def _hash_bytes(starts_T: Array, hashes_TYX: Bytes) -> tuple[bytes, int]:
 
 
 def _picture_bytes(taken: Fingerprint, most: int) -> bytes:
-    """The number of finer pictures, then the pictures and their times compressed."""
+    """The number of finer pictures, then the pictures and their times compressed; behind them, apart, their detail.
+
+    Programs that know no detail read the first part and pass over the second.
+    """
     stride = 1
     while True:
         starts = taken.picture_starts_K[::stride]
         luma = taken.luma_KYX[::stride] // np.uint8(LUMA_STEP)
         chroma = taken.chroma_K2YX[::stride] // np.uint8(CHROMA_STEP)
         packed = zlib.compress(_ticks(starts) + _deltas(luma) + _deltas(chroma), 6)
+        if taken.detail_K2YX is not None:
+            packed += zlib.compress(_deltas(taken.detail_K2YX[::stride] // np.uint8(DETAIL_STEP)), 6)
         if len(packed) <= most:
             return struct.pack(">I", len(starts)) + packed
         stride *= 2
@@ -133,22 +144,36 @@ def from_bytes(data: bytes) -> Fingerprint:
         sound = SoundPrint.from_bytes(data[HEAD.size : at]) if flags & SOUND_KNOWN else None
         (hash_size,) = struct.unpack(">I", data[at : at + 4])
         packed, rest = data[at + 4 : at + 4 + hash_size], data[at + 4 + hash_size :]
-        starts, hashes = _unpacked(packed, frames, [(HASH, HASH)])
-        picture_starts, luma, chroma = _unpacked(rest, pictures, [(rows, columns), (2, *_half(rows, columns))])
+        (starts, hashes), _ = _unpacked(packed, frames, [(HASH, HASH)])
+        shapes = [(rows, columns), (2, *_half(rows, columns))]
+        (picture_starts, luma, chroma), rest = _unpacked(rest, pictures, shapes)
+        detail = _unpacked_detail(rest, pictures, shapes[1]) if flags & DETAIL_KNOWN else None
     except (struct.error, zlib.error, ValueError) as error:
         raise TrustError(f"a fingerprint cannot be read: {error}") from error
     return Fingerprint(
         starts, _levels(hashes, step), length, bool(flags & STILL), picture_starts, _levels(luma, LUMA_STEP),
-        _levels(chroma, CHROMA_STEP), (height, width), sound, step,
+        _levels(chroma, CHROMA_STEP), (height, width), sound, step, detail,
     )  # fmt: skip
 
 
-def _unpacked(packed: bytes, count: int, shapes: list[tuple[int, ...]]) -> list[Array]:
-    """The times and the pictures of each shape. Raises ValueError where they are not what was said."""
+def _unpacked_detail(packed: bytes, count: int, shape: tuple[int, ...]) -> Bytes:
+    """The energy of the detail. Raises ValueError where it is not what was said."""
+    size = count * int(np.prod(shape))
+    raw = zlib.decompressobj().decompress(packed, size + 1)
+    if len(raw) != size:
+        raise ValueError("its detail is cut off")
+    deltas = np.frombuffer(raw, np.uint8).reshape(count, *shape)
+    return _levels(np.cumsum(deltas, axis=0, dtype=np.uint8), DETAIL_STEP)
+
+
+def _unpacked(packed: bytes, count: int, shapes: list[tuple[int, ...]]) -> tuple[list[Array], bytes]:
+    """The times, the pictures of each shape, and what follows. Raises ValueError where they are not what was said."""
     sizes = [4 * count, *(count * int(np.prod(shape)) for shape in shapes)]
-    raw = zlib.decompressobj().decompress(packed, sum(sizes) + 1)
+    opened = zlib.decompressobj()
+    raw = opened.decompress(packed, sum(sizes) + 1)
     if len(raw) != sum(sizes):
         raise ValueError("it is cut off")
+    opened.decompress(opened.unconsumed_tail, 1)  # to its end
     starts = np.cumsum(np.frombuffer(raw[: sizes[0]], ">i4").astype(np.int64)) * TIME_UNIT
     if (np.diff(starts) < 0).any() or abs(starts[0]) > 1e9:
         raise ValueError("its times run backwards")
@@ -158,7 +183,7 @@ def _unpacked(packed: bytes, count: int, shapes: list[tuple[int, ...]]) -> list[
         deltas = np.frombuffer(raw[at : at + size], np.uint8).reshape(count, *shape)
         out.append(np.cumsum(deltas, axis=0, dtype=np.uint8))
         at += size
-    return out
+    return out, opened.unused_data
 
 
 def _levels(quantised: Bytes, step: int) -> Bytes:
@@ -178,24 +203,57 @@ def _half(rows: int, columns: int) -> tuple[int, int]:
     return -(-rows // 2), -(-columns // 2)
 
 
-def cells(frame_HWC: Frames) -> tuple[Bytes, Bytes, Bytes]:
-    """A frame as a hash [12, 12], luma [Y, X] and colour differences [2, Y/2, X/2] about 128, all area means."""
+class Cells(NamedTuple):
+    """A frame as cells: a hash [12, 12], luma [Y, X], colour differences [2, Y/2, X/2] about 128, and detail alike."""
+
+    hash_YX: Bytes
+    luma_YX: Bytes
+    chroma_2YX: Bytes
+    detail_2YX: Bytes
+
+
+def cells(frame_HWC: Frames) -> Cells:
+    """A frame as cells, all area means."""
     import cv2
 
     height, width = frame_HWC.shape[:2]
     rows, columns = grid_of(height, width)
     small: Any = np.ascontiguousarray(frame_HWC)
-    while height % 2 == width % 2 == 0 and min(height // rows, width // columns) >= 4:  # halving is quick, and exact
+    while height % 2 == width % 2 == 0 and min(height // rows, width // columns) >= 2 * FINER:  # quick, and exact
         height, width = height // 2, width // 2
         small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
-    how = cv2.INTER_AREA if min(small.shape[0] / rows, small.shape[1] / columns) >= 1 else cv2.INTER_LINEAR
-    rgb = cv2.resize(small, (columns, rows), interpolation=how).astype(np.float32)
+    rgb = _scaled(small, rows, columns).astype(np.float32)
     luma = rgb @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     differences = np.stack([(rgb[..., 2] - luma) / 1.8556, (rgb[..., 0] - luma) / 1.5748], -1) + 128
     half = _half(rows, columns)
     chroma = cv2.resize(differences, half[::-1], interpolation=cv2.INTER_AREA)
-    short = cv2.resize(luma, (HASH, HASH), interpolation=cv2.INTER_AREA if min(luma.shape) >= HASH else how)
-    return _rounded(short), _rounded(luma), _rounded(chroma.transpose(2, 0, 1))
+    short = _scaled(luma, HASH, HASH)
+    detail = _detail(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), luma, half)
+    return Cells(_rounded(short), _rounded(luma), _rounded(chroma.transpose(2, 0, 1)), detail)
+
+
+def _scaled(picture: Array, rows: int, columns: int) -> Array:
+    """A picture at another size, by area means where it gets smaller."""
+    import cv2
+
+    shrinks = min(picture.shape[0] / rows, picture.shape[1] / columns) >= 1
+    return cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _detail(grey_YX: Array, luma_YX: Array, half: tuple[int, int]) -> Bytes:
+    """[2, Y/2, X/2]: how much of the picture lies between 4 and 2 samples a cell, and between 2 and 1 a cell.
+
+    The energy of a band is the difference of two mean squares: that of finer means less that of coarser ones.
+    """
+    import cv2
+
+    rows, columns = luma_YX.shape
+    fine = _scaled(grey_YX, FINER * rows, FINER * columns).astype(np.float32)
+    middle = cv2.resize(fine, (2 * columns, 2 * rows), interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(middle, (columns, rows), interpolation=cv2.INTER_AREA)
+    means = [cv2.resize(one * one, half[::-1], interpolation=cv2.INTER_AREA) for one in (fine, middle, coarse)]
+    power = np.maximum(np.stack([means[0] - means[1], means[1] - means[2]]), 0)
+    return _rounded(DETAIL_UNIT * np.log2(1 + np.sqrt(power) / DETAIL_FLOOR))
 
 
 def _rounded(values: Array) -> Bytes:
@@ -227,7 +285,7 @@ class Taker:
         self.picture_seconds = picture_seconds
         self.starts: list[float] = []
         self.hashes: list[Bytes] = []
-        self.pictures: list[tuple[float, Bytes, Bytes]] = []
+        self.pictures: list[tuple[float, Bytes, Bytes, Bytes | None]] = []
         self.pictures_seen = 0
         self.size = (0, 0)
         self.sound: SoundPrint | None = None
@@ -240,7 +298,7 @@ class Taker:
         self.end = (float(starts[-1]) + 1 / self.fps if len(starts) else self.end) if end is None else end
 
     def _add(self, frame_HWC: Frames, start: float) -> None:
-        short, luma, chroma = cells(frame_HWC)
+        short, luma, chroma, detail = cells(frame_HWC)
         if not self.count:
             self.size = (int(frame_HWC.shape[0]), int(frame_HWC.shape[1]))
         if self.count % self.stride == 0:
@@ -256,7 +314,7 @@ class Taker:
         if self.picture_seconds == 0 and (self.pictures_seen - 1) % self.picture_stride:
             return
         if last is None or last[1].shape == luma.shape:
-            self.pictures.append((start, luma, chroma))
+            self.pictures.append((start, luma, chroma, detail))
         if len(self.pictures) > self.most_pictures:
             self.pictures, self.picture_stride = self.pictures[::2], 2 * self.picture_stride
 
@@ -282,14 +340,18 @@ class Taker:
         if self.starts:
             self.hashes = list(state["hashes"])
             times = [float(start) for start in state["picture_starts"]]
-            self.pictures = list(zip(times, state["luma"], state["chroma"], strict=True))
+            detail = state.get("detail", [None] * len(times))  # runs that began before it was taken have none
+            self.pictures = list(zip(times, state["luma"], state["chroma"], detail, strict=True))
 
     def _arrays(self) -> dict[str, Array]:
+        starts, luma, chroma, detail = zip(*self.pictures, strict=True)
+        known = [one for one in detail if one is not None]
         return {
             "hashes": np.stack(self.hashes),
-            "picture_starts": np.array([start for start, _, _ in self.pictures]),
-            "luma": np.stack([luma for _, luma, _ in self.pictures]),
-            "chroma": np.stack([chroma for _, _, chroma in self.pictures]),
+            "picture_starts": np.array(starts),
+            "luma": np.stack(luma),
+            "chroma": np.stack(chroma),
+            **({"detail": np.stack(known)} if len(known) == len(detail) else {}),
         }
 
     def stored(self) -> Fingerprint:
@@ -300,6 +362,7 @@ class Taker:
         return Fingerprint(
             np.array(self.starts), arrays["hashes"], 0.0 if self.still else self.end, self.still,
             arrays["picture_starts"], arrays["luma"], arrays["chroma"], self.size, self.sound,
+            detail_K2YX=arrays.get("detail"),
         )  # fmt: skip
 
 

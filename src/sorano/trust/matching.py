@@ -33,16 +33,18 @@ CROPS = (0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76)
 SMALLEST_CROP = 0.5
 TRIMMED_SECONDS = 0.15  # at an end: less is not worth saying
 SPEED_SLACK = 0.011
+FASTER = 0.15  # of the time that another speed must explain beyond the original's own
 JITTER_SECONDS = 0.4  # a run of frames near their time for no longer is what dropped frames leave
 SHORTEST_COPY = 0.5  # seconds: less of a video is no copy that can be judged
 HARMLESS = 0.002  # seconds
+ALIKE_DETAIL = 0.75  # correlation of the patterns of detail, below which they are not of one picture (docs/LOG.md)
 
 
 @dataclass(frozen=True)
 class Change:
     """One thing that differs: its kind, what it is in words, when, and where in the picture (0..1) if not all of it."""
 
-    kind: str  # foreign, cut, order, again, held, speed, region, sound
+    kind: str  # foreign, cut, order, again, held, speed, region, detail, sound
     words: str
     start_s: float = 0.0
     end_s: float = 0.0
@@ -75,7 +77,7 @@ def match(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | Non
         return Match(
             "other", 0.0, why=f"{kinds[stored.still]} made of {kinds[not stored.still]}: what was signed is one"
         )
-    found = _found(stored, seen, hint)
+    found = aligned(stored, seen, hint)
     if found is None:
         return Match("other", 0.0)
     aligner, line = found
@@ -93,7 +95,7 @@ def match(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | Non
         return Match("other", share, why=f"it is too short ({seen.length:.2f} s) to be told from another")
     if not changes:
         regions, window, line = _regions(stored, seen, line, aligner.window)
-        changes += [_region(one) for one in regions] or list(_in_parts(pieces))
+        changes += regions or list(_in_parts(pieces))
         changes += _in_sound(stored, seen, line)
     else:
         window = aligner.window
@@ -107,7 +109,7 @@ def _other_speed(aligner: Aligner, pieces: list[Piece], share: float, length: fl
         return None
     free = aligner.best_line(speeds=SPEEDS)
     good = aligner.explained(free)
-    likely = 0.9 if lines > 2 else max(0.9, share + 0.05)
+    likely = 0.9 if lines > 2 else max(0.9, share + FASTER)
     if abs(free.speed - 1) <= SPEED_SLACK or aligner.share(good) < likely or aligner.evidence(good) < ENOUGH:
         return None
     return Match("changed", aligner.share(good), (_speed(free, length),), crop=aligner.window)
@@ -125,7 +127,7 @@ def _explained_moments(aligner: Aligner, pieces: list[Piece]) -> Array:
 # Where the copy's picture and time lie.
 
 
-def _found(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | None) -> tuple[Aligner, Line] | None:
+def aligned(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | None) -> tuple[Aligner, Line] | None:
     """The window and the line in which most of the copy is answered for; None where nothing fits."""
     best: tuple[float, Aligner, Line] | None = None
     for window in _windows(stored, seen, hint):
@@ -196,17 +198,31 @@ def _placed(stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool) 
     return float(total.max()), window
 
 
-def _regions(
-    stored: Fingerprint, seen: Fingerprint, line: Line, window: Window
-) -> tuple[list[residual.Change], Window, Line]:
-    """Regions that differ, after the window was refined where there seem to be any."""
+def _regions(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> tuple[list[Change], Window, Line]:
+    """What differs in the picture, after the window was refined where regions seem to differ."""
     regions = residual.changes(stored, seen, line, window)
     if regions:
         line_there, closer = residual.refined(stored, seen, line, window)
         fewer = residual.changes(stored, seen, line_there, closer)
         if sum(one.score for one in fewer) < sum(one.score for one in regions):
-            return fewer, closer, line_there
-    return regions, window, line
+            regions, window, line = fewer, closer, line_there
+    changes = [_region(one) for one in regions]
+    both = residual.layers(stored, seen, line, window)
+    if both is None:
+        return changes, window, line
+    if not regions:
+        changes += [_region(one) for one in residual.layer_changes(both, window)]
+    alike = residual.agreement(both)
+    if not changes and alike is not None and alike[0] < ALIKE_DETAIL:
+        changes.append(_foreign_detail(*alike))
+    return changes, window, line
+
+
+def _foreign_detail(alike: float, start: float, end: float) -> Change:
+    """That what is finer than a cell is something else's. Strong filters do this too: it is no accusation."""
+    when = f"between {start:.1f} and {end:.1f} s " if end - start < 1e6 else ""
+    words = f"{when}its fine detail lies elsewhere than the original's ({max(alike, 0):.0%} alike)"
+    return Change("detail", words, start, end, score=1 - alike, harmless=True)
 
 
 def _of_still(stored: Fingerprint, seen: Fingerprint, aligner: Aligner, line: Line) -> Match:
@@ -215,8 +231,7 @@ def _of_still(stored: Fingerprint, seen: Fingerprint, aligner: Aligner, line: Li
     if aligner.evidence(good) < ENOUGH:
         return Match("other", 0.0)
     regions, window, _ = _regions(stored, seen, line, aligner.window)
-    changes = tuple(_region(one) for one in regions)
-    return Match("changed" if changes else "same", 1.0, changes, crop=window)
+    return Match("changed" if regions else "same", 1.0, tuple(regions), crop=window)
 
 
 def _part(stored: Fingerprint, seen: Fingerprint, line: Line) -> tuple[float, float, float] | None:
@@ -290,7 +305,12 @@ def _jump(before: Piece, after: Piece, between: float) -> Iterator[Change]:
 def _region(one: residual.Change) -> Change:
     left, top, right, bottom = one.box
     when = f" between {one.start_s:.1f} and {one.end_s:.1f} s" if one.end_s > one.start_s else ""
-    words = f"something was put over {left:.0%}-{right:.0%} across, {top:.0%}-{bottom:.0%} down{when}"
+    where = f"{left:.0%}-{right:.0%} across, {top:.0%}-{bottom:.0%} down{when}"
+    words = {
+        "picture": f"something was put over {where}",
+        "colour": f"the colours were changed {where}",
+        "detail": f"the detail was changed {where}",
+    }[one.what]
     return Change("region", words, one.start_s, one.end_s, one.box, one.score)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sorano.media import read
-from sorano.media.read import MOST_SIDE, Shown, chunks, shown, sound
+from sorano.media.read import MOST_SIDE, Picture, Shown, chunks, pictures_of, shown, sound
 from sorano.trust import containers
 
 
@@ -25,4 +25,4 @@ def probe(path: str | Path) -> Media:
     return Media(**vars(read.probe(path)), container=containers.sniff(path))
 
 
-__all__ = ["MOST_SIDE", "Media", "Shown", "chunks", "probe", "shown", "sound"]
+__all__ = ["MOST_SIDE", "Media", "Picture", "Shown", "chunks", "pictures_of", "probe", "shown", "sound"]

@@ -14,10 +14,11 @@ Not covered: strong perspective, picture in picture (the crop around it is), fra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +39,17 @@ from sorano.trust.carrier import (
 )
 
 Array = NDArray[Any]
+T = TypeVar("T")
+U = TypeVar("U")
 
+THREADS = 2
 SHORT = 540  # pixels along the short side of a kept frame, at most
 MOST_FRAMES = 64  # kept at once; then every other one goes
 LEVELS = (-1, 0, 1, 2)  # a kept frame twice as large, as it is, at a half, at a quarter
 SMALLEST, LARGEST = 2.8, 14.5  # pixels of a chip, were the short side 540: uncut video to half of a 256 pixel one
 STEP = 0.004  # of the chip size, between two that are tried
 CHROMA_STEPS = 8  # of a kept chroma plane in one level of 255
+WHITE_STEPS = 2048  # of a whitened value in one unit: they lie within 2.5 over the least deviation, 14 at most
 CHROMA_CHIP = CHIP * TILE / CHROMA_TILE / 2  # pixels of a chroma chip at the level of its luma
 CHROMA_OF_RGB = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)  # ITU-R BT.601
 GUESS = 0.3  # of a chip's deviation is the mark, as long as nothing better is known
@@ -91,39 +96,19 @@ def unturned(tile: Array, turn: int) -> Array:
     return back[..., ::-1] if turn >= 4 else back
 
 
-class _Halves(Sequence[Array]):
-    """Arrays that are held in half precision and given in single: what is read is far coarser, and there are many."""
-
-    def __init__(self, arrays: Iterable[Array]) -> None:
-        self._arrays = [array.astype(np.float16) for array in arrays]
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    @overload
-    def __getitem__(self, index: int) -> Array: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Array]: ...
-
-    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
-        if isinstance(index, slice):
-            return [array.astype(np.float32) for array in self._arrays[index]]
-        return self._arrays[index].astype(np.float32)
-
-
 class Kept:
     """Frames of a stream in constant memory: luma, short side 540, thinned evenly as more come."""
 
     def __init__(self) -> None:
         self.frames: list[NDArray[np.uint8]] = []
-        self.chroma: list[NDArray[np.int16]] = []  # Cb and Cr of each, half as large; empty if luma is all
+        self.colours: list[NDArray[np.uint8]] = []  # RGB of each, half as large; empty if luma is all
         self.times: list[int] = []  # the number of each frame in the stream
         self.stride = 1
         self.seen = 0
         self.size = (0, 0)  # height and width as they came
-        self._white: dict[int, Sequence[Array]] = {}
-        self._white_chroma: dict[int, Sequence[Array]] = {}
+        self._white: dict[int, list[Array]] = {}
+        self._white_chroma: dict[int, list[Array]] = {}
+        self._mean: dict[int, Array] = {}
 
     def wants_next(self) -> bool:
         """Whether the next frame is one of those that are kept."""
@@ -139,29 +124,56 @@ class Kept:
                 frame = cv2.resize(np.ascontiguousarray(frame), self.size[::-1], interpolation=cv2.INTER_AREA)
             self.frames.append(small_luma(frame))
             if frame.ndim == 3:
-                self.chroma.append(small_chroma(frame, *self.frames[-1].shape))
+                self.colours.append(small_colour(frame, *self.frames[-1].shape))
             self.times.append(self.seen)
-            self._white.clear()
-            self._white_chroma.clear()
+            for made in (self._white, self._white_chroma, self._mean):
+                made.clear()
             if len(self.frames) >= MOST_FRAMES:
-                self.frames, self.chroma, self.times = self.frames[::2], self.chroma[::2], self.times[::2]
+                self.frames, self.colours, self.times = self.frames[::2], self.colours[::2], self.times[::2]
                 self.stride *= 2
         self.seen += 1
 
-    def white(self, level: int) -> Sequence[Array]:
-        """The whitened frames at half the size, `level` times."""
+    def white(self, level: int) -> list[Array]:
+        """The whitened frames at half the size, `level` times, in 1 / WHITE_STEPS, int16."""
         if level not in self._white:
-            self._white[level] = _Halves(whitened(at_level(frame, level)) for frame in self.frames)
+            self._white[level] = in_threads(lambda frame: _stepped(whitened(at_level(frame, level))), self.frames)
         return self._white[level]
 
-    def white_chroma(self, level: int) -> Sequence[Array]:
+    def white_chroma(self, level: int) -> list[Array]:
         """Cb and Cr of the frames, whitened, [2, height, width], at the size that goes with a level of the luma."""
+
+        def whole(colour: Array) -> Array:
+            planes = (at_level(plane, level) / CHROMA_STEPS for plane in chroma_of(colour))
+            return np.stack([_stepped(whitened(plane, CHROMA_CHIP, CHROMA_FLOOR)) for plane in planes])
+
         if level not in self._white_chroma:
-            self._white_chroma[level] = _Halves(
-                np.stack([whitened(at_level(plane, level) / CHROMA_STEPS, CHROMA_CHIP, CHROMA_FLOOR) for plane in pair])
-                for pair in self.chroma
-            )
+            self._white_chroma[level] = in_threads(whole, self.colours)
         return self._white_chroma[level]
+
+    def mean(self, level: int) -> Array:
+        """The mean of the whitened frames, float32."""
+        if level not in self._mean:
+            white = self.white(level)
+            total = white[0].astype(np.float32)
+            for one in white[1:]:
+                total += one
+            self._mean[level] = total / np.float32(len(white) * WHITE_STEPS)
+        return self._mean[level]
+
+
+def _stepped(white: Array) -> NDArray[np.int16]:
+    """Whitened values in 1 / WHITE_STEPS: half the memory, and OpenCV samples them as they are."""
+    return np.asarray(np.rint(white * np.float32(WHITE_STEPS)), np.int16)
+
+
+def in_threads(function: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """What a function makes of each item, in order, in two threads: OpenCV and NumPy let go of the interpreter."""
+    if len(items) < 2:
+        return [function(item) for item in items]
+    size = -(-len(items) // (4 * THREADS))
+    parts = [items[first : first + size] for first in range(0, len(items), size)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [one for some in pool.map(lambda part: [function(item) for item in part], parts) for one in some]
 
 
 def small_luma(frame: Array) -> NDArray[np.uint8]:
@@ -176,13 +188,24 @@ def small_luma(frame: Array) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def small_chroma(frame: Array, height: int, width: int) -> NDArray[np.int16]:
-    """Cb and Cr [2, height / 2, width / 2] of an RGB frame, in eighths of a level, 0 for grey."""
+def small_colour(frame: Array, height: int, width: int) -> NDArray[np.uint8]:
+    """An RGB frame at half the size of its luma, [height / 2, width / 2, 3]."""
     import cv2
 
     size = (max(1, round(width / 2)), max(1, round(height / 2)))
-    small = cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
-    both = cv2.transform(small.astype(np.float32), CHROMA_OF_RGB * CHROMA_STEPS)
+    return np.asarray(cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def small_chroma(frame: Array, height: int, width: int) -> NDArray[np.int16]:
+    """Cb and Cr [2, height / 2, width / 2] of an RGB frame, in eighths of a level."""
+    return chroma_of(small_colour(frame, height, width))
+
+
+def chroma_of(colour: Array) -> NDArray[np.int16]:
+    """Cb and Cr [2, height, width] of RGB, in eighths of a level, 0 for grey."""
+    import cv2
+
+    both = cv2.transform(colour.astype(np.float32), CHROMA_OF_RGB * CHROMA_STEPS)
     return np.ascontiguousarray(np.moveaxis(np.rint(both).astype(np.int16), -1, 0))
 
 
@@ -331,8 +354,8 @@ def near_chips(chip: float) -> Array:
 
 def pictures(kept: Kept, level: int) -> list[Array]:
     """What a search looks at: the mean of the frames, and the first one, which coders treat best."""
-    white = kept.white(level)
-    return [white[0]] if len(white) == 1 else [np.asarray(sum(white)) / len(white), white[0]]
+    first = kept.white(level)[0].astype(np.float32) / np.float32(WHITE_STEPS)
+    return [first] if len(kept.frames) == 1 else [kept.mean(level), first]
 
 
 def all_chips(kept: Kept) -> Array:
@@ -342,23 +365,24 @@ def all_chips(kept: Kept) -> Array:
 
 def search(
     kept: Kept, carrier: Carrier, chips: Array, angles: tuple[float, ...] = (0.0,), most: int = 8
-) -> Iterator[tuple[Grid, int]]:
-    """The best grids over some chip sizes and angles (degrees), the best first, refined; each with its level."""
+) -> Iterator[list[tuple[Grid, int]]]:
+    """The best grids over some chip sizes and angles (degrees), refined, with their levels: the best two, the rest."""
     height, width = kept.frames[0].shape
-    found: list[tuple[Grid, int, int]] = []
     seen = {level: pictures(kept, level) for level in {level_of(chip) for chip in chips}}
-    for chip in chips:
-        level = level_of(chip)
-        for angle in angles:
-            grid = _rotated(plain_grid(float(chip), height, width), angle, height, width)
-            for number, picture in enumerate(seen[level]):
-                found.append((best_in(picture, grid, level, carrier), level, number))
+
+    def tried(place: tuple[float, float]) -> list[tuple[Grid, int, int]]:
+        grid, level = _rotated(plain_grid(place[0], height, width), place[1], height, width), level_of(place[0])
+        return [(best_in(picture, grid, level, carrier), level, n) for n, picture in enumerate(seen[level])]
+
+    places = [(float(chip), angle) for chip in chips for angle in angles]
+    found = [one for some in in_threads(tried, places) for one in some]
     found.sort(key=lambda item: -item[0].score)
     good: list[tuple[Grid, int, int]] = []
     for grid, level, number in found:
         if len(good) < most and not any(n == number and _alike(grid, other) for other, _, n in good):
             good.append((grid, level, number))
-            yield refined(seen[level][number], grid, level, carrier), level
+    for some in filter(None, (good[:2], good[2:])):
+        yield in_threads(lambda one: (refined(seen[one[1]][one[2]], one[0], one[1], carrier), one[1]), some)
 
 
 def repeated(picture: Array, most: int = 12) -> list[tuple[float, float]]:
@@ -400,19 +424,23 @@ def _vertex(values: Array, at: int) -> float:
     return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
 
 
-def search_turned(kept: Kept, carrier: Carrier, most: int = 4) -> Iterator[tuple[Grid, int]]:
+def search_turned(kept: Kept, carrier: Carrier, most: int = 4) -> list[tuple[Grid, int]]:
     """The best grids among those at which the frames repeat themselves, refined: turned by any angle."""
     height, width = kept.frames[0].shape
-    found = []
     usual = level_of(SMALLEST * min(height, width) / SHORT + 1e-6)
-    for level in (usual, usual + 1):
-        for picture in pictures(kept, level):
-            for tile, angle in repeated(picture):
-                grid = _rotated(plain_grid(tile / TILE * 2**level, height, width), angle, height, width)
-                found.append((best_in(picture, grid, level, carrier), level, picture))
+
+    def tried(place: tuple[int, Array]) -> list[tuple[Grid, int, Array]]:
+        level, picture = place
+        out = []
+        for tile, angle in repeated(picture):
+            grid = _rotated(plain_grid(tile / TILE * 2**level, height, width), angle, height, width)
+            out.append((best_in(picture, grid, level, carrier), level, picture))
+        return out
+
+    places = [(level, picture) for level in (usual, usual + 1) for picture in pictures(kept, level)]
+    found = [one for place in places for one in tried(place)]  # in one thread: the spectra are large
     found.sort(key=lambda item: -item[0].score)
-    for grid, level, picture in found[:most]:
-        yield refined(picture, grid, level, carrier), level
+    return in_threads(lambda one: (refined(one[2], one[0], one[1], carrier), one[1]), found[:most])
 
 
 def _alike(a: Grid, b: Grid) -> bool:
@@ -436,18 +464,19 @@ def _rotated(grid: Grid, degrees: float, height: int, width: int) -> Grid:
 
 def tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
     """Each kept frame folded on the grid, as the key draws it: [T, 64, 64]."""
-    tiles = [folded(chips_of(sampled(white, grid, level))) for white in kept.white(level)]
-    return np.asarray(aligned(np.stack(tiles), grid), np.float32)
+    tiles = in_threads(lambda white: folded(chips_of(sampled(white, grid, level))), kept.white(level))
+    return np.asarray(aligned(np.stack(tiles) / np.float32(WHITE_STEPS), grid), np.float32)
 
 
 def chroma_tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
     """Cb and Cr of each kept frame folded on the grid, as the key draws them: [2, T, 48, 48]."""
     own = grid.chroma()
-    tiles = [
-        [folded(chips_of(sampled(plane, own, level + 1)), CHROMA_TILE) for plane in pair]
-        for pair in kept.white_chroma(level)
-    ]
-    return np.asarray(aligned(np.swapaxes(np.array(tiles, np.float32), 0, 1), own), np.float32)
+
+    def tile_pair(pair: Array) -> list[Array]:
+        return [folded(chips_of(sampled(plane, own, level + 1)), CHROMA_TILE) for plane in pair]
+
+    tiles = np.array(in_threads(tile_pair, kept.white_chroma(level)), np.float32) / np.float32(WHITE_STEPS)
+    return np.asarray(aligned(np.swapaxes(tiles, 0, 1), own), np.float32)
 
 
 @dataclass(frozen=True)
@@ -489,7 +518,7 @@ class Seen:
 def seen_in(kept: Kept, key: bytes, grid: Grid, level: int) -> Seen:
     """What kept frames show on a grid under a key."""
     planes = [(carrier(key), tiles_of(kept, grid, level))]
-    if kept.chroma:
+    if kept.colours:
         planes += zip(chroma_carriers(key), chroma_tiles_of(kept, grid, level), strict=True)
     return Seen(tuple(planes))
 

@@ -3,7 +3,9 @@
 The finer pictures of the fingerprint are compared cell by cell. A tone curve and a colour matrix fitted to the whole
 clip take out global changes; a cell may show what the copy's frames just before and after show; what is left is divided
 by what coding leaves of this clip in cells of as much detail and motion. Its energy over some per cent of the picture
-and two seconds says where something was put over.
+and two seconds says where something was put over. The same is done for the colour differences and for the energy of the
+detail that is finer than a cell; and the pattern of that detail over the whole picture must be the original's, which
+what is left cannot say where all of it is foreign.
 
 Not covered: what lies below the cells' size, pictures of which most was changed (those do not align), changes that are
 as weak as coding noise.
@@ -11,6 +13,7 @@ as weak as coding noise.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,14 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.trust.alignment import Line, Window, seen_through
-from sorano.trust.fingerprint import Fingerprint
+from sorano.trust.fingerprint import FINER, Fingerprint
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 SPANS = (2.0, 0.5)  # seconds of residual energy that are added up
-LEAST_SCORE = {2.0: 12.0, 0.5: 20.0}  # mean squared deviations that coding never leaves (docs/LOG.md)
-LEAST_LEVEL = 3.0  # levels of difference, root mean square
+LAYERS = ("colour", "detail")
+# Mean squared deviations, over each span, that coding never leaves, and root mean squares of the difference: levels of
+# 255, of detail units of energy (docs/LOG.md).
+LEAST_SCORE = {
+    "picture": {2.0: 16.0, 0.5: 36.0},
+    "colour": {2.0: 20.0},
+    "detail": {2.0: 8.0, 0.5: 16.0},
+}
+LEAST_LEVEL = {"picture": 3.0, "colour": 4.0, "detail": 8.0}
+MOST_LEVEL, LEAST_SEEN = 225, 12  # of a cell's mean: parts of it may be clipped
+FILTERED = 0.3  # of a fitted curve's departure from a gain and an offset is left as noise
+BLEEDS = 0.5  # of a neighbouring half cell that chroma takes in
 REFINED = 12  # pictures that fix the window
 RIDGE = 1e-4
 TIMES = ((-5.0, -2.5, 2.5, 5.0), (-1.0, 1.0))  # frames around the likeliest offset, and around the best of them
@@ -34,6 +47,9 @@ SIDE = 5  # cells of the square over which it is
 KINDS = 5  # of detail, and as many of motion
 LEAST_NOISE = 0.8  # levels: quantisation
 MOST = 8.0  # deviations that one cell counts at most
+HALF_SIDE = 5  # of half cells: colours bleed, and energies are coarser
+LEAST_DETAIL_NOISE = 2.0  # units of the signed energy (fingerprint.DETAIL_UNIT)
+LEAST_PATTERN = 4.0  # units: the deviation of a pattern of detail that can be compared
 SETTLED = 16  # pictures that fix the offset
 
 
@@ -45,6 +61,7 @@ class Change:
     end_s: float
     box: tuple[float, float, float, float]
     score: float
+    what: str = "picture"  # or colour, or detail: what differs there
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,33 @@ def pairs(
 
     `most` picks some of them; `inner` leaves out those near the copy's ends.
     """
+    common = _common_times(stored, seen, line, most, inner)
+    if common is None:
+        return None
+    inside, times, used, place = common
+    rows, columns = stored.grid
+    luma, in_rows, in_columns = seen_through(seen.luma_KYX[used], window, (rows, columns))
+    chroma = seen.chroma_K2YX[used]
+    tall, wide = stored.chroma_K2YX.shape[2:]
+    flat = chroma.reshape(-1, *chroma.shape[2:])
+    colour, half_rows, half_columns = seen_through(flat, window, (tall, wide))
+    del half_rows, half_columns
+    to_rows = np.clip(in_rows // 2 - (in_rows[0] // 2 if len(in_rows) else 0), 0, colour.shape[1] - 1)
+    to_columns = np.clip(in_columns // 2 - (in_columns[0] // 2 if len(in_columns) else 0), 0, colour.shape[2] - 1)
+    colour = colour[:, to_rows][:, :, to_columns].reshape(len(used), 2, len(in_rows), len(in_columns))
+    kept = stored.chroma_K2YX[inside][:, :, in_rows // 2][:, :, :, in_columns // 2].astype(np.float32)
+    return Pairs(
+        stored.luma_KYX[inside][:, in_rows][:, :, in_columns].astype(np.float32), luma[place], colour[place], kept,
+        times, in_rows, in_columns, (rows, columns),
+    )  # fmt: skip
+
+
+def _common_times(
+    stored: Fingerprint, seen: Fingerprint, line: Line, most: int | None = None, inner: bool = False
+) -> tuple[Array, Array, Array, Array] | None:
+    """Which of the original's finer pictures a copy shows [K], and when; those of the copy that are used, and [3, K]:
+    which of these shows each picture, a moment before, then, and after. None where they share no time.
+    """
     gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.04
     times = (stored.picture_starts_K + gap / 2 - line.offset) / line.speed
     end = seen.length if not seen.still else 1.0
@@ -79,23 +123,8 @@ def pairs(
         return None
     at = np.clip(np.searchsorted(seen.picture_starts_K, times[inside], side="right") - 1, 0, len(seen.luma_KYX) - 1)
     around = np.clip(at + np.array([[-1], [0], [1]]), 0, len(seen.luma_KYX) - 1)
-    rows, columns = stored.grid
     used, place = np.unique(around, return_inverse=True)
-    luma, in_rows, in_columns = seen_through(seen.luma_KYX[used], window, (rows, columns))
-    chroma = seen.chroma_K2YX[used]
-    tall, wide = stored.chroma_K2YX.shape[2:]
-    flat = chroma.reshape(-1, *chroma.shape[2:])
-    colour, half_rows, half_columns = seen_through(flat, window, (tall, wide))
-    del half_rows, half_columns
-    to_rows = np.clip(in_rows // 2 - (in_rows[0] // 2 if len(in_rows) else 0), 0, colour.shape[1] - 1)
-    to_columns = np.clip(in_columns // 2 - (in_columns[0] // 2 if len(in_columns) else 0), 0, colour.shape[2] - 1)
-    colour = colour[:, to_rows][:, :, to_columns].reshape(len(used), 2, len(in_rows), len(in_columns))
-    kept = stored.chroma_K2YX[inside][:, :, in_rows // 2][:, :, :, in_columns // 2].astype(np.float32)
-    place = place.reshape(around.shape)
-    return Pairs(
-        stored.luma_KYX[inside][:, in_rows][:, :, in_columns].astype(np.float32), luma[place], colour[place], kept,
-        times[inside], in_rows, in_columns, (rows, columns),
-    )  # fmt: skip
+    return inside, times[inside], used, place.reshape(around.shape)
 
 
 def toned(both: Pairs) -> Floats:
@@ -104,16 +133,8 @@ def toned(both: Pairs) -> Floats:
     wanted = both.stored_KYX.ravel()
     step = max(1, len(wanted) // 40_000)
     features = _features(luma[1].ravel()[::step], *(colour[1][:, c].ravel()[::step] for c in (0, 1)))
-    wanted = wanted[::step]
-    weight = np.ones(len(wanted), np.float32)
-    fit = np.zeros(features.shape[1], np.float32)
-    for _ in range(6):  # reweighted, so that what was put over does not count
-        heavy = features * weight[:, None]
-        ridge = 1e-4 * len(wanted) * np.eye(features.shape[1])
-        target = heavy.T @ (wanted - features[:, 1])  # the departure from "as it is" is what is fitted
-        fit = np.linalg.solve(heavy.T @ features + ridge, target).astype(np.float32)
-        error = np.abs(wanted - features[:, 1] - features @ fit)
-        weight = 1 / np.maximum(error / (1.5 * np.median(error) + 0.5), 1).astype(np.float32)
+    # The departure from "as it is" is what is fitted.
+    fit = _robust_fit(features, wanted[::step] - features[:, 1])
     out = np.empty_like(luma)
     for which in range(3):
         all_features = _features(luma[which].ravel(), colour[which][:, 0].ravel(), colour[which][:, 1].ravel())
@@ -121,23 +142,205 @@ def toned(both: Pairs) -> Floats:
     return out
 
 
+def _robust_fit(features_NF: Floats, wanted_N: Array, *, from_median: bool = False) -> Floats:
+    """[F]: least squares, reweighted so that what was put over does not count.
+
+    `from_median`: what lies far from the median from the start hardly counts, so that the features do not bend to it.
+    """
+    power = 2 if from_median else 1
+
+    def weights(error_N: Array) -> Array:
+        return 1 / np.maximum(error_N / (1.5 * np.median(error_N) + 0.5), 1).astype(np.float32) ** power
+
+    weight = np.ones(len(wanted_N), np.float32)
+    if from_median:
+        weight = weights(np.abs(wanted_N - np.median(wanted_N)))
+    fit = np.zeros(features_NF.shape[1], np.float32)
+    ridge = 1e-4 * len(wanted_N) * np.eye(features_NF.shape[1])
+    for _ in range(6):
+        heavy = features_NF * weight[:, None]
+        fit = np.linalg.solve(heavy.T @ features_NF + ridge, heavy.T @ wanted_N).astype(np.float32)
+        weight = weights(np.abs(wanted_N - features_NF @ fit))
+    return fit
+
+
 def _features(luma: Array, blue: Array, red: Array) -> Floats:
-    """[N, 7]: what a tone curve and a colour matrix are made of; the second is the luma itself."""
+    """[N, 11]: what a tone curve and a colour look-up table are made of; the second is the luma itself."""
     y = luma
-    u = (luma - 128) / 128
+    u, b, r = ((part - 128) / 128 for part in (luma, blue, red))
     scale = 32.0
-    return np.stack(
-        [np.full_like(y, scale), y, scale * u, scale * u * u, scale * u**3, blue - 128, red - 128], 1
-    ).astype(np.float32)
+    curve = [np.full_like(y, scale), y, scale * u, scale * u * u, scale * u**3]
+    colours = [4 * scale * part for part in (b, r, u * b, u * r, b * b, r * r)]
+    return np.stack([*curve, *colours], 1).astype(np.float32)
 
 
-def residuals(both: Pairs) -> Floats:
-    """[K, Y, X]: signed differences in levels, nothing where the copy shows it a moment before or after."""
-    luma = toned(both)
-    low, high = luma.min(0), luma.max(0)
-    over = both.stored_KYX - high
-    under = both.stored_KYX - low
+def residuals(both: Pairs, luma: Floats) -> Floats:
+    """[K, Y, X]: signed differences in levels from the copy's toned luma [3, K, Y, X].
+
+    Nothing is left where the copy shows it a moment before or after. Where the copy is as bright, or as dark, as it can
+    be, the original may have been brighter, or darker.
+    """
+    over = both.stored_KYX - luma.max(0)
+    under = both.stored_KYX - luma.min(0)
+    white, black = _saturated(both.seen_3KYX[1], both.chroma_3KCYX[1])
+    over, under = np.where(white, 0, over), np.where(black, 0, under)
     return np.asarray(np.where(over > 0, over, np.where(under < 0, under, 0)), np.float32)
+
+
+def _saturated(luma: Floats, colours_KCYX: Floats) -> tuple[Array, Array]:
+    """[K, Y, X] twice: the cells in which red, green or blue is at its most, and at its least."""
+    blue, red = 1.8556 * (colours_KCYX[:, 0] - 128) + luma, 1.5748 * (colours_KCYX[:, 1] - 128) + luma
+    green = (luma - 0.2126 * red - 0.0722 * blue) / 0.7152
+    channels = np.stack([red, green, blue])
+    return channels.max(0) >= MOST_LEVEL, channels.min(0) <= LEAST_SEEN
+
+
+# Colour, and detail that is finer than a cell.
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Maps of the original [K, C, Y, X] and of the copy [3, K, C, Y, X] on the original's half cells.
+
+    The channels are Cb, Cr and, where both have it and a copy of this size can show it, the energy of each band.
+    """
+
+    stored_KCYX: Floats
+    seen_3KCYX: Floats
+    luma_3KYX: Floats  # of the copy
+    bands: tuple[int, ...]  # of the detail, the channels from the third on
+    times_K: NDArray[np.float64]
+    rows: Array
+    columns: Array
+    grid: tuple[int, int]
+
+
+def layers(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> Layers | None:
+    """The maps of both at the times of the original's finer pictures; None where they share no time."""
+    common = _common_times(stored, seen, line)
+    if common is None:
+        return None
+    inside, times, used, place = common
+    bands = _bands(stored, seen, window)
+    kept, shown = [stored.chroma_K2YX[inside]], [seen.chroma_K2YX[used]]
+    if bands and stored.detail_K2YX is not None and seen.detail_K2YX is not None:
+        kept.append(stored.detail_K2YX[inside][:, list(bands)])
+        shown.append(seen.detail_K2YX[used][:, list(bands)])
+    wanted, found = np.concatenate(kept, 1).astype(np.float32), np.concatenate(shown, 1)
+    grid = (int(wanted.shape[2]), int(wanted.shape[3]))
+    flat, rows, columns = seen_through(found.reshape(-1, *found.shape[2:]), window, grid)
+    luma, _, _ = seen_through(seen.luma_KYX[used], window, grid)
+    maps = flat.reshape(len(used), found.shape[1], len(rows), len(columns))
+    wanted = wanted[:, :, rows][:, :, :, columns]
+    return Layers(wanted, maps[place], luma[place], bands, times, rows, columns, grid)
+
+
+def _bands(stored: Fingerprint, seen: Fingerprint, window: Window) -> tuple[int, ...]:
+    """The bands of detail that both could show: of the same cells, and of pictures with as many pixels."""
+    if stored.detail_K2YX is None or seen.detail_K2YX is None or stored.grid != seen.grid or not window.whole:
+        return ()
+    pixels = min(max(stored.size), max(seen.size)) / max(stored.grid)  # of a cell
+    return tuple(band for band in (0, 1) if pixels >= FINER / 2**band)
+
+
+def layer_residuals(both: Layers) -> tuple[Floats, Floats]:
+    """[K, C, Y, X] twice: what the copy's maps do not explain, in their units and in deviations of what coding leaves.
+
+    Each channel is fitted from the copy's own maps; nothing is left where the copy shows it a moment before or after,
+    and of colours where one is clipped.
+    """
+    count = both.stored_KCYX.shape[1]
+    left, deviations = np.empty_like(both.stored_KCYX), np.empty_like(both.stored_KCYX)
+    clipped = np.logical_or(*_saturated(both.luma_3KYX[1], both.seen_3KCYX[1][:, :2]))
+    for channel in range(count):
+        wanted = both.stored_KCYX[:, channel]
+        features = [_layer_features(both, channel, which) for which in range(3)]
+        step = max(1, wanted.size // 40_000)
+        own = both.seen_3KCYX[:, :, channel]
+        fit = _robust_fit(features[1][::step], (wanted - own[1]).ravel()[::step], from_median=True)
+        made = own + np.stack([(one @ fit).reshape(wanted.shape) for one in features])
+        high, low = made.max(0), made.min(0)
+        over, under = wanted - high - _bleeding(high), wanted - low + _bleeding(-low)
+        left[:, channel] = np.where(over > 0, over, np.where(under < 0, under, 0))
+        least = LEAST_DETAIL_NOISE
+        if channel < 2:
+            left[:, channel][clipped] = 0
+            least = float(np.hypot(LEAST_NOISE, FILTERED * _bend(made[1] - own[1], own[1])))
+        noise = _noise(wanted, own, left[:, channel], least)
+        deviations[:, channel] = np.clip(left[:, channel] / noise, -MOST, MOST)
+    return left, deviations
+
+
+def _bleeding(values_KYX: Floats) -> Floats:
+    """[K, Y, X]: by how much a cell may be higher, because coarser chroma takes in a part of its neighbours."""
+    import cv2
+
+    around = np.stack([cv2.dilate(np.ascontiguousarray(one), np.ones((3, 3), np.uint8)) for one in values_KYX])
+    return np.asarray(BLEEDS * (around - values_KYX), np.float32)
+
+
+def _layer_features(both: Layers, channel: int, which: int) -> Floats:
+    """[N, F]: what a channel is fitted from: colours from a matrix that depends on luma, energy from both bands."""
+    y = (both.luma_3KYX[which].ravel() - 128) / 128
+    maps = [both.seen_3KCYX[which][:, c].ravel() for c in range(both.stored_KCYX.shape[1])]
+    one = np.full_like(y, 32.0)
+    if channel < 2:
+        blue, red = maps[0] - 128, maps[1] - 128
+        return np.stack([one, 32 * y, 32 * y * y, blue, red, y * blue, y * red], 1).astype(np.float32)
+    bands = [part for energy in maps[2:] for part in (energy, energy * energy / 64)]
+    return np.stack([one, 32 * y, *bands], 1).astype(np.float32)
+
+
+def layer_changes(both: Layers, window: Window) -> list[Change]:
+    """The regions in which the colours, or the detail within the cells, are not the original's."""
+    found: list[Change] = []
+    for what, span, energy in layer_scores(both, _much(window)):
+        hot = energy > _much(window) * LEAST_SCORE[what][span]
+        found += [replace(one, what=what) for one in _boxes(hot, energy, both, window)]
+    return [one for what in LAYERS for one in _joined([some for some in found if some.what == what])]
+
+
+def layer_scores(both: Layers, much: float = 1.0) -> Iterator[tuple[str, float, Floats]]:
+    """The same as `picture_scores` of the colours and of the detail."""
+    left, deviations = layer_residuals(both)
+    for channel in range(left.shape[1]):
+        what = LAYERS[channel >= 2]
+        for span in LEAST_SCORE[what]:
+            energy = blurred(deviations[:, channel] ** 2, both.times_K, span, HALF_SIDE)
+            level = np.sqrt(blurred(left[:, channel] ** 2, both.times_K, span, HALF_SIDE))
+            yield what, span, np.where(level > much * LEAST_LEVEL[what], energy, 0).astype(np.float32)
+
+
+def agreement(both: Layers) -> tuple[float, float, float] | None:
+    """How much the patterns of detail are alike, and from when until when, where they are so least; None: no detail.
+
+    The correlation over cells and pictures of two seconds, of the band that speaks most for the copy. It does not mind
+    that coding, scaling and filters weaken or strengthen detail; detail of other things lies elsewhere.
+    """
+    if not both.bands:
+        return None
+    gap = float(np.median(np.diff(both.times_K))) if len(both.times_K) > 1 else 0.25
+    size = max(1, round(SPANS[0] / gap))
+    found: list[tuple[float, float, float]] = []
+    for first in range(0, max(1, len(both.times_K) - size // 2), size):
+        part = slice(first, first + size)
+        alike = [
+            _correlation(both.stored_KCYX[part, channel], both.seen_3KCYX[1, part, channel])
+            for channel in range(2, 2 + len(both.bands))
+        ]
+        known = [one for one in alike if one is not None]
+        if known:
+            times = both.times_K[part]
+            found.append((max(known), float(times[0]), float(times[-1]) + gap))
+    return min(found, default=None)
+
+
+def _correlation(stored_KYX: Floats, seen_KYX: Floats) -> float | None:
+    """Of two patterns; None where the original is too even to have one."""
+    a, b = stored_KYX - stored_KYX.mean(), seen_KYX - seen_KYX.mean()
+    if a.std() < LEAST_PATTERN:
+        return None
+    return float((a * b).mean() / max(float(a.std() * b.std()), 1e-3))
 
 
 def error_of(both: Pairs) -> float:
@@ -173,22 +376,30 @@ def settled(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
 
 def energies(both: Pairs) -> tuple[Floats, Floats]:
     """Residuals [K, Y, X] in levels and in deviations of what coding leaves."""
-    left = residuals(both)
-    noise = _noise(both, left)
+    luma = toned(both)
+    left = residuals(both, luma)
+    bent = _bend(luma[1] - both.seen_3KYX[1], both.seen_3KYX[1])
+    noise = _noise(both.stored_KYX, both.seen_3KYX, left, float(np.hypot(LEAST_NOISE, FILTERED * bent)))
     return left, np.clip(left / noise, -MOST, MOST)
 
 
-def _noise(both: Pairs, left: Floats) -> Floats:
+def _bend(change_KYX: Floats, luma_KYX: Floats) -> float:
+    """How far a fitted change departs from a gain and an offset, root mean square: such filters leave a part of it."""
+    a, b = change_KYX - change_KYX.mean(), luma_KYX - luma_KYX.mean()
+    rest = a - b * float((a * b).mean() / max(float((b * b).mean()), 1e-3))
+    return float(np.sqrt((rest * rest).mean()))
+
+
+def _noise(picture: Floats, seen_3KYX: Floats, left: Floats, least: float = LEAST_NOISE) -> Floats:
     """[K, Y, X]: the deviation of cells with as much detail and motion, robust against what was put over."""
-    picture = both.stored_KYX
     detail = np.abs(np.gradient(picture, axis=1)) + np.abs(np.gradient(picture, axis=2))
-    motion = both.seen_3KYX.max(0) - both.seen_3KYX.min(0)
+    motion = seen_3KYX.max(0) - seen_3KYX.min(0)
     kind = _ranked(detail) * KINDS + _ranked(motion)
     deviation = np.empty(KINDS**2, np.float32)
     for number in range(KINDS**2):
         some = np.abs(left[kind == number])
         deviation[number] = np.quantile(some, 0.8) / 1.2816 if len(some) else 0
-    return np.asarray(np.sqrt(deviation[kind] ** 2 + LEAST_NOISE**2), np.float32)
+    return np.asarray(np.sqrt(deviation[kind] ** 2 + least**2), np.float32)
 
 
 def _ranked(values: Array) -> Array:
@@ -212,18 +423,28 @@ def changes(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
     both = pairs(stored, seen, line, window)
     if both is None:
         return []
-    left, deviations = energies(both)
+    deviations = energies(both)
     found: list[Change] = []
-    much = 1.0 if window.whole else RESAMPLED
+    for what, span, energy in picture_scores(both, deviations, _much(window)):
+        found += _boxes(energy > _much(window) * LEAST_SCORE[what][span], energy, both, window)
+    return [_tight(one, both, deviations[1], window) for one in _joined(found)]
+
+
+def picture_scores(both: Pairs, found: tuple[Floats, Floats], much: float = 1.0) -> Iterator[tuple[str, float, Floats]]:
+    """What, the span in seconds, and energies [T, Y, X] of the luma, 0 where the difference is weak in levels."""
+    left, deviations = found
     for span in SPANS:
         energy = blurred(deviations**2, both.times_K, span)
         level = np.sqrt(blurred(left**2, both.times_K, span))
-        hot = (energy > much * LEAST_SCORE[span]) & (level > much * LEAST_LEVEL)
-        found += _boxes(hot, energy, both, window)
-    return [_tight(one, both, deviations, window) for one in _joined(found)]
+        yield "picture", span, np.where(level > much * LEAST_LEVEL["picture"], energy, 0).astype(np.float32)
 
 
-def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs, window: Window) -> list[Change]:
+def _much(window: Window) -> float:
+    """How many times as much may be left."""
+    return 1.0 if window.whole else RESAMPLED
+
+
+def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs | Layers, window: Window) -> list[Change]:
     """Connected places, one for each run of times, as boxes of the copy's picture."""
     import cv2
 
@@ -241,7 +462,7 @@ def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs, window: Window) -> li
     return found
 
 
-def _in_copy(rows: Array, columns: Array, both: Pairs, window: Window) -> tuple[float, float, float, float]:
+def _in_copy(rows: Array, columns: Array, both: Pairs | Layers, window: Window) -> tuple[float, float, float, float]:
     """The box of some of the original's cells in the copy's picture, 0..1."""
     tall, wide = (int(both.grid[0]), int(both.grid[1]))
     top, bottom = ((rows + [0, 1]) / tall - window.top) / window.height
@@ -285,7 +506,7 @@ def _joined(found: list[Change]) -> list[Change]:
                 a, b = np.array(one.box), np.array(other.box)
                 box = (*np.minimum(a, b)[:2].tolist(), *np.maximum(a, b)[2:].tolist())
                 ends = min(one.start_s, other.start_s), max(one.end_s, other.end_s)
-                out[index] = Change(*ends, box, max(one.score, other.score))
+                out[index] = Change(*ends, box, max(one.score, other.score), one.what)
                 break
         else:
             out.append(one)

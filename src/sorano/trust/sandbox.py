@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PATIENCE = 3.0  # seconds by the clock for each of processor time
-THREADS = 2  # of each library in the child; more threads hold more frames
+THREADS = 1  # of each library in the child: what is worth more starts them itself, and more threads hold more frames
 HEAD = struct.Struct(">Q")  # bytes of the JSON that follows
 MOST_OPEN_FILES = 256
 MOST_WRITTEN_BYTES = 1_000_000  # of one file: the interpreter's own caches of byte code
 RESERVED_BYTES = 256 << 20  # of stacks and allocators' slack that may be reserved beyond the memory that is used
-MAPPED_BYTES = (
-    262_144  # what is larger goes back to the system when freed: else frames leave a third of the heap unused
-)
+# What is larger goes back to the system when freed: else frames leave a third of the heap unused. Pages that come anew
+# from the system cost as much as what is computed in them, so frames of 540p and what is made of them stay below it.
+MAPPED_BYTES, TRIMMED_BYTES = 4_000_000, 16_000_000
 WATCH_SECONDS = 0.02  # between two looks at the child's memory
 KILL_SECONDS = 5.0  # for a killed child to disappear
 BOOTSTRAP = (
@@ -187,7 +187,7 @@ def _start() -> subprocess.Popen[bytes]:
         paths.insert(0, package)
     variables = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OPENCV_LOG_LEVEL": "OFF"}
     variables |= {name: str(THREADS) for name in THREAD_VARIABLES}
-    variables["MALLOC_MMAP_THRESHOLD_"] = str(MAPPED_BYTES)
+    variables |= {"MALLOC_MMAP_THRESHOLD_": str(MAPPED_BYTES), "MALLOC_TRIM_THRESHOLD_": str(TRIMMED_BYTES)}
     try:
         return subprocess.Popen(
             [sys.executable, "-I", "-c", BOOTSTRAP, json.dumps(paths)],

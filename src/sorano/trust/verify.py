@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sorano.video import Frames
 
 MOST_FRAMES, MOST_PICTURES = 1 << 18, 1 << 14  # hashes and finer pictures that are held of a copy
+MOST_AHEAD = 3  # frames that are decoded before they are looked at
 MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
 MOST_SEARCHED = 1  # of them that is also looked for in cut and scaled pictures: that of --bundle, else the newest
 SUFFIXES = (
@@ -68,6 +69,15 @@ class SeenMark:
     carrier_id: str | None = None
     commitment: str | None = None
     slots: tuple[int, int] | None = None  # of two seconds each: those that carry it, and all
+
+    @property
+    def where(self) -> str:
+        """In how many parts of a video it was read, in words; nothing where there is one part."""
+        if self.slots is None or self.slots[1] < 2:
+            return ""
+        read, count = self.slots
+        parts = "all" if read == count else f"{read} of"
+        return f", read in {parts} {count} parts of two seconds"
 
 
 @dataclass(frozen=True)
@@ -208,7 +218,8 @@ def examine_here(
     path: str, trust: str | None, stores: Sequence[str], bundle: str | None, with_map: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `examine` runs in the child: the report as JSON, the times of the map's windows, and the map."""
-    seen, shown = look(Path(path), trust=trust, stores=stores, bundle=None if bundle is None else Path(bundle))
+    private = None if bundle is None else Path(bundle)
+    seen, shown = look(Path(path), trust=trust, stores=stores, bundle=private, with_map=with_map)
     found = {"report": judge(seen).to_dict(), "times": None}
     if shown is None or not with_map:
         return found, {}
@@ -221,8 +232,12 @@ def look(
     trust: str | Path | None = None,
     stores: Sequence[str | Path] = (),
     bundle: Path | None = None,
+    with_map: bool = False,
 ) -> tuple[Look, Any]:
-    """Everything that can be seen of a file, and its tamper map (None where none was made), for a page to show."""
+    """Everything that can be seen of a file, and its tamper map (None where none was made), for a page to show.
+
+    Where a signed fingerprint answers for what is shown, a map says less, and is made only on request (`with_map`).
+    """
     from sorano.trust import label, media
 
     anchors = roots.anchors(Path(trust) if trust is not None else None)
@@ -237,37 +252,21 @@ def look(
         labels = tuple(label.read(path))
     except VideoError as error:
         labels, notes = (), [*notes, f"its metadata cannot be read: {error.message}"]
-    facts = {
-        "size": f"{found.width}x{found.height}",
-        "fps": round(found.fps, 3),
-        "seconds": found.seconds,
-        "codec": found.codec,
-        "container": found.container.name,
-    }
     carriers = _carriers(credential, bundle, anchors)
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     eyes = Eyes(found)
-    try:
-        for part in media.shown(found):
-            eyes.add(part)
-    except VideoError as error:
-        if not eyes.count and (credential is None or credential.state not in ("changed", "broken")):
-            raise
-        eyes.complete = False
-        notes.append(error.message)
+    eyes.watch(notes, damaged=credential is not None and credential.state in ("changed", "broken"))
     mark, detection, key = eyes.mark(carriers, thorough=credential is None)
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
     stored: list[Stored] = []
     if credential is None and mark is not None:
-        eyes.listen(notes)
-        hint = (detection.scale, detection.flipped)
-        folders = [Path(folder) for folder in stores]
-        stored = copies.find(mark, folders, anchors, eyes.taker.stored(), notes, hint)
-    # (4) Holes in the mark, where no signature vouches for every byte.
+        stored = _stored(eyes, mark, detection, [Path(folder) for folder in stores], anchors, notes)
+    # (4) Holes in the mark, where no signature vouches for every byte and no signed fingerprint answers.
     regions: tuple[Region, ...] = ()
     shown = None
     bound = credential is not None and credential.state in credentials.WHOLE
-    if detection is not None and not bound and not found.is_image:
+    answered = copies.answers(copies.likeliest(stored, mark))
+    if detection is not None and not bound and not found.is_image and (with_map or not answered):
         shown, regions = _holes(found, detection, key)
     # (5) What is odd, where nothing at all vouches for it.
     odd: list[Indicator] = []
@@ -284,10 +283,30 @@ def look(
         map_checked=shown is not None,
         map_reach=None if shown is None else shown.reach,
         beside=_beside(found, eyes) if stored else (),
-        media=facts,
+        media=_facts(found),
         notes=tuple(notes),
     )
     return seen, shown
+
+
+def _stored(
+    eyes: Eyes, mark: SeenMark, detection: Any, folders: list[Path], anchors: str, notes: list[str]
+) -> list[Stored]:
+    """The manifests that a mark's id finds, compared with what was seen and is heard now."""
+    eyes.listen(notes)
+    hint = (detection.scale, detection.flipped)
+    return copies.find(mark, folders, anchors, eyes.taker.stored(), notes, hint)
+
+
+def _facts(found: media_module.Media) -> dict[str, Any]:
+    """What a report says of the file itself."""
+    return {
+        "size": f"{found.width}x{found.height}",
+        "fps": round(found.fps, 3),
+        "seconds": found.seconds,
+        "codec": found.codec,
+        "container": found.container.name,
+    }
 
 
 def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
@@ -301,12 +320,51 @@ def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
         raise error
     container = containers.sniff(path)
     credential = credentials.read(path, anchors)
-    labels = tuple(label.read(path))
     if credential is None and (container.has_pictures or not container.readable):
         raise error
-    note = error.message if container.has_pictures else "there are no pictures in it in which a mark could be"
+    notes = [error.message if container.has_pictures else "there are no pictures in it in which a mark could be"]
+    labels: tuple[Found, ...] = ()
+    try:
+        labels = tuple(label.read(path))
+    except VideoError as damage:  # stray bytes behind the last box, say: the credential knows more
+        notes.append(f"its metadata cannot be read: {damage.message}")
     facts = {"container": container.name}
-    return Look(path=str(path), credential=credential, labels=labels, media=facts, notes=(note,))
+    return Look(path=str(path), credential=credential, labels=labels, media=facts, notes=tuple(notes))
+
+
+def ahead(pictures: Iterator[media_module.Picture]) -> Iterator[media_module.Picture]:
+    """The same pictures; a thread decodes the next few meanwhile. Raises what decoding raises, in its place."""
+    import queue
+    import threading
+
+    coming: queue.Queue[media_module.Picture | BaseException | None] = queue.Queue(MOST_AHEAD)
+    stop = threading.Event()
+
+    def decode() -> None:
+        last: BaseException | None = None
+        try:
+            for picture in pictures:
+                if stop.is_set():
+                    return
+                coming.put(picture)
+        except BaseException as error:  # raised where the pictures are looked at
+            last = error
+        coming.put(last)
+
+    thread = threading.Thread(target=decode, daemon=True)
+    thread.start()
+    try:
+        while (one := coming.get()) is not None and not isinstance(one, BaseException):
+            yield one
+        if one is not None:
+            raise one
+    finally:
+        stop.set()
+        while thread.is_alive():  # it may wait for room
+            try:
+                coming.get(timeout=0.05)
+            except queue.Empty:
+                thread.join(0.05)
 
 
 class Eyes:
@@ -329,13 +387,32 @@ class Eyes:
         self.complete = True  # whether all of the file was seen
         self.brief = 0  # frames that are shown for less than a screen's refresh
 
+    def watch(self, notes: list[str], *, damaged: bool) -> None:
+        """All frames. Raises VideoError where none can be decoded, unless the file is known to be `damaged`."""
+        from sorano.trust import media
+
+        try:
+            for picture in ahead(media.pictures_of(self.found)):
+                self.add_picture(picture)
+        except VideoError as error:
+            if not self.count and not damaged:
+                raise
+            self.complete = False
+            notes.append(error.message)
+
     def add(self, shown: media_module.Shown) -> None:
         """The next frames."""
-        self.taker.add(shown.frames_THWC, shown.starts_T, float(shown.ends_T[-1]))
-        for frame in shown.frames_THWC:
-            self.kept.add(frame)
-        self.count += len(shown.frames_THWC)
-        self.brief += int((shown.ends_T - shown.starts_T < copies.BRIEF_SECONDS).sum()) * (not self.found.is_image)
+        from sorano.trust import media
+
+        for frame, start, end in zip(shown.frames_THWC, shown.starts_T.tolist(), shown.ends_T.tolist(), strict=True):
+            self.add_picture(media.Picture(frame, start, end))
+
+    def add_picture(self, picture: media_module.Picture) -> None:
+        """The next frame."""
+        self.taker.add(picture.frame_HWC[None], [picture.start], picture.end)
+        self.kept.add(picture.frame_HWC)
+        self.count += 1
+        self.brief += (picture.end - picture.start < copies.BRIEF_SECONDS) and not self.found.is_image
 
     def listen(self, notes: list[str]) -> None:
         """The sound, for the fingerprint; nothing is known of it where it cannot be decoded."""
@@ -355,7 +432,7 @@ class Eyes:
         for some, search in rounds:
             for carrier in some:
                 key = watermark.PUBLIC_KEY if carrier is None else carrier.key
-                detection = watermark.read(self.kept, fps=self.fps, key=key, thorough=search)
+                detection = watermark.read(self.kept, fps=self.fps, key=key, thorough=search, again=search)
                 if detection is not None:
                     return seen_mark(detection, carrier), detection, key
         return None, None, watermark.PUBLIC_KEY
@@ -460,6 +537,7 @@ def judge(seen: Look) -> Report:
     elif copied is not None and said is not None:
         verdict, summary = Verdict(said[0]), said[1]
         if verdict is Verdict.MATCHED:
+            summary += _unread(seen.mark)
             signer, kind = copied.credential.signer, copied.credential.kind
             part = copied.match.part if copied.match else None
     elif seen.regions:
@@ -507,6 +585,13 @@ def judge(seen: Look) -> Report:
         root=None if credential is None else credential.root,
         signed_at=None if credential is None else credential.signed_at,
     )
+
+
+def _unread(mark: SeenMark | None) -> str:
+    """That a copy's mark was not read everywhere: coarse coding does that, and so do pictures that were put in."""
+    if mark is None or mark.slots is None or mark.slots[0] == mark.slots[1]:
+        return ""
+    return f"; the mark was read in {mark.slots[0]} of {mark.slots[1]} parts of two seconds"
 
 
 def _put_over(regions: Sequence[Region]) -> str:
@@ -595,14 +680,14 @@ def _of_mark(mark: SeenMark, credential: credentials.Credential | None) -> Evide
     if mark.carrier_id is None:
         return Evidence(
             "mark",
-            f"the public mark {store.name_of(mark.id)} in the picture: {made}{note}",
+            f"the public mark {store.name_of(mark.id)} in the picture{mark.where}: {made}{note}",
             "the picture, or one that it was copied from, went through Sorano or somebody with its public key",
             "who made it: the public key is public, so the mark can be copied, forged and removed",
             "" if credential is not None else "ask for the signed file, or for a store that holds its manifest",
         )
     return Evidence(
         "mark",
-        f"the private mark {store.name_of(mark.id)} of carrier {mark.carrier_id}: {made}{note}",
+        f"the private mark {store.name_of(mark.id)} of carrier {mark.carrier_id}{mark.where}: {made}{note}",
         "whoever put it in held the carrier's key",
         "who that was, unless a signed manifest names the carrier; once disclosed, anyone holds the key",
         "" if credential is not None else "ask for the signed file, or for a store that holds its manifest",

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ PSNR_BASE, PSNR_FINE, PSNR_COARSE = 62.5, 0.45, -1.05  # dB of luma by how large
 LEAST_PSNR, MOST_PSNR = 46.5, 51.5
 CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.4, (1.0, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
 RGB_OF_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)  # of Cb and Cr, ITU-R BT.601
+USUAL_WORDS = 12  # that are decoded of an uncut frame: three grids of four words
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
 
@@ -251,49 +252,56 @@ def detect(frames: Iterable[Array], *, fps: float, key: bytes = PUBLIC_KEY, thor
     return read(kept, fps=fps, key=key, thorough=thorough)
 
 
-def read(kept: reader.Kept, *, fps: float, key: bytes = PUBLIC_KEY, thorough: bool = True) -> Detection | None:
-    """Reads the mark of the frames that were kept of a clip."""
+def read(
+    kept: reader.Kept, *, fps: float, key: bytes = PUBLIC_KEY, thorough: bool = True, again: bool = False
+) -> Detection | None:
+    """Reads the mark of the frames that were kept of a clip. `again`: an uncut frame was tried before, in vain."""
     if not kept.frames or min(kept.size) < 16:
         return None
     source = carrier(key)
-    tried = 0
-    for grid, level in _grids(kept, source, thorough):
-        payload, tried = _decoded(kept, key, grid, level, tried)
+    tried = USUAL_WORDS if again else 0
+    for grids in _grids(kept, source, thorough, again):
+        views = [reader.seen_in(kept, key, grid, level) for grid, level in grids]
+        words = [view.soft_values() for view in views]
+        tried += sum(map(len, words))
+        number, payload = _first_payload(CODE.decode(np.concatenate(words)), words)
         if payload is not None:
-            return _described(kept, key, payload, grid, level, fps, tried)
+            return _described(kept, key, payload, *grids[number], views[number], fps, tried)
     return None
 
 
-def _grids(kept: reader.Kept, source: Carrier, thorough: bool) -> Iterator[tuple[reader.Grid, int]]:
-    """Grids to try, the likely and cheap ones first."""
+def _grids(kept: reader.Kept, source: Carrier, thorough: bool, again: bool) -> Iterator[list[tuple[reader.Grid, int]]]:
+    """Grids to try, the likely and cheap ones first; those that are decoded together in one list."""
     usual = reader.usual_grid(kept)
-    yield usual, reader.level_of(usual.chip)
-    yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
+    if not again:
+        yield [(usual, reader.level_of(usual.chip))]
+        yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
     if thorough:
-        yield from reader.search_turned(kept, source)
+        yield from filter(None, [reader.search_turned(kept, source)])
         yield from reader.search(kept, source, reader.all_chips(kept))
 
 
-def _decoded(kept: reader.Kept, key: bytes, grid: reader.Grid, level: int, tried: int) -> tuple[Payload | None, int]:
-    """The payload that a grid shows, if any, and how many words were tried by now."""
-    soft = reader.seen_in(kept, key, grid, level).soft_values()
-    for message in CODE.decode(soft):
+def _first_payload(messages: Sequence[Bits | None], words: Sequence[Array]) -> tuple[int, Payload | None]:
+    """The first payload among the messages of all grids' words, and the number of its grid."""
+    grid_of = np.repeat(np.arange(len(words)), [len(some) for some in words])
+    for number, message in zip(grid_of.tolist(), messages, strict=True):
         payload = None if message is None else Payload.from_bits(message)
         if payload is not None:
-            return payload, tried + len(soft)
-    return None, tried + len(soft)
+            return number, payload
+    return 0, None
 
 
 def _described(
-    kept: reader.Kept, key: bytes, payload: Payload, grid: reader.Grid, level: int, fps: float, tried: int
-) -> Detection:
+    kept: reader.Kept, key: bytes, payload: Payload, grid: reader.Grid, level: int, seen: reader.Seen, fps: float,
+    tried: int,
+) -> Detection:  # fmt: skip
     """All that is said about a mark that was read."""
     word = CODE.encode(payload.bits())
-    seen = reader.seen_in(kept, key, grid, level)
     pattern = carrier(key).tile(word)
     weight = reader.weights(seen.planes[0][1], pattern)
     clearest = np.argsort(-np.abs(weight))[:8]
-    picture = np.asarray(sum(np.float32(weight[index]) * kept.white(level)[index] for index in clearest))
+    steps = np.float32(reader.WHITE_STEPS)
+    picture = np.asarray(sum(np.float32(weight[index]) / steps * kept.white(level)[index] for index in clearest))
     closer = reader.refined(picture, grid, level, carrier(key), pattern)
     closer_seen = reader.seen_in(kept, key, closer, level)
     score, closer_score = seen.agreement(word), closer_seen.agreement(word)
