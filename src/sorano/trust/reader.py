@@ -9,7 +9,8 @@ clearest against what all frames share (minimum variance, Capon 1969), which is 
 
 Covered: crops to half, any size, mirror images, turns by any angle (of frames that hold a tile twice), dropped and
 repeated frames.
-Not covered: strong perspective, picture in picture (the crop around it is), frames below 100 pixels.
+Of a video within a video the part is read (`trust/inset.py`).
+Not covered: strong perspective, frames below 100 pixels.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sorano.trust.carrier import (
     CHROMA_TILE,
     CODE_BITS,
     NUM_CHIPS,
+    SHORT_CHIPS,
     TILE,
     Carrier,
     carrier,
@@ -147,6 +149,18 @@ class Kept:
                 self.frames, self.chroma, self.times = self.frames[::2], self.chroma[::2], self.times[::2]
                 self.stride *= 2
         self.seen += 1
+
+    def cut(self, box: tuple[int, int, int, int]) -> Kept:
+        """What is kept of a part of the frames: top, left, bottom and right, even, in pixels of a kept frame."""
+        top, left, bottom, right = box
+        pixels = min(self.size) / min(self.frames[0].shape)
+        part = Kept()
+        part.frames = [frame[top:bottom, left:right] for frame in self.frames]
+        half = slice(top // 2, bottom // 2), slice(left // 2, right // 2)
+        part.chroma = [pair[:, half[0], half[1]] for pair in self.chroma]
+        part.times, part.stride, part.seen = self.times, self.stride, self.seen
+        part.size = (round((bottom - top) * pixels), round((right - left) * pixels))
+        return part
 
     def white(self, level: int) -> Sequence[Array]:
         """The whitened frames at half the size, `level` times."""
@@ -321,6 +335,12 @@ def _moves(matrix: Array, step: float, reach: float, middle: Array) -> Iterator[
 def usual_grid(kept: Kept) -> Grid:
     """The grid of a clip that was not cut."""
     chip = chip_size(*kept.size) * min(kept.frames[0].shape) / min(kept.size)
+    return Grid(np.array([[chip, 0, chip / 2 - 0.5], [0, chip, chip / 2 - 0.5]]))
+
+
+def scaled_grid(kept: Kept) -> Grid:
+    """The grid of a clip that was marked at 405 lines or more, made as small as it is and not cut."""
+    chip = min(kept.frames[0].shape) / SHORT_CHIPS
     return Grid(np.array([[chip, 0, chip / 2 - 0.5], [0, chip, chip / 2 - 0.5]]))
 
 

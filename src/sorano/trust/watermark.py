@@ -25,14 +25,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sorano.errors import RequestError
-from sorano.trust import reader
+from sorano.trust import inset, reader
 from sorano.trust.carrier import (
     CHROMA_TILE,
     CODE_BITS,
@@ -113,8 +113,9 @@ class Detection:
     fps: float
     false_accept_rate: float  # how often, at most, a look at unmarked frames would find some mark
     size: tuple[int, int]  # height and width of the frames
-    grid: reader.Grid  # in a kept frame (`reader.SHORT`)
+    grid: reader.Grid  # in a kept frame (`reader.SHORT`), or in the part of it that holds the marked video
     level: int
+    box: inset.Box | None = None  # that part: top, left, bottom, right in pixels of a kept frame; None for all
 
 
 # Putting it in.
@@ -255,23 +256,40 @@ def read(kept: reader.Kept, *, fps: float, key: bytes = PUBLIC_KEY, thorough: bo
     """Reads the mark of the frames that were kept of a clip."""
     if not kept.frames or min(kept.size) < 16:
         return None
-    source = carrier(key)
     tried = 0
-    for grid, level in _grids(kept, source, thorough):
-        payload, tried = _decoded(kept, key, grid, level, tried)
+    for part, box, grid, level in _places(kept, carrier(key), thorough):
+        payload, tried = _decoded(part, key, grid, level, tried)
         if payload is not None:
-            return _described(kept, key, payload, grid, level, fps, tried)
+            return replace(_described(part, key, payload, grid, level, fps, tried), size=kept.size, box=box)
     return None
 
 
-def _grids(kept: reader.Kept, source: Carrier, thorough: bool) -> Iterator[tuple[reader.Grid, int]]:
-    """Grids to try, the likely and cheap ones first."""
+def _places(
+    kept: reader.Kept, source: Carrier, thorough: bool
+) -> Iterator[tuple[reader.Kept, inset.Box | None, reader.Grid, int]]:
+    """Where a mark may lie, the likely and cheap places first: all of the frames or a part, a grid, its level."""
+    yield from ((kept, None, grid, level) for grid, level in _uncut(kept, source))
+    if not thorough:
+        return
+    parts = [(kept.cut(box), box) for box in inset.rectangles(kept.frames)]
+    for part, box in parts:
+        yield from ((part, box, grid, level) for grid, level in _uncut(part, source))
+    for part, box in parts:
+        yield from ((part, box, grid, level) for grid, level in reader.search(part, source, reader.all_chips(part)))
+    for grid, level in reader.search_turned(kept, source):
+        yield kept, None, grid, level
+    for grid, level in reader.search(kept, source, reader.all_chips(kept)):
+        yield kept, None, grid, level
+
+
+def _uncut(kept: reader.Kept, source: Carrier) -> Iterator[tuple[reader.Grid, int]]:
+    """The grids of a clip that was not cut, but for a few rows."""
     usual = reader.usual_grid(kept)
     yield usual, reader.level_of(usual.chip)
     yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
-    if thorough:
-        yield from reader.search_turned(kept, source)
-        yield from reader.search(kept, source, reader.all_chips(kept))
+    scaled = reader.scaled_grid(kept)
+    if scaled.chip < 0.99 * usual.chip:
+        yield from reader.search(kept, source, reader.near_chips(scaled.chip), most=2)
 
 
 def _decoded(kept: reader.Kept, key: bytes, grid: reader.Grid, level: int, tried: int) -> tuple[Payload | None, int]:
