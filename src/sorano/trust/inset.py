@@ -2,7 +2,7 @@
 
 What was put in ends at straight, upright edges that stay where they are while the pictures move. For every row and
 column, differences across it are averaged over time and compared with those beside it; rectangles whose four sides
-stand out along all their length (or lie on the frame's own edge) are given back, the clearest first.
+stand out along all their length (or lie on the frame's own edge) are given back, those with most such sides first.
 
 Covered: upright rectangles of a sixth of a side or more that keep their place, also with a bar across them.
 Not covered: turned and rounded ones, ones that move, and ones whose ground is as dark or bright as what they hold.
@@ -42,9 +42,9 @@ def rectangles(frames: Sequence[NDArray[np.uint8]], most: int = 3) -> list[Box]:
         for left, right in _pairs(columns, width):
             if (top, left, bottom, right) == (0, 0, height, width):
                 continue
-            clear = _clearness(sums, (top, left, bottom, right), height, width)
-            if clear > LEAST_CLEAR:
-                found.append((clear, (top, left, bottom, right)))
+            sides = _clearness(sums, (top, left, bottom, right), height, width)
+            if min(sides) > LEAST_CLEAR:
+                found.append((sum(sides), (top, left, bottom, right)))
     found.sort(key=lambda one: -one[0])
     chosen: list[Box] = []
     for _, (top, left, bottom, right) in found:
@@ -95,8 +95,8 @@ def _pairs(lines: list[int], size: int) -> list[tuple[int, int]]:
     return [(a, b) for a in ends for b in ends if b - a >= LEAST_SIDE * size]
 
 
-def _clearness(sums: tuple[Array, ...], box: Box, height: int, width: int) -> float:
-    """How far the faintest side of a rectangle stands out, on average over its length."""
+def _clearness(sums: tuple[Array, ...], box: Box, height: int, width: int) -> list[float]:
+    """How far each side of a rectangle that is no edge of the frame stands out, on average over its length."""
     top, left, bottom, right = box
     sides = []
     for line, first, last, of, edge in (
@@ -105,7 +105,7 @@ def _clearness(sums: tuple[Array, ...], box: Box, height: int, width: int) -> fl
     ):  # fmt: skip
         if 0 < line < edge:
             sides.append(float(sums[of][line, last] - sums[of][line, first]) / (last - first))
-    return min(sides)
+    return sides
 
 
 def _same(a: Box, b: Box) -> bool:

@@ -45,6 +45,7 @@ SHORT = 540  # pixels along the short side of a kept frame, at most
 MOST_FRAMES = 64  # kept at once; then every other one goes
 LEVELS = (-1, 0, 1, 2)  # a kept frame twice as large, as it is, at a half, at a quarter
 SMALLEST, LARGEST = 2.8, 14.5  # pixels of a chip, were the short side 540: uncut video to half of a 256 pixel one
+USUAL_SHAPE = 9 / 16  # of a video: its short side over its long one
 STEP = 0.004  # of the chip size, between two that are tried
 CHROMA_STEPS = 8  # of a kept chroma plane in one level of 255
 CHROMA_CHIP = CHIP * TILE / CHROMA_TILE / 2  # pixels of a chroma chip at the level of its luma
@@ -338,10 +339,11 @@ def usual_grid(kept: Kept) -> Grid:
     return Grid(np.array([[chip, 0, chip / 2 - 0.5], [0, chip, chip / 2 - 0.5]]))
 
 
-def scaled_grid(kept: Kept) -> Grid:
-    """The grid of a clip that was marked at 405 lines or more, made as small as it is and not cut."""
-    chip = min(kept.frames[0].shape) / SHORT_CHIPS
-    return Grid(np.array([[chip, 0, chip / 2 - 0.5], [0, chip, chip / 2 - 0.5]]))
+def likely_chips(kept: Kept) -> list[float]:
+    """Chip sizes of clips that were marked at 405 lines or more and fill the frame's height, its length or its width."""
+    height, width = kept.frames[0].shape
+    sides = [min(height, width), max(height, width) * USUAL_SHAPE, *([width * USUAL_SHAPE] if height > width else [])]
+    return [side / SHORT_CHIPS for side in sides]
 
 
 def near_chips(chip: float) -> Array:

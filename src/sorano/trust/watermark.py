@@ -63,6 +63,7 @@ HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are
 PSNR_BASE, PSNR_FINE, PSNR_COARSE = 62.5, 0.45, -1.05  # dB of luma by how large detail is (`Marker._rms`)
 LEAST_PSNR, MOST_PSNR = 46.5, 51.5
 CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.4, (1.0, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
+FLAT_SHARE, FULL_DETAIL = 0.6, 2.5  # of the mark in colour where nothing hides it; levels of detail that hide all
 RGB_OF_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)  # of Cb and Cr, ITU-R BT.601
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
@@ -175,17 +176,19 @@ class Marker:
         luma = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
         if self._work != self.size:
             luma = cv2.resize(luma, self._work[::-1], interpolation=cv2.INTER_AREA)
-        self._watch(luma.astype(np.float32))
+        half = _halved(luma.astype(np.float32))
+        self._watch(half)
         change = (self._pattern * self._rms()).astype(np.float32)
-        cv2.add(frame_HWC, cv2.merge([change, change, change]) + self._colour, dst=marked_HWC, dtype=cv2.CV_8U)
+        share = cv2.resize(textured(half), self.size[::-1], interpolation=cv2.INTER_LINEAR)
+        colour = cv2.multiply(self._colour, cv2.merge([share, share, share]))
+        cv2.add(frame_HWC, cv2.merge([change, change, change]) + colour, dst=marked_HWC, dtype=cv2.CV_8U)
         self._count += 1
 
-    def _watch(self, work: Array) -> None:
+    def _watch(self, half: Array) -> None:
         """Learns how large the detail is that the mark adds to, at a half and a quarter of the work size."""
         old = 0.95 if self._count else 0.0
-        for index in (0, 1):
-            work = _halved(work)
-            self._detail[index] = old * self._detail[index] + (1 - old) * detail_of(work)
+        for index, picture in enumerate((half, _halved(half))):
+            self._detail[index] = old * self._detail[index] + (1 - old) * detail_of(picture)
 
     def _rms(self) -> float:
         """Levels of luma that the mark adds: what leaves the least VMAF of a frame at 93 or more."""
@@ -214,6 +217,15 @@ def detail_of(luma_YX: Array) -> float:
     size = np.abs(luma_YX - cv2.GaussianBlur(luma_YX, (0, 0), 1.2))
     square = size * size
     return float((square * size).sum() / max(float(square.sum()), 1e-9))
+
+
+def textured(luma_YX: Array) -> Array:
+    """The share of the mark in colour that each place gets, [Y, X], up to 1: less on flat ground, where it is seen."""
+    import cv2
+
+    detail = np.abs(luma_YX - cv2.GaussianBlur(luma_YX, (0, 0), 1.5))
+    around = cv2.GaussianBlur(detail, (0, 0), 4)
+    return np.asarray(FLAT_SHARE + (1 - FLAT_SHARE) * np.minimum(around / FULL_DETAIL, 1), np.float32)
 
 
 def _halved(picture: Array) -> Array:
@@ -287,9 +299,11 @@ def _uncut(kept: reader.Kept, source: Carrier) -> Iterator[tuple[reader.Grid, in
     usual = reader.usual_grid(kept)
     yield usual, reader.level_of(usual.chip)
     yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
-    scaled = reader.scaled_grid(kept)
-    if scaled.chip < 0.99 * usual.chip:
-        yield from reader.search(kept, source, reader.near_chips(scaled.chip), most=2)
+    tried = [usual.chip]
+    for chip in reader.likely_chips(kept):
+        if all(abs(math.log(chip / other)) > 0.01 for other in tried):
+            yield from reader.search(kept, source, reader.near_chips(chip), most=2)
+        tried.append(chip)
 
 
 def _decoded(kept: reader.Kept, key: bytes, grid: reader.Grid, level: int, tried: int) -> tuple[Payload | None, int]:
