@@ -473,4 +473,3 @@ def test_what_is_changed_is_said(tmp_path):
     assert open_source(tmp_path / "c.mp4").notes == ()
     remux(tmp_path / "c.mp4", tmp_path / "d.mkv")
     assert media.probe(tmp_path / "d.mkv").num_video_tracks == 1
-

@@ -37,7 +37,6 @@ from sorano.trust.carrier import (
     CHROMA_TILE,
     CODE_BITS,
     TILE,
-    Carrier,
     carrier,
     chip_size,
     chroma_carriers,
@@ -269,7 +268,7 @@ def read(kept: reader.Kept, *, fps: float, key: bytes = PUBLIC_KEY, thorough: bo
     if not kept.frames or min(kept.size) < 16:
         return None
     tried = 0
-    for part, box, grid, level in _places(kept, carrier(key), thorough):
+    for part, box, grid, level in _places(kept, key, thorough):
         payload, tried = _decoded(part, key, grid, level, tried)
         if payload is not None:
             return replace(_described(part, key, payload, grid, level, fps, tried), size=kept.size, box=box)
@@ -277,32 +276,32 @@ def read(kept: reader.Kept, *, fps: float, key: bytes = PUBLIC_KEY, thorough: bo
 
 
 def _places(
-    kept: reader.Kept, source: Carrier, thorough: bool
+    kept: reader.Kept, key: bytes, thorough: bool
 ) -> Iterator[tuple[reader.Kept, inset.Box | None, reader.Grid, int]]:
     """Where a mark may lie, the likely and cheap places first: all of the frames or a part, a grid, its level."""
-    yield from ((kept, None, grid, level) for grid, level in _uncut(kept, source))
+    yield from ((kept, None, grid, level) for grid, level in _uncut(kept, key))
     if not thorough:
         return
     parts = [(kept.cut(box), box) for box in inset.rectangles(kept.frames)]
     for part, box in parts:
-        yield from ((part, box, grid, level) for grid, level in _uncut(part, source))
+        yield from ((part, box, grid, level) for grid, level in _uncut(part, key))
     for part, box in parts:
-        yield from ((part, box, grid, level) for grid, level in reader.search(part, source, reader.all_chips(part)))
-    for grid, level in reader.search_turned(kept, source):
+        yield from ((part, box, grid, level) for grid, level in reader.search(part, key, reader.all_chips(part)))
+    for grid, level in reader.search_turned(kept, key):
         yield kept, None, grid, level
-    for grid, level in reader.search(kept, source, reader.all_chips(kept)):
+    for grid, level in reader.search(kept, key, reader.all_chips(kept)):
         yield kept, None, grid, level
 
 
-def _uncut(kept: reader.Kept, source: Carrier) -> Iterator[tuple[reader.Grid, int]]:
+def _uncut(kept: reader.Kept, key: bytes) -> Iterator[tuple[reader.Grid, int]]:
     """The grids of a clip that was not cut, but for a few rows."""
     usual = reader.usual_grid(kept)
     yield usual, reader.level_of(usual.chip)
-    yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
+    yield from reader.search(kept, key, reader.near_chips(usual.chip), most=2)
     tried = [usual.chip]
     for chip in reader.likely_chips(kept):
         if all(abs(math.log(chip / other)) > 0.01 for other in tried):
-            yield from reader.search(kept, source, reader.near_chips(chip), most=2)
+            yield from reader.search(kept, key, reader.near_chips(chip), most=2)
         tried.append(chip)
 
 
@@ -325,8 +324,9 @@ def _described(
     pattern = carrier(key).tile(word)
     weight = reader.weights(seen.planes[0][1], pattern)
     clearest = np.argsort(-np.abs(weight))[:8]
-    picture = np.asarray(sum(np.float32(weight[index]) * kept.white(level)[index] for index in clearest))
-    closer = reader.refined(picture, grid, level, carrier(key), pattern)
+    white = np.asarray(sum(np.float32(weight[index]) * kept.white(level)[index] for index in clearest))
+    picture = reader.Picture(white, None, carrier(key), chroma_carriers(key)[1], level)
+    closer = reader.refined(picture, grid, [pattern])
     closer_seen = reader.seen_in(kept, key, closer, level)
     score, closer_score = seen.agreement(word), closer_seen.agreement(word)
     if closer_score > score:
