@@ -55,19 +55,27 @@ def rectangles(frames: Sequence[NDArray[np.uint8]], most: int = 3) -> list[Box]:
 
 
 def _standing_out(frames: list[NDArray[np.uint8]], axis: int) -> Array:
-    """-1..1 for each place between two pixels along an axis: how far the step there exceeds those beside it."""
-    total: Array | None = None
+    """-1..1 for each place between two pixels along an axis: how far the step there exceeds those beside it.
+
+    The mean of two measures, by the size of the steps and by their mean, which what moves inside averages away.
+    """
+    shape = (frames[0].shape[0] - (axis == 0), frames[0].shape[1] - (axis == 1))
+    size, mean = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for frame in frames:
-        step = np.abs(np.diff(frame.astype(np.float32), axis=axis))
-        total = step if total is None else total + step
-    mean = np.asarray(total) / len(frames)
-    if axis == 1:
-        mean = mean.T
-    mean = np.maximum(mean[:-1], mean[1:])  # a side that was scaled lies over two
-    padded = np.pad(mean, ((BESIDE, BESIDE), (0, 0)), mode="edge")
+        step = np.diff(frame.astype(np.float32), axis=axis)
+        size += np.abs(step)
+        mean += step
+    found = [_beyond(values / len(frames), axis) for values in (size, np.abs(mean))]
+    return np.asarray((found[0] + found[1]) / 2, np.float32)
+
+
+def _beyond(steps: Array, axis: int) -> Array:
+    """How far steps exceed those a few pixels before and after along an axis, for lines from 0 to the axis' size."""
+    along = steps if axis == 0 else steps.T
+    along = np.maximum(along[:-1], along[1:])  # a side that was scaled lies over two
+    padded = np.pad(along, ((BESIDE, BESIDE), (0, 0)), mode="edge")
     beside = np.maximum(padded[: -2 * BESIDE], padded[2 * BESIDE :])
-    out = (mean - beside) / (mean + beside + STEP_LEVELS)
-    lines = np.pad(out, ((1, 2), (0, 0))).astype(np.float32)
+    lines = np.pad((along - beside) / (along + beside + STEP_LEVELS), ((1, 2), (0, 0)))
     return lines if axis == 0 else lines.T
 
 

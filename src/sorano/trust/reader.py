@@ -312,9 +312,9 @@ def best_in(picture: Picture, grid: Grid) -> Grid:
     if picture.red is not None:  # its chips are twice as large: a shift by half a chip of luma hardly matters
         red = correlated(picture.red_tile(grid)[None], picture.red_source)
         scores = np.concatenate([scores, (scores + red) / np.sqrt(2, dtype=np.float32), red])
-    phase, turn, y, x = np.unravel_index(int(scores.argmax()), scores.shape)
-    score = float(scores[phase, turn, y, x])
-    phase = phase % 4 if phase < 8 else 0
+    which, turn, y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+    score = float(scores[which, turn, y, x])
+    phase = int(which) % 4  # four of luma, four of both, then the only one of Cr
     matrix = grid.matrix_23.copy()
     matrix[:, 2] += matrix[:, :2] @ np.array([phase % 2, phase // 2]) / 2
     return Grid(matrix, int(turn), (int(y), int(x)), score)

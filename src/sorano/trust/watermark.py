@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from sorano.errors import RequestError
 from sorano.trust import inset, reader
 from sorano.trust.carrier import (
+    CHIP,
     CHROMA_TILE,
     CODE_BITS,
     TILE,
@@ -62,7 +63,8 @@ HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are
 PSNR_BASE, PSNR_FINE, PSNR_COARSE = 62.5, 0.45, -1.05  # dB of luma by how large detail is (`Marker._rms`)
 LEAST_PSNR, MOST_PSNR = 46.5, 51.5
 CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.4, (1.0, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
-FLAT_SHARE, FULL_DETAIL = 0.6, 2.5  # of the mark in colour where nothing hides it; levels of detail that hide all
+FLAT_SHARES = (0.8, 0.6)  # of the mark in colour where nothing hides it: in frames below 405 lines, which need it, above
+FULL_DETAIL = 2.5  # levels of detail that hide all of it
 RGB_OF_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)  # of Cb and Cr, ITU-R BT.601
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
@@ -147,6 +149,7 @@ class Marker:
         self._work = work_size(height, width, self._chip)
         blue = float(np.clip(CHROMA_RMS * (540 / min(height, width)) ** 0.5, *CHROMA_RANGE))
         self._chroma_rms = (blue, blue * RED_SHARE)
+        self._flat_share = FLAT_SHARES[self._chip > CHIP]
         self._draw()
         self._count = 0
         self._detail = [0.0, 0.0]  # of the frames so far
@@ -178,7 +181,7 @@ class Marker:
         half = _halved(luma.astype(np.float32))
         self._watch(half)
         change = (self._pattern * self._rms()).astype(np.float32)
-        share = cv2.resize(textured(half), self.size[::-1], interpolation=cv2.INTER_LINEAR)
+        share = cv2.resize(textured(half, self._flat_share), self.size[::-1], interpolation=cv2.INTER_LINEAR)
         colour = cv2.multiply(self._colour, cv2.merge([share, share, share]))
         cv2.add(frame_HWC, cv2.merge([change, change, change]) + colour, dst=marked_HWC, dtype=cv2.CV_8U)
         self._count += 1
@@ -218,13 +221,13 @@ def detail_of(luma_YX: Array) -> float:
     return float((square * size).sum() / max(float(square.sum()), 1e-9))
 
 
-def textured(luma_YX: Array) -> Array:
+def textured(luma_YX: Array, least: float) -> Array:
     """The share of the mark in colour that each place gets, [Y, X], up to 1: less on flat ground, where it is seen."""
     import cv2
 
     detail = np.abs(luma_YX - cv2.GaussianBlur(luma_YX, (0, 0), 1.5))
     around = cv2.GaussianBlur(detail, (0, 0), 4)
-    return np.asarray(FLAT_SHARE + (1 - FLAT_SHARE) * np.minimum(around / FULL_DETAIL, 1), np.float32)
+    return np.asarray(least + (1 - least) * np.minimum(around / FULL_DETAIL, 1), np.float32)
 
 
 def _halved(picture: Array) -> Array:
