@@ -1,7 +1,7 @@
 """How well the marks are hidden, what they outlive, how fast they are; dwtDct of invisible-watermark beside them.
 
     pip install 'sorano[bench]'
-    python benchmarks/watermark.py [--small] [--seeds 2] [--no-peer] [--only hidden,attacks]
+    python benchmarks/watermark.py [--small] [--seeds 2] [--kinds street,speaker] [--no-peer] [--only hidden,attacks]
 
 Parts: hidden, attacks, embedded, tamper, forwarded, audio, false, speed.
 
@@ -338,8 +338,8 @@ def payload(number, kind="made"):
 class Clips:
     """The clips, ours and the peer's, made once."""
 
-    def __init__(self, small, seeds):
-        self.kinds = ("landscape", "speaker") if small else tuple(footage.KINDS)
+    def __init__(self, small, seeds, kinds=()):
+        self.kinds = kinds or (("landscape", "speaker") if small else tuple(footage.KINDS))
         self.size = (360, 640, 24) if small else (540, 960, 4 * FPS)
         self.seeds = seeds or (1 if small else 2)
 
@@ -595,6 +595,7 @@ def main():
     parser.add_argument("--small", action="store_true", help="a few short clips")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     parser.add_argument("--seeds", type=int, help="clips of each kind (2; with --small 1)")
+    parser.add_argument("--kinds", help="of the tests' footage, with commas between them; all when left out")
     parser.add_argument("--no-peer", action="store_true")
     asked = parser.parse_args()
     only = asked.only.split(",")
@@ -610,7 +611,7 @@ def main():
             peer = DwtDct()
         except ImportError:
             say("invisible-watermark is not installed: no peer")
-    clips = Clips(asked.small, asked.seeds)
+    clips = Clips(asked.small, asked.seeds, tuple(asked.kinds.split(",")) if asked.kinds else ())
     report = {"benchmark": "watermark", "small": asked.small}
     run = {
         "hidden": lambda: hidden(clips, {"dwtDct": peer} if peer else {}, say),

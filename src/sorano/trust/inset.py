@@ -20,9 +20,9 @@ Array = NDArray[Any]
 Box = tuple[int, int, int, int]  # top, left, bottom, right, in pixels
 
 MOST_LOOKED_AT = 12  # frames
-MOST_LINES = 10  # rows, and columns, that may be sides
+MOST_LINES = 14  # rows, and columns, that may be sides
 LEAST_SIDE = 1 / 6  # of the frame's
-LEAST_CLEAR = 0.25  # by how much the faintest side stands out, of 1
+LEAST_CLEAR, MEAN_CLEAR = 0.07, 0.2  # of 1: by how much the faintest side stands out, and all of them
 STEP_LEVELS = 1.5  # levels of 255: a difference that is taken for none
 BESIDE = 4  # pixels from a line to what it is compared with
 
@@ -43,7 +43,7 @@ def rectangles(frames: Sequence[NDArray[np.uint8]], most: int = 3) -> list[Box]:
             if (top, left, bottom, right) == (0, 0, height, width):
                 continue
             sides = _clearness(sums, (top, left, bottom, right), height, width)
-            if min(sides) > LEAST_CLEAR:
+            if min(sides) > LEAST_CLEAR and sum(sides) > MEAN_CLEAR * len(sides):
                 found.append((sum(sides), (top, left, bottom, right)))
     found.sort(key=lambda one: -one[0])
     chosen: list[Box] = []

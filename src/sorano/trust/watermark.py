@@ -63,7 +63,10 @@ HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are
 PSNR_BASE, PSNR_FINE, PSNR_COARSE = 62.5, 0.45, -1.05  # dB of luma by how large detail is (`Marker._rms`)
 LEAST_PSNR, MOST_PSNR = 46.5, 51.5
 CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.4, (1.0, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
-FLAT_SHARES = (0.8, 0.6)  # of the mark in colour where nothing hides it: in frames below 405 lines, which need it, above
+FLAT_SHARES = (
+    0.8,
+    0.6,
+)  # of the mark in colour where nothing hides it: in frames below 405 lines, which need it, above
 FULL_DETAIL = 2.5  # levels of detail that hide all of it
 RGB_OF_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)  # of Cb and Cr, ITU-R BT.601
 SLOT_SECONDS = 2.0
