@@ -255,9 +255,12 @@ def _templates(source: Carrier) -> Array:
     return np.stack([spectra[turn] + 1j * spectra[turn + 4] for turn in range(4)]).astype(np.complex64)
 
 
-def correlated(tiles: Array, source: Carrier) -> Array:
-    """Sync scores of tiles [B, 64, 64] at every orientation and shift, [B, 8, 64, 64], in deviations of all of them."""
-    pairs = np.fft.ifft2(np.fft.fft2(tiles)[:, None] * _templates(source))
+def correlated(tiles: Array, source: Carrier, quarters: int = 4) -> Array:
+    """Sync scores of tiles [B, 64, 64] at every orientation and shift, in deviations of all of them.
+
+    [B, 2 * quarters, 64, 64]: as many turns by quarters, then as many of the mirror image.
+    """
+    pairs = np.fft.ifft2(np.fft.fft2(tiles)[:, None] * _templates(source)[:quarters])
     scores = np.concatenate([pairs.real, pairs.imag], 1)
     return np.asarray(scores / (scores.std((1, 2, 3), keepdims=True) + 1e-9), np.float32)
 
@@ -297,8 +300,8 @@ class Picture:
         return [sync_pattern(plane) for plane in planes]
 
 
-def best_in(picture: Picture, grid: Grid) -> Grid:
-    """The grid with the best of the four half-chip shifts, the best orientation and tile shift.
+def best_in(picture: Picture, grid: Grid, quarters: int = 4) -> Grid:
+    """The grid with the best of the four half-chip shifts, the best orientation (of as many quarters) and tile shift.
 
     By luma, by Cr, or by both: coders lose now the one and now the other.
     """
@@ -308,16 +311,16 @@ def best_in(picture: Picture, grid: Grid) -> Grid:
         for right in (0, 1):
             part = samples[down : samples.shape[0] - down, right : samples.shape[1] - right]
             phases.append(folded(chips_of(part[: part.shape[0] // 2 * 2, : part.shape[1] // 2 * 2])))
-    scores = correlated(np.stack(phases), picture.source)
+    scores = correlated(np.stack(phases), picture.source, quarters)
     if picture.red is not None:  # its chips are twice as large: a shift by half a chip of luma hardly matters
-        red = correlated(picture.red_tile(grid)[None], picture.red_source)
+        red = correlated(picture.red_tile(grid)[None], picture.red_source, quarters)
         scores = np.concatenate([scores, (scores + red) / np.sqrt(2, dtype=np.float32), red])
     which, turn, y, x = np.unravel_index(int(scores.argmax()), scores.shape)
     score = float(scores[which, turn, y, x])
     phase = int(which) % 4  # four of luma, four of both, then the only one of Cr
     matrix = grid.matrix_23.copy()
     matrix[:, 2] += matrix[:, :2] @ np.array([phase % 2, phase // 2]) / 2
-    return Grid(matrix, int(turn), (int(y), int(x)), score)
+    return Grid(matrix, int(turn % quarters + 4 * (turn // quarters)), (int(y), int(x)), score)
 
 
 def refined(picture: Picture, grid: Grid, patterns: Sequence[Array]) -> Grid:
@@ -406,14 +409,17 @@ def all_chips(kept: Kept) -> Array:
     return SMALLEST * np.exp(np.arange(0, np.log(LARGEST / SMALLEST), STEP)) * min(kept.frames[0].shape) / SHORT
 
 
-def search(kept: Kept, key: bytes, chips: Array, most: int = 8) -> Iterator[tuple[Grid, int]]:
-    """The best grids over some chip sizes, the best first, refined; each with its level."""
+def search(kept: Kept, key: bytes, chips: Array, most: int = 8, quarters: int = 4) -> Iterator[tuple[Grid, int]]:
+    """The best grids over some chip sizes, the best first, refined; each with its level.
+
+    `quarters` of 1: upright or mirrored.
+    """
     height, width = kept.frames[0].shape
     found: list[tuple[Grid, Picture]] = []
     seen = {level: pictures(kept, key, level) for level in {level_of(chip) for chip in chips}}
     for chip in chips:
         grid = plain_grid(float(chip), height, width)
-        found += [(best_in(picture, grid), picture) for picture in seen[level_of(chip)]]
+        found += [(best_in(picture, grid, quarters), picture) for picture in seen[level_of(chip)]]
     found.sort(key=lambda item: -item[0].score)
     good: list[tuple[Grid, Picture]] = []
     for grid, picture in found:

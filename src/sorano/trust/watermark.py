@@ -292,10 +292,12 @@ def _places(
     for part, box in parts:
         yield from ((part, box, grid, level) for grid, level in _uncut(part, key))
     for part, box in parts:
-        yield from ((part, box, grid, level) for grid, level in reader.search(part, key, reader.all_chips(part)))
+        yield from (
+            (part, box, grid, level) for grid, level in reader.search(part, key, reader.all_chips(part), quarters=1)
+        )
     for grid, level in reader.search_turned(kept, key):
         yield kept, None, grid, level
-    for grid, level in reader.search(kept, key, reader.all_chips(kept)):
+    for grid, level in reader.search(kept, key, reader.all_chips(kept), quarters=1):
         yield kept, None, grid, level
 
 
