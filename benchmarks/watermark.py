@@ -380,6 +380,7 @@ def attacked(clips, peer, say):
             ours[name].append(found is not None and found.payload == payload(number))
             if peer:
                 theirs[name].append(peer.reads(change(other)[0]))
+            say(f"    {name}: {'read' if ours[name][-1] else 'not read'}", progress=True)
         missed = [name for name in table if not ours[name][-1]]
         say(f"  {kind} {number // len(clips.kinds)}: not read: {', '.join(missed) or 'none'}", progress=True)
     say(f"{'attack':<38}{'Sorano':>8}{'dwtDct':>8}{'bar':>8}")
