@@ -1,7 +1,8 @@
 """How well the marks are hidden, what they outlive, how fast they are; dwtDct of invisible-watermark beside them.
 
     pip install 'sorano[bench]'
-    python benchmarks/watermark.py [--small] [--seeds 2] [--kinds street,speaker] [--no-peer] [--only hidden,attacks]
+    python benchmarks/watermark.py [--small] [--seeds 2] [--kinds street,speaker] [--seconds 4]
+        [--no-peer] [--only hidden,attacks]
 
 Parts: hidden, attacks, embedded, tamper, forwarded, audio, false, speed.
 
@@ -338,9 +339,9 @@ def payload(number, kind="made"):
 class Clips:
     """The clips, ours and the peer's, made once."""
 
-    def __init__(self, small, seeds, kinds=()):
+    def __init__(self, small, seeds, kinds=(), seconds=4.0):
         self.kinds = kinds or (("landscape", "speaker") if small else tuple(footage.KINDS))
-        self.size = (360, 640, 24) if small else (540, 960, 4 * FPS)
+        self.size = (360, 640, 24) if small else (540, 960, round(seconds * FPS))
         self.seeds = seeds or (1 if small else 2)
 
     def __iter__(self):
@@ -597,6 +598,7 @@ def main():
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     parser.add_argument("--seeds", type=int, help="clips of each kind (2; with --small 1)")
     parser.add_argument("--kinds", help="of the tests' footage, with commas between them; all when left out")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each clip (4; with --small 1)")
     parser.add_argument("--no-peer", action="store_true")
     asked = parser.parse_args()
     only = asked.only.split(",")
@@ -612,7 +614,7 @@ def main():
             peer = DwtDct()
         except ImportError:
             say("invisible-watermark is not installed: no peer")
-    clips = Clips(asked.small, asked.seeds, tuple(asked.kinds.split(",")) if asked.kinds else ())
+    clips = Clips(asked.small, asked.seeds, tuple(asked.kinds.split(",")) if asked.kinds else (), asked.seconds)
     report = {"benchmark": "watermark", "small": asked.small}
     run = {
         "hidden": lambda: hidden(clips, {"dwtDct": peer} if peer else {}, say),
