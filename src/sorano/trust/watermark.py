@@ -8,7 +8,8 @@ A payload is a version, a kind ("made" by AI, or "captured") and an id of 40 bit
 code of 1,024 bits on the carriers of `trust/carrier.py`. It is the same through the clip, so that it is read as one.
 It is added to luma and, with chips twice as large, to Cb and Cr, evenly over time and over the frame. In luma it is as
 strong as keeps VMAF at 93 in each frame, by how large the picture's detail is (46.5 to 51.5 dB); in colour it has a
-level or two of 255 (docs/LOG.md, 2026-11-28).
+level or two of 255, less on flat ground, where it is seen (docs/LOG.md, 2026-11-28). A video within a video is looked
+for by its edges (`trust/inset.py`).
 
 Covered: re-coding, crops, scaling, mirror images, dropped frames, brightness, contrast, blur, noise; how well is
 measured by benchmarks/watermark.py and kept in docs/LOG.md. A mark is reported only where its CRC holds:
