@@ -1,8 +1,9 @@
-"""Draws the pictures of the documents: `python docs/sheets.py world | samples | verbs`.
+"""Draws the pictures of the documents: `python docs/sheets.py world | samples | verbs | marks`.
 
 `world` renders scenes of the procedural world; `samples` asks the embedded model for one video a prompt, with seeds
 0, 1, 2 ..., and keeps whatever comes. `verbs` runs every line of docs/verbs.md, in order, and draws a strip of the file
-that it wrote.
+that it wrote. `marks` shows parts of the first frames of six kinds at 200 %: as they were, marked, and eight times the
+difference.
 """
 
 import sys
@@ -40,6 +41,29 @@ def samples(columns: int = 6, scale: int = 2) -> np.ndarray:
     half = len(rows) // 2
     gap = np.full((rows[0].shape[0] * half, 8, 3), 255, np.uint8)
     return np.concatenate([np.concatenate(rows[:half]), gap, np.concatenate(rows[half:])], axis=1)
+
+
+def marks(height: int = 72, width: int = 112, scale: int = 2) -> np.ndarray:
+    """A clip of the embedded model and five kinds of the tests' footage: what is seen of the mark."""
+    sys.path.insert(0, str(DOCS.parent / "tests"))
+    import footage
+
+    import sorano
+    from sorano.trust.watermark import Payload, mark_frames
+
+    made = sorano.generate(SHEET_PROMPTS[0], seed=0)
+    clips = [(made.frames_THWC, made.fps, 0.1, 0.1)]
+    places = {"speaker": (0.35, 0.4), "landscape": (0.25, 0.3), "street": (0.3, 0.3), "handheld": (0.4, 0.4)}
+    for kind, (top, left) in (places | {"leaves": (0.4, 0.4)}).items():
+        clips.append((footage.clip(kind, 540, 960, 2), 24.0, top, left))
+    rows = []
+    for number, (frames, fps, top, left) in enumerate(clips):
+        marked = mark_frames(frames, Payload(1, "made", number), fps=fps)
+        y, x = int(top * frames.shape[1]), int(left * frames.shape[2])
+        before, after = (clip[0, y : y + height, x : x + width] for clip in (frames, marked))
+        change = np.clip(128 + 8 * (after.astype(int) - before), 0, 255).astype(np.uint8)
+        rows.append(np.concatenate([before, after, change], 1).repeat(scale, 0).repeat(scale, 1))
+    return np.concatenate([np.concatenate(rows[:3]), np.concatenate(rows[3:])], 1)
 
 
 def lines() -> list[str]:
@@ -80,8 +104,10 @@ def verbs(columns: int = 10, side: int = 88) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["world", "samples", "verbs"]:
+    for name in sys.argv[1:] or ["world", "samples", "verbs", "marks"]:
         if name == "verbs":
             verbs()
             continue
-        Image.fromarray({"world": world, "samples": samples}[name]()).save(DOCS / f"{name}.png", optimize=True)
+        Image.fromarray({"world": world, "samples": samples, "marks": marks}[name]()).save(
+            DOCS / f"{name}.png", optimize=True
+        )

@@ -8,7 +8,8 @@ not change copy it too.
 Everything is computed on a work picture in which a chip measures 3 pixels, whatever the frame's size:
 `chip_size` says how many pixels that is in a frame: 3 in small ones, 4 at 540p. Smaller chips are seen less and are
 more in number; larger ones outlive a picture made half as large (docs/LOG.md, 2026-11-28). Cb and Cr have tiles of
-32 x 32 chips on the same ground, a bit each, since coders keep what is coarse in colour. Signs and positions come from
+32 x 32 chips on the same ground, since coders keep what is coarse in colour: in Cb all bits, in Cr half of them, and
+sync chips, by which the grid is found where luma was lost. Signs and positions come from
 SHAKE-256 of the key, so that they are the same on every machine and with every version of NumPy.
 
 Covered: a carrier that is found by correlation. Not covered: secrecy of where the carrier is, once a marked flat
@@ -30,7 +31,6 @@ Array = NDArray[Any]
 
 TILE = 64  # chips on a side
 NUM_CHIPS = TILE * TILE
-NUM_SYNC = NUM_CHIPS // 4
 CHIP = 3  # pixels of the work picture
 SHORT_CHIPS = 135  # chips along the short side of a large frame: 4 pixels at 540, 8 at 1080
 CODE_BITS = 1024
@@ -76,40 +76,50 @@ class Carrier:
     def soft_bits(self, folded_YX: Array) -> Array:
         """The sum over each bit's chips, [..., 1024], positive for 0, of tiles [..., side, side]."""
         flat = folded_YX.reshape(*folded_YX.shape[:-2], len(self.sign_C)) * self.sign_C
+        flat = np.concatenate([flat, np.zeros_like(flat[..., :1])], -1)
         return np.asarray(flat[..., self._chips_by_bit].sum(-1), np.float32)
 
     @cached_property
     def _chips_by_bit(self) -> NDArray[np.int64]:
-        order = np.argsort(self.bit_C, kind="stable")
-        return order[int((self.bit_C < 0).sum()) :].reshape(CODE_BITS, -1)
+        """The chips of each bit, [1024, n]; the number of chips where it has fewer than others."""
+        carried = np.bincount(self.bit_C[self.bit_C >= 0], minlength=CODE_BITS)
+        chips = np.full((CODE_BITS, int(carried.max())), len(self.bit_C))
+        order = np.argsort(self.bit_C, kind="stable")[int((self.bit_C < 0).sum()) :]
+        place = np.arange(len(order)) - np.repeat(np.cumsum(carried) - carried, carried)
+        chips[self.bit_C[order], place] = order
+        return chips
 
 
 @lru_cache(maxsize=8)
 def carrier(key: bytes) -> Carrier:
     """The carrier of a key, 16 bytes or more, in luma: a quarter of the chips are sync, three carry each bit."""
-    return _made(key, b"sorano carrier 1\0", TILE)
+    return _made(key, b"sorano carrier 1\0", TILE, NUM_CHIPS // 4)
 
 
 @lru_cache(maxsize=8)
 def chroma_carriers(key: bytes) -> tuple[Carrier, Carrier]:
-    """The carriers of a key in Cb and Cr: one chip carries each bit; the grid is that of luma, so no chips are sync."""
-    blue, red = (_made(key, b"sorano carrier 1 " + name + b"\0", CHROMA_TILE) for name in (b"Cb", b"Cr"))
+    """The carriers of a key in Cb and Cr: a chip for each bit; a chip for half of the bits, and as many sync chips."""
+    blue = _made(key, b"sorano carrier 1 Cb\0", CHROMA_TILE, 0)
+    red = _made(key, b"sorano carrier 1 Cr\0", CHROMA_TILE, CHROMA_TILE**2 // 2)
     return blue, red
 
 
-def _made(key: bytes, name: bytes, side: int) -> Carrier:
+def _made(key: bytes, name: bytes, side: int, sync: int) -> Carrier:
     """Signs and places of the chips, by SHAKE-256 of the key."""
     if len(key) < 16:
         raise ValueError(f"a carrier key has 16 bytes or more: got {len(key)}")
     chips = side * side
-    sync = chips // 4 if side == TILE else 0
     stream = hashlib.shake_256(name + key).digest(9 * chips)
     rank = np.frombuffer(stream[: 8 * chips], "<u8")
     sign = np.where(np.frombuffer(stream[8 * chips :], np.uint8) & 1, -1, 1).astype(np.float32)
     bit = np.empty(chips, np.int64)
     order = np.argsort(rank, kind="stable")
     bit[order[:sync]] = -1
-    bit[order[sync:]] = np.arange(chips - sync) % CODE_BITS
+    carried = np.arange(CODE_BITS)
+    if chips - sync < CODE_BITS:  # some of the bits, wherever they are in the code
+        choice = hashlib.shake_256(name + b"bits\0" + key).digest(8 * CODE_BITS)
+        carried = np.argsort(np.frombuffer(choice, "<u8"), kind="stable")
+    bit[order[sync:]] = carried[np.arange(chips - sync) % CODE_BITS]
     return Carrier(sign, bit)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +108,8 @@ class _Paths:
         self.soft = [np.zeros((batch, list_size, 1 << stage), np.float32) for stage in range(stages + 1)]
         self.soft[stages][:] = soft_BN[:, None]
         self.left = [np.zeros((batch, list_size, 1 << stage), np.uint8) for stage in range(stages)]
+        self.soft_needed: list[int] = []  # stages whose beliefs, and whose left halves, are still to be used
+        self.left_needed: list[int] = []
 
     def walk(self, stage: int, first: int) -> Bits:
         """Decides the inputs first .. first + 2^stage; returns their code bits, [B, L, 2^stage]."""
@@ -116,10 +119,14 @@ class _Paths:
         half = 1 << (stage - 1)
         a, b = self.soft[stage][..., :half], self.soft[stage][..., half:]
         self.soft[stage - 1] = np.copysign(np.minimum(np.abs(a), np.abs(b)), a * b)
+        self.soft_needed.append(stage)
         self.left[stage - 1] = self.walk(stage - 1, first)
+        self.soft_needed.pop()
         a, b = self.soft[stage][..., :half], self.soft[stage][..., half:]  # paths may have been reordered
         self.soft[stage - 1] = b + np.where(self.left[stage - 1] == 1, -a, a)
+        self.left_needed.append(stage - 1)
         right = self.walk(stage - 1, first + half)
+        self.left_needed.pop()
         return np.concatenate([self.left[stage - 1] ^ right, right], -1)
 
     def _nothing(self, stage: int) -> Bits:
@@ -135,14 +142,19 @@ class _Paths:
         metric = np.concatenate(both, -1)
         best_BL = np.argsort(metric, -1, kind="stable")[:, :lists]
         parent_BL, bit_BL = best_BL % lists, (best_BL // lists).astype(np.uint8)
-        rows = np.arange(len(metric))[:, None]
-        self.metric_BL = metric[rows, best_BL]
-        self.bits_BLK = self.bits_BLK[rows, parent_BL]
+        self.metric_BL = np.take_along_axis(metric, best_BL, -1)
+        row = (np.arange(len(parent_BL))[:, None] * lists + parent_BL).ravel()
+        self.bits_BLK = _rows(self.bits_BLK, row)
         self.bits_BLK[..., self.known] = bit_BL
         self.known += 1
-        # Beliefs below this stage are made anew before they are used; those at the root are the same in every path.
-        for above in range(stage + 1, len(self.soft) - 1):
-            self.soft[above] = self.soft[above][rows, parent_BL]
-        for above in range(stage, len(self.left)):
-            self.left[above] = self.left[above][rows, parent_BL]
+        for needed in self.soft_needed:
+            if needed < len(self.soft) - 1:  # what was received is the same for all paths
+                self.soft[needed] = _rows(self.soft[needed], row)
+        for needed in self.left_needed:
+            self.left[needed] = _rows(self.left[needed], row)
         return np.repeat(bit_BL[..., None], 1 << stage, -1)
+
+
+def _rows(kept_BLn: NDArray[Any], row: NDArray[np.int64]) -> NDArray[Any]:
+    """The paths of each word that go on, in their new order."""
+    return kept_BLn.reshape(-1, kept_BLn.shape[2])[row].reshape(kept_BLn.shape)

@@ -2,14 +2,15 @@
 
 The reader keeps up to 64 frames, thinned evenly over the clip, as luma with a short side of 540. It assumes first that
 nothing was cut; failing that it asks at which turn and size the frames repeat themselves as the tile does, and then
-searches chip sizes, half-chip shifts and the eight orientations of the grid by correlation with the sync chips; the
-best are refined. Frames are not simply averaged: a coder keeps the mark in its key frames and loses it as things move,
-while its errors repeat from frame to frame. So the frames are combined with the weights that make the sync chips
-clearest against what all frames share (minimum variance, Capon 1969), which is worth up to 10 dB at CRF 30.
+searches chip sizes, half-chip shifts and the eight orientations of the grid by correlation with the sync chips of luma
+and Cr; the best are refined. Frames are not simply averaged: a coder keeps the mark in its key frames and loses it as
+things move, while its errors repeat from frame to frame. So the frames are combined with the weights that make the sync
+chips clearest against what all frames share (minimum variance, Capon 1969), which is worth up to 10 dB at CRF 30.
 
 Covered: crops to half, any size, mirror images, turns by any angle (of frames that hold a tile twice), dropped and
 repeated frames.
-Not covered: strong perspective, picture in picture (the crop around it is), frames below 100 pixels.
+Of a video within a video the part is read (`trust/inset.py`).
+Not covered: strong perspective, frames below 100 pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from sorano.trust.carrier import (
     CHROMA_FLOOR,
     CHROMA_TILE,
     CODE_BITS,
-    NUM_CHIPS,
+    SHORT_CHIPS,
     TILE,
     Carrier,
     carrier,
@@ -47,6 +48,7 @@ SHORT = 540  # pixels along the short side of a kept frame, at most
 MOST_FRAMES = 64  # kept at once; then every other one goes
 LEVELS = (-1, 0, 1, 2)  # a kept frame twice as large, as it is, at a half, at a quarter
 SMALLEST, LARGEST = 2.8, 14.5  # pixels of a chip, were the short side 540: uncut video to half of a 256 pixel one
+USUAL_SHAPE = 9 / 16  # of a video: its short side over its long one
 STEP = 0.004  # of the chip size, between two that are tried
 CHROMA_STEPS = 8  # of a kept chroma plane in one level of 255
 WHITE_STEPS = 2048  # of a whitened value in one unit: they lie within 2.5 over the least deviation, 14 at most
@@ -132,6 +134,18 @@ class Kept:
                 self.frames, self.colours, self.times = self.frames[::2], self.colours[::2], self.times[::2]
                 self.stride *= 2
         self.seen += 1
+
+    def cut(self, box: tuple[int, int, int, int]) -> Kept:
+        """What is kept of a part of the frames: top, left, bottom and right, even, in pixels of a kept frame."""
+        top, left, bottom, right = box
+        pixels = min(self.size) / min(self.frames[0].shape)
+        part = Kept()
+        part.frames = [frame[top:bottom, left:right] for frame in self.frames]
+        half = slice(top // 2, bottom // 2), slice(left // 2, right // 2)
+        part.colours = [colour[half] for colour in self.colours]
+        part.times, part.stride, part.seen = self.times, self.stride, self.seen
+        part.size = (round((bottom - top) * pixels), round((right - left) * pixels))
+        return part
 
     def white(self, level: int) -> list[Array]:
         """The whitened frames at half the size, `level` times, in 1 / WHITE_STEPS, int16."""
@@ -252,19 +266,26 @@ def chips_of(samples_YX: Array) -> Array:
     return cv2.resize(samples_YX, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
 
 
-@lru_cache(maxsize=4)
-def _templates(carrier: Carrier) -> Array:
-    """Conjugated spectra of the eight orientations of the sync tile, two and two as a complex pair, [4, 64, 64]."""
-    spectra = [np.conj(np.fft.fft2(turned(carrier.sync_tile(), turn))) for turn in range(8)]
+def sync_pattern(source: Carrier) -> Array:
+    """The sync chips of a plane in chips of luma, [64, 64]."""
+    return np.asarray(np.kron(source.sync_tile(), np.ones((TILE // source.side,) * 2, np.float32)))
+
+
+@lru_cache(maxsize=8)
+def _templates(source: Carrier) -> Array:
+    """Conjugated spectra of the eight orientations of the sync chips, two and two as a complex pair, [4, 64, 64]."""
+    spectra = [np.conj(np.fft.fft2(turned(sync_pattern(source), turn))) for turn in range(8)]
     return np.stack([spectra[turn] + 1j * spectra[turn + 4] for turn in range(4)]).astype(np.complex64)
 
 
-def correlated(tiles: Array, carrier: Carrier) -> Array:
-    """Sync scores of tiles [B, 64, 64] at every orientation and shift, [B, 8, 64, 64], in deviations of chance."""
-    spectra = np.fft.fft2(tiles)[:, None]
-    pairs = np.fft.ifft2(spectra * _templates(carrier))
-    spread = np.sqrt((tiles * tiles).mean((-2, -1)) * (NUM_CHIPS // 4)) + 1e-9
-    return np.asarray(np.concatenate([pairs.real, pairs.imag], 1) / spread[:, None, None, None], np.float32)
+def correlated(tiles: Array, source: Carrier, quarters: int = 4) -> Array:
+    """Sync scores of tiles [B, 64, 64] at every orientation and shift, in deviations of all of them.
+
+    [B, 2 * quarters, 64, 64]: as many turns by quarters, then as many of the mirror image.
+    """
+    pairs = np.fft.ifft2(np.fft.fft2(tiles)[:, None] * _templates(source)[:quarters])
+    scores = np.concatenate([pairs.real, pairs.imag], 1)
+    return np.asarray(scores / (scores.std((1, 2, 3), keepdims=True) + 1e-9), np.float32)
 
 
 def aligned(tiles: Array, grid: Grid) -> Array:
@@ -278,35 +299,69 @@ def plain_grid(chip: float, height: int, width: int) -> Grid:
     return Grid(np.array([[chip, 0, x], [0, chip, y]]))
 
 
-def best_in(picture: Array, grid: Grid, level: int, carrier: Carrier, turns: tuple[int, ...] = tuple(range(8))) -> Grid:
-    """The grid with the best of the four half-chip shifts, the best orientation and tile shift."""
-    samples = sampled(picture, grid, level)
+@dataclass(frozen=True)
+class Picture:
+    """What a search looks at, at a level: whitened luma, and whitened Cr with its carrier where there is colour."""
+
+    luma: Array
+    red: Array | None
+    source: Carrier
+    red_source: Carrier
+    level: int
+
+    def tile(self, grid: Grid) -> Array:
+        """Luma folded on a grid, [64, 64]."""
+        return folded(chips_of(sampled(self.luma, grid, self.level)))
+
+    def red_tile(self, grid: Grid) -> Array:
+        """Cr folded on a grid, in chips of luma, [64, 64]."""
+        return folded(chips_of(sampled(cast(Array, self.red), grid, self.level + 1)))
+
+    def patterns(self) -> list[Array]:
+        """The sync chips of luma, and of Cr if there is colour, in chips of luma."""
+        planes = (self.source,) if self.red is None else (self.source, self.red_source)
+        return [sync_pattern(plane) for plane in planes]
+
+
+def best_in(picture: Picture, grid: Grid, quarters: int = 4) -> Grid:
+    """The grid with the best of the four half-chip shifts, the best orientation (of as many quarters) and tile shift.
+
+    By luma, by Cr, or by both: coders lose now the one and now the other.
+    """
+    samples = sampled(picture.luma, grid, picture.level)
     phases = []
     for down in (0, 1):
         for right in (0, 1):
             part = samples[down : samples.shape[0] - down, right : samples.shape[1] - right]
             phases.append(folded(chips_of(part[: part.shape[0] // 2 * 2, : part.shape[1] // 2 * 2])))
-    scores = correlated(np.stack(phases), carrier)[:, turns]
-    phase, turn, y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+    scores = correlated(np.stack(phases), picture.source, quarters)
+    if picture.red is not None:  # its chips are twice as large: a shift by half a chip of luma hardly matters
+        red = correlated(picture.red_tile(grid)[None], picture.red_source, quarters)
+        scores = np.concatenate([scores, (scores + red) / np.sqrt(2, dtype=np.float32), red])
+    which, turn, y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+    score = float(scores[which, turn, y, x])
+    phase = int(which) % 4  # four of luma, four of both, then the only one of Cr
     matrix = grid.matrix_23.copy()
     matrix[:, 2] += matrix[:, :2] @ np.array([phase % 2, phase // 2]) / 2
-    return Grid(matrix, turns[turn], (int(y), int(x)), float(scores[phase, turn, y, x]))
+    return Grid(matrix, int(turn % quarters + 4 * (turn // quarters)), (int(y), int(x)), score)
 
 
-def refined(picture: Array, grid: Grid, level: int, carrier: Carrier, target: Array | None = None) -> Grid:
+def refined(picture: Picture, grid: Grid, patterns: Sequence[Array]) -> Grid:
     """Climbs to the best stretch, turn, shear and shift near a grid; its tile shift and orientation stay.
 
-    `target` is the tile to match, the sync tile when left out.
+    `patterns` are the tiles to match in luma and, if there are two, in Cr, in chips of luma.
     """
-    tile = carrier.sync_tile() if target is None else target
-    wanted = np.roll(turned(tile, grid.turn), grid.shift_2, (0, 1))
-    wanted = wanted / np.sqrt((wanted * wanted).sum())
+    wanted = [np.roll(turned(tile, grid.turn), grid.shift_2, (0, 1)) for tile in patterns]
+    wanted = [tile / np.sqrt((tile * tile).sum()) for tile in wanted]
 
     def score(matrix: Array) -> float:
-        seen = folded(chips_of(sampled(picture, replace(grid, matrix_23=matrix), level)))
-        return float((seen * wanted).sum() / (np.sqrt((seen * seen).mean()) + 1e-9))
+        there = replace(grid, matrix_23=matrix)
+        seen = [picture.tile(there), *([picture.red_tile(there)] if len(wanted) > 1 else [])]
+        each = [float((a * b).sum() / (np.sqrt((a * a).mean()) + 1e-9)) for a, b in zip(seen, wanted, strict=True)]
+        return sum(each) / len(each) ** 0.5
 
-    height, width = picture.shape
+    height, width = picture.luma.shape
+    level = picture.level
     reach = max(height, width) / 2 * 2**level / grid.chip  # chips from the middle to the edge
     middle = np.array([width, height]) / 2 * 2**level
     matrix, best = grid.matrix_23, score(grid.matrix_23)
@@ -347,15 +402,29 @@ def usual_grid(kept: Kept) -> Grid:
     return Grid(np.array([[chip, 0, chip / 2 - 0.5], [0, chip, chip / 2 - 0.5]]))
 
 
+def likely_chips(kept: Kept) -> list[float]:
+    """Chip sizes of clips that were marked at 405 lines or more and fill the height, the length or the width."""
+    height, width = kept.frames[0].shape
+    sides = [min(height, width), max(height, width) * USUAL_SHAPE, *([width * USUAL_SHAPE] if height > width else [])]
+    return [side / SHORT_CHIPS for side in sides]
+
+
 def near_chips(chip: float) -> Array:
     """Chip sizes around one, in case a few rows were lost."""
     return np.asarray(chip * np.exp(np.arange(-5, 6) * STEP))
 
 
-def pictures(kept: Kept, level: int) -> list[Array]:
+def pictures(kept: Kept, key: bytes, level: int) -> list[Picture]:
     """What a search looks at: the mean of the frames, and the first one, which coders treat best."""
+    source, red_source = carrier(key), chroma_carriers(key)[1]
+    reds: list[Array | None] = [None, None]
+    if kept.colours:
+        colour, steps = kept.white_chroma(level), np.float32(WHITE_STEPS)
+        total = np.asarray(sum(pair[1].astype(np.float32) for pair in colour), np.float32)
+        reds = [total / (len(colour) * steps), None]
     first = kept.white(level)[0].astype(np.float32) / np.float32(WHITE_STEPS)
-    return [first] if len(kept.frames) == 1 else [kept.mean(level), first]
+    found = [Picture(kept.mean(level), reds[0], source, red_source, level)]
+    return found if len(kept.frames) == 1 else [*found, Picture(first, reds[1], source, red_source, level)]
 
 
 def all_chips(kept: Kept) -> Array:
@@ -363,26 +432,25 @@ def all_chips(kept: Kept) -> Array:
     return SMALLEST * np.exp(np.arange(0, np.log(LARGEST / SMALLEST), STEP)) * min(kept.frames[0].shape) / SHORT
 
 
-def search(
-    kept: Kept, carrier: Carrier, chips: Array, angles: tuple[float, ...] = (0.0,), most: int = 8
-) -> Iterator[list[tuple[Grid, int]]]:
-    """The best grids over some chip sizes and angles (degrees), refined, with their levels: the best two, the rest."""
+def search(kept: Kept, key: bytes, chips: Array, most: int = 8, quarters: int = 4) -> Iterator[tuple[Grid, int]]:
+    """The best grids over some chip sizes, the best first, refined; each with its level.
+
+    `quarters` of 1: upright or mirrored.
+    """
     height, width = kept.frames[0].shape
-    seen = {level: pictures(kept, level) for level in {level_of(chip) for chip in chips}}
+    seen = {level: pictures(kept, key, level) for level in {level_of(chip) for chip in chips}}
 
-    def tried(place: tuple[float, float]) -> list[tuple[Grid, int, int]]:
-        grid, level = _rotated(plain_grid(place[0], height, width), place[1], height, width), level_of(place[0])
-        return [(best_in(picture, grid, level, carrier), level, n) for n, picture in enumerate(seen[level])]
+    def tried(chip: float) -> list[tuple[Grid, Picture]]:
+        grid = plain_grid(float(chip), height, width)
+        return [(best_in(picture, grid, quarters), picture) for picture in seen[level_of(chip)]]
 
-    places = [(float(chip), angle) for chip in chips for angle in angles]
-    found = [one for some in in_threads(tried, places) for one in some]
+    found = [one for some in in_threads(tried, list(chips)) for one in some]
     found.sort(key=lambda item: -item[0].score)
-    good: list[tuple[Grid, int, int]] = []
-    for grid, level, number in found:
-        if len(good) < most and not any(n == number and _alike(grid, other) for other, _, n in good):
-            good.append((grid, level, number))
-    for some in filter(None, (good[:2], good[2:])):
-        yield in_threads(lambda one: (refined(seen[one[1]][one[2]], one[0], one[1], carrier), one[1]), some)
+    good: list[tuple[Grid, Picture]] = []
+    for grid, picture in found:
+        if len(good) < most and not any(other is picture and _alike(grid, one) for one, other in good):
+            good.append((grid, picture))
+            yield refined(picture, grid, picture.patterns()), picture.level
 
 
 def repeated(picture: Array, most: int = 12) -> list[tuple[float, float]]:
@@ -424,23 +492,19 @@ def _vertex(values: Array, at: int) -> float:
     return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
 
 
-def search_turned(kept: Kept, carrier: Carrier, most: int = 4) -> list[tuple[Grid, int]]:
+def search_turned(kept: Kept, key: bytes, most: int = 4) -> Iterator[tuple[Grid, int]]:
     """The best grids among those at which the frames repeat themselves, refined: turned by any angle."""
     height, width = kept.frames[0].shape
     usual = level_of(SMALLEST * min(height, width) / SHORT + 1e-6)
-
-    def tried(place: tuple[int, Array]) -> list[tuple[Grid, int, Array]]:
-        level, picture = place
-        out = []
-        for tile, angle in repeated(picture):
-            grid = _rotated(plain_grid(tile / TILE * 2**level, height, width), angle, height, width)
-            out.append((best_in(picture, grid, level, carrier), level, picture))
-        return out
-
-    places = [(level, picture) for level in (usual, usual + 1) for picture in pictures(kept, level)]
-    found = [one for place in places for one in tried(place)]  # in one thread: the spectra are large
+    found = []
+    for level in (usual, usual + 1):
+        for picture in pictures(kept, key, level):
+            for tile, angle in repeated(picture.luma):
+                grid = _rotated(plain_grid(tile / TILE * 2**level, height, width), angle, height, width)
+                found.append((best_in(picture, grid), picture))
     found.sort(key=lambda item: -item[0].score)
-    return in_threads(lambda one: (refined(one[2], one[0], one[1], carrier), one[1]), found[:most])
+    for grid, picture in found[:most]:
+        yield refined(picture, grid, picture.patterns()), picture.level
 
 
 def _alike(a: Grid, b: Grid) -> bool:

@@ -21,6 +21,8 @@ Where the coding left too little, the evidence of a region cannot pass the thres
 says how large a hole would have been found at most places of a slot. Where it is None, the map is not sure, and the
 absence of regions means nothing.
 
+In a video within a video, what lies around the marked part is not looked at, and shares are of the part.
+
 Covered: regions of some percent of the frame that are there for most of two seconds, in video whose mark is read.
 Not covered: who did it or why (captions, logos and black bars are holes too); small or brief changes; flat ground that
 was put in (nothing tells it from ground that the coder flattened); changes that keep the mark, such as dubbing, colour,
@@ -251,7 +253,7 @@ class _Source:
     """The carriers as they lie in the frames, and what they show of them."""
 
     def __init__(self, detection: Detection, key: bytes) -> None:
-        self.grid, self.level = detection.grid, detection.level
+        self.grid, self.level, self.box = detection.grid, detection.level, detection.box
         word = CODE.encode(detection.payload.bits())
         self.tiles = [source.tile(word) for source in (carrier(key), *chroma_carriers(key))]
         self.planes: list[_Plane] = []
@@ -261,16 +263,22 @@ class _Source:
     def look(self, frame: Array) -> list[_Chips]:
         """The chips of a frame: of luma, and of Cb and Cr where it has colours."""
         small = reader.small_luma(frame)
+        planes = list(reader.small_chroma(frame, *small.shape)) if frame.ndim == 3 else []
+        shape = small.shape
+        if self.box is not None:
+            top, left, bottom, right = self.box
+            small = small[top:bottom, left:right]
+            planes = [plane[top // 2 : bottom // 2, left // 2 : right // 2] for plane in planes]
         pictures = [(reader.at_level(small, self.level), float(CHIP), FLOOR)]
-        if frame.ndim == 3:
-            for plane in reader.small_chroma(frame, *small.shape):
-                picture = reader.at_level(plane, self.level) / reader.CHROMA_STEPS
-                pictures.append((picture, reader.CHROMA_CHIP, CHROMA_FLOOR))
+        for plane in planes:
+            picture = reader.at_level(plane, self.level) / reader.CHROMA_STEPS
+            pictures.append((picture, reader.CHROMA_CHIP, CHROMA_FLOOR))
         if not self.planes:
-            self._lay([picture for picture, _, _ in pictures])
+            self._lay([picture for picture, _, _ in pictures], shape)
         return [plane.look(*picture) for plane, picture in zip(self.planes, pictures, strict=True)]
 
-    def _lay(self, pictures: list[Array]) -> None:
+    def _lay(self, pictures: list[Array], frame: tuple[int, ...]) -> None:
+        """Lays the carriers over pictures of planes; `frame` is the height and width of a whole kept frame."""
         grids = [(self.grid, self.level), *[(self.grid.chroma(), self.level + 1)] * (len(pictures) - 1)]
         self.planes = [
             _Plane(tile, grid, level, (picture.shape[0], picture.shape[1]), self.grid)
@@ -281,7 +289,14 @@ class _Source:
         height, width = pictures[0].shape
         corners = np.array([[-0.5, -0.5, 1], [columns * BLOCK - 0.5, rows * BLOCK - 0.5, 1]])
         (left, top), (right, bottom) = corners @ (self.grid.matrix_23 / 2**self.level).T / [width, height]
-        self.bounds = (float(left), float(top), float(right), float(bottom))
+        first_row, first_column, last_row, last_column = self.box or (0, 0, *frame)
+        tall, wide = last_row - first_row, last_column - first_column
+        self.bounds = (
+            float(first_column + left * wide) / frame[1],
+            float(first_row + top * tall) / frame[0],
+            float(first_column + right * wide) / frame[1],
+            float(first_row + bottom * tall) / frame[0],
+        )
 
     def blocks(self, frames: list[list[_Chips]]) -> Blocks:
         """The blocks of a window of frames."""

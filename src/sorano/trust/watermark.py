@@ -8,7 +8,8 @@ A payload is a version, a kind ("made" by AI, or "captured") and an id of 40 bit
 code of 1,024 bits on the carriers of `trust/carrier.py`. It is the same through the clip, so that it is read as one.
 It is added to luma and, with chips twice as large, to Cb and Cr, evenly over time and over the frame. In luma it is as
 strong as keeps VMAF at 93 in each frame, by how large the picture's detail is (46.5 to 51.5 dB); in colour it has a
-level or two of 255 (docs/LOG.md, 2026-11-28).
+level or two of 255, less on flat ground, where it is seen (docs/LOG.md, 2026-11-28). A video within a video is looked
+for by its edges (`trust/inset.py`).
 
 Covered: re-coding, crops, scaling, mirror images, dropped frames, brightness, contrast, blur, noise; how well is
 measured by benchmarks/watermark.py and kept in docs/LOG.md. A mark is reported only where its CRC holds:
@@ -24,20 +25,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sorano.errors import RequestError
-from sorano.trust import reader
+from sorano.trust import inset, reader
 from sorano.trust.carrier import (
+    CHIP,
     CHROMA_TILE,
     CODE_BITS,
     TILE,
-    Carrier,
     carrier,
     chip_size,
     chroma_carriers,
@@ -63,8 +64,13 @@ HEADER_PASSES = len(KINDS) / 16  # the share of noise whose four header bits are
 PSNR_BASE, PSNR_FINE, PSNR_COARSE = 62.5, 0.45, -1.05  # dB of luma by how large detail is (`Marker._rms`)
 LEAST_PSNR, MOST_PSNR = 46.5, 51.5
 CHROMA_RMS, CHROMA_RANGE, RED_SHARE = 1.4, (1.0, 1.7), 0.7  # levels of Cb at 540p, least and most; Cr beside Cb
+FLAT_SHARES = (
+    0.8,
+    0.6,
+)  # of the mark in colour where nothing hides it: in frames below 405 lines, which need it, above
+FULL_DETAIL = 2.5  # levels of detail that hide all of it
 RGB_OF_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)  # of Cb and Cr, ITU-R BT.601
-USUAL_WORDS = 12  # that are decoded of an uncut frame: three grids of four words
+USUAL_WORDS = 36  # at most, that are decoded of an uncut frame: nine grids of four words
 SLOT_SECONDS = 2.0
 SLOT_SCORE = 6.0  # deviations of chance that one slot must show of the decoded word
 
@@ -114,8 +120,9 @@ class Detection:
     fps: float
     false_accept_rate: float  # how often, at most, a look at unmarked frames would find some mark
     size: tuple[int, int]  # height and width of the frames
-    grid: reader.Grid  # in a kept frame (`reader.SHORT`)
+    grid: reader.Grid  # in a kept frame (`reader.SHORT`), or in the part of it that holds the marked video
     level: int
+    box: inset.Box | None = None  # that part: top, left, bottom, right in pixels of a kept frame; None for all
 
 
 # Putting it in.
@@ -147,6 +154,7 @@ class Marker:
         self._work = work_size(height, width, self._chip)
         blue = float(np.clip(CHROMA_RMS * (540 / min(height, width)) ** 0.5, *CHROMA_RANGE))
         self._chroma_rms = (blue, blue * RED_SHARE)
+        self._flat_share = FLAT_SHARES[self._chip > CHIP]
         self._draw()
         self._count = 0
         self._detail = [0.0, 0.0]  # of the frames so far
@@ -175,17 +183,19 @@ class Marker:
         luma = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
         if self._work != self.size:
             luma = cv2.resize(luma, self._work[::-1], interpolation=cv2.INTER_AREA)
-        self._watch(luma.astype(np.float32))
+        half = _halved(luma.astype(np.float32))
+        self._watch(half)
         change = (self._pattern * self._rms()).astype(np.float32)
-        cv2.add(frame_HWC, cv2.merge([change, change, change]) + self._colour, dst=marked_HWC, dtype=cv2.CV_8U)
+        share = cv2.resize(textured(half, self._flat_share), self.size[::-1], interpolation=cv2.INTER_LINEAR)
+        colour = cv2.multiply(self._colour, cv2.merge([share, share, share]))
+        cv2.add(frame_HWC, cv2.merge([change, change, change]) + colour, dst=marked_HWC, dtype=cv2.CV_8U)
         self._count += 1
 
-    def _watch(self, work: Array) -> None:
+    def _watch(self, half: Array) -> None:
         """Learns how large the detail is that the mark adds to, at a half and a quarter of the work size."""
         old = 0.95 if self._count else 0.0
-        for index in (0, 1):
-            work = _halved(work)
-            self._detail[index] = old * self._detail[index] + (1 - old) * detail_of(work)
+        for index, picture in enumerate((half, _halved(half))):
+            self._detail[index] = old * self._detail[index] + (1 - old) * detail_of(picture)
 
     def _rms(self) -> float:
         """Levels of luma that the mark adds: what leaves the least VMAF of a frame at 93 or more."""
@@ -214,6 +224,15 @@ def detail_of(luma_YX: Array) -> float:
     size = np.abs(luma_YX - cv2.GaussianBlur(luma_YX, (0, 0), 1.2))
     square = size * size
     return float((square * size).sum() / max(float(square.sum()), 1e-9))
+
+
+def textured(luma_YX: Array, least: float) -> Array:
+    """The share of the mark in colour that each place gets, [Y, X], up to 1: less on flat ground, where it is seen."""
+    import cv2
+
+    detail = np.abs(luma_YX - cv2.GaussianBlur(luma_YX, (0, 0), 1.5))
+    around = cv2.GaussianBlur(detail, (0, 0), 4)
+    return np.asarray(least + (1 - least) * np.minimum(around / FULL_DETAIL, 1), np.float32)
 
 
 def _halved(picture: Array) -> Array:
@@ -258,51 +277,70 @@ def read(
     """Reads the mark of the frames that were kept of a clip. `again`: an uncut frame was tried before, in vain."""
     if not kept.frames or min(kept.size) < 16:
         return None
-    source = carrier(key)
     tried = USUAL_WORDS if again else 0
-    for grids in _grids(kept, source, thorough, again):
-        views = [reader.seen_in(kept, key, grid, level) for grid, level in grids]
-        words = [view.soft_values() for view in views]
-        tried += sum(map(len, words))
-        number, payload = _first_payload(CODE.decode(np.concatenate(words)), words)
+    for part, box, grid, level in _places(kept, key, thorough, again):
+        payload, tried = _decoded(part, key, grid, level, tried)
         if payload is not None:
-            return _described(kept, key, payload, *grids[number], views[number], fps, tried)
+            return replace(_described(part, key, payload, grid, level, fps, tried), size=kept.size, box=box)
     return None
 
 
-def _grids(kept: reader.Kept, source: Carrier, thorough: bool, again: bool) -> Iterator[list[tuple[reader.Grid, int]]]:
-    """Grids to try, the likely and cheap ones first; those that are decoded together in one list."""
-    usual = reader.usual_grid(kept)
+def _places(
+    kept: reader.Kept, key: bytes, thorough: bool, again: bool
+) -> Iterator[tuple[reader.Kept, inset.Box | None, reader.Grid, int]]:
+    """Where a mark may lie, the likely and cheap places first: all of the frames or a part, a grid, its level."""
     if not again:
-        yield [(usual, reader.level_of(usual.chip))]
-        yield from reader.search(kept, source, reader.near_chips(usual.chip), most=2)
-    if thorough:
-        yield from filter(None, [reader.search_turned(kept, source)])
-        yield from reader.search(kept, source, reader.all_chips(kept))
+        yield from ((kept, None, grid, level) for grid, level in _uncut(kept, key))
+    if not thorough:
+        return
+    parts = [(kept.cut(box), box) for box in inset.rectangles(kept.frames)]
+    for part, box in parts:
+        yield from ((part, box, grid, level) for grid, level in _uncut(part, key))
+    for part, box in parts:
+        yield from (
+            (part, box, grid, level) for grid, level in reader.search(part, key, reader.all_chips(part), quarters=1)
+        )
+    for grid, level in reader.search_turned(kept, key):
+        yield kept, None, grid, level
+    for grid, level in reader.search(kept, key, reader.all_chips(kept), quarters=1):
+        yield kept, None, grid, level
 
 
-def _first_payload(messages: Sequence[Bits | None], words: Sequence[Array]) -> tuple[int, Payload | None]:
-    """The first payload among the messages of all grids' words, and the number of its grid."""
-    grid_of = np.repeat(np.arange(len(words)), [len(some) for some in words])
-    for number, message in zip(grid_of.tolist(), messages, strict=True):
+def _uncut(kept: reader.Kept, key: bytes) -> Iterator[tuple[reader.Grid, int]]:
+    """The grids of a clip that was not cut, but for a few rows."""
+    usual = reader.usual_grid(kept)
+    yield usual, reader.level_of(usual.chip)
+    yield from reader.search(kept, key, reader.near_chips(usual.chip), most=2)
+    tried = [usual.chip]
+    for chip in reader.likely_chips(kept):
+        if all(abs(math.log(chip / other)) > 0.01 for other in tried):
+            yield from reader.search(kept, key, reader.near_chips(chip), most=2)
+        tried.append(chip)
+
+
+def _decoded(kept: reader.Kept, key: bytes, grid: reader.Grid, level: int, tried: int) -> tuple[Payload | None, int]:
+    """The payload that a grid shows, if any, and how many words were tried by now."""
+    soft = reader.seen_in(kept, key, grid, level).soft_values()
+    for message in CODE.decode(soft):
         payload = None if message is None else Payload.from_bits(message)
         if payload is not None:
-            return number, payload
-    return 0, None
+            return payload, tried + len(soft)
+    return None, tried + len(soft)
 
 
 def _described(
-    kept: reader.Kept, key: bytes, payload: Payload, grid: reader.Grid, level: int, seen: reader.Seen, fps: float,
-    tried: int,
-) -> Detection:  # fmt: skip
+    kept: reader.Kept, key: bytes, payload: Payload, grid: reader.Grid, level: int, fps: float, tried: int
+) -> Detection:
     """All that is said about a mark that was read."""
     word = CODE.encode(payload.bits())
+    seen = reader.seen_in(kept, key, grid, level)
     pattern = carrier(key).tile(word)
     weight = reader.weights(seen.planes[0][1], pattern)
     clearest = np.argsort(-np.abs(weight))[:8]
     steps = np.float32(reader.WHITE_STEPS)
-    picture = np.asarray(sum(np.float32(weight[index]) / steps * kept.white(level)[index] for index in clearest))
-    closer = reader.refined(picture, grid, level, carrier(key), pattern)
+    white = np.asarray(sum(np.float32(weight[index]) / steps * kept.white(level)[index] for index in clearest))
+    picture = reader.Picture(white, None, carrier(key), chroma_carriers(key)[1], level)
+    closer = reader.refined(picture, grid, [pattern])
     closer_seen = reader.seen_in(kept, key, closer, level)
     score, closer_score = seen.agreement(word), closer_seen.agreement(word)
     if closer_score > score:
