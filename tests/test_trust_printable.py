@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 from sorano import cli, video
 from sorano.errors import RequestError
 from sorano.trust import credentials, keys, label, roots, verify
+from sorano.trust.marks import SeenMark
 from sorano.trust.printable import INVISIBLE, printable, printable_lines, to_json
-from sorano.trust.verify import Look, SeenMark, judge
+from sorano.trust.verify import Look, judge
 
 ANY = st.text(st.characters(codec=None, categories=None), max_size=60)  # surrogates, controls, unassigned: everything
 FORGED = "Studio A\nVERIFIED  clip.mp4\x1b[2J\x1b[H\u202e\u200b\x9b31m"

@@ -20,9 +20,10 @@ from sorano.media import read
 from sorano.trust import containers, credentials, fingerprint, indicators, keys, label, media, record, roots, store
 from sorano.trust import verify as verifying
 from sorano.trust.copies import Stored
+from sorano.trust.marks import SeenMark
 from sorano.trust.matching import Change, Match
 from sorano.trust.tamper import Region
-from sorano.trust.verify import Look, SeenMark, Verdict, judge
+from sorano.trust.verify import Look, Verdict, judge
 
 FULL = os.environ.get("SORANO_FULL") == "1"
 

@@ -18,9 +18,9 @@ from sorano.trust import credentials, presentation, store
 
 if TYPE_CHECKING:
     from sorano.trust.fingerprint import Fingerprint
+    from sorano.trust.marks import SeenMark
     from sorano.trust.matching import Change, Match
     from sorano.trust.media import Media
-    from sorano.trust.verify import SeenMark
 
 CANNOT_SEE = (
     "that details are as they were: what covers less than 1 % of the picture or is there for less than a second, "

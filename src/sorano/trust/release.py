@@ -22,7 +22,8 @@ from sorano.trust import credentials, fingerprint, keys, label, roots, store
 if TYPE_CHECKING:
     import numpy as np
 
-    from sorano.trust.verify import Report, SeenMark
+    from sorano.trust.marks import SeenMark
+    from sorano.trust.verify import Report
     from sorano.video import Frames
 
 ID_BITS = 40
@@ -140,7 +141,7 @@ def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> SeenMark | 
     """
     import numpy as np
 
-    from sorano.trust import reader, verify, watermark
+    from sorano.trust import marks, reader, verify, watermark
     from sorano.trust.carrier import carrier
 
     kept, few = reader.Kept(), reader.Kept()
@@ -158,7 +159,7 @@ def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> SeenMark | 
     word = watermark.CODE.encode(chosen.payload.bits())
     if float(np.mean((source.soft_bits(tile) < 0) == word.astype(bool))) >= CLEAR_SHARE:
         own = (chosen.carrier.id, chosen.carrier.commitment) if chosen.carrier is not None else (None, None)
-        return verify.SeenMark(chosen.kind, chosen.id, round(reader.score_of(tile, source.tile(word)), 1), *own)
+        return marks.SeenMark(chosen.kind, chosen.id, round(reader.score_of(tile, source.tile(word)), 1), *own)
     seen = verify.seen_mark(watermark.read(kept, fps=fps, key=chosen.key, thorough=False), chosen.carrier)
     return seen if seen is not None and seen.id == chosen.id else None
 

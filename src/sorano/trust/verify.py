@@ -16,7 +16,9 @@ docs/trust.md says. The public mark can be forged by anyone: it is a hint.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +28,7 @@ from sorano.errors import MatchedError, SuspiciousError, TamperedError, TrustErr
 from sorano.trust import containers, copies, credentials, keys, roots, sandbox, store
 from sorano.trust.copies import Evidence, Stored
 from sorano.trust.indicators import Indicator, words
+from sorano.trust.marks import SeenMark
 from sorano.trust.printable import printable_line
 
 if TYPE_CHECKING:
@@ -57,27 +60,6 @@ class Verdict(StrEnum):
     def exit_code(self) -> int:
         """0, 6, 7, 8 or 9."""
         return {"VERIFIED": 0, "TAMPERED": 6, "SUSPICIOUS": 7, "UNVERIFIED": 8, "MATCHED": 9}[self.value]
-
-
-@dataclass(frozen=True)
-class SeenMark:
-    """A mark that was read: its kind, its id, and the private carrier that it was found with, if any."""
-
-    kind: str
-    id: int
-    confidence: float
-    carrier_id: str | None = None
-    commitment: str | None = None
-    slots: tuple[int, int] | None = None  # of two seconds each: those that carry it, and all
-
-    @property
-    def where(self) -> str:
-        """In how many parts of a video it was read, in words; nothing where there is one part."""
-        if self.slots is None or self.slots[1] < 2:
-            return ""
-        read, count = self.slots
-        parts = "all" if read == count else f"{read} of"
-        return f", read in {parts} {count} parts of two seconds"
 
 
 @dataclass(frozen=True)
@@ -334,37 +316,14 @@ def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
 
 def ahead(pictures: Iterator[media_module.Picture]) -> Iterator[media_module.Picture]:
     """The same pictures; a thread decodes the next few meanwhile. Raises what decoding raises, in its place."""
-    import queue
-    import threading
-
-    coming: queue.Queue[media_module.Picture | BaseException | None] = queue.Queue(MOST_AHEAD)
-    stop = threading.Event()
-
-    def decode() -> None:
-        last: BaseException | None = None
-        try:
-            for picture in pictures:
-                if stop.is_set():
-                    return
-                coming.put(picture)
-        except BaseException as error:  # raised where the pictures are looked at
-            last = error
-        coming.put(last)
-
-    thread = threading.Thread(target=decode, daemon=True)
-    thread.start()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="decode")
     try:
-        while (one := coming.get()) is not None and not isinstance(one, BaseException):
+        coming = deque(pool.submit(next, pictures, None) for _ in range(MOST_AHEAD))
+        while (one := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, pictures, None))
             yield one
-        if one is not None:
-            raise one
     finally:
-        stop.set()
-        while thread.is_alive():  # it may wait for room
-            try:
-                coming.get(timeout=0.05)
-            except queue.Empty:
-                thread.join(0.05)
+        pool.shutdown(cancel_futures=True)
 
 
 class Eyes:
