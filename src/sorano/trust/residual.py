@@ -42,7 +42,7 @@ BLEEDS = 0.5  # of a neighbouring half cell that chroma takes in
 REFINED = 12  # pictures that fix the window
 RIDGE = 1e-4
 TIMES = ((-5.0, -2.5, 2.5, 5.0), (-1.0, 1.0))  # frames around the likeliest offset, and around the best of them
-RESAMPLED = 2.0  # times as much is left in a cropped picture, whose cells lie elsewhere
+RESAMPLED, RESAMPLED_LEVEL = 1.5, 2.0  # times as much energy and level is left in a cropped picture's other cells
 SIDE = 5  # cells of the square over which it is
 KINDS = 5  # of detail, and as many of motion
 LEAST_NOISE = 0.8  # levels: quantisation
@@ -294,7 +294,7 @@ def _layer_features(both: Layers, channel: int, which: int) -> Floats:
 def layer_changes(both: Layers, window: Window) -> list[Change]:
     """The regions in which the colours, or the detail within the cells, are not the original's."""
     found: list[Change] = []
-    for what, span, energy in layer_scores(both, _much(window)):
+    for what, span, energy in layer_scores(both, _much(window, RESAMPLED_LEVEL)):
         hot = energy > _much(window) * LEAST_SCORE[what][span]
         found += [replace(one, what=what) for one in _boxes(hot, energy, both, window)]
     return [one for what in LAYERS for one in _joined([some for some in found if some.what == what])]
@@ -425,7 +425,7 @@ def changes(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
         return []
     deviations = energies(both)
     found: list[Change] = []
-    for what, span, energy in picture_scores(both, deviations, _much(window)):
+    for what, span, energy in picture_scores(both, deviations, _much(window, RESAMPLED_LEVEL)):
         found += _boxes(energy > _much(window) * LEAST_SCORE[what][span], energy, both, window)
     return [_tight(one, both, deviations[1], window) for one in _joined(found)]
 
@@ -439,9 +439,9 @@ def picture_scores(both: Pairs, found: tuple[Floats, Floats], much: float = 1.0)
         yield "picture", span, np.where(level > much * LEAST_LEVEL["picture"], energy, 0).astype(np.float32)
 
 
-def _much(window: Window) -> float:
+def _much(window: Window, resampled: float = RESAMPLED) -> float:
     """How many times as much may be left."""
-    return 1.0 if window.whole else RESAMPLED
+    return 1.0 if window.whole else resampled
 
 
 def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs | Layers, window: Window) -> list[Change]:
