@@ -28,17 +28,19 @@ import numpy as np
 import torch
 
 import sorano
+from sorano import pipeline
 from sorano.conditions import start_state
-from sorano.generate import Model
+from sorano.pipeline import Model
 from sorano.plan import ModelConfigs
 from sorano.presets import find_preset
-from sorano.request import Request, Resolved, resolve
+from sorano.request import Request
+from sorano.resolve import Job, resolve
 
 PROMPT = "a red ball bounces on the grass at sunset"
 SEED = 0
 PEAK_SIZE = 2048  # rows of the matrices that the machine's peak is measured with
 
-path = importlib.import_module("sorano.generate")  # the name sorano.generate is the function
+path = importlib.import_module("sorano.engine")
 
 
 def main() -> None:
@@ -83,7 +85,7 @@ def start_up(repeats: int, preset: str) -> dict[str, Any]:
         }
 
 
-def warm(job: Resolved, repeats: int, *, with_peer: bool) -> dict[str, Any]:
+def warm(job: Job, repeats: int, *, with_peer: bool) -> dict[str, Any]:
     """Seconds from the prompt to the frames with everything loaded, ours and theirs turn about."""
     model = path.load(job.preset, "cpu")
     runs: dict[str, Callable[[], Any]] = {f"ours, {model.machine.dtype}, s": lambda: ours(model, job)}
@@ -115,7 +117,7 @@ def warm(job: Resolved, repeats: int, *, with_peer: bool) -> dict[str, Any]:
     return rows
 
 
-def shares_of_peak(job: Resolved, configs: ModelConfigs, repeats: int) -> dict[str, Any]:
+def shares_of_peak(job: Job, configs: ModelConfigs, repeats: int) -> dict[str, Any]:
     """The machine's matrix products, and the share of their rate that denoising and decoding reach, alone and by 8."""
     model = path.load(job.preset, "cpu")
     dtype = getattr(torch, model.machine.dtype)
@@ -124,13 +126,13 @@ def shares_of_peak(job: Resolved, configs: ModelConfigs, repeats: int) -> dict[s
     rows: dict[str, Any] = {f"peak of matrix products, {model.machine.dtype}, GFLOP/s": peak / 1e9}
     latent = job.shape.latent(spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal)
     listener = sorano.Listener()
-    text = path.encode_text(model, job)
+    text = pipeline.encode_text(model, job)
     tokens = int(text.text_BSD.shape[1])
     num_steps = job.request.num_steps or 1
     for batch in (1, 8):
         state = start_state(range(batch), configs.vae.z_dim, latent)
-        denoise_seconds = statistics.median(timed(lambda: path.denoise(model, job, text, state, listener), repeats))  # noqa: B023
-        made = path.denoise(model, job, text, state, listener).to(dtype)
+        denoise_seconds = statistics.median(timed(lambda: pipeline.denoise(model, job, text, state, listener), repeats))  # noqa: B023
+        made = pipeline.denoise(model, job, text, state, listener).to(dtype)
         with torch.inference_mode():
             decode_seconds = statistics.median(timed(lambda: model.bundle.vae.decode(made), repeats))  # noqa: B023
         denoise_flops = num_steps * configs.transformer.flops(latent, batch=2 * batch, text_tokens=tokens)
@@ -145,15 +147,15 @@ def shares_of_peak(job: Resolved, configs: ModelConfigs, repeats: int) -> dict[s
     return rows
 
 
-def ours(model: Model, job: Resolved) -> np.ndarray:
+def ours(model: Model, job: Job) -> np.ndarray:
     """Frames of the job: the steps of `sorano.generate` from text to frames."""
     listener = sorano.Listener()
-    text = path.encode_text(model, job)
-    state = path.start(model, job, listener)
-    return np.concatenate(list(path.decode(model, path.denoise(model, job, text, state, listener), listener)))
+    text = pipeline.encode_text(model, job)
+    state = pipeline.start(model, job, listener)
+    return np.concatenate(list(pipeline.decode(model, pipeline.denoise(model, job, text, state, listener), listener)))
 
 
-def peer(job: Resolved, dtype: str) -> Any:
+def peer(job: Job, dtype: str) -> Any:
     """diffusers' stock pipeline on the same folder."""
     warnings.filterwarnings("ignore")
     from diffusers import WanPipeline
@@ -166,7 +168,7 @@ def peer(job: Resolved, dtype: str) -> Any:
     return pipeline
 
 
-def theirs(pipeline: Any, job: Resolved) -> np.ndarray:
+def theirs(pipeline: Any, job: Job) -> np.ndarray:
     """Frames of the job as the stock pipeline makes them from the same noise."""
     vae = pipeline.vae.config
     latent = job.shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
@@ -217,7 +219,7 @@ def shell_seconds(command: list[str], repeats: int) -> float:
     )
 
 
-def _reload(job: Resolved, dtype: str) -> Any:
+def _reload(job: Job, dtype: str) -> Any:
     from sorano.models import checkpoint
 
     return checkpoint.load(job.preset.folder, dtype=getattr(torch, dtype))

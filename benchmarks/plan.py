@@ -23,7 +23,7 @@ VIDEOS = (("32x32", 1.42, 24), ("64x64", 1.42, 24), ("64x64", 2.08, 40), ("96x96
 MAKE = """
 import json, sys
 import PIL.Image, av, huggingface_hub, numpy, safetensors, tokenizers, torch
-import sorano.device, sorano.generate, sorano.models.text_encoder, sorano.models.transformer, sorano.models.vae
+import sorano.device, sorano.engine, sorano.models.text_encoder, sorano.models.transformer, sorano.models.vae
 from sorano.models.runtime import keep_freed_memory
 keep_freed_memory()
 own = next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
@@ -39,7 +39,8 @@ def planned(device: str) -> list[tuple[float, int]]:
     from sorano.device import choose_machine
     from sorano.plan import estimate_generate
     from sorano.presets import find_preset
-    from sorano.request import Request, resolve
+    from sorano.request import Request
+    from sorano.resolve import resolve
 
     preset, machine = find_preset("world"), choose_machine(device)
     configs = preset.read_configs()

@@ -32,8 +32,8 @@ def main():
 
 def measure(runs, folder):
     import sorano
-    from sorano.outgoing import Outgoing
     from sorano.trust import release
+    from sorano.trust.seal import Outgoing
 
     spent = dict.fromkeys(STEPS, 0.0)
 

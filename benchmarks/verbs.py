@@ -67,13 +67,13 @@ class Clips:
         from sorano import stream
 
         self.folder, self.count, self.made = folder, count, []
-        emit = stream.Film._emit
+        emit = stream.Run._emit
 
         def emitted(film, frames_THWC):
             self.made.append(frames_THWC.copy())
             emit(film, frames_THWC)
 
-        stream.Film._emit = emitted
+        stream.Run._emit = emitted
         self.judge = judging.load_judge()
         self.captions = [judging.fullest_caption("heldout", number) for number in range(count)]
         self.files, frames = [], []

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from sorano import batch, cli
 from sorano.errors import RequestError, VideoError
-from sorano.generate import Listener
+from sorano.listener import Listener
 
 SHARED = {"preset": "world", "device": "cpu"}
 

@@ -14,10 +14,10 @@ from contextlib import suppress
 import pytest
 from typer.testing import CliRunner
 
-from sorano import __version__, cli, video
+from sorano import __version__, cli, stream, video
 from sorano.request import Request
 
-path = importlib.import_module("sorano.generate")
+path = importlib.import_module("sorano.engine")
 PROMPT = "a red ball bounces on the grass at sunset"
 
 
@@ -187,7 +187,7 @@ def test_an_interruption_in_mid_write_is_exit_130_without_a_file(tiny_folder, tm
 
 
 def test_a_request_to_stop_that_something_swallows_ends_the_run_at_the_next_step(tiny_folder, tmp_path, monkeypatch):
-    denoise, steps = path.denoise, []
+    denoise, steps = stream.denoise, []
 
     def swallowing(*args):
         with suppress(KeyboardInterrupt):
@@ -195,7 +195,7 @@ def test_a_request_to_stop_that_something_swallows_ends_the_run_at_the_next_step
         steps.append(1)
         return denoise(*args)
 
-    monkeypatch.setattr(path, "denoise", swallowing)
+    monkeypatch.setattr(stream, "denoise", swallowing)
     done = generate(tiny_folder, "-o", tmp_path / "a.mp4")
     assert steps and done.exit_code == 130 and "nothing was written" in done.stderr
     assert os.listdir(tmp_path) == []

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 import sorano
-from sorano import errors, video
+from sorano import errors, pipeline, result, stream, video
 from sorano.models import checkpoint
 from sorano.plan import Machine
 from sorano.plan import machine as plan_machine
 from sorano.request import Request
 
-path = importlib.import_module("sorano.generate")  # the name sorano.generate is the function
+path = importlib.import_module("sorano.engine")
 PROMPT = "a red ball bounces on the grass at sunset"
 
 
@@ -122,21 +122,21 @@ def test_a_private_request_leaves_no_words_in_the_file(tiny_folder, tmp_path):
     data = (tmp_path / "a.mp4").read_bytes()
     assert b"red ball" not in data and b"holiday" not in data
     assert "prompt" not in sorano.read_metadata(tmp_path / "a.mp4")["request"]
-    assert "ball" not in str(path.default_path(made.request))
+    assert "ball" not in str(result.default_path(made.request))
 
 
 def test_an_image_is_the_known_first_latent_frame(tiny_folder, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (40, 80, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "wide.png")
     notes, seen = Notes(), {}
-    denoise = path.denoise
+    denoise = stream.denoise
 
     def spy(model, job, text, state, listener, *rest):
         seen["state"], seen["latent"] = state, denoise(model, job, text, state, listener)
         return seen["latent"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(path, "denoise", spy)
+        patch.setattr(stream, "denoise", spy)
         given = make(tiny_folder, image=tmp_path / "wide.png", listener=notes)
     assert any("80x40" in note and "cropped" in note for note in notes.notes)
     assert torch.equal(seen["latent"][:, :, 0], seen["state"].known_BCTHW[:, :, 0])
@@ -146,13 +146,13 @@ def test_an_image_is_the_known_first_latent_frame(tiny_folder, tmp_path):
 
 def test_a_file_name_comes_from_the_prompt_and_is_never_taken(tmp_path):
     request = Request(prompt=PROMPT, seed=7)
-    first = path.default_path(request, tmp_path)
+    first = result.default_path(request, tmp_path)
     assert first.name == "a-red-ball-bounces-on-the-grass-at-sunset-7.mp4"
     first.write_text("")
-    second = path.default_path(request, tmp_path)
+    second = result.default_path(request, tmp_path)
     assert second.name.endswith("-7-2.mp4")
     second.write_text("")
-    assert path.default_path(request, tmp_path).name.endswith("-7-3.mp4")
+    assert result.default_path(request, tmp_path).name.endswith("-7-3.mp4")
 
 
 def test_the_file_that_save_names_is_in_this_folder(tiny_folder, tmp_path, monkeypatch):
@@ -184,8 +184,10 @@ def test_the_stored_dtype_does_not_decide_the_noise(tiny_folder, monkeypatch):
 
 def stops_before(monkeypatch, *steps):
     """Makes the named steps of the path fail the test if they are reached."""
+    places = {"load": path.Engine, "denoise": stream}
     for step in steps:
-        monkeypatch.setattr(path, step, lambda *_, step=step, **__: pytest.fail(f"{step} was reached"))
+        reached = f"{step} was reached"
+        monkeypatch.setattr(places.get(step, path), step, lambda *_, reached=reached, **__: pytest.fail(reached))
 
 
 def test_existing_files_stop_it_before_any_work(tiny_folder, tmp_path, monkeypatch):
@@ -221,16 +223,16 @@ def test_too_little_memory_stops_it_before_loading_and_says_what_fits(tiny_folde
 
 def test_no_more_memory_is_planned_with_than_is_free():
     machine = Machine("cpu", "float32", 1e11, free_bytes=8 * 10**9)
-    assert path.within(machine, "2GB").free_bytes == 2 * 10**9
-    assert path.within(machine, "200GB").free_bytes == 8 * 10**9
-    assert path.within(dataclasses.replace(machine, free_bytes=None), "2GB").free_bytes == 2 * 10**9
+    assert pipeline.within(machine, "2GB").free_bytes == 2 * 10**9
+    assert pipeline.within(machine, "200GB").free_bytes == 8 * 10**9
+    assert pipeline.within(dataclasses.replace(machine, free_bytes=None), "2GB").free_bytes == 2 * 10**9
 
 
 def test_memory_that_runs_out_all_the_same_is_a_capacity_error(tiny_folder, monkeypatch):
     def greedy(*args):
         torch.empty(2**60, dtype=torch.uint8)
 
-    monkeypatch.setattr(path, "denoise", greedy)
+    monkeypatch.setattr(stream, "denoise", greedy)
     with pytest.raises(errors.CapacityError, match="ran out"):
         make(tiny_folder)
 
@@ -239,7 +241,7 @@ def test_another_runtime_error_is_not_dressed_up(tiny_folder, monkeypatch):
     def broken(*args):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(path, "denoise", broken)
+    monkeypatch.setattr(stream, "denoise", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         make(tiny_folder)
 
@@ -305,7 +307,7 @@ def test_weights_with_another_digest_are_refused_with_both_digests(own_folder, m
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    path._load.cache_clear()
+    path.ENGINE.unload()
     with pytest.raises(errors.CheckpointError) as caught:
         make(own_folder)
     assert weights.name in caught.value.message and before in caught.value.message
@@ -328,7 +330,7 @@ def test_decoding_in_chunks_gives_the_frames_of_decoding_at_once(tiny_folder, mo
     whole = make(tiny_folder, seconds=3).frames_THWC
     for chunk in (1, 2, 3):
         notes = Notes()
-        monkeypatch.setattr(path, "decode_chunk", lambda shape, total, chunk=chunk: chunk)
+        monkeypatch.setattr(pipeline, "decode_chunk", lambda shape, total, chunk=chunk: chunk)
         chunked = make(tiny_folder, seconds=3, listener=notes).frames_THWC
         assert chunked.shape == whole.shape == (25, 32, 32, 3)
         assert np.abs(chunked.astype(int) - whole).max() <= 2  # of 255, in bfloat16
@@ -397,7 +399,7 @@ def test_a_prompt_is_encoded_once_while_the_model_is_loaded(tiny_folder, monkeyp
     monkeypatch.setattr(
         TextEncoder, "encode", lambda self, ids, dtype=None: calls.append(ids) or encode(self, ids, dtype)
     )
-    path._load.cache_clear()
+    path.ENGINE.unload()
     first = make(tiny_folder)
     again = make(tiny_folder, seed=2)
     assert len(calls) == 1 and len(calls[0]) == 2  # both prompts together

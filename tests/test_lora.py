@@ -551,7 +551,8 @@ def test_each_of_two_experts_gets_its_own_file(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
     from sorano.errors import RequestError
-    from sorano.generate import Listener, merged, read_loras
+    from sorano.listener import Listener
+    from sorano.pipeline import merged, read_loras
 
     files = [
         _write(tmp_path / f"{name}.safetensors", _as_peft(_matrices(), "")) for name in ("high_noise", "low_noise")

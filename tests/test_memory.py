@@ -7,8 +7,8 @@ import pytest
 import tiny
 import torch
 
+from sorano.engine import generate
 from sorano.errors import CapacityError, RequestError
-from sorano.generate import generate
 from sorano.models import checkpoint
 from sorano.plan import Machine, Placement, estimate_generate
 from sorano.plan.memory import Job, choose, ladder, stage_bytes

@@ -207,7 +207,7 @@ def test_every_help_text_arrives_whole():
 def test_unknown_keywords_and_long_reprs():
     import sorano
     from sorano.errors import RequestError
-    from sorano.generate import Model
+    from sorano.pipeline import Model
     from sorano.plan.machine import Machine
     from sorano.presets import PRESETS
 

@@ -14,7 +14,8 @@ from PIL import Image
 from sorano.models import family
 from sorano.models.config import VaeConfig
 from sorano.presets import PRESETS
-from sorano.request import Request, resolve
+from sorano.request import Request
+from sorano.resolve import resolve
 
 # fmt: off
 TRANSFORMERS = {

@@ -17,16 +17,18 @@ import tiny
 import torch
 from torch import Tensor
 
-from sorano.generate import Listener, Model, denoise, encode_text, start
+from sorano.listener import Listener
 from sorano.models import checkpoint, family
 from sorano.models import transformer as transformer_module
 from sorano.models.config import TransformerConfig
 from sorano.models.text_encoder import TextEncoder, TextTokens
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
+from sorano.pipeline import Model, denoise, encode_text, start
 from sorano.plan.machine import Machine
 from sorano.presets import PRESETS, find_preset
-from sorano.request import Request, resolve
+from sorano.request import Request
+from sorano.resolve import resolve
 from sorano.sampling import schedule as schedule_module
 from sorano.sampling import solver as solver_module
 

@@ -14,7 +14,8 @@ from sorano.models import family
 from sorano.models.config import DIFFUSERS_VERSION, PIPELINES
 from sorano.plan.model import ModelConfigs
 from sorano.presets import PRESETS, find_preset, nearest_presets, preset_of_folder, write_card
-from sorano.request import Request, resolve
+from sorano.request import Request
+from sorano.resolve import resolve
 
 WAN = [name for name, preset in PRESETS.items() if preset.repo]
 

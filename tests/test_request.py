@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sorano.errors import CheckpointError, RequestError
 from sorano.presets import PRESETS, find_preset
-from sorano.request import MAX_PROMPT_CHARACTERS, Request, resolve, slug
+from sorano.request import MAX_PROMPT_CHARACTERS, Request, slug
+from sorano.resolve import resolve
 from sorano.shapes import VideoShape, latent_frames
 
 WORLD = PRESETS["world"]

@@ -13,13 +13,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import sorano
-from sorano import errors, stream, video
+from sorano import errors, stream, video, workfolder
 from sorano.conditions import Blend, Continue, Loop
 from sorano.frames import Rate, alpha_inside, at_rate, taking_over
 from sorano.remix import request_of
 from sorano.request import Request
 
-path = sys.modules["sorano.generate"]
+path = sys.modules["sorano.engine"]
 PROMPT = "a red ball"
 
 
@@ -36,13 +36,13 @@ def make(tiny_verbs, tmp_path):
 def emitted(monkeypatch):
     """Every frame of a film as it was before it was marked and encoded."""
     seen = []
-    real = stream.Film._emit
+    real = stream.Run._emit
 
     def emit(self, frames_THWC):
         seen.append(frames_THWC.copy())
         real(self, frames_THWC)
 
-    monkeypatch.setattr(stream.Film, "_emit", emit)
+    monkeypatch.setattr(stream.Run, "_emit", emit)
     return lambda: np.concatenate(seen)
 
 
@@ -62,7 +62,7 @@ def test_a_film_is_longer_than_a_window_and_signed(make, steady_coder):
     assert made.record["made"] == {"size": "32x32", "num_frames": 49, "fps": 8.0}
     assert made.frames_THWC.shape == (49, 32, 32, 3)
     assert made.report.verdict is sorano.Verdict.VERIFIED
-    assert not stream.parts_of(made.path).exists()
+    assert not workfolder.parts_of(made.path).exists()
     again = make("again.mp4", seconds=6)
     assert np.array_equal(made.frames_THWC, again.frames_THWC)  # one seed, one film
 
@@ -78,7 +78,7 @@ def test_windows_share_their_latents_and_the_decoder_goes_on(make, emitted, monk
     """The slow twin: all latents of the film decoded at once give the same frames."""
     monkeypatch.setattr(stream, "ANCHOR", 0.0)
     latents, last = [], []
-    real = stream.Film._denoised
+    real = stream.Run._denoised
 
     def denoised(self, stretch, known, new, suffix, **how):
         latent = real(self, stretch, known, new, suffix, **how)
@@ -88,7 +88,7 @@ def test_windows_share_their_latents_and_the_decoder_goes_on(make, emitted, monk
         latents.append(latent[:, :, known if how["goes_on"] else 0 :])
         return latent
 
-    monkeypatch.setattr(stream.Film, "_denoised", denoised)
+    monkeypatch.setattr(stream.Run, "_denoised", denoised)
     made = make(seconds=5)
     model = path.load(made.request.preset, "cpu")
     whole = model.bundle.vae.decode(torch.cat(latents, 2).to(getattr(torch, model.machine.dtype)))
@@ -127,20 +127,20 @@ from sorano import stream, video
 torch.set_num_threads(1)
 video.CODER = {video.CODER!r}
 stream.CHECKPOINT_SECONDS = 0.0
-real, count = stream.Film._emit, [0]
+real, count = stream.Run._emit, [0]
 def emit(self, frames):
     count[0] += 1
     if count[0] == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     real(self, frames)
-stream.Film._emit = emit
+stream.Run._emit = emit
 sorano.generate({PROMPT!r}, preset={str(tiny_verbs)!r}, seed=5, device="cpu", dtype="float32", upscale=1,
                 seconds=6, output={str(tmp_path / "film.mp4")!r})
 """
     done = subprocess.run([sys.executable, "-c", script], env={**os.environ}, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    parts = stream.parts_of(tmp_path / "film.mp4")
-    assert not (tmp_path / "film.mp4").exists() and (parts / stream.STATE).stat().st_mode & 0o777 == 0o600
+    parts = workfolder.parts_of(tmp_path / "film.mp4")
+    assert not (tmp_path / "film.mp4").exists() and (parts / workfolder.STATE).stat().st_mode & 0o777 == 0o600
     with av.open(str(parts / "film.h264")) as growing:  # it can be played while it grows
         assert len(list(growing.decode(video=0))) >= 9
     with pytest.raises(errors.RequestError, match="sorano resume"):
@@ -155,31 +155,31 @@ def test_a_finished_denoise_is_not_lost_to_a_failed_decode(make, tmp_path, monke
     monkeypatch.setattr(stream, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(stream, "KEPT_SECONDS", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(stream.Film, "_decoded", lambda *_, **__: (_ for _ in ()).throw(errors.NumericsError("spoilt")))
+        patched.setattr(stream.Run, "_decoded", lambda *_, **__: (_ for _ in ()).throw(errors.NumericsError("spoilt")))
         with pytest.raises(errors.NumericsError) as caught:
             make(seconds=4)
     assert any("sorano resume" in note for note in caught.value.__notes__)
     denoised = []
-    real = stream.Film._denoised
-    monkeypatch.setattr(stream.Film, "_denoised", lambda *a, **k: denoised.append(1) or real(*a, **k))
+    real = stream.Run._denoised
+    monkeypatch.setattr(stream.Run, "_denoised", lambda *a, **k: denoised.append(1) or real(*a, **k))
     made = sorano.resume(tmp_path / "film.mp4")
     assert np.array_equal(made.frames_THWC, expected)
     assert len(denoised) == 6  # of 7 windows the first was not made again
 
 
 def test_a_failure_leaves_nothing_where_little_is_lost(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(stream.Film, "_decoded", lambda *_, **__: (_ for _ in ()).throw(errors.NumericsError("spoilt")))
+    monkeypatch.setattr(stream.Run, "_decoded", lambda *_, **__: (_ for _ in ()).throw(errors.NumericsError("spoilt")))
     with pytest.raises(errors.NumericsError):
         make(seconds=4)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_kept_and_broken_is_said(tmp_path, make):
-    parts = stream.parts_of(tmp_path / "film.mp4")
+    parts = workfolder.parts_of(tmp_path / "film.mp4")
     parts.mkdir()
     with pytest.raises(errors.CheckpointError, match="no finished stretch"):
         sorano.resume(tmp_path / "film.mp4")
-    (parts / stream.STATE).write_bytes(b"x" * 100)
+    (parts / workfolder.STATE).write_bytes(b"x" * 100)
     with pytest.raises(errors.CheckpointError, match="begin again"):
         sorano.resume(tmp_path / "film.mp4")
     assert make(seconds=4, overwrite=True).path.exists() and not parts.exists()
@@ -278,7 +278,7 @@ def test_a_model_that_takes_a_first_frame_goes_on_from_the_last_one_and_says_so(
 
 
 def test_what_cannot_be_joined_is_refused_before_any_work(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(path, "load", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr(path.Engine, "load", lambda *_: pytest.fail("work began"))
     one = given(tmp_path, "one.mp4", count=1)
     wide, quick = given(tmp_path, "wide.mp4", size=(64, 32)), given(tmp_path, "quick.mp4", fps=16)
     plain = given(tmp_path, "plain.mp4")

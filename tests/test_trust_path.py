@@ -12,11 +12,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sorano
-from sorano import cli, errors, kept, library, outgoing, remix, video
-from sorano.trust import credentials, keys, label, record, release, roots, store
+from sorano import cli, errors, library, remix, stream, video
+from sorano.trust import credentials, keys, label, record, release, roots, seal, store
 from sorano.trust.verify import Verdict
 
-path = importlib.import_module("sorano.generate")
+path = importlib.import_module("sorano.engine")
 PROMPT = "a red ball bounces on the grass at sunset"
 
 # Every public verb: those that write videos and pictures, and those that do not.
@@ -71,13 +71,13 @@ def test_the_commands_leave_signed_files(tiny_folder, tmp_path):
 
 
 def test_what_resume_writes_leaves_signed(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "RESUME_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "KEPT_SECONDS", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(path, "decode", lambda *_: (_ for _ in ()).throw(errors.NumericsError("stopped")))
+        patched.setattr(stream, "decode", lambda *_: (_ for _ in ()).throw(errors.NumericsError("stopped")))
         with pytest.raises(errors.NumericsError):
             make(tiny_folder, output=tmp_path / "a.mp4")
-    (latent,) = tmp_path.glob("*.latent.safetensors")
-    path.resume(latent)
+    path.resume(tmp_path / "a.mp4")
     require_signed(tmp_path / "a.mp4")
 
 
@@ -155,12 +155,12 @@ def test_a_signed_input_of_any_verb_becomes_an_ingredient_with_its_own_manifest(
     other = clip.with_name("other.mp4")
     other.write_bytes(clip.read_bytes())
     request = sorano.Request(prompt=PROMPT, private=private, **TAKES[verb](clip, picture, mask))
-    given = outgoing.given_files(request)
+    given = seal.given_files(request)
     assert [one.path for one in given] == list(request.files) and given
     assert sum(one.relationship == "parentOf" for one in given) == (clip in request.files)
     made = tmp_path / "made.mp4"
     video.write_video(made, np.full((5, 32, 32, 3), 90, np.uint8), 8)
-    kind = outgoing.kind_of(given)
+    kind = seal.kind_of(given)
     credentials.sign(made, credentials.Statement(kind, ingredients=given), keys.identity())
     found = credentials.read(made, roots.anchors())
     assert found.state == "trusted" and found.kind == ("edited" if clip in request.files else "made")
@@ -180,7 +180,7 @@ def test_a_remix_keeps_the_manifests_of_what_its_model_was_given(signed_inputs, 
     picture.unlink()
     clip.unlink()
     words = remix.request_of(tmp_path / "first.mp4")
-    given = outgoing.given_files(sorano.Request(**{**words, "prompt": "a blue ball"}))
+    given = seal.given_files(sorano.Request(**{**words, "prompt": "a blue ball"}))
     made = video.write_video(tmp_path / "made.mp4", np.full((5, 32, 32, 3), 90, np.uint8), 8)
     credentials.sign(made, credentials.Statement("edited", ingredients=given), keys.identity())
     assert [one.state for one in credentials.read(made, roots.anchors()).sources] == ["trusted", "trusted"]
@@ -191,7 +191,7 @@ def test_an_input_that_is_gone_is_named_all_the_same(signed_inputs, tmp_path):
     request = sorano.Request(prompt=PROMPT, image=picture, conditions=[sorano.Continue(clip)])
     clip.unlink()
     picture.unlink()
-    given = outgoing.given_files(request)
+    given = seal.given_files(request)
     assert [(one.title, one.relationship) for one in given] == [("signed.png", "inputTo"), ("signed.mp4", "parentOf")]
     made = video.write_video(tmp_path / "made.mp4", np.full((5, 32, 32, 3), 90, np.uint8), 8)
     credentials.sign(made, credentials.Statement("edited", ingredients=given), keys.identity())

@@ -5,7 +5,8 @@ import pytest
 from sorano import cli
 from sorano.errors import RequestError
 from sorano.presets import PRESETS
-from sorano.request import Request, resolve
+from sorano.request import Request
+from sorano.resolve import resolve
 
 WORLD, WAN, TI2V = PRESETS["world"], PRESETS["wan2.1-t2v-14b"], PRESETS["wan2.2-ti2v-5b"]
 

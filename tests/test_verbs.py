@@ -192,8 +192,8 @@ def test_each_kind_of_condition_survives_json():
 
 
 def test_bad_input_is_said_before_any_work(ball, make, tmp_path, monkeypatch):
-    path = sys.modules["sorano.generate"]
-    monkeypatch.setattr(path, "load", lambda *_: pytest.fail("work began"))
+    path = sys.modules["sorano.engine"]
+    monkeypatch.setattr(path.Engine, "load", lambda *_: pytest.fail("work began"))
     Image.MAX_IMAGE_PIXELS = None
     Image.new("1", (100_000, 600)).save(tmp_path / "wide.png")
     (tmp_path / "cut.mp4").write_bytes(ball.path.read_bytes()[:9000])

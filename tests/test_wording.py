@@ -2,7 +2,8 @@
 
 import pytest
 
-from sorano.wording import merged, saved_prompt
+from sorano.sources import saved_prompt
+from sorano.wording import merged
 from sorano.world.caption import parse
 
 SAVED = "a red ball bounces on the grass at sunset"

@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 
 from sorano import _start  # noqa: F401  (first: Ctrl-C while the rest is imported)
 from sorano.conditions import Blend, Continue, Edit, FirstFrame, Keyframe, LastFrame, Loop, Region
+from sorano.engine import Engine, Planned, generate, load, resume
 from sorano.errors import (
+    Cancelled,
     CapacityError,
     CheckpointError,
     NumericsError,
@@ -21,8 +23,11 @@ from sorano.errors import (
     TrustError,
     VideoError,
 )
-from sorano.generate import Listener, Model, Video, generate, load, resume
+from sorano.listener import Cancel, Listener
+from sorano.pipeline import Model
 from sorano.request import Request
+from sorano.resolve import Job
+from sorano.result import Video
 from sorano.storyboard import Shot, Storyboard
 from sorano.threads import wait_passively
 from sorano.trust.verify import Report, Verdict, verify
@@ -31,6 +36,11 @@ from sorano.video import read_metadata
 wait_passively()  # before torch comes in
 
 __all__ = [
+    "Cancel",
+    "Cancelled",
+    "Engine",
+    "Job",
+    "Planned",
     "CapacityError",
     "CheckpointError",
     "Listener",

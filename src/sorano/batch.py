@@ -16,9 +16,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sorano.engine import generate
 from sorano.errors import RequestError, SoranoError
-from sorano.generate import Listener, Video, default_path, generate
+from sorano.listener import Listener
 from sorano.request import Request
+from sorano.result import Video, default_path
 
 RIVALS = {"seconds": "num_frames", "num_frames": "seconds"}  # of which a line's own puts a shared one aside
 MOST_LINES = 100_000

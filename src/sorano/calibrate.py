@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sorano import threads
+from sorano.engine import generate
 from sorano.errors import RequestError
-from sorano.generate import generate
 from sorano.plan.generate import TEXT_TOKENS
 from sorano.plan.machine import Machine, Profile, profile_file
 from sorano.presets import find_preset

@@ -23,13 +23,14 @@ import typer
 from sorano import _start
 from sorano.conditions import Blend, Continue, Edit, Keyframe, Loop, Region
 from sorano.console import Commands, asked_to_stop, close_streams, errors_said, open_streams, print_error, source_of
+from sorano.engine import generate as make_video
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, RequestError, VideoError
-from sorano.generate import Listener, default_path
-from sorano.generate import generate as make_video
+from sorano.listener import Listener
 from sorano.models.runtime import keep_freed_memory
 from sorano.plan.cli import app as plan_app
 from sorano.presets import ALL_KINDS, DEFAULT_PRESET, PRESETS, find_preset, write_card
 from sorano.request import Request, slug
+from sorano.result import default_path
 from sorano.settings import own_defaults
 from sorano.storyboard import changes
 from sorano.trust.cli import mount as mount_trust
@@ -39,10 +40,10 @@ from sorano.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sorano.generate import Video
     from sorano.plan import Machine, RunEstimate
     from sorano.preview import Preview
-    from sorano.request import Resolved
+    from sorano.resolve import Job
+    from sorano.result import Video
 
 app = typer.Typer(
     name="sorano",
@@ -356,10 +357,11 @@ def _open(path: Path | None) -> None:
 
 def _print_plan(request: Request, talk: Talk, as_json: bool) -> None:
     """What would be made and what it should take; stdout gets the path that it would have."""
-    from sorano.generate import placed, prepare
+    from sorano.engine import placed, prepare
 
     request = placed(request)
-    job, _, machine, estimate, _ = prepare(request, talk)
+    found = prepare(request, talk)
+    job, machine, estimate = found.job, found.machine, found.estimate
     path = _absolute(Path(request.output or request.sheet or default_path(request)))
     planned = {
         "seconds": round(estimate.seconds * request.variations, 3),
@@ -568,15 +570,15 @@ def film(
 
 @app.command()
 def resume(
-    file: Annotated[Path, typer.Argument(help="The film that was stopped, or NAME.latent.safetensors, as it said.")],
+    file: Annotated[Path, typer.Argument(help="The video that was to be written, as the error said.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the path.")] = False,
     device: Annotated[str | None, typer.Option(help="Another device than the run had.")] = None,
     memory: Annotated[str | None, typer.Option(help="Take at most this much memory, like 12GB.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")] = False,
 ) -> None:
-    """Go on with a run that failed or was killed: a film from its last finished stretch, a video from its latent."""
+    """Go on with a run that failed or was killed: a film from its last finished window, a clip from its latent."""
     with errors_said():
-        from sorano.generate import resume as finish_run
+        from sorano.engine import resume as finish_run
 
         with Talk(quiet=quiet, verbose=False) as talk:
             talk.memory = keep_freed_memory()
@@ -845,7 +847,7 @@ class Talk(Listener):
         if self._preview is not None:
             self._preview.close()
 
-    def planned(self, job: Resolved, machine: Machine, estimate: RunEstimate) -> None:
+    def planned(self, job: Job, machine: Machine, estimate: RunEstimate) -> None:
         from sorano.plan.generate import format_bytes
 
         request, shape = job.request, job.shape

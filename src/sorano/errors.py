@@ -12,6 +12,7 @@
         SuspiciousError  7  `Report.require`: nothing says where it is from, and something is odd
         UnverifiedError  8  `Report.require`: nothing trusted says where it is from
         MatchedError     9  `Report.require`: it is only a copy of what was signed
+      Cancelled        130  the run was asked to stop
 
 The number is the exit code of the command (`EXIT_INTERRUPTED` for Ctrl-C). Library code raises; only `cli.py`
 prints and exits.
@@ -109,3 +110,10 @@ class MatchedError(TrustError):
     """A file is a copy of what somebody who is trusted signed, as far as this can be seen, and not the signed file."""
 
     exit_code = 9
+
+
+class Cancelled(SoranoError):
+    """The run was asked to stop before its end."""
+
+    exit_code = EXIT_INTERRUPTED
+    usual_hint = "sorano resume goes on with what was kept"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from sorano.video import Frames
 
+BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 LEAST_FLOW_SIDE = 32  # pixels: below, nothing is moved
 REACH = 6  # frames before and after a given one that are brought to it
 EDGE = 0.02  # of the shorter side: how far inside a region its edge is soft

@@ -170,3 +170,15 @@ def _grouped(frames: Iterator[Frames], start: int) -> Iterator[Frames]:
             held = []
     if held:
         yield np.stack(held)
+
+
+def saved_prompt(path: Path) -> str | None:
+    """The prompt that a video says it was made of; None where it says none."""
+    from sorano.video import read_metadata
+
+    try:
+        request = read_metadata(path).get("request", {})
+    except VideoError:
+        return None
+    prompt = request.get("prompt") if isinstance(request, dict) else None
+    return prompt if isinstance(prompt, str) and prompt.strip() else None

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sorano.errors import CheckpointError, RequestError, VideoError
+from sorano.errors import CheckpointError, RequestError
 from sorano.world import synonyms
 
 if TYPE_CHECKING:
@@ -34,18 +34,6 @@ FILLERS = re.compile(
 FEW_WORDS = 4
 WHOLE_FIELDS = 3  # what a whole prompt of the small world says of a thing and its surroundings, at least
 MOST_PHRASINGS = 300
-
-
-def saved_prompt(path: Path) -> str | None:
-    """The prompt that a video says it was made of; None where it says none."""
-    from sorano.video import read_metadata
-
-    try:
-        request = read_metadata(path).get("request", {})
-    except VideoError:
-        return None
-    prompt = request.get("prompt") if isinstance(request, dict) else None
-    return prompt if isinstance(prompt, str) and prompt.strip() else None
 
 
 @lru_cache(maxsize=4)

@@ -41,7 +41,7 @@ class Currency:
 
 
 def parse_currency(text: str) -> Currency:
-    """"EUR=0.92@2026-11-20", or without a day: today's. Raises RequestError."""
+    """ "EUR=0.92@2026-11-20", or without a day: today's. Raises RequestError."""
     match = re.fullmatch(r"\s*([A-Za-z]{3})\s*=\s*(\d+(?:\.\d+)?)\s*(?:@\s*(\d{4}-\d{2}-\d{2}))?\s*", text)
     try:
         if match is None or not 0 < float(match[2]) < 1e9:

@@ -285,7 +285,7 @@ def carriers() -> list[Carrier]:
         return []
     check_guarded(folder)
     files = folder.glob("*.json")
-    return sorted((_parse_carrier(_private(file), str(file)) for file in files), key=lambda one: one.made, reverse=True)
+    return sorted((parse_carrier(_private(file), str(file)) for file in files), key=lambda one: one.made, reverse=True)
 
 
 def disclose(carrier_id: str, signer: Identity | None = None) -> str:
@@ -305,23 +305,6 @@ def disclose(carrier_id: str, signer: Identity | None = None) -> str:
     }
     signature = signer.sign(canonical(words))
     return json.dumps({**words, "signature": base64.b64encode(signature).decode()}, indent=1)
-
-
-def read_bundle(text: str, where: str, anchors: str) -> tuple[Carrier, str]:
-    """The carrier in a disclosure and its signer's name. Raises TrustError unless a trusted root stands behind it."""
-    from sorano.trust.roots import require_signature, signer_called
-
-    words = _json_object(text, where)
-    signature = words.pop("signature", None)
-    if words.get("type") != BUNDLE or not isinstance(signature, str) or not isinstance(words.get("chain"), str):
-        raise TrustError(f"{where} is no disclosure of a carrier")
-    carrier = _parse_carrier(text.encode(), where)
-    try:
-        raw = base64.b64decode(signature, validate=True)
-    except ValueError as error:
-        raise TrustError(f"{where} has a signature that cannot be read") from error
-    leaf = require_signature(words["chain"], raw, canonical(words), anchors, where)
-    return carrier, signer_called(words["chain"], leaf, anchors, where)
 
 
 def commitment_of(carrier_id: str, key: bytes) -> str:
@@ -462,7 +445,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _external(file: Path) -> Identity:
-    words = _json_object(_private(file).decode("utf-8", "replace"), str(file))
+    words = json_object(_private(file).decode("utf-8", "replace"), str(file))
     chain, command = words.get("chain_pem"), words.get("command")
     if not isinstance(chain, str) or not isinstance(command, list) or not all(isinstance(w, str) for w in command):
         raise TrustError(f"{file} does not name a chain and a command", "sorano keys init --chain FILE --command ...")
@@ -504,8 +487,8 @@ def _carrier_file(carrier_id: str) -> Path:
     return config_folder() / "carriers" / f"{carrier_id}.json"
 
 
-def _parse_carrier(data: bytes, where: str) -> Carrier:
-    words = _json_object(data.decode("utf-8", "replace"), where)
+def parse_carrier(data: bytes, where: str) -> Carrier:
+    words = json_object(data.decode("utf-8", "replace"), where)
     try:
         carrier = Carrier(str(words["id"]), bytes.fromhex(str(words["key"])), str(words["made"]))
         int(carrier.id, 16)
@@ -516,7 +499,7 @@ def _parse_carrier(data: bytes, where: str) -> Carrier:
     return carrier
 
 
-def _json_object(text: str, where: str) -> dict[str, Any]:
+def json_object(text: str, where: str) -> dict[str, Any]:
     try:
         words = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ Not covered: revocation lists and OCSP, chains longer than a leaf, three interme
 
 from __future__ import annotations
 
+import base64
 import json
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -133,7 +134,7 @@ def add(file: Path, name: str | None = None, only_for: Sequence[str] = ()) -> li
     """
     text = read_text(file)
     if text.lstrip().startswith("{"):
-        carrier, signer = keys.read_bundle(text, str(file), anchors())
+        carrier, signer = read_bundle(text, str(file), anchors())
         _write(trust_folder() / f"carrier-{carrier.id}.json", text)
         return [Root("carrier", f"{carrier.id}, disclosed by {signer}", carrier.commitment[:16], "-")]
     certs = _roots_in(file)
@@ -186,6 +187,21 @@ def list_roots() -> list[Root]:
     return own + [root for _, root in _added()]
 
 
+def read_bundle(text: str, where: str, anchors: str) -> tuple[keys.Carrier, str]:
+    """The carrier in a disclosure and its signer's name. Raises TrustError unless a trusted root stands behind it."""
+    words = keys.json_object(text, where)
+    signature = words.pop("signature", None)
+    if words.get("type") != keys.BUNDLE or not isinstance(signature, str) or not isinstance(words.get("chain"), str):
+        raise TrustError(f"{where} is no disclosure of a carrier")
+    carrier = keys.parse_carrier(text.encode(), where)
+    try:
+        raw = base64.b64decode(signature, validate=True)
+    except ValueError as error:
+        raise TrustError(f"{where} has a signature that cannot be read") from error
+    leaf = require_signature(words["chain"], raw, keys.canonical(words), anchors, where)
+    return carrier, signer_called(words["chain"], leaf, anchors, where)
+
+
 def disclosed_carriers() -> list[keys.Carrier]:
     """Carriers whose keys were disclosed by signers that are still trusted; others are passed over."""
     found = []
@@ -194,7 +210,7 @@ def disclosed_carriers() -> list[keys.Carrier]:
         if root.kind != "carrier":
             continue
         try:
-            found.append(keys.read_bundle(keys.read_guarded(file).decode("utf-8", "replace"), str(file), trusted)[0])
+            found.append(read_bundle(keys.read_guarded(file).decode("utf-8", "replace"), str(file), trusted)[0])
         except TrustError:
             continue  # its signer was removed since
     return found

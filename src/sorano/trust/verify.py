@@ -383,7 +383,7 @@ def _carriers(credential: credentials.Credential | None, bundle: Path | None, an
     """The private carriers to try: the one that the manifest names, or those that are known here."""
     known = []
     if bundle is not None:
-        known.append(keys.read_bundle(roots.read_text(bundle), str(bundle), anchors)[0])
+        known.append(roots.read_bundle(roots.read_text(bundle), str(bundle), anchors)[0])
     known += keys.carriers() + roots.disclosed_carriers()
     if credential is not None and credential.carrier_id is not None:
         return [one for one in known if one.id == credential.carrier_id and one.commitment == credential.commitment][:1]

@@ -707,7 +707,7 @@ def _frames(video_BCTHW: Any) -> Frames:
 
 def load_sampler(folder: str | Path = "world", device: str = "auto", **settings: Any) -> Sampler:
     """The sampler of a preset or a model folder, on the device and in the dtype that `generate` would choose."""
-    from sorano.generate import load
+    from sorano.engine import load
     from sorano.shapes import parse_size
 
     model = load(str(folder), device)

@@ -1,22 +1,28 @@
-"""How what was made leaves: visible label, mark and fingerprint chunk by chunk; then label, signature and proof.
+"""Sealing what was made: visible label, watermark and fingerprint chunk by chunk; then metadata, signature, proof.
 
     out = Outgoing(request, fps=12, num_frames=17, mark_id=...)
     marked = [out(chunk) for chunk in chunks]        # constant memory
     report = out.seal(file, record, name)            # once they are encoded
 
 Every file goes through here (`generate`, films, sheets of pictures), and nothing gets its name before it was read back.
+
+Covered: that every file that is made is marked, labelled and signed, and that what was written is what was meant.
+
+Not covered: recordings of the user's own (`sorano.trust.record`), and what others do to a file afterwards.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import VideoError
+from sorano.frames import BLACK
 from sorano.request import Request
 from sorano.video import (
     IMAGE_SUFFIXES,
@@ -32,7 +38,6 @@ from sorano.video import (
 )
 
 if TYPE_CHECKING:
-    from sorano.generate import Video
     from sorano.trust.credentials import Ingredient
     from sorano.trust.fingerprint import Fingerprint
     from sorano.trust.release import Mark
@@ -44,7 +49,6 @@ MOVING = ("mp4", "matroska", "avi", "other")  # containers of video
 CODED = {".mp4": ("h264", True), ".webm": ("vp9", True), ".gif": ("gif", False), ".webp": ("webp", False)}
 NO_SIGNATURE = "C2PA has no place in WebM: it is marked and labelled, not signed; -o NAME.mp4 for all three"
 FEW_COLOURS = "a GIF has 256 colours a frame: MP4 and WebP show more"
-BLACK = 6  # of 255: a video that is nowhere brighter shows nothing
 
 
 class Outgoing:
@@ -160,38 +164,67 @@ class Outgoing:
 
 
 def write_signed(
-    video: Video,
+    request: Request,
     chunks: Iterable[Frames],
     target: Path,
-    num_frames: int,
     *,
+    fps: float,
+    num_frames: int,
+    mark_id: int,
+    record: Callable[[], dict[str, Any]],
     overwrite: bool,
     aspect: Fraction = SQUARE,
 ) -> Report:
     """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name.
 
-    What the file says of itself, `video.record`, may be known only when the last chunk has come.
+    `record` is what the file says of itself, asked for when the last chunk has come.
     """
-    from sorano.trust import release
+    out = Outgoing(request, fps=fps, num_frames=num_frames, mark_id=mark_id)
+    with signing(out, target, record, overwrite=overwrite, aspect=aspect) as sink:
+        for chunk_THWC in chunks:
+            sink.put(out(chunk_THWC))
+    return sink.reports[0]
 
-    mark_id = release.id_of(video.frames_THWC, video.fps) if video.mark_id is None else video.mark_id
-    out = Outgoing(video.request, fps=video.fps, num_frames=num_frames, mark_id=mark_id)
-    reports: list[Report] = []
+
+@dataclass
+class Signing:
+    """A file that is being written: `put` takes its frames; `reports` has the one on it when that is done."""
+
+    put: Callable[[Frames], None]
+    reports: list[Report] = field(default_factory=list)
+
+
+@contextmanager
+def signing(
+    out: Outgoing,
+    target: Path,
+    record: Callable[[], dict[str, Any]],
+    *,
+    overwrite: bool,
+    aspect: Fraction = SQUARE,
+) -> Iterator[Signing]:
+    """A writer of frames that went through `out`; the file is sealed, and gets its name, when the block ends well."""
+    signings: list[Signing] = []
+    records: list[dict[str, Any]] = []
 
     def finish(temporary: Path) -> None:
-        reports.append(out.seal(temporary, video.record, target))
+        signings[0].reports.append(out.seal(temporary, records[0], target))
 
     if target.suffix.lower() != ".mp4":
+        held: list[Frames] = []  # the record, which goes before the frames, is known when the last one has come
         check_target(target, overwrite=overwrite)
         with whole_or_nothing(target, overwrite=overwrite) as temporary:
-            encode(temporary, target, (out(chunk) for chunk in chunks), out, lambda: video.record)
-            finish(temporary)
-        return reports[0]
-    with writing(target, video.fps, overwrite=overwrite, finish=finish, aspect=aspect) as writer:
-        for chunk_THWC in chunks:
-            writer.put(out(chunk_THWC))
-        writer.label(video.record, title_of(video.request))
-    return reports[0]
+            waiting = Signing(held.append)
+            yield waiting
+            said = record()
+            encode(temporary, target, held, out, said)
+            waiting.reports.append(out.seal(temporary, said, target))
+        return
+    with writing(target, out.fps, overwrite=overwrite, finish=finish, aspect=aspect) as writer:
+        signings.append(Signing(writer.put))
+        yield signings[0]
+        records.append(record())
+        writer.label(records[0], title_of(out.request))
 
 
 def is_animation(target: Path) -> bool:
@@ -199,17 +232,14 @@ def is_animation(target: Path) -> bool:
     return target.suffix.lower() in (".gif", ".webp")
 
 
-def encode(
-    temporary: Path, target: Path, chunks: Iterable[Frames], out: Outgoing, record: Callable[[], dict[str, Any]]
-) -> None:
-    """Encodes marked frames as `target`'s suffix asks (GIF, WebP, WebM); `record` is asked for after the last one."""
+def encode(temporary: Path, target: Path, chunks: Iterable[Frames], out: Outgoing, record: dict[str, Any]) -> None:
+    """Encodes marked frames as `target`'s suffix asks (GIF, WebP, WebM)."""
     from sorano.media import write
 
-    held = list(chunks)  # the record, which goes before the frames, is known when the last one has come
     if is_animation(target):
-        write.animation(temporary, target.suffix.lower(), held, out.fps, record_text(record()))
+        write.animation(temporary, target.suffix.lower(), list(chunks), out.fps, record_text(record))
     else:
-        write.webm(temporary, held, out.fps, out.tags(record()))
+        write.webm(temporary, list(chunks), out.fps, out.tags(record))
 
 
 def convert(source: Path, temporary: Path, target: Path, out: Outgoing, record: dict[str, Any]) -> list[str]:
@@ -219,27 +249,28 @@ def convert(source: Path, temporary: Path, target: Path, out: Outgoing, record: 
     found = read.probe(source)
     if target.suffix.lower() == ".webm":
         return recode.recode(found, temporary, "webm", lambda frames_THWC, *_: frames_THWC, out.tags(record)).notes
-    encode(temporary, target, read.chunks(found), out, lambda: record)
+    encode(temporary, target, read.chunks(found), out, record)
     return ["its sound is left out: this kind of file has none"] if found.has_audio else []
 
 
-def write_signed_sheet(video: Video, target: Path, *, overwrite: bool) -> Report:
+def write_signed_sheet(
+    request: Request, frames_THWC: Frames, target: Path, *, fps: float, record: dict[str, Any], overwrite: bool
+) -> Report:
     """The same for the picture of evenly spaced frames, or of the only one."""
     from sorano.trust import fingerprint, keys, label, release
 
-    request, signer = video.request, keys.identity()
-    frames_THWC = video.frames_THWC
+    signer = keys.identity()
     if visible_label(request):
         frames_THWC = label.draw(frames_THWC, request.audience, kind=kind_of(given_files(request)))
     sheet = frames_THWC[0] if len(frames_THWC) == 1 else contact_sheet(frames_THWC)
-    frames_THWC, chosen = release.mark(sheet[None], video.fps, is_image=True)
+    frames_THWC, chosen = release.mark(sheet[None], fps, is_image=True)
     reports: list[Report] = []
 
-    prints = fingerprint.take(frames_THWC, video.fps, still=True)
+    prints = fingerprint.take(frames_THWC, fps, still=True)
 
     def finish(temporary: Path) -> None:
-        manifest = signed(request, temporary, chosen, prints, video.record)
-        report = release.confirm(temporary, chosen, signer, [read_image(temporary)[None]], video.fps)
+        manifest = signed(request, temporary, chosen, prints, record)
+        report = release.confirm(temporary, chosen, signer, [read_image(temporary)[None]], fps)
         release.remember(chosen, manifest)
         reports.append(replace(report, path=str(target)))
 

@@ -1,0 +1,86 @@
+"""What a run tells while it works, and how it is stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sorano.errors import Cancelled
+
+if TYPE_CHECKING:
+    from sorano.plan import Machine, RunEstimate
+    from sorano.resolve import Job
+    from sorano.video import Frames
+
+
+class Listener:
+    """Receives the notes and the progress of a run. This one ignores them; the command's prints them."""
+
+    def planned(self, job: Job, machine: Machine, estimate: RunEstimate) -> None:
+        """Called before any work: what will be made, where, and what it should cost."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know: a value that was adjusted, a word that the model does not know."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` parts of "denoise", "decode" or "film"."""
+
+    def preview(self, step: int, num_steps: int, look: Callable[[], Frames]) -> None:
+        """After a step of a clip: `look()` decodes what the first frame will about be, [H, W, 3]; only who calls it
+        pays for it."""
+
+
+class Cancel:
+    """A request to stop a run, from any thread. The run stops within one denoising step or decoded chunk."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Ask the run to stop."""
+        self._event.set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether `set` was called."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise Cancelled after `set`."""
+        if self._event.is_set():
+            raise Cancelled("the run was cancelled")
+
+
+class CancellingListener(Listener):
+    """Passes everything on, and raises Cancelled at the first progress after a `Cancel` was set."""
+
+    def __init__(self, inner: Listener, cancel: Cancel) -> None:
+        self.inner, self.cancel = inner, cancel
+
+    def planned(self, job: Job, machine: Machine, estimate: RunEstimate) -> None:
+        self.cancel.check()
+        self.inner.planned(job, machine, estimate)
+
+    def note(self, text: str) -> None:
+        self.inner.note(text)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        self.cancel.check()
+        self.inner.progress(stage, done, total)
+
+    def preview(self, step: int, num_steps: int, look: Callable[[], Frames]) -> None:
+        self.inner.preview(step, num_steps, look)
+
+
+class OnceListener(Listener):
+    """Passes each note on once and no progress: for the windows of a long video, whose progress is the whole's."""
+
+    def __init__(self, inner: Listener) -> None:
+        self.inner = inner
+        self.said: set[str] = set()
+
+    def note(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            self.inner.note(text)
