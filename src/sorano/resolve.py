@@ -53,7 +53,7 @@ class Job:
     @property
     def first_image(self) -> Any:
         """The picture that the video begins with: a file, or [H, W, 3]; None where none is given."""
-        return next((one.image for one in self.request.given if isinstance(one, FirstFrame)), None)
+        return next((getattr(one, "image", None) for one in self.request.given if one.begins), None)
 
     @property
     def rate(self) -> float:
