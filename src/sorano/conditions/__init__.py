@@ -19,6 +19,7 @@ from sorano.conditions.loop import Loop
 from sorano.conditions.pictures import FirstFrame, Keyframe, LastFrame
 from sorano.conditions.region import Region
 from sorano.conditions.state import (
+    ConditionEncoder,
     LatentState,
     as_channels,
     frames_to_video,
