@@ -123,8 +123,8 @@ def check(document: str, folder: Path) -> list[dict[str, object]]:
         for pattern, more in SHORTENED:
             words += [more] if re.search(pattern, line) else []
         # a document may name one output twice
-        if "-o" in words and (folder / words[words.index("-o") + 1]).exists():
-            os.unlink(folder / words[words.index("-o") + 1])
+        if "-o" in words and (named := folder / words[words.index("-o") + 1]).is_file():
+            named.unlink()
         began = time.monotonic()
         code, last = (0, reason) if reason else run(words, folder, environment)
         allowed = (0, 8) if words[0] in ("verify", "label") else (0,)
