@@ -141,18 +141,17 @@ RECIPES = {
     # two cores for a night or more, in pieces: rates are held until a stage's last fifth, so that it can be extended
     "long": Recipe(
         name="long", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
-        start_clips=2500, clips_per_step=1.0, kinds=MIXED_KINDS, read_truth=True,
-        vae=_vae(48, 64, patch_size=4, z_dim=32),
-        transformer=_transformer(192, 4, 8, 768, 192, channels=32),
+        start_clips=2500, clips_per_step=0.5, kinds=MIXED_KINDS, read_truth=True,
+        vae=_vae(48, 64, patch_size=4),
+        transformer=_transformer(192, 4, 8, 768, 192),
         text_encoder=_text_encoder(192, 4, 3),
-        frames=Stage(num_steps=150, batch_size=32, learning_rate=1e-3, decay_fraction=0.2),
-        clips=Stage(num_steps=1000, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.3, save_every=50,
-                    sheet_every=200),
-        reading=Stage(num_steps=600, batch_size=256, learning_rate=2e-3, decay_fraction=0.3),
-        flow=Stage(num_steps=40000, batch_size=32, learning_rate=2e-3, num_frames=25, decay_fraction=0.2,
+        frames=NO_STAGE, clips=NO_STAGE,  # the latents are those that the weights to begin from know
+        reading=Stage(num_steps=200, batch_size=128, learning_rate=1e-3, decay_fraction=0.3),
+        flow=Stage(num_steps=4500, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.2,
                    ema_decay=0.999),
-        verbs=Stage(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=25),
-        decoder=Stage(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
+        verbs=NO_STAGE,
+        decoder=Stage(num_steps=400, batch_size=4, learning_rate=7e-4, num_frames=9, decay_fraction=0.4, ema_decay=0.98,
+                      save_every=50, sheet_every=200),
     ),
     # a model at 64x64 made to draw at 128x128 from the same latents: only the decoder learns, and all else is kept
     "double": Recipe(
