@@ -206,7 +206,7 @@ def test_recipes_say_what_they_derive_without_computing():
         assert {"tokens", "transformer", "training in all"} <= set(names)
         assert ("flow stage" in names) == (recipe.name != "double")
     derived = {name: (value, why) for name, value, why in recipes.describe(recipes.find("long"))}
-    assert derived["latent"] == ("32x7x8x8", "25 frames, 16x16x4") and derived["tokens"][0] == "112"
+    assert derived["latent"] == ("16x7x8x8", "25 frames, 16x16x4") and derived["tokens"][0] == "112"
     assert recipes.weight_bytes(recipes.find("long")) <= 40e6
     with pytest.raises(RequestError, match="unknown recipe 'tpu'"):
         recipes.find("tpu")

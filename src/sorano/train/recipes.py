@@ -147,11 +147,10 @@ RECIPES = {
         text_encoder=_text_encoder(192, 4, 3),
         frames=NO_STAGE, clips=NO_STAGE,  # the latents are those that the weights to begin from know
         reading=Stage(num_steps=200, batch_size=128, learning_rate=1e-3, decay_fraction=0.3),
-        flow=Stage(num_steps=4500, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.2,
+        flow=Stage(num_steps=40000, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.2,
                    ema_decay=0.999),
         verbs=NO_STAGE,
-        decoder=Stage(num_steps=400, batch_size=4, learning_rate=7e-4, num_frames=9, decay_fraction=0.4, ema_decay=0.98,
-                      save_every=50, sheet_every=200),
+        decoder=Stage(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
     ),
     # a model at 64x64 made to draw at 128x128 from the same latents: only the decoder learns, and all else is kept
     "double": Recipe(
