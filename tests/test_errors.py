@@ -14,6 +14,7 @@ def test_every_error_is_a_sorano_error_with_the_documented_exit_code():
         errors.VideoError: 1,
         errors.NumericsError: 1,
         errors.TrustError: 1,
+        errors.Cancelled: errors.EXIT_INTERRUPTED,
     }
     assert set(errors.SoranoError.__subclasses__()) == set(codes)
     verdicts = {errors.TamperedError: 6, errors.SuspiciousError: 7, errors.UnverifiedError: 8, errors.MatchedError: 9}

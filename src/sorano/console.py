@@ -192,6 +192,14 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _unraisable(raised: sys.UnraisableHookArgs) -> None:
+    """An interruption in a callback that cannot raise (of a lock, say) ends the run at its next step."""
+    if issubclass(raised.exc_type, KeyboardInterrupt):
+        asked_to_stop.set()
+    else:
+        sys.__unraisablehook__(raised)
+
+
 class _Pipe(io.RawIOBase):
     """A file descriptor that may lose its reader: what is written then goes nowhere."""
 
@@ -219,6 +227,7 @@ def open_streams() -> None:
 
     Paths keep their bytes where the stream is UTF-8; elsewhere, what cannot be encoded is escaped.
     """
+    sys.unraisablehook = _unraisable
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, io.TextIOWrapper):

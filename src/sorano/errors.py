@@ -12,7 +12,7 @@
         SuspiciousError  7  `Report.require`: nothing says where it is from, and something is odd
         UnverifiedError  8  `Report.require`: nothing trusted says where it is from
         MatchedError     9  `Report.require`: it is only a copy of what was signed
-      Cancelled        130  the run was asked to stop
+      Cancelled          130  the run was asked to stop
 
 The number is the exit code of the command (`EXIT_INTERRUPTED` for Ctrl-C). Library code raises; only `cli.py`
 prints and exits.
