@@ -156,3 +156,13 @@ def test_another_dtype_is_taken_where_it_is_asked_for():
         assert other.dtype == dtype and other.flops_per_second > 0 and other.device == "cpu"
         assert other is machine if dtype == machine.dtype else "asked for" in other.reason
     assert device.in_dtype(machine, "auto") is machine
+
+
+def test_a_user_without_a_home_has_a_cache_all_the_same(monkeypatch, tmp_path):
+    from sorano.plan.machine import cache_folder
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("SORANO_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert cache_folder() == tmp_path / ".cache" / "sorano"

@@ -141,4 +141,21 @@ def test_a_run_keeps_its_state_in_the_work_folder_that_it_is_given(request_, tmp
         patched.setattr(stream, "decode", lambda *_: (_ for _ in ()).throw(NumericsError("spoilt")))
         with pytest.raises(NumericsError):
             engine.run(planned, work_folder=elsewhere)
-    assert [file.name for file in tmp_path.iterdir()] == ["work"] and (elsewhere / workfolder.STATE).is_file()
+    assert [file.name for file in tmp_path.iterdir()] == ["work"]
+    assert (elsewhere / "a.mp4.parts" / workfolder.STATE).is_file()
+    (elsewhere / "of-the-user.txt").touch()
+    assert engine.resume(tmp_path / "a.mp4", work_folder=elsewhere).path == tmp_path / "a.mp4"
+    assert [file.name for file in elsewhere.iterdir()] == ["of-the-user.txt"]
+
+
+def test_what_is_kept_outlives_a_resumption_that_fails_at_once(request_, tmp_path, monkeypatch):
+    expected = generate(request_, output=str(tmp_path / "straight.mp4")).frames_THWC
+    with monkeypatch.context() as patched:
+        patched.setattr(stream, "decode", lambda *_: (_ for _ in ()).throw(NumericsError("spoilt")))
+        with pytest.raises(NumericsError):
+            generate(request_)
+        patched.setattr(stream, "KEPT_SECONDS", 1e9)  # that run itself did nothing worth keeping
+        with pytest.raises(NumericsError) as caught:
+            path.resume(tmp_path / "a.mp4")
+    assert any("sorano resume" in note for note in caught.value.__notes__)
+    assert np.array_equal(path.resume(tmp_path / "a.mp4").frames_THWC, expected)

@@ -177,7 +177,7 @@ def test_a_failure_leaves_nothing_where_little_is_lost(make, tmp_path, monkeypat
 def test_what_is_kept_and_broken_is_said(tmp_path, make):
     parts = workfolder.parts_of(tmp_path / "film.mp4")
     parts.mkdir()
-    with pytest.raises(errors.CheckpointError, match="no finished stretch"):
+    with pytest.raises(errors.CheckpointError, match="nothing that is finished yet"):
         sorano.resume(tmp_path / "film.mp4")
     (parts / workfolder.STATE).write_bytes(b"x" * 100)
     with pytest.raises(errors.CheckpointError, match="begin again"):
@@ -339,3 +339,21 @@ def test_two_files_of_one_name_stay_two_when_the_video_is_made_again(make, emitt
     assert [Path(words["conditions"][0][name]).suffix for name in ("first", "second")] == [".mp4", ".mp4"]
     sorano.generate(Request(**{**words, "preset": str(tiny_verbs)}), output=tmp_path / "again.mp4")
     assert np.array_equal(emitted()[len(first) :], first)
+
+
+def test_a_film_is_cancelled_after_the_step_at_hand_in_the_middle_of_a_window(make, monkeypatch):
+    from sorano.sampling import denoise as sampling
+
+    cancel, steps, real = sorano.Cancel(), [], sampling.denoise
+
+    def counted(*given, **options):
+        for step in real(*given, **options):
+            steps.append(step.index)
+            if len(steps) == 3:
+                cancel.set()
+            yield step
+
+    monkeypatch.setattr(sampling, "denoise", counted)
+    with pytest.raises(sorano.Cancelled):
+        make(seconds=6, num_steps=8, cancel=cancel)
+    assert steps == [1, 2, 3]

@@ -884,9 +884,11 @@ class Talk(Listener):
         self.notes.append(text)
         self.say(f"note: {text}")
 
-    def progress(self, stage: str, done: int, total: int) -> None:
+    def check(self) -> None:
         if asked_to_stop.is_set():
             raise KeyboardInterrupt
+
+    def progress(self, stage: str, done: int, total: int) -> None:
         if self._preview is None or stage != "denoise":  # a preview has a line of its own
             self._bars.show(stage, done, total)
 

@@ -37,6 +37,7 @@ from sorano.workfolder import OLD_SUFFIX, parts_of, read_old_latent, read_state
 
 if TYPE_CHECKING:
     from sorano.models.checkpoint import Bundle
+    from sorano.stream import Run
 
 MOST_LATENTS = 2**31  # at once: the whole clip
 PREVIEW_SECONDS = 20.0  # of work from which on it is said that a film can be watched while it grows
@@ -142,17 +143,17 @@ class Engine:
     ) -> Video:
         """Makes a planned job (`prepare`) and writes it where it says.
 
-        What is finished is kept in `work_folder` (beside the output, NAME.mp4.parts, unless told) until the file is
-        written. Raises Cancelled, within one denoising step or decoded chunk, after `cancel` was set.
+        What is finished is kept in NAME.mp4.parts, inside `work_folder` (beside the output unless told), until the file
+        is written. Raises Cancelled after the denoising step or decoded chunk in which `cancel` was set.
         """
         listener = listener or Listener()
         job = planned.job
         if job.is_film and job.request.output is None:
             job = replace(job, request=replace(job.request, output=default_path(job.request)))
             planned = replace(planned, job=job)
-        folder = work_folder
+        folder = None
         if job.request.output is not None:
-            folder = work_folder or parts_of(Path(job.request.output))
+            folder = parts_of(Path(job.request.output), work_folder)
             if folder.exists():
                 if not job.request.overwrite:
                     raise RequestError(
@@ -170,14 +171,15 @@ class Engine:
         memory: str | None = None,
         listener: Listener | None = None,
         cancel: Cancel | None = None,
+        work_folder: Path | None = None,
     ) -> Video:
-        """Finishes a run that stopped, from its work folder: `file` is the output that it was to write.
+        """Finishes a run that stopped: `file` is the output that it was to write, `work_folder` the one that `run` got.
 
         On the device and within the memory that the run had, unless told: where memory ran out, give less. Raises
         CheckpointError where nothing whole was kept.
         """
         file, listener = Path(file), listener or Listener()
-        folder = parts_of(file)
+        folder = parts_of(file, work_folder)
         kept = read_state(folder) if folder.is_dir() else read_old_latent(file)
         words: dict[str, Any] = {**kept[0]["request"], "overwrite": kept[0]["overwrite"]}
         words |= {"output": file} if folder.is_dir() else {}
@@ -216,7 +218,7 @@ class Engine:
                     with clock("text"):
                         run.read_prompts()
                     if job.is_film and estimate.seconds > PREVIEW_SECONDS:
-                        listener.note(f"while it grows it can be played: {folder and folder / STREAM}")
+                        listener.note(f"while it grows it can be played: {run.folder}/{STREAM}")
                     with clock("film") if job.is_film else nullcontext():
                         run.go()
                 except BaseException as error:
@@ -224,13 +226,13 @@ class Engine:
                     raise
             return self._finish(run, planned, memory[0])
 
-    def _finish(self, run: Any, planned: Planned, peak_bytes: int) -> Video:
+    def _finish(self, run: Run, planned: Planned, peak_bytes: int) -> Video:
         """The record, the signed file, the sheet."""
         import numpy as np
 
         job = planned.job
         frames_THWC = None if job.is_film else np.concatenate(run.frames)
-        count = run.out.count if frames_THWC is None else len(frames_THWC)
+        count = run.count if frames_THWC is None else len(frames_THWC)
         record = run_record(job, run.model, planned.estimate, planned.clock.seconds, peak_bytes, count)
         path = None if job.request.output is None else Path(job.request.output)
         video = Video(frames_THWC, job.fps, job.request, record, path=path, mark_id=run.mark_id)

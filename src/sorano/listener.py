@@ -30,9 +30,12 @@ class Listener:
         """After a step of a clip: `look()` decodes what the first frame will about be, [H, W, 3]; only who calls it
         pays for it."""
 
+    def check(self) -> None:
+        """Called after every denoising step and decoded chunk, of clips and films: raise here to stop the run."""
+
 
 class Cancel:
-    """A request to stop a run, from any thread. The run stops within one denoising step or decoded chunk."""
+    """A request to stop a run, from any thread. The run stops after the denoising step or decoded chunk at hand."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -53,24 +56,26 @@ class Cancel:
 
 
 class CancellingListener(Listener):
-    """Passes everything on, and raises Cancelled at the first progress after a `Cancel` was set."""
+    """Passes everything on, and raises Cancelled at the first `check` after a `Cancel` was set."""
 
     def __init__(self, inner: Listener, cancel: Cancel) -> None:
         self.inner, self.cancel = inner, cancel
 
     def planned(self, job: Job, machine: Machine, estimate: RunEstimate) -> None:
-        self.cancel.check()
         self.inner.planned(job, machine, estimate)
 
     def note(self, text: str) -> None:
         self.inner.note(text)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        self.cancel.check()
         self.inner.progress(stage, done, total)
 
     def preview(self, step: int, num_steps: int, look: Callable[[], Frames]) -> None:
         self.inner.preview(step, num_steps, look)
+
+    def check(self) -> None:
+        self.cancel.check()
+        self.inner.check()
 
 
 class OnceListener(Listener):
@@ -84,3 +89,6 @@ class OnceListener(Listener):
         if text not in self.said:
             self.said.add(text)
             self.inner.note(text)
+
+    def check(self) -> None:
+        self.inner.check()

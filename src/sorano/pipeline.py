@@ -384,6 +384,7 @@ def denoise(
         turns.enter_context(model.present("transformer", change=merged(loras, listener)))
         before = None
         for step in steps:
+            listener.check()
             listener.progress("denoise", step.index, step.num_steps)
             listener.preview(step.index, step.num_steps, partial(first_frame, model, step, before))
             before = step
@@ -439,6 +440,7 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[F
     with model.present("vae"):
         for index, video_BCTHW in enumerate(inferred(chunks())):
             yield finite_frames(video_BCTHW, model.machine, f" in latent frame {index * chunk} of {total}")
+            listener.check()
             listener.progress("decode", total if placement.tile else min(total, (index + 1) * chunk), total)
 
 

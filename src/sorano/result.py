@@ -64,7 +64,7 @@ class Video:
         chunks = [self.frames_THWC]
         self.report = write_signed(
             self.request, chunks, target, fps=self.fps, num_frames=len(chunks[0]), mark_id=self._mark_id(),
-            record=lambda: self.record, overwrite=self._overwrite(overwrite),
+            record=self.record, overwrite=self._overwrite(overwrite),
         )  # fmt: skip
         self.path = target
         return target

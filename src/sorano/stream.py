@@ -94,12 +94,11 @@ class Output(Protocol):
 
 
 class ClipOutput:
-    """One MP4, written as the frames come."""
+    """One file, written as the frames come."""
 
     def __init__(self, job: Job, out: Outgoing, target: Path) -> None:
-        self.record: dict[str, Any] = {}
         self._context: AbstractContextManager[Signing] = signing(
-            out, target, lambda: self.record, overwrite=job.request.overwrite, aspect=job.aspect
+            out, target, overwrite=job.request.overwrite, aspect=job.aspect
         )
         self._signing = self._context.__enter__()
 
@@ -111,7 +110,7 @@ class ClipOutput:
             self._context.__exit__(*sys.exc_info())
 
     def close(self, record: dict[str, Any]) -> Report:
-        self.record = record
+        self._signing.record = record
         self._context.__exit__(None, None, None)
         return self._signing.reports[0]
 
@@ -200,6 +199,7 @@ class Run:
             self.words = job.request.to_json()
         self._checked = time.monotonic()
         self._began = time.monotonic()
+        self._restored = False  # goes on from what an earlier run finished
         if job.is_film:
             self._open(self._mark_id())
 
@@ -225,6 +225,11 @@ class Run:
              "model": self.model.bundle.digests}
         )  # fmt: skip
         return id_of(np.frombuffer(words, np.uint8), self.job.fps, self.job.output_size)
+
+    @property
+    def count(self) -> int:
+        """Frames that went into the file so far."""
+        return 0 if self.out is None else self.out.count
 
     def read_prompts(self) -> None:
         """Encodes every prompt that is still needed: what the model cannot read is said before any work."""
@@ -259,12 +264,16 @@ class Run:
         return report
 
     def stop(self, error: BaseException) -> None:
-        """What a failure leaves: a run that can go on where that is worth it, else nothing. Called in an `except`."""
+        """What a failure leaves: a run that can go on where that is worth it, else nothing. Called in an `except`.
+
+        What an earlier run finished is never thrown away, however soon this one fails.
+        """
         if self.output is not None:
             self.output.abandon()
         if self.folder is None:
             return
-        if (self.folder / STATE).exists() and time.monotonic() - self._began > KEPT_SECONDS:
+        is_worth_it = self._restored or time.monotonic() - self._began > KEPT_SECONDS
+        if (self.folder / STATE).exists() and is_worth_it:
             error.add_note(f"what is finished is kept: sorano resume {self.job.request.output}")
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -465,7 +474,7 @@ class Run:
                 state = state.with_known(self._suffix_latents(segment, suffix), start=known + new)
         began = time.monotonic()
         text = self.texts[segment.prompt]
-        made = denoise(model, job, text, state, Listener(), self.loras).float().cpu()
+        made = denoise(model, job, text, state, self.quiet, self.loras).float().cpu()
         if keep and time.monotonic() - began > CHECKPOINT_SECONDS:
             self.pending = made  # a long denoise is not lost should decoding fail
             self._checkpoint(now=True)
@@ -510,7 +519,10 @@ class Run:
             self.decoder = {}
         with model.present("vae"):
             stream = model.bundle.vae.decode_stream(latent_BCTHW.split(model.placement.chunk, dim=2), self.decoder)
-            parts = [finite_frames(video_BCTHW, model.machine) for video_BCTHW in inferred(stream)]
+            parts = []
+            for video_BCTHW in inferred(stream):
+                parts.append(finite_frames(video_BCTHW, model.machine))
+                self.listener.check()
         return np.concatenate(parts)
 
     def _handed_over(self, frames_THWC: Frames, context: int) -> Frames:
@@ -556,6 +568,7 @@ class Run:
     def _emit(self, frames_THWC: Frames) -> None:
         if self.out is not None and self.output is not None:
             self.output.put(self.out(frames_THWC))
+        self.listener.check()
         self._report()
 
     def _report(self) -> None:
@@ -610,6 +623,7 @@ class Run:
 
     def restore(self, words: dict[str, Any], tensors: dict[str, Any]) -> None:
         """Goes on from what was kept."""
+        self._restored = True
         if "generator" in tensors:
             self.generator.set_state(tensors["generator"])
         for name in ("carried", "pending", "anchor"):

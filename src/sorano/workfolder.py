@@ -1,4 +1,4 @@
-"""The work folder of a run: NAME.mp4.parts/, with all that is finished, for `sorano resume`.
+"""What is kept of a run, for `sorano resume`: NAME.mp4.parts/, beside the output unless told.
 
 `state.safetensors` holds the tensors that the rest depends on (latents, the decoder's cache, the last frames) and the
 request with nothing left open, the prompt too; only its owner can read it. Versions before 0.2 kept the latent of a
@@ -19,9 +19,9 @@ STATE = "state.safetensors"
 OLD_SUFFIX = ".latent.safetensors"
 
 
-def parts_of(output: Path) -> Path:
-    """The work folder of an output."""
-    return output.with_name(output.name + PARTS)
+def parts_of(output: Path, inside: Path | None = None) -> Path:
+    """Where what is finished of an output is kept: beside it, or `inside` another folder."""
+    return (inside or output.parent) / (output.name + PARTS)
 
 
 def write_state(folder: Path, words: dict[str, Any], tensors: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ def write_state(folder: Path, words: dict[str, Any], tensors: dict[str, Any]) ->
     from safetensors.torch import save
 
     content = save({name: value.cpu().contiguous() for name, value in tensors.items()}, {"film": json.dumps(words)})
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True, parents=True)
     write_atomic(folder / STATE, content, private=True, durable=True)
 
 
@@ -43,7 +43,9 @@ def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             words: dict[str, Any] = json.loads((opened.metadata() or {})["film"])
             return words, {name: opened.get_tensor(name) for name in opened.keys()}
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} holds no finished stretch yet", f"remove {folder} and begin again") from error
+        raise CheckpointError(
+            f"{folder} holds nothing that is finished yet", f"remove {folder} and begin again"
+        ) from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file} is not what a run keeps: {error}", f"remove {folder} and begin again") from error
 

@@ -70,7 +70,10 @@ ACCELERATOR = Profile(
 
 def cache_folder() -> Path:
     """Where timings are remembered: $SORANO_CACHE, or `sorano` in the user's cache folder."""
-    return user_folder("cache", "SORANO_CACHE")
+    try:
+        return user_folder("cache", "SORANO_CACHE")
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path.cwd() / ".cache" / "sorano"
 
 
 def profile_file(device: str, dtype: str) -> Path:

@@ -171,26 +171,28 @@ def write_signed(
     fps: float,
     num_frames: int,
     mark_id: int,
-    record: Callable[[], dict[str, Any]],
+    record: dict[str, Any],
     overwrite: bool,
     aspect: Fraction = SQUARE,
 ) -> Report:
-    """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name.
-
-    `record` is what the file says of itself, asked for when the last chunk has come.
-    """
+    """Marks, encodes, labels, signs and confirms a video whose frames come in `chunks`; then it gets its name."""
     out = Outgoing(request, fps=fps, num_frames=num_frames, mark_id=mark_id)
-    with signing(out, target, record, overwrite=overwrite, aspect=aspect) as sink:
+    with signing(out, target, overwrite=overwrite, aspect=aspect) as sink:
         for chunk_THWC in chunks:
             sink.put(out(chunk_THWC))
+        sink.record = record
     return sink.reports[0]
 
 
 @dataclass
 class Signing:
-    """A file that is being written: `put` takes its frames; `reports` has the one on it when that is done."""
+    """A file that is being written: `put` takes its frames; `reports` has the one on it when that is done.
+
+    `record` is what the file says of itself; it is read when the block ends, for it may hold what the run took.
+    """
 
     put: Callable[[Frames], None]
+    record: dict[str, Any] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
 
 
@@ -198,33 +200,28 @@ class Signing:
 def signing(
     out: Outgoing,
     target: Path,
-    record: Callable[[], dict[str, Any]],
     *,
     overwrite: bool,
     aspect: Fraction = SQUARE,
 ) -> Iterator[Signing]:
     """A writer of frames that went through `out`; the file is sealed, and gets its name, when the block ends well."""
-    signings: list[Signing] = []
-    records: list[dict[str, Any]] = []
-
-    def finish(temporary: Path) -> None:
-        signings[0].reports.append(out.seal(temporary, records[0], target))
-
     if target.suffix.lower() != ".mp4":
         held: list[Frames] = []  # the record, which goes before the frames, is known when the last one has come
+        sink = Signing(held.append)
         check_target(target, overwrite=overwrite)
         with whole_or_nothing(target, overwrite=overwrite) as temporary:
-            waiting = Signing(held.append)
-            yield waiting
-            said = record()
-            encode(temporary, target, held, out, said)
-            waiting.reports.append(out.seal(temporary, said, target))
+            yield sink
+            encode(temporary, target, held, out, sink.record)
+            sink.reports.append(out.seal(temporary, sink.record, target))
         return
+
+    def finish(temporary: Path) -> None:
+        sink.reports.append(out.seal(temporary, sink.record, target))
+
     with writing(target, out.fps, overwrite=overwrite, finish=finish, aspect=aspect) as writer:
-        signings.append(Signing(writer.put))
-        yield signings[0]
-        records.append(record())
-        writer.label(records[0], title_of(out.request))
+        sink = Signing(writer.put)
+        yield sink
+        writer.label(sink.record, title_of(out.request))
 
 
 def is_animation(target: Path) -> bool:
