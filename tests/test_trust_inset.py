@@ -5,9 +5,13 @@ import footage
 import numpy as np
 import pytest
 
+from sorano.trust import inset
 from sorano.trust.inset import rectangles
+from sorano.trust.reader import Kept
 from sorano.trust.tamper import tamper_map
-from sorano.trust.watermark import Payload, detect, mark_frames
+from sorano.trust.verify import Verdict, verify
+from sorano.trust.watermark import Payload, detect, mark_frames, read
+from sorano.video import write_video
 
 PAYLOAD = Payload(1, "made", 0x0BADC0FFEE)
 FRAMES = 12
@@ -63,6 +67,29 @@ def test_the_mark_is_read_between_bars_and_bars_are_no_holes(marked):
     assert found is not None and found.payload == PAYLOAD and found.size == (1136, 640)
     shown = tamper_map([frames], found)
     assert shown.regions == ()
+
+
+def test_rectangles_that_are_nearly_one_are_one():
+    assert inset._same((62, 640, 300, 800), (52, 640, 300, 800))  # each costs seconds of search
+    assert not inset._same((62, 640, 300, 800), (62, 640, 300, 1000))
+    assert not inset._same((0, 0, 100, 100), (200, 200, 300, 300))
+
+
+def test_a_search_without_time_ends_and_one_with_time_is_as_before(marked):
+    kept = Kept()
+    for frame in marked:
+        kept.add(frame)
+    assert read(kept, fps=24, has_time=lambda: False) is None
+    assert read(kept, fps=24).payload == PAYLOAD
+
+
+def test_a_portrait_copy_is_looked_at_within_the_limits_of_memory(tmp_path, marked):
+    """All of a clip at twice its size would take more than a child has: such frames are made one at a time."""
+    small = np.stack([cv2.resize(frame, (540, 304), interpolation=cv2.INTER_AREA) for frame in marked])
+    portrait = np.zeros((48, 960, 540, 3), np.uint8)
+    portrait[:, 328:632] = np.tile(small, (4, 1, 1, 1))
+    write_video(tmp_path / "bars.mp4", portrait, 24.0)
+    assert verify(tmp_path / "bars.mp4").verdict is Verdict.UNVERIFIED  # and no error
 
 
 def footage_coded(frames, crf):

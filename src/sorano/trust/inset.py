@@ -24,6 +24,7 @@ MOST_LINES = 14  # rows, and columns, that may be sides
 LEAST_SIDE = 1 / 6  # of the frame's
 LEAST_CLEAR, MEAN_CLEAR = 0.07, 0.2  # of 1: by how much the faintest side stands out, and all of them
 STEP_LEVELS = 1.5  # levels of 255: a difference that is taken for none
+SAME_SHARE = 0.85  # of two rectangles' union that they share: they are one, seen twice
 BESIDE = 4  # pixels from a line to what it is compared with
 
 
@@ -117,4 +118,11 @@ def _clearness(sums: tuple[Array, ...], box: Box, height: int, width: int) -> li
 
 
 def _same(a: Box, b: Box) -> bool:
-    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 6
+    """Whether two rectangles are nearly one: their intersection over their union."""
+    top, left, bottom, right = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+    both = max(0, bottom - top) * max(0, right - left)
+    return both > SAME_SHARE * (_area(a) + _area(b) - both)
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])

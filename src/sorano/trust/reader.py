@@ -110,7 +110,7 @@ class Kept:
         self.size = (0, 0)  # height and width as they came
         self._white: dict[int, list[Array]] = {}
         self._white_chroma: dict[int, list[Array]] = {}
-        self._mean: dict[int, Array] = {}
+        self._mean: dict[tuple[int, bool], Array] = {}
 
     def wants_next(self) -> bool:
         """Whether the next frame is one of those that are kept."""
@@ -128,12 +128,16 @@ class Kept:
             if frame.ndim == 3:
                 self.colours.append(small_colour(frame, *self.frames[-1].shape))
             self.times.append(self.seen)
-            for made in (self._white, self._white_chroma, self._mean):
-                made.clear()
+            self.forget()
             if len(self.frames) >= MOST_FRAMES:
                 self.frames, self.colours, self.times = self.frames[::2], self.colours[::2], self.times[::2]
                 self.stride *= 2
         self.seen += 1
+
+    def forget(self) -> None:
+        """Lets go of what was computed of the frames; it is made anew when it is asked for."""
+        for made in (self._white, self._white_chroma, self._mean):
+            made.clear()
 
     def cut(self, box: tuple[int, int, int, int]) -> Kept:
         """What is kept of a part of the frames: top, left, bottom and right, even, in pixels of a kept frame."""
@@ -147,32 +151,48 @@ class Kept:
         part.size = (round((bottom - top) * pixels), round((right - left) * pixels))
         return part
 
-    def white(self, level: int) -> list[Array]:
-        """The whitened frames at half the size, `level` times, in 1 / WHITE_STEPS, int16."""
+    def white(self, level: int, index: int) -> Array:
+        """A whitened frame at half the size, `level` times, in 1 / WHITE_STEPS, int16."""
+        if level < 0:
+            return _white_of(self.frames[index], level)
         if level not in self._white:
-            self._white[level] = in_threads(lambda frame: _stepped(whitened(at_level(frame, level))), self.frames)
-        return self._white[level]
+            self._white[level] = in_threads(lambda frame: _white_of(frame, level), self.frames)
+        return self._white[level][index]
 
-    def white_chroma(self, level: int) -> list[Array]:
-        """Cb and Cr of the frames, whitened, [2, height, width], at the size that goes with a level of the luma."""
-
-        def whole(colour: Array) -> Array:
-            planes = (at_level(plane, level) / CHROMA_STEPS for plane in chroma_of(colour))
-            return np.stack([_stepped(whitened(plane, CHROMA_CHIP, CHROMA_FLOOR)) for plane in planes])
-
+    def white_chroma(self, level: int, index: int) -> Array:
+        """Cb and Cr of a frame, whitened, [2, height, width], at the size that goes with a level of the luma."""
+        if level < 0:
+            return _white_chroma_of(self.colours[index], level)
         if level not in self._white_chroma:
-            self._white_chroma[level] = in_threads(whole, self.colours)
-        return self._white_chroma[level]
+            self._white_chroma[level] = in_threads(lambda colour: _white_chroma_of(colour, level), self.colours)
+        return self._white_chroma[level][index]
 
-    def mean(self, level: int) -> Array:
-        """The mean of the whitened frames, float32."""
-        if level not in self._mean:
-            white = self.white(level)
-            total = white[0].astype(np.float32)
-            for one in white[1:]:
-                total += one
-            self._mean[level] = total / np.float32(len(white) * WHITE_STEPS)
-        return self._mean[level]
+    def each(self, white: Callable[[int, int], Array], level: int, function: Callable[[Array], U]) -> list[U]:
+        """What a function makes of `white` (or `white_chroma`) of every frame.
+
+        Frames at twice their size (level -1) are not kept: all of a portrait clip would take 300 MB.
+        """
+        white(level, 0)  # makes what is kept, once, before the threads ask for it
+        return in_threads(lambda index: function(white(level, index)), range(len(self.frames)))
+
+    def mean(self, level: int, *, red: bool = False) -> Array:
+        """The mean of the whitened frames, or of their Cr, float32."""
+        if (level, red) not in self._mean:
+            total: Any = np.float32(0)
+            for index in range(len(self.frames)):
+                one = self.white_chroma(level, index)[1] if red else self.white(level, index)
+                total = total + one.astype(np.float32)
+            self._mean[level, red] = np.asarray(total / np.float32(len(self.frames) * WHITE_STEPS))
+        return self._mean[level, red]
+
+
+def _white_of(frame: Array, level: int) -> NDArray[np.int16]:
+    return _stepped(whitened(at_level(frame, level)))
+
+
+def _white_chroma_of(colour: Array, level: int) -> NDArray[np.int16]:
+    planes = (at_level(plane, level) / CHROMA_STEPS for plane in chroma_of(colour))
+    return np.stack([_stepped(whitened(plane, CHROMA_CHIP, CHROMA_FLOOR)) for plane in planes])
 
 
 def _stepped(white: Array) -> NDArray[np.int16]:
@@ -417,14 +437,10 @@ def near_chips(chip: float) -> Array:
 def pictures(kept: Kept, key: bytes, level: int) -> list[Picture]:
     """What a search looks at: the mean of the frames, and the first one, which coders treat best."""
     source, red_source = carrier(key), chroma_carriers(key)[1]
-    reds: list[Array | None] = [None, None]
-    if kept.colours:
-        colour, steps = kept.white_chroma(level), np.float32(WHITE_STEPS)
-        total = np.asarray(sum(pair[1].astype(np.float32) for pair in colour), np.float32)
-        reds = [total / (len(colour) * steps), None]
-    first = kept.white(level)[0].astype(np.float32) / np.float32(WHITE_STEPS)
-    found = [Picture(kept.mean(level), reds[0], source, red_source, level)]
-    return found if len(kept.frames) == 1 else [*found, Picture(first, reds[1], source, red_source, level)]
+    first = kept.white(level, 0).astype(np.float32) / np.float32(WHITE_STEPS)
+    red = kept.mean(level, red=True) if kept.colours else None
+    found = [Picture(kept.mean(level), red, source, red_source, level)]
+    return found if len(kept.frames) == 1 else [*found, Picture(first, None, source, red_source, level)]
 
 
 def all_chips(kept: Kept) -> Array:
@@ -528,7 +544,7 @@ def _rotated(grid: Grid, degrees: float, height: int, width: int) -> Grid:
 
 def tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
     """Each kept frame folded on the grid, as the key draws it: [T, 64, 64]."""
-    tiles = in_threads(lambda white: folded(chips_of(sampled(white, grid, level))), kept.white(level))
+    tiles = kept.each(kept.white, level, lambda white: folded(chips_of(sampled(white, grid, level))))
     return np.asarray(aligned(np.stack(tiles) / np.float32(WHITE_STEPS), grid), np.float32)
 
 
@@ -539,7 +555,7 @@ def chroma_tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
     def tile_pair(pair: Array) -> list[Array]:
         return [folded(chips_of(sampled(plane, own, level + 1)), CHROMA_TILE) for plane in pair]
 
-    tiles = np.array(in_threads(tile_pair, kept.white_chroma(level)), np.float32) / np.float32(WHITE_STEPS)
+    tiles = np.array(kept.each(kept.white_chroma, level, tile_pair), np.float32) / np.float32(WHITE_STEPS)
     return np.asarray(aligned(np.swapaxes(tiles, 0, 1), own), np.float32)
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sorano.video import Frames
 
 MOST_FRAMES, MOST_PICTURES = 1 << 18, 1 << 14  # hashes and finer pictures that are held of a copy
+LEAST_SECONDS_LEFT = 8.0  # of the child: a search ends before; one more candidate and the rest take this
 MOST_AHEAD = 3  # frames that are decoded before they are looked at
 MOST_PRIVATE_KEYS = 8  # private carriers that are tried on a file whose manifest names none
 MOST_SEARCHED = 1  # of them that is also looked for in cut and scaled pictures: that of --bundle, else the newest
@@ -238,7 +239,7 @@ def look(
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     eyes = Eyes(found)
     eyes.watch(notes, damaged=credential is not None and credential.state in ("changed", "broken"))
-    mark, detection, key = eyes.mark(carriers, thorough=credential is None)
+    mark, detection, key = eyes.mark(carriers, notes, thorough=credential is None)
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
     stored: list[Stored] = []
     if credential is None and mark is not None:
@@ -382,18 +383,30 @@ class Eyes:
         except (TrustError, VideoError) as error:
             notes.append(error.message)
 
-    def mark(self, carriers: Sequence[keys.Carrier], *, thorough: bool = True) -> tuple[SeenMark | None, Any, bytes]:
-        """The mark under the first key that finds one: all keys as if nothing were cut, then a search with a few."""
+    def mark(
+        self, carriers: Sequence[keys.Carrier], notes: list[str] | None = None, *, thorough: bool = True
+    ) -> tuple[SeenMark | None, Any, bytes]:
+        """The mark under the first key that finds one: all keys as if nothing were cut, then a search with a few.
+
+        A search that would take the time that is left ends, and a note says so: what was seen still counts.
+        """
         from sorano.trust import watermark
+
+        def has_time() -> bool:
+            return sandbox.time_left() > LEAST_SECONDS_LEFT
 
         tried: list[keys.Carrier | None] = [None, *carriers]
         rounds = [(tried, False)] + ([(tried[: 1 + MOST_SEARCHED], True)] if thorough else [])
         for some, search in rounds:
             for carrier in some:
                 key = watermark.PUBLIC_KEY if carrier is None else carrier.key
-                detection = watermark.read(self.kept, fps=self.fps, key=key, thorough=search, again=search)
+                detection = watermark.read(
+                    self.kept, fps=self.fps, key=key, thorough=search, again=search, has_time=has_time
+                )
                 if detection is not None:
                     return seen_mark(detection, carrier), detection, key
+        if thorough and notes is not None and not has_time():
+            notes.append("the search for a mark ended for want of time; SORANO_LOOK_SECONDS gives it more")
         return None, None, watermark.PUBLIC_KEY
 
 

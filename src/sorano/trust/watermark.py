@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -272,13 +272,24 @@ def detect(frames: Iterable[Array], *, fps: float, key: bytes = PUBLIC_KEY, thor
 
 
 def read(
-    kept: reader.Kept, *, fps: float, key: bytes = PUBLIC_KEY, thorough: bool = True, again: bool = False
+    kept: reader.Kept,
+    *,
+    fps: float,
+    key: bytes = PUBLIC_KEY,
+    thorough: bool = True,
+    again: bool = False,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Detection | None:
-    """Reads the mark of the frames that were kept of a clip. `again`: an uncut frame was tried before, in vain."""
+    """Reads the mark of the frames that were kept of a clip. `again`: an uncut frame was tried before, in vain.
+
+    The search ends where `has_time`, asked before each candidate, says no.
+    """
     if not kept.frames or min(kept.size) < 16:
         return None
     tried = USUAL_WORDS if again else 0
     for part, box, grid, level in _places(kept, key, thorough, again):
+        if not has_time():
+            return None
         payload, tried = _decoded(part, key, grid, level, tried)
         if payload is not None:
             return replace(_described(part, key, payload, grid, level, fps, tried), size=kept.size, box=box)
@@ -294,12 +305,15 @@ def _places(
     if not thorough:
         return
     parts = [(kept.cut(box), box) for box in inset.rectangles(kept.frames)]
+    kept.forget()  # all of one part at every size is as much as fits: the others are made anew when their turn comes
     for part, box in parts:
         yield from ((part, box, grid, level) for grid, level in _uncut(part, key))
+        part.forget()
     for part, box in parts:
         yield from (
             (part, box, grid, level) for grid, level in reader.search(part, key, reader.all_chips(part), quarters=1)
         )
+        part.forget()
     for grid, level in reader.search_turned(kept, key):
         yield kept, None, grid, level
     for grid, level in reader.search(kept, key, reader.all_chips(kept), quarters=1):
@@ -338,7 +352,7 @@ def _described(
     weight = reader.weights(seen.planes[0][1], pattern)
     clearest = np.argsort(-np.abs(weight))[:8]
     steps = np.float32(reader.WHITE_STEPS)
-    white = np.asarray(sum(np.float32(weight[index]) / steps * kept.white(level)[index] for index in clearest))
+    white = np.asarray(sum(np.float32(weight[index]) / steps * kept.white(level, index) for index in clearest))
     picture = reader.Picture(white, None, carrier(key), chroma_carriers(key)[1], level)
     closer = reader.refined(picture, grid, [pattern])
     closer_seen = reader.seen_in(kept, key, closer, level)
