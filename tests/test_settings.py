@@ -110,3 +110,12 @@ def test_lines_of_a_batch_begin_from_the_users_defaults(own, monkeypatch):
     assert [(one.num_steps, one.seconds, one.num_frames, one.audience) for one in made] == [
         (7, 1, None, "eu"), (3, None, 9, "eu"),
     ]  # fmt: skip
+
+
+def test_a_user_without_a_home_has_no_settings_and_can_plan(tmp_path, monkeypatch):
+    monkeypatch.delenv("SORANO_CONFIG")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert settings.read() == {} and "no home" in settings.describe()
+    done = CliRunner().invoke(cli.app, ["plan", "generate", "world", "--device", "h100"])
+    assert done.exit_code == 0, done.output

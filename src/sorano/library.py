@@ -1,6 +1,7 @@
 """The files that videos were made of, kept once each by their digest, so that a video can be made again or changed.
 
-In SORANO_LIBRARY, or ~/.local/share/sorano/library; readable by their owner only. A private request keeps none.
+In SORANO_LIBRARY, or sorano/library in the user's data folder (XDG_DATA_HOME, else ~/.local/share); readable by their
+owner only. A private request keeps none.
 """
 
 from __future__ import annotations

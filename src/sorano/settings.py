@@ -24,7 +24,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sorano.errors import RequestError
+from sorano.errors import RequestError, TrustError
 from sorano.trust.keys import config_folder
 
 NAME = "config.toml"
@@ -43,8 +43,11 @@ def settings_file() -> Path:
 
 
 def read() -> dict[str, Any]:
-    """What the file says; nothing where there is none. Raises RequestError where it is no TOML."""
-    file = settings_file()
+    """What the file says; nothing where there is none, or no home. Raises RequestError where it is no TOML."""
+    try:
+        file = settings_file()
+    except TrustError:  # a user without a home, as in some containers: plans and lists need no keys
+        return {}
     try:
         with open(file, "rb") as stream:
             content = stream.read(MOST_BYTES + 1)
@@ -116,8 +119,12 @@ def own_defaults() -> dict[str, Any]:
 def describe() -> str:
     """The file in force and what it says, on one line. Raises RequestError where it cannot be read."""
     said = read()
+    try:
+        file = os.fspath(settings_file())
+    except TrustError as error:
+        return f"none; {error.message}"
     shown = ", ".join(f"{key} = {value}" for key, value in said.items())
-    return f"{os.fspath(settings_file())}: {shown}" if said else f"none; {os.fspath(settings_file())} would hold them"
+    return f"{file}: {shown}" if said else f"none; {file} would hold them"
 
 
 __all__ = ["defaults_for", "describe", "own_defaults", "read", "settings_file"]

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sorano.files import atomic
 from sorano.models.text_encoder import TextEncoder, Tokenizer
 from sorano.models.transformer import VideoTransformer
 from sorano.models.vae import VideoAutoencoder
@@ -360,9 +361,8 @@ class Latents:
             path = self.folder / f"{start:06d}.safetensors"
             if not path.exists():
                 self.log(f"encoding clips {start} to {stop - 1}")
-                temporary = path.with_name(path.name + ".tmp")
-                save_file(self._encode(range(start, stop)), temporary)
-                temporary.replace(path)
+                with atomic(path) as temporary:
+                    save_file(self._encode(range(start, stop)), temporary)
             tensors = load_file(path)
             self._parts.append(
                 LatentStore(tensors.pop("latents"), tensors.pop("alone"), tensors.pop("alone_frames"), Truth(**tensors))

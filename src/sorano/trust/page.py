@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sorano.errors import VideoError
+from sorano.files import write_atomic
 from sorano.trust import containers
 from sorano.trust.printable import printable, to_json
 from sorano.trust.verify import Report
@@ -185,12 +186,9 @@ def write_page(target: Path, report: Report, video: Path, shown: Any = None) -> 
     for char, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028")):
         text = text.replace(char, escaped)  # nothing in it can end the script
     page = PAGE.replace("NONCE", secrets.token_urlsafe(16)).replace("DATA", text.replace("\u2029", "\\u2029"))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, target)
+        write_atomic(target, page)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise VideoError(f"{target} cannot be written: {error.strerror}") from error
 
 
