@@ -1,0 +1,257 @@
+"""Files that clients give: taken in, looked at by decoding in a child process, kept, and found again by a worker.
+
+In a job's words a file is a reference, so that any machine with the same store finds it: `upload:file_1.png` or
+`video:video_1/3` (a finished video and its epoch).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+
+from sorano.errors import PolicyError, SoranoError
+from sorano.serve import outbound
+from sorano.serve.config import Settings
+from sorano.serve.database import owned_row, uploads
+from sorano.serve.jobs import Jobs
+from sorano.serve.posts import COMPLETED, Row
+from sorano.serve.schema import Reference, map_files
+from sorano.serve.store import Store
+from sorano.trust import sandbox
+from sorano.web.database import Database
+from sorano.web.forms import Upload, decode_data_url
+from sorano.web.problems import Problem, code_of, problem_of
+
+INPUT = "input"  # the purpose of uploads that came with a job, and go when no job names them
+CHECKS_AT_ONCE = 2  # child processes
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}")
+DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w=.+-]+)*),(.*)", re.DOTALL)
+
+
+class Assets:
+    """Uploads of one server. Raises `Problem`."""
+
+    def __init__(self, database: Database, store: Store, jobs: Jobs, settings: Settings) -> None:
+        self.database, self.store, self.jobs, self.settings = database, store, jobs, settings
+        self._turns = threading.BoundedSemaphore(CHECKS_AT_ONCE)
+
+    def keep(
+        self,
+        file: IO[bytes],
+        name: str,
+        owner: str,
+        purpose: str,
+        *,
+        param: str = "file",
+        expires_at: float | None = None,
+    ) -> Row:
+        """Keeps an upload that can be decoded, and returns its record."""
+        suffix = Path(name).suffix
+        upload_id, path = self.store.new_upload(suffix.lower() if SUFFIX.fullmatch(suffix) else "")
+        try:
+            size, digest = self._write(file, path, param)
+            found = self._inspect(path, param)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        values = {
+            "id": upload_id,
+            "owner": owner,
+            "name": Path(name).name[:200] or "upload",
+            "stored": path.name,
+            "bytes": size,
+            "sha256": digest,
+            "purpose": purpose,
+            "found": found,
+            "expires_at": expires_at,
+        }
+        with self.database.write() as connection:
+            connection.execute(sa.insert(uploads).values(**values, created_at=self.database.now(connection)))
+            return connection.execute(sa.select(uploads).where(uploads.c.id == upload_id)).mappings().one()
+
+    def get(self, upload_id: str, owner: str | None) -> Row:
+        """The record of an upload."""
+        with self.database.read() as connection:
+            return owned_row(connection, uploads, upload_id, owner, "file")
+
+    def delete(self, upload_id: str, owner: str | None) -> None:
+        """Removes an upload: the record, then the file."""
+        row = self.get(upload_id, owner)
+        with self.database.write() as connection:
+            connection.execute(sa.delete(uploads).where(uploads.c.id == upload_id))
+        self.store.upload(row["stored"]).unlink(missing_ok=True)
+
+    def refer(self, given: Reference, owner: str | None, *, wants: str, keep_for: str) -> str:
+        """The reference of a file that a request names; `wants` is "picture" or "video"."""
+        if given.kind == "video":
+            row = self.jobs.get(given.value, owner)
+            if row["status"] != COMPLETED:
+                raise Problem(
+                    "not_ready", f"{given.value} is {row['status']}", "wait until it is completed", param=given.param
+                )
+            if wants != "video":
+                raise Problem(
+                    "invalid_value", f"{given.param} is a picture: {given.value} is a video", param=given.param
+                )
+            return f"video:{row['id']}/{row['epoch']}"
+        if given.kind == "file":
+            row = self.get(given.value, owner)
+        else:
+            file, name = self._opened(given)
+            row = self.keep(file, name, keep_for, INPUT, param=given.param)
+        kind = row["found"]["kind"]
+        if kind != wants:
+            raise Problem(
+                "invalid_file", f"{given.param} must be a {wants}: {row['name']} is a {kind}", param=given.param
+            )
+        return f"upload:{row['stored']}"
+
+    def path_of(self, reference: str) -> Path:
+        """Where a reference's file is. Raises `Problem` where it is gone."""
+        kind, _, place = reference.partition(":")
+        try:
+            if kind == "upload":
+                path = self.store.upload(place)
+            elif kind == "video":
+                job_id, _, epoch = place.partition("/")
+                path = self.store.video(job_id, int(epoch))
+            else:
+                raise ValueError(reference)
+        except ValueError as error:
+            raise Problem("input_gone", f"{reference!r} is no file of this store") from error
+        if not path.is_file():
+            raise Problem("input_gone", f"a file that the job needs, {place}, was deleted", "upload it and ask again")
+        return path
+
+    def located(self, words: dict[str, Any]) -> dict[str, Any]:
+        """Fields of `Request` with their files' paths in the place of references."""
+        return map_files(words, lambda one: str(self.path_of(one)))
+
+    def sweep(self) -> None:
+        """Removes uploads that expired, those that came with jobs that are gone, and files that no record names."""
+        from sorano.serve.database import jobs as jobs_table
+        from sorano.serve.store import ORPHAN_SECONDS
+
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            connection.execute(sa.delete(uploads).where(uploads.c.expires_at < now))
+            named = sa.select(jobs_table.c.id).where(
+                sa.cast(jobs_table.c.words, sa.Text).contains(uploads.c.id, autoescape=False)
+            )
+            old = (uploads.c.purpose == INPUT, uploads.c.created_at < now - ORPHAN_SECONDS)
+            connection.execute(sa.delete(uploads).where(*old, ~named.exists()))
+        # listed first, then read: a file that is listed and has no record was removed, or is on its way (by its age)
+        with self.database.read() as connection:
+            known = [str(stored) for stored in connection.execute(sa.select(uploads.c.stored)).scalars()]
+        self.store.sweep_uploads(known)
+
+    def digest(self, given: Reference) -> str:
+        """What tells a file from others, for the digest of a body."""
+        if given.kind != "upload":
+            return f"{given.kind}:{hashlib.sha256(given.value.encode()).hexdigest()}"
+        upload: Upload = given.value
+        upload.file.seek(0)
+        digest = hashlib.file_digest(upload.file, "sha256").hexdigest()  # type: ignore[arg-type]
+        upload.file.seek(0)
+        return f"upload:{digest}"
+
+    def _write(self, file: IO[bytes], path: Path, param: str) -> tuple[int, str]:
+        try:
+            with open(path, "xb") as target:
+                path.chmod(0o600)
+                shutil.copyfileobj(file, target)
+            size = path.stat().st_size
+            if size == 0:
+                raise Problem("invalid_file", f"{param} is empty", param=param)
+            with open(path, "rb") as written:
+                return size, hashlib.file_digest(written, "sha256").hexdigest()
+        except OSError as error:
+            raise storage_problem(error) from error
+
+    def _inspect(self, path: Path, param: str) -> dict[str, Any]:
+        words = {
+            "path": str(path),
+            "most_seconds": self.settings.most_input_seconds,
+            "most_pixels": self.settings.most_input_pixels,
+            "picture_classifier": self.settings.picture_classifier,
+        }
+        with self._turns:
+            try:
+                found, _ = sandbox.run("sorano.serve.checks:inspect_here", words)
+            except SoranoError as error:
+                said = error.message.replace(f"{path} ", "").replace(str(path), "the file")
+                is_ours = isinstance(error, PolicyError) or type(error) is SoranoError  # the classifier's
+                code = code_of(error) if is_ours else "invalid_file"
+                raise Problem(code, f"{param} cannot be used: {said}", error.hint, param=param) from error
+        return dict(found)
+
+    def _opened(self, given: Reference) -> tuple[IO[bytes], str]:
+        """The bytes of an upload, a data URL, or of a URL that may be fetched."""
+        import io
+
+        if given.kind == "upload":
+            given.value.file.seek(0)
+            return given.value.file, given.value.name
+        if given.kind == "data":
+            return io.BytesIO(decoded(given.value, given.param)), "upload"
+        parts = None
+        with suppress(outbound.Refused):
+            parts = outbound.check_url(given.value, self.settings.remote_hosts)
+        if parts is None or not outbound.is_allowed(parts.hostname or "", parts.port, self.settings.remote_hosts):
+            raise Problem(
+                "remote_url_not_allowed",
+                f"{given.param} is a URL, and this server fetches none from there",
+                "send the file, or a data URL",
+                param=given.param,
+            )
+        try:
+            answer = outbound.ask(
+                "GET", given.value, allowed=self.settings.remote_hosts, most_bytes=self.settings.most_body_bytes
+            )
+        except Exception as error:  # whatever another server does is the caller's file that cannot be had
+            raise Problem(
+                "invalid_file", f"{given.param} cannot be fetched: {error}"[:300], param=given.param
+            ) from error
+        if answer.status != 200:
+            raise Problem("invalid_file", f"{given.param} cannot be fetched: HTTP {answer.status}", param=given.param)
+        return io.BytesIO(answer.body), Path(parts.path).name or "upload"
+
+
+def decoded(url: str, param: str) -> bytes:
+    """The bytes of a data URL. Raises `Problem`."""
+    match = DATA_URL.fullmatch(url)
+    if match is None:
+        raise Problem("invalid_value", f"{param} is no data URL", "it begins with data:image/png;base64,", param=param)
+    try:
+        return decode_data_url(match[2], match[3])
+    except ValueError as error:
+        raise Problem("invalid_value", f"{param} is not base64: {error}", param=param) from error
+
+
+def storage_problem(error: OSError) -> Problem:
+    """A file that cannot be written, as an answer."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return Problem("storage_full", "the server's disk is full", "try again later", retry_after=60)
+    return Problem("internal_error", f"the server cannot write: {error.strerror}", "see its log")
+
+
+def in_child(target: str, arguments: dict[str, Any], turns: threading.BoundedSemaphore | None = None) -> Any:
+    """What a function finds on untrusted files, in a child process. Raises `Problem`."""
+    run: Callable[[], Any] = lambda: sandbox.run(target, arguments)[0]  # noqa: E731
+    try:
+        if turns is None:
+            return run()
+        with turns:
+            return run()
+    except SoranoError as error:
+        raise problem_of(error) from error

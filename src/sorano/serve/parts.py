@@ -1,0 +1,46 @@
+"""What the routes of the application share."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from starlette.requests import Request as HttpRequest
+
+from sorano.serve.config import Settings
+from sorano.serve.events import Events
+from sorano.serve.keys import Caller, Keys
+from sorano.serve.metrics import Metrics
+from sorano.serve.ordering import Orders
+from sorano.serve.sweep import Sweeper
+from sorano.serve.webhooks import Webhooks
+from sorano.serve.worker import Service
+
+
+@dataclass
+class Api:
+    """The parts of one application."""
+
+    settings: Settings
+    service: Service
+    keys: Keys
+    orders: Orders
+    events: Events
+    webhooks: Webhooks
+    metrics: Metrics
+    sweeper: Sweeper
+    is_draining: threading.Event
+    looks: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))  # files verified
+
+    def caller(self, request: HttpRequest, scope: str) -> Caller:
+        """Who asks, if that is allowed. Raises `Problem`."""
+        kind, _, key = request.headers.get("authorization", "").partition(" ")
+        bearer = key.strip() if kind.lower() == "bearer" else None
+        needs_keys = self.settings.needs_keys
+        if self.keys.any_made() if needs_keys is None else needs_keys:
+            caller = self.keys.caller(bearer)
+        else:
+            caller = self.keys.local()
+        request.scope["sorano_caller"] = caller.owner
+        caller.require(scope)
+        return caller

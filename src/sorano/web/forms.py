@@ -1,0 +1,145 @@
+"""Bodies of requests: JSON, multipart with files, and bracketed form fields, parsed to one nested dictionary.
+
+    loras[][id]=a  loras[][scale]=0.5  video[id]=video_1   ->   {"loras": [{"id": "a", "scale": "0.5"}], "video": {...}}
+
+The values of a form are text or `Upload`; `sorano.serve.schema` turns text into numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import unquote, unquote_to_bytes
+
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request as HttpRequest
+
+from sorano.web.problems import Problem
+
+MOST_FIELDS, MOST_FILES = 500, 16
+MOST_DEPTH = 6
+MOST_ITEMS = 1000
+URL_SAFE = str.maketrans("-_", "+/")
+PATH = re.compile(r"\[([^\[\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file of a form."""
+
+    name: str
+    file: IO[bytes]
+
+
+@asynccontextmanager
+async def body_of(request: HttpRequest) -> AsyncIterator[dict[str, Any]]:
+    """The body of a request as a dictionary, empty where there is none; its files are open until the block ends.
+
+    Raises `Problem`.
+    """
+    try:
+        yield await _read(request)
+    finally:
+        await request.close()
+
+
+async def _read(request: HttpRequest) -> dict[str, Any]:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        return await _read_form(request)
+    body = await request.body()
+    if not body.strip():
+        return {}
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise Problem("unsupported_media_type", f"a body of {kind[:80]} is not read", "send JSON or a form")
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Problem("invalid_json", f"the body is no JSON: {error}", "send an object in UTF-8") from error
+    if not isinstance(found, dict):
+        raise Problem("invalid_type", "the body is no object", 'send one like {"prompt": "..."}')
+    return found
+
+
+async def _read_form(request: HttpRequest) -> dict[str, Any]:
+    try:
+        form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=32 << 20)
+    except (HTTPException, MultiPartException, AssertionError, ValueError, KeyError) as error:
+        said = getattr(error, "detail", None) or getattr(error, "message", None) or str(error)
+        raise Problem("invalid_value", f"the form cannot be read: {said}"[:300], "send multipart/form-data") from error
+    pairs: list[tuple[str, Any]] = []
+    for name, value in form.multi_items():
+        pairs.append((name, value if isinstance(value, str) else Upload(value.filename or "upload", value.file)))
+    return nested(pairs)
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes of base64 (RFC 4648), in either alphabet, with spaces and without padding too. Raises ValueError."""
+    plain = re.sub(r"\s", "", text).rstrip("=").translate(URL_SAFE)
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+
+
+def decode_data_url(parameters: str, data: str) -> bytes:
+    """The bytes of a data URL (RFC 2397) by its parameters and what stands behind the comma. Raises ValueError."""
+    if ";base64" in parameters.lower():
+        return decode_base64(unquote(data))
+    return unquote_to_bytes(data)
+
+
+def nested(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The dictionary that bracketed names describe. Raises `Problem` for names that contradict each other."""
+    top: dict[str, Any] = {}
+    for name, value in pairs:
+        match = re.match(r"[^\[\]]+", name)
+        rest = name[match.end() :] if match else ""
+        keys = PATH.findall(rest)
+        if match is None or "".join(f"[{key}]" for key in keys) != rest or len(keys) > MOST_DEPTH:
+            raise Problem("invalid_value", f"the form's field {name[:80]!r} is no name like video[id]")
+        _put(top, [match[0], *keys], value, name)
+    return top
+
+
+def _put(top: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
+    """Puts a value where its keys lead; "" and numbers are places of a list."""
+    place: Any = top
+    for index, key in enumerate(keys):
+        following = keys[index + 1] if index + 1 < len(keys) else None
+        fresh: Any = value if following is None else [] if following == "" or following.isdecimal() else {}
+        if isinstance(place, list):
+            place = _in_list(place, key, following, fresh, keys[index + 1 :], name)
+        elif isinstance(place, dict) and key != "":
+            if following is None and key in place:
+                # a field that comes twice is a list of both, as in any form
+                held = place[key]
+                place[key] = [*held, value] if isinstance(held, list) else [held, value]
+                return
+            place = place.setdefault(key, fresh)
+        else:
+            raise Problem("invalid_value", f"the form's field {name[:80]!r} contradicts another", param=keys[0])
+        if following is not None and not isinstance(place, dict | list):
+            raise Problem("invalid_value", f"the form's field {name[:80]!r} contradicts another", param=keys[0])
+
+
+def _in_list(place: list[Any], key: str, following: str | None, fresh: Any, rest: list[str], name: str) -> Any:
+    """The element of a list that a key means: by its number, or with "" the last one that lacks what comes."""
+    if len(place) >= MOST_ITEMS:
+        raise Problem("invalid_value", f"the form's field {name[:80]!r} is too long a list")
+    if key.isdecimal():
+        number = min(int(key), len(place))  # numbers rise by one, or a gap is closed
+        if number == len(place):
+            place.append(fresh)
+        return place[number]
+    if key != "":
+        raise Problem("invalid_value", f"the form's field {name[:80]!r} names an element of a list by a word")
+    if following is not None and place and isinstance(place[-1], dict) and following not in place[-1]:
+        return place[-1]
+    if following is not None and place and isinstance(place[-1], dict) and len(rest) > 1:
+        return place[-1]  # video[][a][b] goes on with the same element
+    place.append(fresh)
+    return fresh

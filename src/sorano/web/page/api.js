@@ -1,0 +1,36 @@
+// Calls of the server; a key where it asks for one.
+
+export class ApiError extends Error {
+	constructor(message, { status = 0, code = null, param = null } = {}) {
+		super(message);
+		Object.assign(this, { status, code, param });
+	}
+}
+
+const KEY = 'sorano.key';
+export const key = () => sessionStorage.getItem(KEY);
+export const setKey = (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY));
+
+export async function ask(method, path, { body, signal } = {}) {
+	const headers = { 'accept-language': document.documentElement.lang, ...(key() && { authorization: `Bearer ${key()}` }) };
+	if (body !== undefined && !(body instanceof FormData)) {
+		headers['content-type'] = 'application/json';
+		body = JSON.stringify(body);
+	}
+	let answer;
+	try {
+		answer = await fetch(path, { method, headers, body, signal });
+	} catch (error) {
+		if (error.name === 'AbortError') throw error;
+		throw new ApiError('', { code: 'offline' });
+	}
+	if (answer.ok) return answer;
+	const said = (await answer.json().catch(() => ({}))).error ?? {};
+	if (answer.status === 401) dispatchEvent(new Event('sorano-key'));
+	throw new ApiError(said.message ?? `HTTP ${answer.status}`, { status: answer.status, ...said });
+}
+
+export const call = async (method, path, body, signal) => (await ask(method, path, { body, signal })).json();
+export const get = (path, signal) => call('GET', path, undefined, signal);
+export const post = (path, body, signal) => call('POST', path, body, signal);
+export const remove = (path) => call('DELETE', path);
