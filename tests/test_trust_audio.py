@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sorano.errors import RequestError
-from sorano.trust.audio import detect_audio, mark_audio
+from sorano.trust.watermark.audio import detect_audio, mark_audio
 
 RATE = 48_000
 

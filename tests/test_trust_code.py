@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import FULL
+from support.counts import FULL
 
-from sorano.trust.code import PolarCode, checksum, to_bits, to_int
+from sorano.trust.watermark.polar import PolarCode, checksum, to_bits, to_int
 
 CODE = PolarCode(size=1024, message_bits=44, crc_bits=28)
 

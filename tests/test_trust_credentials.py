@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 from sorano import cli, video
 from sorano.errors import RequestError, TrustError, VideoError
-from sorano.trust import containers, credentials, embedding, keys, label, roots, store, verify
+from sorano.trust import verify
+from sorano.trust.provenance import containers, credentials, embedding, keys, label, roots, store
 
 FULL = os.environ.get("SORANO_FULL") == "1"
 STATEMENT = credentials.Statement(
@@ -88,7 +89,7 @@ def test_an_edit_names_its_source_and_a_recording_its_kind(tmp_path):
     found = credentials.read(edit, roots.anchors())
     assert (found.state, found.kind, found.ingredients) == ("trusted", "edited", ("source.mp4",))
     recording = clip(tmp_path / "recording.mp4", seed=2)
-    carrier = keys.Carrier("0123456789abcdef", bytes(32), "now")
+    carrier = keys.WatermarkKey("0123456789abcdef", bytes(32), "now")
     credentials.sign(recording, credentials.Statement("captured", carrier=carrier), keys.identity())
     found = credentials.read(recording, roots.anchors())
     assert (found.kind, found.carrier_id, found.commitment) == ("captured", carrier.id, carrier.commitment)
@@ -505,7 +506,7 @@ def test_codes_that_are_not_known_are_shown_and_not_punished():
     assert judged("Invalid", "org.example.unheard.of", detached=True).state == "broken"
     assert judged("Valid", trusted=False).state == "valid"
     assert not judged("Valid").stamp_trusted
-    look = verify.Look("a.mp4", replace(judged("Valid"), signed_at="2026-11-28", root="0" * 16))
+    look = verify.Observations("a.mp4", replace(judged("Valid"), signed_at="2026-11-28", root="0" * 16))
     assert "time stamped 2026-11-28 by an authority that is unknown here" in "\n".join(verify.judge(look).lines())
 
 
@@ -523,7 +524,7 @@ def test_not_yet_valid_is_not_ended(begins, state):
     crjson = {"manifests": [{"signature": {"certificateInfo": {"validity": {"notBefore": begins}}}}]}
     found = credentials._credential(document, crjson)
     assert found.state == state and credentials._credential(document, {}).state == "ended"
-    report = verify.judge(verify.Look("a.mp4", found))
+    report = verify.judge(verify.Observations("a.mp4", found))
     words = {"early": "is not valid yet", "ended": "has ended"}
     assert report.verdict is verify.Verdict.UNVERIFIED and words[state] in report.summary
     assert words[state] in "\n".join(report.lines())

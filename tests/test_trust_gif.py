@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sorano.errors import VideoError
-from sorano.trust import containers, gif, label
+from sorano.trust.provenance import containers, gif, label
 
 PACKET = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>\xe7\xba\xa2</x:xmpmeta>"
 

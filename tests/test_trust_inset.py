@@ -5,12 +5,14 @@ import footage
 import numpy as np
 import pytest
 
-from sorano.trust import inset
-from sorano.trust.inset import rectangles
-from sorano.trust.reader import Kept
-from sorano.trust.tamper import tamper_map
 from sorano.trust.verify import Verdict, verify
-from sorano.trust.watermark import Payload, detect, mark_frames, read
+from sorano.trust.watermark import inset
+from sorano.trust.watermark.detect import detect, read
+from sorano.trust.watermark.embed import mark_frames
+from sorano.trust.watermark.inset import rectangles
+from sorano.trust.watermark.payload import Payload
+from sorano.trust.watermark.search import Kept
+from sorano.trust.watermark.tamper import tamper_map
 from sorano.video import write_video
 
 PAYLOAD = Payload(1, "made", 0x0BADC0FFEE)
@@ -83,6 +85,7 @@ def test_a_search_without_time_ends_and_one_with_time_is_as_before(marked):
     assert read(kept, fps=24).payload == PAYLOAD
 
 
+@pytest.mark.full
 def test_a_portrait_copy_is_looked_at_within_the_limits_of_memory(tmp_path, marked):
     """All of a clip at twice its size would take more than a child has: such frames are made one at a time."""
     small = np.stack([cv2.resize(frame, (540, 304), interpolation=cv2.INTER_AREA) for frame in marked])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sorano.errors import RequestError, TrustError
-from sorano.trust import keys, roots
+from sorano.trust.provenance import keys, roots
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sorano import video
 from sorano.errors import RequestError, VideoError
-from sorano.trust import containers, keys, label
+from sorano.trust.provenance import containers, keys, label
 
 LABEL = label.Label(producer="工作室 A", produce_id="sorano-00a1b2c3d4")
 VIDEO_LIKE = ["a.mp4", "plain.mp4", "late.mp4", "a.mov"]

@@ -9,10 +9,11 @@ import cv2
 import footage
 import numpy as np
 import pytest
+from support import copies, corpus
 
 from sorano import errors
-from sorano.trust import fingerprint, matching, sound_print
-from sorano.trust.fingerprint import MAX_BYTES, Taker
+from sorano.trust.copies import audio_fingerprint, fingerprint, matching
+from sorano.trust.copies.fingerprint import MAX_BYTES, FingerprintBuilder
 
 FPS, HEIGHT, WIDTH, FRAMES = 24, 180, 320, 96
 WHOLE = (1.0, False)  # what the mark says of a picture that was not cropped
@@ -37,10 +38,10 @@ def coded(frames, crf=28, fps=FPS, codec="libx264"):
 
 def seen(frames, fps=FPS, starts=None, end=None, still=False):
     """What `verify` remembers of frames, at their times."""
-    taker = Taker(fps, still=still, picture_seconds=0, most_pictures=4096)
-    taker.add(frames, starts, end)
-    taker.listen([])
-    return taker.stored()
+    fingerprinter = FingerprintBuilder(fps, still=still, picture_seconds=0, most_pictures=4096)
+    fingerprinter.add(frames, starts, end)
+    fingerprinter.listen([])
+    return fingerprinter.stored()
 
 
 def kinds(match):
@@ -92,6 +93,27 @@ def test_crops_are_the_same_and_said(clip):
     found = matching.match(signed, seen(copy), (1 / 0.85, False))
     assert found.state == "same", found
     assert abs(found.crop.left - 20 / WIDTH) < 0.03 and abs(found.crop.width - 0.85) < 0.03
+
+
+@pytest.mark.parametrize("kind", ["still", "slides"])
+def test_crops_of_zooming_and_scrolling_pictures_are_the_same(kind):
+    """In a zoom another size, in a scroll another place look like another time: the mark says how large the crop is."""
+    frames = corpus.clip(kind, {"still": 23, "slides": 21}[kind], (270, 480), 3.0)
+    signed = fingerprint.from_bytes(fingerprint.take(frames, FPS).to_bytes())
+    shown, fps = copies.COPIES["crop 0.85"](frames, FPS)
+    found = matching.match(signed, seen(shown, fps), (1 / 0.85, False))
+    assert found.state == "same", found.changes
+    assert abs(found.crop.width - 0.85) < 0.005
+
+
+def test_a_denoiser_that_mixes_frames_is_not_taken_for_a_change():
+    """At a cut such a copy has no frame that is like the original's, but each is a mixture of two."""
+    random = np.random.default_rng(3)
+    shots = [footage.clip(kind, HEIGHT, WIDTH, 10, 5) for kind in ("street", "speaker", "leaves") * 3]
+    frames = np.concatenate([shots[n] for n in random.permutation(len(shots))])
+    signed = fingerprint.from_bytes(fingerprint.take(frames, FPS).to_bytes())
+    mixed = [frames[0], *(cv2.addWeighted(b, 0.75, a, 0.25, 0) for a, b in zip(frames, frames[1:], strict=False))]
+    assert matching.match(signed, seen(coded(np.stack(mixed), 23)), WHOLE).same
 
 
 @pytest.mark.parametrize(("first", "last"), [(SECOND, FRAMES), (0, FRAMES - SECOND), (SECOND, 3 * SECOND)])
@@ -223,15 +245,15 @@ def test_plain_pictures_are_evidence_of_nothing():
 
 
 def test_a_fingerprint_is_bounded_whatever_the_length():
-    taker = Taker(30, most_frames=4096, most_pictures=64)
+    fingerprinter = FingerprintBuilder(30, most_frames=4096, most_pictures=64)
     rng = np.random.default_rng(0)
     block = rng.integers(0, 256, (64, 36, 64, 3), np.uint8)
     for number in range(80):
-        taker.add(block[:, :, ::-1] if number % 2 else block)
-    assert len(taker.hashes) <= 4096 and len(taker.pictures) <= 64 and taker.stride == 2
-    stored = fingerprint.from_bytes(taker.stored().to_bytes())
+        fingerprinter.add(block[:, :, ::-1] if number % 2 else block)
+    assert len(fingerprinter.hashes) <= 4096 and len(fingerprinter.pictures) <= 64 and fingerprinter.stride == 2
+    stored = fingerprint.from_bytes(fingerprinter.stored().to_bytes())
     assert stored.length == pytest.approx(80 * 64 / 30) and len(stored.hashes_TYX) == 2560
-    wide = Taker(30)
+    wide = FingerprintBuilder(30)
     wide.pictures = [
         (t / 4, *(rng.integers(0, 256, shape, np.uint8) for shape in ((36, 64), (2, 18, 32), (2, 18, 32))))
         for t in range(1500)
@@ -246,7 +268,7 @@ def test_a_fingerprint_is_bounded_whatever_the_length():
 
 def test_taking_goes_on_from_its_state(clip):
     frames, _, _ = clip
-    first, second = Taker(FPS), Taker(FPS)
+    first, second = FingerprintBuilder(FPS), FingerprintBuilder(FPS)
     first.add(frames[:40])
     second.restore(first.state())
     second.add(frames[40:])
@@ -261,10 +283,10 @@ def test_a_fingerprint_that_was_signed_without_detail_is_read_and_compared(clip)
     assert old.detail_K2YX is None and (old.luma_KYX == signed.luma_KYX).all()
     assert matching.match(old, seen(plain), WHOLE).state == "same"
     assert np.abs(signed.detail_K2YX.astype(int) - taken.detail_K2YX).max() <= fingerprint.DETAIL_STEP // 2
-    before = Taker(FPS)  # a run that began before detail was taken and goes on now
+    before = FingerprintBuilder(FPS)  # a run that began before detail was taken and goes on now
     before.add(frames[:24])
     state = {name: value for name, value in before.state().items() if name != "detail"}
-    after = Taker(FPS)
+    after = FingerprintBuilder(FPS)
     after.restore(state)
     after.add(frames[24:])
     after.listen([])
@@ -327,22 +349,22 @@ def recoded(samples, rate=16_000, bit_rate=48_000):
 
 
 def heard(samples):
-    taker = sound_print.SoundTaker()
+    fingerprinter = audio_fingerprint.SoundPrintBuilder()
     for start in range(0, len(samples), 5000):
-        taker.add(samples[start : start + 5000])
-    return taker.print()
+        fingerprinter.add(samples[start : start + 5000])
+    return fingerprinter.print()
 
 
 def test_coded_quieter_and_trimmed_sound_is_the_same():
     voice = speech(1)
-    signed = sound_print.SoundPrint.from_bytes(heard(voice).to_bytes(300_000))
+    signed = audio_fingerprint.SoundPrint.from_bytes(heard(voice).to_bytes(300_000))
     for name, copy, offset in (
         ("coded", recoded(voice), 0.0),
         ("coarsely", recoded(voice, bit_rate=24_000), 0.0),
         ("quiet", recoded(voice * 0.2), 0.0),
         ("trimmed", recoded(voice[32_300:]), 32_300 / 16_000),
     ):
-        assert sound_print.differences(signed, heard(copy), offset, len(copy) / 16_000) == [], name
+        assert audio_fingerprint.differences(signed, heard(copy), offset, len(copy) / 16_000) == [], name
 
 
 def test_replaced_added_and_missing_sound_is_named():
@@ -350,12 +372,12 @@ def test_replaced_added_and_missing_sound_is_named():
     signed, nothing = heard(voice), heard(np.zeros(0, np.float32))
     word = voice.copy()
     word[40_000:48_000] = other_voice[40_000:48_000]
-    (found,) = sound_print.differences(signed, heard(recoded(word)), 0.0, 6.0)
+    (found,) = audio_fingerprint.differences(signed, heard(recoded(word)), 0.0, 6.0)
     assert "differs" in found.words and found.start_s < 2.8 < found.end_s and not found.harmless
-    (found,) = sound_print.differences(signed, heard(recoded(other_voice)), 0.0, 6.0)
+    (found,) = audio_fingerprint.differences(signed, heard(recoded(other_voice)), 0.0, 6.0)
     assert found.words == "its sound is another"
-    (found,) = sound_print.differences(signed, nothing, 0.0, 6.0)
+    (found,) = audio_fingerprint.differences(signed, nothing, 0.0, 6.0)
     assert found.words == "its sound is missing" and found.harmless
-    (found,) = sound_print.differences(nothing, signed, 0.0, 6.0)
+    (found,) = audio_fingerprint.differences(nothing, signed, 0.0, 6.0)
     assert "sound was added" in found.words and not found.harmless
-    assert sound_print.differences(nothing, heard(np.zeros(50_000, np.float32)), 0.0, 3.0) == []
+    assert audio_fingerprint.differences(nothing, heard(np.zeros(50_000, np.float32)), 0.0, 3.0) == []

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 import time
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sorano
-from sorano import cli, errors, library, remix, stream, video
-from sorano.trust import credentials, keys, label, record, release, roots, seal, store
+from sorano import asset_cache, cli, errors, remix, stream, video
+from sorano.trust import record, release, seal
+from sorano.trust.provenance import credentials, keys, label, roots, store
 from sorano.trust.verify import Verdict
 
 path = importlib.import_module("sorano.engine")
@@ -23,6 +25,8 @@ PROMPT = "a red ball bounces on the grass at sunset"
 WRITES = {"generate", "image", "extend", "loop", "blend", "edit", "remix", "film", "resume", "batch", "mark"}
 LABELS_ONLY = {"label"}  # writes what others made, and signs nothing
 WRITES_NONE = {"plan", "verify", "train", "score", "pull", "list", "show", "rm", "keys", "trust", "doctor"}
+WRITES_NONE |= {"serve", "worker", "ps", "cancel"}  # a worker writes through `Engine`: tests/test_serve_process.py
+WRITES_NONE |= {"desk"}  # approvals, receipts and case files, no media
 
 
 def make(folder, **options):
@@ -72,7 +76,7 @@ def test_the_commands_leave_signed_files(tiny_folder, tmp_path):
 
 def test_what_resume_writes_leaves_signed(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(stream, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "WORTH_KEEPING_SECONDS", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(stream, "decode", lambda *_: (_ for _ in ()).throw(errors.NumericsError("stopped")))
         with pytest.raises(errors.NumericsError):
@@ -175,7 +179,7 @@ def test_a_remix_keeps_the_manifests_of_what_its_model_was_given(signed_inputs, 
     """A remix takes the words of a video, and the files that it was made of, which are kept byte for byte."""
     clip, picture, _ = signed_inputs
     first = sorano.Request(prompt=PROMPT, image=picture, conditions=[sorano.Continue(clip)])
-    record = {"request": first.to_dict(), "files": library.keep(first.named_files)}
+    record = {"request": first.to_dict(), "files": asset_cache.keep(first.named_files)}
     video.write_video(tmp_path / "first.mp4", np.full((5, 32, 32, 3), 90, np.uint8), 8, metadata=record)
     picture.unlink()
     clip.unlink()
@@ -248,8 +252,9 @@ def test_what_ai_made_is_not_marked_as_a_recording(tmp_path):
         before = sorted(tmp_path.iterdir())
         with pytest.raises(errors.RequestError, match=f"cannot be marked as a recording: .*{reason}"):
             record.mark_file(tmp_path / name)
-        with pytest.raises(errors.RequestError, match="cannot be marked as a recording"):
-            record.mark_file(tmp_path / name, words=record.Marking(private=True))
+        if name == "marked.mp4" or os.environ.get("SORANO_FULL") == "1":  # each search for a mark takes seconds
+            with pytest.raises(errors.RequestError, match="cannot be marked as a recording"):
+                record.mark_file(tmp_path / name, words=record.Marking(private=True))
         assert sorted(tmp_path.iterdir()) == before
     done = record.mark_file(tmp_path / "plain.mp4")  # a recording is one still
     assert done.report.kind == "captured" and credentials.read(done.path, roots.anchors()).sources == ()
@@ -340,12 +345,12 @@ def test_reading_back_agrees_with_a_strangers_detection():
     """The first look at what was just written, and the decoder that knows nothing: the slow twin."""
     import footage
 
-    from sorano.trust import watermark
+    from sorano.trust.watermark import detect
 
     frames = footage.clip("street", 256, 256, 17, 0)
     marked, chosen = release.mark(frames, 12)
     read = release.read_mark(chosen, [marked], 12)
-    seen = watermark.detect([marked], fps=12, thorough=False)
+    seen = detect.detect([marked], fps=12, thorough=False)
     assert (read.id, read.kind) == (seen.payload.id, seen.payload.kind) == (chosen.id, "made")
     assert release.read_mark(chosen, [frames], 12) is None
     other = release.Mark("made", chosen.id ^ 1)

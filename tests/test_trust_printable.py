@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 
 from sorano import cli, video
 from sorano.errors import RequestError
-from sorano.trust import credentials, keys, label, roots, verify
-from sorano.trust.marks import SeenMark
+from sorano.trust import verify
 from sorano.trust.printable import INVISIBLE, printable, printable_lines, to_json
-from sorano.trust.verify import Look, judge
+from sorano.trust.provenance import credentials, keys, label, roots
+from sorano.trust.verify import Observations, judge
+from sorano.trust.watermark.marks import DetectedMark
 
 ANY = st.text(st.characters(codec=None, categories=None), max_size=60)  # surrogates, controls, unassigned: everything
 FORGED = "Studio A\nVERIFIED  clip.mp4\x1b[2J\x1b[H\u202e\u200b\x9b31m"
@@ -90,14 +91,16 @@ def test_json_is_safe_and_means_the_same(words):
 def test_no_report_carries_text_of_a_file_raw(text):
     """All that a manifest, a label or a tag can say, in every state, as lines and as JSON."""
     found = label.parse(text, json.dumps({"Label": text, "ContentProducer": text, text: text}))
-    source = credentials.Source(text, text, "valid", text, "made")
+    source = credentials.IngredientState(text, text, "valid", text, "made")
     for state in ("trusted", "valid", "ended", "early", "changed", "broken"):
         one = credentials.Credential(
             state, signer=text, claimed=text + "x", root="0" * 16, generator=text, ingredients=(text,),
             sources=(source,), left_out=(text,), tolerated=((text, text),), signed_at=text,
             problems=((text, text), ("org.sorano.name", text)),
         )  # fmt: skip
-        look = Look(text, one, (found,), SeenMark("made", 1, 9.0, text, text), notes=(text,), media={text: text})
+        look = Observations(
+            text, one, (found,), DetectedMark("made", 1, 9.0, text, text), notes=(text,), media={text: text}
+        )
         report = judge(look)
         for line in report.lines():
             assert is_safe(line)
@@ -132,8 +135,8 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)  # what a
 @pytest.fixture(autouse=True)
 def no_marks(monkeypatch):
     """No search for marks: it is the words that count here, and the search costs a second a picture."""
-    if hasattr(verify, "Eyes"):
-        monkeypatch.setattr(verify.Eyes, "mark", lambda *_, **__: (None, None, b""))
+    if hasattr(verify, "FileScan"):
+        monkeypatch.setattr(verify.FileScan, "mark", lambda *_, **__: (None, None, b""))
 
 
 @FEW

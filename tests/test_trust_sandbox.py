@@ -12,7 +12,7 @@ import pytest
 from sorano import errors
 from sorano.trust import sandbox
 
-QUICK = sandbox.Limits(seconds=2.0, memory_bytes=192 << 20, answer_bytes=1 << 20)
+QUICK = sandbox.ResourceLimits(seconds=2.0, memory_bytes=192 << 20, answer_bytes=1 << 20)
 LINUX = sys.platform == "linux"
 HERE = "test_trust_sandbox"
 
@@ -153,7 +153,7 @@ def test_no_descriptor_is_inherited(tmp_path):
 def test_what_takes_too_long_is_stopped(what):
     began = time.monotonic()
     with pytest.raises(errors.VideoError, match="took more than 1 s") as caught:
-        sandbox.run(f"{HERE}:{what}", {}, sandbox.Limits(1.0))
+        sandbox.run(f"{HERE}:{what}", {}, sandbox.ResourceLimits(1.0))
     assert time.monotonic() - began < 1 * sandbox.PATIENCE + 5 and "SORANO_LOOK_SECONDS" in caught.value.hint
 
 
@@ -190,7 +190,7 @@ def _state(place):
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
 def test_what_the_child_started_ends_with_it(tmp_path):
     with pytest.raises(errors.VideoError, match="took more than"):
-        sandbox.run(f"{HERE}:leave_a_grandchild", {"path": str(tmp_path / "pid")}, sandbox.Limits(2.0))
+        sandbox.run(f"{HERE}:leave_a_grandchild", {"path": str(tmp_path / "pid")}, sandbox.ResourceLimits(2.0))
     place = f"/proc/{(tmp_path / 'pid').read_text()}/stat"
     for _ in range(50):
         if not os.path.exists(place) or _state(place) == "Z":
@@ -215,7 +215,7 @@ def test_limits_are_numbers_above_0(monkeypatch, text):
 def test_limits_can_be_raised(monkeypatch):
     monkeypatch.setenv("SORANO_LOOK_SECONDS", "90")
     monkeypatch.setenv("SORANO_LOOK_MEGABYTES", "2048")
-    assert sandbox.default_limits() == sandbox.Limits(90.0, 2 << 30)
+    assert sandbox.default_limits() == sandbox.ResourceLimits(90.0, 2 << 30)
 
 
 def test_what_cannot_be_probed_is_refused_before_anything_is_made_of_it(tmp_path):
@@ -225,3 +225,16 @@ def test_what_cannot_be_probed_is_refused_before_anything_is_made_of_it(tmp_path
             sandbox.require_readable(tmp_path / name)
     with pytest.raises(errors.VideoError, match="is a folder"):
         sandbox.require_readable(tmp_path)
+
+
+def environment():
+    """What the test below calls in a child: its environment."""
+    return dict(os.environ)
+
+
+def test_passwords_and_keys_of_the_environment_do_not_reach_the_child(monkeypatch):
+    secret = ("SORANO_DATABASE", "SORANO_DESK_DATABASE", "SORANO_DESK_ENDPOINT_KEY", "HF_TOKEN", "PGPASSWORD")
+    for name in (*secret, "SORANO_STORE"):
+        monkeypatch.setenv(name, "x")
+    found, _ = sandbox.run("test_trust_sandbox:environment", {})
+    assert not set(secret) & set(found) and found["SORANO_STORE"] == "x"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from support import cases, copies, corpus
 
-from sorano.trust import tamper
-from sorano.trust.tamper import Blocks, Calibration, tamper_map
-from sorano.trust.watermark import Payload, detect, mark_frames
+from sorano.trust.watermark import tamper
+from sorano.trust.watermark.detect import detect
+from sorano.trust.watermark.embed import mark_frames
+from sorano.trust.watermark.payload import Payload
+from sorano.trust.watermark.tamper import Blocks, Calibration, tamper_map
 
 KINDS = ["landscape", "handheld"]
 _made = {}

@@ -17,13 +17,15 @@ from typer.testing import CliRunner
 import sorano
 from sorano import cli, errors, video
 from sorano.media import read
-from sorano.trust import containers, credentials, fingerprint, indicators, keys, label, media, record, roots, store
+from sorano.trust import indicators, media, record
 from sorano.trust import verify as verifying
-from sorano.trust.copies import Stored
-from sorano.trust.marks import SeenMark
-from sorano.trust.matching import Change, Match
-from sorano.trust.tamper import Region
-from sorano.trust.verify import Look, Verdict, judge
+from sorano.trust.copies import fingerprint
+from sorano.trust.copies.lookup import StoredMatch
+from sorano.trust.copies.matching import Change, Match
+from sorano.trust.provenance import containers, credentials, keys, label, roots, store
+from sorano.trust.verify import Observations, Verdict, judge
+from sorano.trust.watermark.marks import DetectedMark
+from sorano.trust.watermark.tamper import TamperedRegion
 
 FULL = os.environ.get("SORANO_FULL") == "1"
 
@@ -122,11 +124,11 @@ def test_a_copy_that_lost_its_manifest_finds_it_by_its_mark(home, clips, tmp_pat
 
 
 def test_an_id_that_was_copied_onto_other_content_is_not_verified(home, clips, tmp_path):
-    from sorano.trust import watermark
+    from sorano.trust.watermark import embed, payload
 
     done = record.mark_file(clips["speaker"], tmp_path / "a.mp4")
-    stolen = watermark.Payload(1, "captured", int(done.report.mark_id, 16))
-    forged = watermark.mark_frames(frames_of(clips["street"]), stolen, fps=24)
+    stolen = payload.Payload(1, "captured", int(done.report.mark_id, 16))
+    forged = embed.mark_frames(frames_of(clips["street"]), stolen, fps=24)
     report = sorano.verify(encode(tmp_path / "forged.mp4", forged, crf=20))
     assert report.mark_id == done.report.mark_id
     assert report.verdict is Verdict.UNVERIFIED and "another picture" in report.summary
@@ -246,11 +248,11 @@ def test_stray_bytes_behind_the_last_box_are_a_change_and_no_error(signed, tmp_p
 
 
 def test_a_copy_says_in_which_parts_its_mark_was_read():
-    copied = {"stored": (Stored(TRUSTED, SAME),)}
-    part = judge(Look("a.mp4", mark=replace(MARK, slots=(3, 5)), **copied))
+    copied = {"stored": (StoredMatch(TRUSTED, SAME),)}
+    part = judge(Observations("a.mp4", mark=replace(MARK, slots=(3, 5)), **copied))
     assert part.verdict is Verdict.MATCHED and "3 of 5 parts" in part.summary
     assert any("read in 3 of 5 parts" in one.found for one in part.evidence)
-    whole = judge(Look("a.mp4", mark=replace(MARK, slots=(5, 5)), **copied))
+    whole = judge(Observations("a.mp4", mark=replace(MARK, slots=(5, 5)), **copied))
     assert whole.verdict is Verdict.MATCHED and "parts" not in whole.summary
     assert any("read in all 5 parts" in one.found for one in whole.evidence)
 
@@ -337,7 +339,7 @@ def test_statements_that_cannot_all_be_true():
     plain = {"creation_time": "2024-05-01T10:00:00.000000Z", "com.apple.quicktime.model": "Phone 9", "comment": "hi"}
     assert indicators.of_metadata(plain, False) == []
     assert indicators.of_metadata({"creation_time": "soon"}, False) == []
-    report = judge(Look("a.mp4", indicators=tuple(odd)))
+    report = judge(Observations("a.mp4", indicators=tuple(odd)))
     assert report.verdict is Verdict.SUSPICIOUS and report.verdict.exit_code == 7
 
 
@@ -348,10 +350,10 @@ def test_ordinary_clips_that_were_coded_again_raise_no_alarm():
         for seed in range(6 if FULL else 1):
             plain = footage.clip(kind, 180, 320, 72, seed)
             for name, frames in ordinary(plain).items():
-                taker = fingerprint.Taker(24, picture_seconds=0)
-                taker.add(frames)
+                fingerprinter = fingerprint.FingerprintBuilder(24, picture_seconds=0)
+                fingerprinter.add(frames)
                 count += 1
-                if found := indicators.of_frames(fingerprint.thumbs_of(taker.stored())):
+                if found := indicators.of_frames(fingerprint.thumbs_of(fingerprinter.stored())):
                     alarms.append((kind, seed, name, found))
     assert len(alarms) <= count // 100, alarms
 
@@ -391,8 +393,8 @@ TRUSTED = credentials.Credential("trusted", signer="A", kind="made", mark_id=1, 
 SAME, OTHER = Match("same", 1.0), Match("other", 0.2)
 CHANGED = Match("changed", 0.9, (Change("cut", "a second is left out"),))
 SILENT = Match("changed", 1.0, (Change("sound", "its sound is missing", harmless=True),))
-MARK, CAPTURED = SeenMark("made", 1, 9.0), SeenMark("captured", 1, 9.0)
-HOLE = Region(1.0, 2.0, (0.2, 0.2, 0.6, 0.6), 0.9)
+MARK, CAPTURED = DetectedMark("made", 1, 9.0), DetectedMark("captured", 1, 9.0)
+HOLE = TamperedRegion(1.0, 2.0, (0.2, 0.2, 0.6, 0.6), 0.9)
 
 
 def state(name, **more):
@@ -412,27 +414,30 @@ def state(name, **more):
         ({"mark": MARK}, "UNVERIFIED"),
         ({"mark": MARK, "regions": (HOLE,), "map_checked": True}, "SUSPICIOUS"),
         ({"mark": MARK, "regions": (HOLE,), "map_checked": True, "map_reach": 0.1}, "SUSPICIOUS"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, SAME),)}, "MATCHED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, SAME),), "beside": ("it has two tracks",)}, "UNVERIFIED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, SAME),), "regions": (HOLE,)}, "MATCHED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, SAME),), "regions": (HOLE,), "map_reach": 0.1}, "MATCHED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, CHANGED),)}, "TAMPERED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, SILENT),)}, "UNVERIFIED"),
-        ({"mark": MARK, "stored": (Stored(state("valid"), CHANGED),)}, "UNVERIFIED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, OTHER), Stored(TRUSTED, SAME))}, "MATCHED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, None, old=True),)}, "UNVERIFIED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, OTHER),)}, "UNVERIFIED"),
-        ({"mark": MARK, "stored": (Stored(TRUSTED, None),)}, "UNVERIFIED"),
-        ({"mark": MARK, "stored": (Stored(state("valid"), SAME),)}, "UNVERIFIED"),
-        ({"mark": CAPTURED, "stored": (Stored(TRUSTED, SAME),)}, "UNVERIFIED"),  # a mark of another kind
-        ({"mark": SeenMark("made", 1, 9.0, "c" * 16, "0" * 64), "stored": (Stored(TRUSTED, SAME),)}, "UNVERIFIED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, SAME),)}, "MATCHED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, SAME),), "beside": ("it has two tracks",)}, "UNVERIFIED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, SAME),), "regions": (HOLE,)}, "MATCHED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, SAME),), "regions": (HOLE,), "map_reach": 0.1}, "MATCHED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, CHANGED),)}, "TAMPERED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, SILENT),)}, "UNVERIFIED"),
+        ({"mark": MARK, "stored": (StoredMatch(state("valid"), CHANGED),)}, "UNVERIFIED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, OTHER), StoredMatch(TRUSTED, SAME))}, "MATCHED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, None, old=True),)}, "UNVERIFIED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, OTHER),)}, "UNVERIFIED"),
+        ({"mark": MARK, "stored": (StoredMatch(TRUSTED, None),)}, "UNVERIFIED"),
+        ({"mark": MARK, "stored": (StoredMatch(state("valid"), SAME),)}, "UNVERIFIED"),
+        ({"mark": CAPTURED, "stored": (StoredMatch(TRUSTED, SAME),)}, "UNVERIFIED"),  # a mark of another kind
+        (
+            {"mark": DetectedMark("made", 1, 9.0, "c" * 16, "0" * 64), "stored": (StoredMatch(TRUSTED, SAME),)},
+            "UNVERIFIED",
+        ),
         ({"labels": (label.parse("x", label.Label(produce_id="1").to_json()),)}, "UNVERIFIED"),
         ({"indicators": (indicators.Indicator("frozen", "it stops"),)}, "SUSPICIOUS"),
         ({"mark": MARK, "indicators": (indicators.Indicator("frozen", "it stops"),)}, "UNVERIFIED"),
     ],
 )
 def test_the_verdict_follows_from_what_was_seen(seen, verdict):
-    report = judge(Look("a.mp4", **seen))
+    report = judge(Observations("a.mp4", **seen))
     assert report.verdict == verdict
     codes = {"VERIFIED": 0, "TAMPERED": 6, "SUSPICIOUS": 7, "UNVERIFIED": 8, "MATCHED": 9}
     assert report.verdict.exit_code == codes[verdict]

@@ -7,23 +7,15 @@ import cv2
 import footage
 import numpy as np
 import pytest
-from conftest import FULL
 from PIL import Image
+from support.counts import FULL
 
 from sorano.errors import RequestError
-from sorano.trust import reader
-from sorano.trust.carrier import carrier, chroma_carriers
-from sorano.trust.watermark import (
-    CODE,
-    PUBLIC_KEY,
-    Marker,
-    Payload,
-    detect,
-    detect_image,
-    mark_frames,
-    mark_image,
-    read,
-)
+from sorano.trust.watermark import search
+from sorano.trust.watermark.detect import detect, detect_image, read
+from sorano.trust.watermark.embed import Marker, mark_frames, mark_image
+from sorano.trust.watermark.pattern import carrier, chroma_carriers
+from sorano.trust.watermark.payload import CODE, PUBLIC_KEY, Payload
 
 PAYLOAD = Payload(1, "made", 0x123456789A)
 SECRET = bytes(range(32))
@@ -162,10 +154,10 @@ def test_a_marker_goes_on_from_what_it_remembered(original, marked):
 
 
 def test_a_long_stream_is_kept_in_constant_memory():
-    kept = reader.Kept()
+    kept = search.Kept()
     for number in range(1000):
         kept.add(np.full((90, 160), number % 251, np.uint8))
-    assert kept.seen == 1000 and len(kept.frames) <= reader.MOST_FRAMES
+    assert kept.seen == 1000 and len(kept.frames) <= search.MOST_FRAMES
     gaps = set(np.diff(kept.times))
     assert gaps == {kept.stride} and kept.times[0] == 0
 
@@ -180,24 +172,24 @@ def test_unmarked_and_wrong_keys_read_nothing(original, marked):
 
 def test_many_wrong_keys_read_nothing(marked):
     """10,000 in the full run: the same marked frames under other keys, on the grid on which they were marked."""
-    kept = reader.Kept()
+    kept = search.Kept()
     for frame in marked[:2]:
         kept.add(frame)
-    grid = reader.usual_grid(kept)
-    level = reader.level_of(grid.chip)
+    grid = search.usual_grid(kept)
+    level = search.level_of(grid.chip)
     accepted = 0
     for first in range(0, 10_000 if FULL else 100, 50):
         keys = [b"a wrong key" + number.to_bytes(8, "big") for number in range(first, first + 50)]
-        words = [reader.seen_in(kept, key, grid, level).soft_values() for key in keys]
+        words = [search.seen_in(kept, key, grid, level).soft_values() for key in keys]
         accepted += sum(message is not None for message in CODE.decode(np.concatenate(words)))
     assert accepted == 0
-    right = reader.seen_in(kept, PUBLIC_KEY, grid, level).soft_values()
+    right = search.seen_in(kept, PUBLIC_KEY, grid, level).soft_values()
     assert any(message is not None for message in CODE.decode(right))
 
 
 def test_wrong_keys_find_nothing_in_a_search(marked):
     """With the grid looked for under each key: 200 in the full run."""
-    kept = reader.Kept()
+    kept = search.Kept()
     for frame in marked[:2]:
         kept.add(footage.cropped(frame[None], 0.5)[0])
     for number in range(200 if FULL else 4):
@@ -245,6 +237,31 @@ def test_wrong_frames_and_settings_are_refused(original):
         mark_frames(original[:1], PAYLOAD, fps=24, target_psnr=10)
     with pytest.raises(ValueError, match="16 bytes"):
         mark_frames(original[:1], PAYLOAD, fps=24, key=b"short")
+
+
+def test_frames_that_are_sampled_together_read_as_they_do_alone():
+    """Groups of four, a rest of three, and frames that a first look had grouped otherwise."""
+    kept, random = search.Kept(), np.random.default_rng(2)
+    for _ in range(7):
+        kept.add(random.integers(0, 256, (90, 130, 3), np.uint8))
+    grid = search.plain_grid(3.1, 90, 130)
+    search.tiles_of(kept, grid, 0, [0, 2, 4, 6])
+    for tiles_of in (search.tiles_of, search.chroma_tiles_of):
+        together = tiles_of(kept, grid, 0)
+        alone = [tiles_of(kept, grid, 0, [index]) for index in range(7)]
+        separately = np.concatenate(alone, together.ndim - 3)
+        assert together.shape == separately.shape
+        assert np.corrcoef(together.ravel(), separately.ravel())[0, 1] > 0.999
+    assert np.allclose(kept.mean(0), np.mean([kept.white(0, index) for index in range(7)], 0), atol=1e-5)
+
+
+def test_sync_scores_are_circular_correlations():
+    tiles, source = np.random.default_rng(4).normal(size=(3, 64, 64)).astype(np.float32), carrier(b"k" * 32)
+    found = search.correlated(tiles, source, quarters=4)
+    for turn in (0, 3, 6):
+        template = np.fft.fft2(search.turned(search.sync_pattern(source), turn))
+        wanted = np.fft.ifft2(np.fft.fft2(tiles) * template.conj()).real
+        assert np.corrcoef(found[:, turn].ravel(), wanted.ravel())[0, 1] > 0.999
 
 
 def test_the_public_carrier_never_changes():

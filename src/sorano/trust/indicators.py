@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sorano.trust.fingerprint import Thumbs
+    from sorano.trust.copies.fingerprint import Thumbs
 
 FROZEN_SECONDS = 0.5
 STILL = 0.1  # levels of mean change between thumbnails: none but a codec's

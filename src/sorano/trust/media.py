@@ -10,19 +10,19 @@ from pathlib import Path
 
 from sorano.media import read
 from sorano.media.read import MOST_SIDE, Picture, Shown, chunks, pictures_of, shown, sound
-from sorano.trust import containers
+from sorano.trust.provenance import containers
 
 
 @dataclass(frozen=True)
-class Media(read.Media):
+class InspectedMedia(read.Media):
     """What a file holds, and whether C2PA has a place in it."""
 
     container: containers.Container = containers.Container("other", "application/octet-stream", False)
 
 
-def probe(path: str | Path) -> Media:
+def probe(path: str | Path) -> InspectedMedia:
     """What a file holds. Raises VideoError, each cause with its own words."""
-    return Media(**vars(read.probe(path)), container=containers.sniff(path))
+    return InspectedMedia(**vars(read.probe(path)), container=containers.sniff(path))
 
 
-__all__ = ["MOST_SIDE", "Media", "Picture", "Shown", "chunks", "pictures_of", "probe", "shown", "sound"]
+__all__ = ["MOST_SIDE", "InspectedMedia", "Picture", "Shown", "chunks", "pictures_of", "probe", "shown", "sound"]

@@ -22,8 +22,8 @@ from typing import Any
 
 from sorano.errors import VideoError
 from sorano.files import write_atomic
-from sorano.trust import containers
 from sorano.trust.printable import printable, to_json
+from sorano.trust.provenance import containers
 from sorano.trust.verify import Report
 
 MOST_EMBEDDED_BYTES = 100_000_000

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sorano.errors import VideoError
-from sorano.trust.containers import boxes, jpeg_segments, reading, size_of, sniff, span
+from sorano.trust.provenance.containers import boxes, jpeg_segments, reading, size_of, sniff, span
 
 ONE, UNIT = 1 << 16, 1 << 30  # of the fixed-point numbers of a track's matrix (ISO/IEC 14496-12, 8.3.2)
 MOST_DEPTH = 4

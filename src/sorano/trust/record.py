@@ -14,7 +14,7 @@ mark and the label, and no signature, because C2PA has no place in them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError, TrustError, VideoError
 from sorano.media import pictures, read, recode
-from sorano.trust import containers, credentials, embedding, fingerprint, keys, label, media, release
+from sorano.trust import media, release
+from sorano.trust.copies import fingerprint
 from sorano.trust.printable import printable, printable_line
+from sorano.trust.provenance import containers, credentials, embedding, keys, label
 from sorano.video import (
     ANIMATED_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -134,7 +136,7 @@ def mark_file(
     return Marked(target, report, carrier.id if carrier else None, tuple(dict.fromkeys(notes)))
 
 
-def _losses(found: media.Media, target: Path, is_still: bool) -> list[str]:
+def _losses(found: media.InspectedMedia, target: Path, is_still: bool) -> list[str]:
     """What a file has that its marked copy would not have, in words."""
     if not is_still:
         return recode.losses(found, _kind(target))
@@ -150,7 +152,7 @@ def _kind(target: Path) -> str:
     return {".mkv": "matroska", ".webm": "webm"}.get(target.suffix.lower(), "mp4")
 
 
-def _suffix(found: media.Media, source: Path) -> str:
+def _suffix(found: media.InspectedMedia, source: Path) -> str:
     if found.is_animated:
         return source.suffix if source.suffix.lower() in ANIMATED_SUFFIXES else ".mp4"
     if found.is_image:
@@ -158,16 +160,17 @@ def _suffix(found: media.Media, source: Path) -> str:
     return source.suffix if source.suffix.lower() in (".mkv", ".webm") else ".mp4"
 
 
-def origin_of(found: media.Media) -> Origin:
+def origin_of(found: media.InspectedMedia) -> Origin:
     """What a file says of its origin: its credential, labels and metadata, and the public mark in what it shows.
 
     Raises VideoError for a file that cannot be read.
     """
-    from sorano.trust import roots, verify
+    from sorano.trust import verify
+    from sorano.trust.provenance import roots
     from sorano.video import read_metadata
 
     reasons: list[str] = []
-    labels: list[label.Found] = []
+    labels: list[label.FoundLabel] = []
     xmp = ""
     credential = credentials.read(found.path, roots.anchors())
     if credential is not None and credential.says_ai:
@@ -184,7 +187,7 @@ def origin_of(found: media.Media) -> Origin:
     with suppress(VideoError):
         if not found.is_image and "preset" in read_metadata(found.path):
             reasons.append("its metadata say that Sorano made it")
-    eyes = verify.Eyes(found)
+    eyes = verify.FileScan(found)
     for part in media.shown(found):
         eyes.add(part)
     mark, _, _ = eyes.mark([])
@@ -194,7 +197,7 @@ def origin_of(found: media.Media) -> Origin:
     return Origin(tuple(map(printable_line, reasons)), right, credential is not None)
 
 
-def _ingredients(found: media.Media, words: Marking, origin: Origin) -> list[credentials.Ingredient]:
+def _ingredients(found: media.InspectedMedia, words: Marking, origin: Origin) -> list[credentials.Ingredient]:
     """The source of an edit, and the file itself where it says anything of its origin; --private hides names only."""
     given = []
     if words.source is not None:
@@ -207,7 +210,7 @@ def _ingredients(found: media.Media, words: Marking, origin: Origin) -> list[cre
 
 
 def _mark_image(
-    found: media.Media,
+    found: media.InspectedMedia,
     target: Path,
     words: Marking,
     chosen: release.Mark,
@@ -217,7 +220,7 @@ def _mark_image(
 ) -> Report:
     import numpy as np
 
-    from sorano.trust.watermark import mark_image
+    from sorano.trust.watermark.embed import mark_image
 
     frame, alpha_HW = pictures.read_alpha(found.path)
     is_opaque = not found.has_alpha or target.suffix.lower() not in ALPHA_SUFFIXES
@@ -242,7 +245,7 @@ def _mark_image(
 
 
 def _mark_animation(
-    found: media.Media,
+    found: media.InspectedMedia,
     target: Path,
     words: Marking,
     chosen: release.Mark,
@@ -251,7 +254,7 @@ def _mark_animation(
     origin: Origin,
 ) -> Report:
     """Every frame of an animated PNG or WebP, for as long as it was shown."""
-    from sorano.trust.watermark import mark_image
+    from sorano.trust.watermark.embed import mark_image
 
     if 3 * found.width * found.height * found.num_pictures > MOST_ANIMATED_BYTES:
         raise RequestError(
@@ -267,11 +270,11 @@ def _mark_animation(
     reports, manifests = [], []
 
     def finish(temporary: Path) -> None:
-        taker = fingerprint.Taker(found.fps)
+        fingerprinter = fingerprint.FingerprintBuilder(found.fps)
         for part in media.shown(media.probe(temporary)):
-            taker.add(part.frames_THWC, part.starts_T, float(part.ends_T[-1]))
-        taker.listen([])
-        manifests.append(_finished(temporary, found, words, chosen, taker.stored(), signer, origin))
+            fingerprinter.add(part.frames_THWC, part.starts_T, float(part.ends_T[-1]))
+        fingerprinter.listen([])
+        manifests.append(_finished(temporary, found, words, chosen, fingerprinter.stored(), signer, origin))
         seen = media.chunks(media.probe(temporary))
         reports.append(release.confirm(temporary, chosen, signer, seen, found.fps))
 
@@ -283,7 +286,7 @@ def _mark_animation(
 
 def _finished(
     temporary: Path,
-    found: media.Media,
+    found: media.InspectedMedia,
     words: Marking,
     chosen: release.Mark,
     prints: fingerprint.Fingerprint,
@@ -316,7 +319,7 @@ def _finished(
 
 
 def _mark_video(
-    found: media.Media,
+    found: media.InspectedMedia,
     target: Path,
     words: Marking,
     chosen: release.Mark,
@@ -325,22 +328,22 @@ def _mark_video(
     notes: list[str],
     origin: Origin,
 ) -> Report:
-    from sorano.trust.verify import Look, judge
+    from sorano.trust.verify import Observations, judge
     from sorano.video import whole_or_nothing
 
     kind = _kind(target)
     fps = found.fps if found.fps > 0 else 25.0
-    taker = fingerprint.Taker(fps)
+    fingerprinter = fingerprint.FingerprintBuilder(fps)
     manifest = None
     with whole_or_nothing(target, overwrite=overwrite) as temporary:
         with beside(target) as encoded:
-            made = _encode(found, encoded, kind, words, chosen, taker, fps, origin)
+            made = _encode(found, encoded, kind, words, chosen, fingerprinter, fps, origin)
             notes += made.notes
             _require_whole(found, made, target)
             os.replace(encoded, temporary)
         if kind == "mp4":
-            taker.listen(media.sound(media.probe(temporary)))
-            manifest = _finished(temporary, found, words, chosen, taker.stored(), signer, origin)
+            fingerprinter.listen(media.sound(media.probe(temporary)))
+            manifest = _finished(temporary, found, words, chosen, fingerprinter.stored(), signer, origin)
             frames = media.chunks(media.probe(temporary), CONFIRM_SECONDS)
             report = release.confirm(temporary, chosen, signer, frames, fps)
         else:
@@ -348,7 +351,7 @@ def _mark_video(
                 f"{target.suffix} has no place for a C2PA signature: it is marked, not signed; use .mp4 for both"
             )
             seen = release.read_mark(chosen, media.chunks(media.probe(temporary), CONFIRM_SECONDS), fps)
-            report = judge(Look(str(target), labels=tuple(label.read(temporary)), mark=seen))
+            report = judge(Observations(str(target), labels=tuple(label.read(temporary)), mark=seen))
         if report.mark_id is None or not any(
             one.about == "mark" and "not read" not in one.found for one in report.evidence
         ):
@@ -359,17 +362,17 @@ def _mark_video(
 
 
 def _encode(
-    found: media.Media,
+    found: media.InspectedMedia,
     target: Path,
     kind: str,
     words: Marking,
     chosen: release.Mark,
-    taker: fingerprint.Taker,
+    fingerprinter: fingerprint.FingerprintBuilder,
     fps: float,
     origin: Origin,
 ) -> recode.Recoded:
     """Decodes, draws, marks and encodes, frame by frame, with the times and the other tracks that there were."""
-    from sorano.trust.watermark import Marker
+    from sorano.trust.watermark.embed import Marker
 
     marker = Marker(chosen.payload, height=found.height, width=found.width, fps=fps, key=chosen.key)
     shown = label.sign_frames(None if found.seconds is None else round(found.seconds * fps), fps, words.audience)
@@ -378,7 +381,7 @@ def _encode(
         if words.drawn:
             frames_THWC = label.draw(frames_THWC, words.audience, first=first, shown=shown, kind=words.kind)
         marked = marker(frames_THWC)
-        taker.add(marked, [start], end)
+        fingerprinter.add(marked, [start], end)
         return marked
 
     tags = {}
@@ -388,7 +391,7 @@ def _encode(
     return recode.recode(found, target, kind, paint, tags)
 
 
-def _require_whole(found: media.Media, made: recode.Recoded, target: Path) -> None:
+def _require_whole(found: media.InspectedMedia, made: recode.Recoded, target: Path) -> None:
     """Raises VideoError where what was written has fewer frames than its source, or is shorter."""
     if found.is_image:
         return
@@ -446,7 +449,8 @@ def _check_lowers_nothing(source: Path, words: label.Label) -> None:
 
 def check_labels(path: Path) -> list[label.Item]:
     """Both regimes, item by item: what a file has of what they ask for."""
-    from sorano.trust import roots, verify
+    from sorano.trust import verify
+    from sorano.trust.provenance import roots
 
     found = media.probe(path)
     items = []
@@ -472,7 +476,7 @@ def check_labels(path: Path) -> list[label.Item]:
     items.append(label.Item(eu, "signed metadata (1.1.1)", state, said))
     made = credential is not None and credential.kind in ("made", "edited")
     items.append(label.Item(eu, "it says made or edited with AI", "yes" if made and state == "yes" else "no", said))
-    eyes = verify.Eyes(found)
+    eyes = verify.FileScan(found)
     for part in media.shown(found):
         eyes.add(part)
         if part.ends_T[-1] > CONFIRM_SECONDS:
@@ -515,7 +519,7 @@ def _check_disclosure(credential: credentials.Credential | None) -> list[label.I
     ]
 
 
-def _check_sign(found: media.Media, regime: str) -> label.Item:
+def _check_sign(found: media.InspectedMedia, regime: str) -> label.Item:
     """The visible sign: on every frame of the first two seconds, or of a shorter clip."""
     item = "visible sign, 2 s or more from the first frame, 5 % of the shorter side"
     least = 1 if found.is_image else max(1, round(label.LEAST_SECONDS * (found.fps or 25)))
@@ -528,17 +532,6 @@ def _check_sign(found: media.Media, regime: str) -> label.Item:
         height = label.sign_height(found.height, found.width)
         return label.Item(regime, item, "yes", f"{signs[0]!r}, letters of {height:.1%}")
     return label.Item(regime, item, "unknown", "none of Sorano's was seen; signs that others drew are not recognised")
-
-
-def files_to_ask(places: list[Path]) -> Iterator[Path]:
-    """The files that are named, and the media files in folders that are."""
-    from sorano.trust.verify import files_in
-
-    for place in places:
-        if place.is_dir():
-            yield from files_in(place)
-        else:
-            yield place
 
 
 __all__ = ["Marked", "Marking", "TrustError", "check_labels", "label_file", "mark_file"]

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import TrustError
-from sorano.trust import credentials, fingerprint, keys, label, roots, store
+from sorano.trust.copies import fingerprint
+from sorano.trust.provenance import credentials, keys, label, roots, store
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from sorano.trust.marks import SeenMark
     from sorano.trust.verify import Report
+    from sorano.trust.watermark.marks import DetectedMark
     from sorano.video import Frames
 
 ID_BITS = 40
@@ -38,19 +39,19 @@ class Mark:
 
     kind: str  # made, captured
     id: int
-    carrier: keys.Carrier | None = None
+    carrier: keys.WatermarkKey | None = None
 
     @property
     def key(self) -> bytes:
         """The carrier's key: private, or the public one."""
-        from sorano.trust.watermark import PUBLIC_KEY
+        from sorano.trust.watermark.payload import PUBLIC_KEY
 
         return PUBLIC_KEY if self.carrier is None else self.carrier.key
 
     @property
     def payload(self) -> Any:
         """What the frames say."""
-        from sorano.trust.watermark import Payload
+        from sorano.trust.watermark.payload import Payload
 
         return Payload(PAYLOAD_VERSION, self.kind, self.id)
 
@@ -72,7 +73,7 @@ def new_id() -> int:
 
 def mark(frames_THWC: Frames, fps: float, kind: str = "made", *, is_image: bool = False) -> tuple[Frames, Mark]:
     """Marked frames of a clip at hand, or of one picture, and their mark."""
-    from sorano.trust.watermark import mark_frames, mark_image
+    from sorano.trust.watermark.embed import mark_frames, mark_image
 
     chosen = Mark(kind, id_of(frames_THWC, fps))
     if is_image:
@@ -130,10 +131,12 @@ def confirm(path: Path, chosen: Mark, signer: keys.Identity, frames: Iterable[Fr
         said = "; ".join(text for _, text in found.problems) if found is not None else ""
         raise TrustError(f"{path} was signed, but reading it back found its signature {state} {said}".rstrip())
     read = read_mark(chosen, frames, fps)
-    return verify.judge(verify.Look(path=str(path), credential=found, labels=tuple(label.read(path)), mark=read))
+    return verify.judge(
+        verify.Observations(path=str(path), credential=found, labels=tuple(label.read(path)), mark=read)
+    )
 
 
-def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> SeenMark | None:
+def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> DetectedMark | None:
     """The mark that the frames were given, where it reads back.
 
     What was just written is known, so a look at a few frames comes first: where nine in ten of the code's bits are
@@ -141,10 +144,11 @@ def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> SeenMark | 
     """
     import numpy as np
 
-    from sorano.trust import marks, reader, verify, watermark
-    from sorano.trust.carrier import carrier
+    from sorano.trust import verify
+    from sorano.trust.watermark import detect, marks, payload, search
+    from sorano.trust.watermark.pattern import carrier
 
-    kept, few = reader.Kept(), reader.Kept()
+    kept, few = search.Kept(), search.Kept()
     for chunk in frames:
         for frame in chunk:
             if len(kept.frames) % 2 == 0 and len(few.frames) < FEW_FRAMES:
@@ -153,14 +157,14 @@ def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> SeenMark | 
     if not kept.frames:
         return None
     source = carrier(chosen.key)
-    grid = reader.usual_grid(few)
-    tiles = reader.tiles_of(few, grid, reader.level_of(grid.chip))
-    tile = reader.combined(tiles, reader.weights(tiles, source.sync_tile()))
-    word = watermark.CODE.encode(chosen.payload.bits())
+    grid = search.usual_grid(few)
+    tiles = search.tiles_of(few, grid, search.level_of(grid.chip))
+    tile = search.combined(tiles, search.weights(tiles, source.sync_tile()))
+    word = payload.CODE.encode(chosen.payload.bits())
     if float(np.mean((source.soft_bits(tile) < 0) == word.astype(bool))) >= CLEAR_SHARE:
         own = (chosen.carrier.id, chosen.carrier.commitment) if chosen.carrier is not None else (None, None)
-        return marks.SeenMark(chosen.kind, chosen.id, round(reader.score_of(tile, source.tile(word)), 1), *own)
-    seen = verify.seen_mark(watermark.read(kept, fps=fps, key=chosen.key, thorough=False), chosen.carrier)
+        return marks.DetectedMark(chosen.kind, chosen.id, round(search.score_of(tile, source.tile(word)), 1), *own)
+    seen = verify.seen_mark(detect.read(kept, fps=fps, key=chosen.key, thorough=False), chosen.carrier)
     return seen if seen is not None and seen.id == chosen.id else None
 
 

@@ -23,6 +23,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import stat
 import struct
@@ -56,6 +57,7 @@ KILL_SECONDS = 5.0  # for a killed child to disappear
 BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from sorano.trust.sandbox import answer; answer()"
 )
+SECRETS = re.compile(r"(DATABASE|PASSWORD|SECRET|TOKEN|_KEY)$")  # names of variables that a child need not have
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "RAYON_NUM_THREADS",
     "MALLOC_ARENA_MAX",
@@ -63,7 +65,7 @@ THREAD_VARIABLES = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """What the child may use: seconds of processor time (PATIENCE times that by the clock, for machines that are busy
     with other things), resident memory, bytes of its answer."""
 
@@ -72,14 +74,16 @@ class Limits:
     answer_bytes: int = 64 << 20
 
 
-def default_limits() -> Limits:
+def default_limits() -> ResourceLimits:
     """The limits, or what SORANO_LOOK_SECONDS and SORANO_LOOK_MEGABYTES say instead. Raises RequestError."""
-    seconds = _number("SORANO_LOOK_SECONDS", Limits.seconds)
-    megabytes = _number("SORANO_LOOK_MEGABYTES", Limits.memory_bytes / 2**20)
-    return Limits(seconds, int(megabytes * 2**20))
+    seconds = _number("SORANO_LOOK_SECONDS", ResourceLimits.seconds)
+    megabytes = _number("SORANO_LOOK_MEGABYTES", ResourceLimits.memory_bytes / 2**20)
+    return ResourceLimits(seconds, int(megabytes * 2**20))
 
 
-def run(target: str, arguments: Mapping[str, Any], limits: Limits | None = None) -> tuple[Any, dict[str, NDArray[Any]]]:
+def run(
+    target: str, arguments: Mapping[str, Any], limits: ResourceLimits | None = None
+) -> tuple[Any, dict[str, NDArray[Any]]]:
     """Call `target` ("module:function") with JSON arguments in a child; return its JSON and its arrays by name.
 
     The function returns JSON-able data, or that and a dict of arrays. A SoranoError that it raises is raised here.
@@ -133,7 +137,7 @@ def probe_here(path: str) -> None:
 # The parent's side.
 
 
-def _exchange(request: bytes, limits: Limits) -> bytes:
+def _exchange(request: bytes, limits: ResourceLimits) -> bytes:
     """Everything that the child answered. Raises VideoError where it did not answer as it must."""
     process = _start()
     answers: list[bytes] = []
@@ -158,7 +162,7 @@ def _exchange(request: bytes, limits: Limits) -> bytes:
                     stream.close()
 
 
-def _watch(process: subprocess.Popen[bytes], talk: threading.Thread, limits: Limits) -> None:
+def _watch(process: subprocess.Popen[bytes], talk: threading.Thread, limits: ResourceLimits) -> None:
     """Wait for the answer. Raises VideoError where the time or the memory runs out."""
     end = time.monotonic() + PATIENCE * limits.seconds
     while True:
@@ -185,7 +189,8 @@ def _start() -> subprocess.Popen[bytes]:
     paths = [path for path in sys.path if os.path.isabs(path)]  # "" is wherever the caller stands
     if package not in paths:
         paths.insert(0, package)
-    variables = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OPENCV_LOG_LEVEL": "OFF"}
+    own = {name: value for name, value in os.environ.items() if not SECRETS.search(name)}
+    variables = {**own, "OMP_WAIT_POLICY": "PASSIVE", "OPENCV_LOG_LEVEL": "OFF"}
     variables |= {name: str(THREADS) for name in THREAD_VARIABLES}
     variables |= {"MALLOC_MMAP_THRESHOLD_": str(MAPPED_BYTES), "MALLOC_TRIM_THRESHOLD_": str(TRIMMED_BYTES)}
     try:
@@ -227,7 +232,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait(KILL_SECONDS)
 
 
-def _death(code: int | None, limits: Limits) -> VideoError:
+def _death(code: int | None, limits: ResourceLimits) -> VideoError:
     """The error for a child that ended without an answer."""
     slow = {getattr(signal, name, None) for name in ("SIGXCPU", "SIGALRM", "SIGKILL")}
     if code is not None and -code in slow:
@@ -245,11 +250,11 @@ def _death(code: int | None, limits: Limits) -> VideoError:
     )
 
 
-def _too_slow(limits: Limits) -> str:
+def _too_slow(limits: ResourceLimits) -> str:
     return f"looking at it took more than {limits.seconds:g} s"
 
 
-def _too_large(limits: Limits) -> str:
+def _too_large(limits: ResourceLimits) -> str:
     return f"looking at it needs more than {limits.memory_bytes >> 20} MB"
 
 
@@ -315,7 +320,7 @@ def answer() -> NoReturn:
         os.dup2(nothing.fileno(), 1)
         request = json.loads(sys.stdin.buffer.read())
         os.dup2(nothing.fileno(), 0)
-    limits = Limits(**request["limits"])
+    limits = ResourceLimits(**request["limits"])
     _deadline, _processor_seconds = time.monotonic() + PATIENCE * limits.seconds, limits.seconds
     sys.excepthook = lambda kind, error, _: _fail_unexpectedly(out, kind, error, limits)
     _set_limits(limits)
@@ -327,7 +332,7 @@ def answer() -> NoReturn:
     _send(out, *(found if isinstance(found, tuple) else (found, {})))
 
 
-def _set_limits(limits: Limits) -> None:
+def _set_limits(limits: ResourceLimits) -> None:
     """Bound this process by the means that the system has."""
     if hasattr(signal, "setitimer"):  # ends the child where its parent was killed and cannot
         signal.setitimer(signal.ITIMER_REAL, PATIENCE * limits.seconds + 1)
@@ -354,7 +359,7 @@ def _set_limits(limits: Limits) -> None:
             resource.setrlimit(kind, (soft, hard))
 
 
-def _fail_unexpectedly(out: IO[bytes], kind: type[BaseException], error: BaseException, limits: Limits) -> None:
+def _fail_unexpectedly(out: IO[bytes], kind: type[BaseException], error: BaseException, limits: ResourceLimits) -> None:
     """Answer with an exception that nobody expected; C++ libraries say in words that memory is short."""
     if issubclass(kind, MemoryError) or "memory" in str(error).lower():
         _fail(out, "VideoError", _too_large(limits), _more_memory())

@@ -38,8 +38,8 @@ from sorano.video import (
 )
 
 if TYPE_CHECKING:
-    from sorano.trust.credentials import Ingredient
-    from sorano.trust.fingerprint import Fingerprint
+    from sorano.trust.copies.fingerprint import Fingerprint
+    from sorano.trust.provenance.credentials import Ingredient
     from sorano.trust.release import Mark
     from sorano.trust.verify import Report
     from sorano.video import Frames
@@ -55,12 +55,14 @@ class Outgoing:
     """Frames on their way out."""
 
     def __init__(self, request: Request, *, fps: float, num_frames: int, mark_id: int) -> None:
-        from sorano.trust import fingerprint, keys, label, release
+        from sorano.trust import release
+        from sorano.trust.copies import fingerprint
+        from sorano.trust.provenance import keys, label
 
         self.request, self.fps, self.num_frames = request, fps, num_frames
         self.signer = keys.identity()
         self.mark = release.Mark("made", mark_id)
-        self.taker = fingerprint.Taker(fps)
+        self.fingerprinter = fingerprint.FingerprintBuilder(fps)
         self.shown = label.sign_frames(num_frames, fps, request.audience) if visible_label(request) else 0
         self.kind = kind_of(given_files(request))
         self.size = (0, 0)  # height and width
@@ -69,8 +71,8 @@ class Outgoing:
 
     def __call__(self, frames_THWC: Frames) -> Frames:
         """The next frames, labelled where they should be seen to be, and marked."""
-        from sorano.trust import label
-        from sorano.trust.watermark import Marker
+        from sorano.trust.provenance import label
+        from sorano.trust.watermark.embed import Marker
 
         if self.shown is None or self.shown > self.count:
             words = self.request.audience
@@ -80,7 +82,7 @@ class Outgoing:
             height, width = self.size
             self._marker = Marker(self.mark.payload, height=height, width=width, fps=self.fps, key=self.mark.key)
         marked: Frames = self._marker(frames_THWC)
-        self.taker.add(marked)
+        self.fingerprinter.add(marked)
         self.count += len(marked)
         return marked
 
@@ -90,14 +92,15 @@ class Outgoing:
         A WebM got its label when it was encoded, and C2PA has no place in it: its mark and label are read back. Raises
         VideoError where it is not what was meant, TrustError where its signature does not hold.
         """
-        from sorano.trust import label, media, release, verify
+        from sorano.trust import media, release, verify
+        from sorano.trust.provenance import label
 
         has_sound = name.suffix.lower() == ".mp4"
-        self.taker.listen(media.sound(media.probe(temporary)) if has_sound else [])
+        self.fingerprinter.listen(media.sound(media.probe(temporary)) if has_sound else [])
         if name.suffix.lower() == ".webm":
             seen = release.read_mark(self.mark, self._read_back(temporary, record, name), self.fps)
-            return verify.judge(verify.Look(str(name), labels=tuple(label.read(temporary)), mark=seen))
-        manifest = signed(self.request, temporary, self.mark, self.taker.stored(), record)
+            return verify.judge(verify.Observations(str(name), labels=tuple(label.read(temporary)), mark=seen))
+        manifest = signed(self.request, temporary, self.mark, self.fingerprinter.stored(), record)
         frames = self._read_back(temporary, record, name)
         report = release.confirm(temporary, self.mark, self.signer, frames, self.fps)
         release.remember(self.mark, manifest)
@@ -135,7 +138,8 @@ class Outgoing:
 
     def tags(self, record: dict[str, Any]) -> dict[str, str]:
         """What a WebM says of itself: title, record and AIGC label."""
-        from sorano.trust import label, release
+        from sorano.trust import release
+        from sorano.trust.provenance import label
 
         title = title_of(self.request)
         said = release.label_of(self.mark, self.request.producer, self.signer).to_json()
@@ -146,16 +150,16 @@ class Outgoing:
         return {
             "count": self.count,
             "size": list(self.size),
-            "taker": self.taker.state(),
+            "taker": self.fingerprinter.state(),
             "marker": {} if self._marker is None else self._marker.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state`."""
-        from sorano.trust.watermark import Marker
+        from sorano.trust.watermark.embed import Marker
 
         self.count, self.size = state["count"], tuple(state["size"])
-        self.taker.restore(state["taker"])
+        self.fingerprinter.restore(state["taker"])
         if not state["marker"]:
             return
         height, width = self.size
@@ -254,7 +258,9 @@ def write_signed_sheet(
     request: Request, frames_THWC: Frames, target: Path, *, fps: float, record: dict[str, Any], overwrite: bool
 ) -> Report:
     """The same for the picture of evenly spaced frames, or of the only one."""
-    from sorano.trust import fingerprint, keys, label, release
+    from sorano.trust import release
+    from sorano.trust.copies import fingerprint
+    from sorano.trust.provenance import keys, label
 
     signer = keys.identity()
     if visible_label(request):
@@ -277,7 +283,8 @@ def write_signed_sheet(
 
 def signed(request: Request, path: Path, chosen: Mark, prints: Fingerprint, record: dict[str, Any]) -> bytes:
     """Labels and signs an encoded file; returns the manifest. A video made from another is an edit of that."""
-    from sorano.trust import keys, label, release, store
+    from sorano.trust import release
+    from sorano.trust.provenance import keys, label, store
 
     ingredients = given_files(request)
     words = signed_record(request, record)
@@ -308,7 +315,7 @@ def kind_of(ingredients: Iterable[Ingredient]) -> str:
 
 def visible_label(request: Request) -> bool:
     """Whether the sign "AI-generated" is drawn: as asked, else as the audience's law has it."""
-    from sorano.trust import label
+    from sorano.trust.provenance import label
 
     return label.is_drawn(request.audience, request.visible_label)
 
@@ -339,8 +346,8 @@ def given_files(request: Request) -> list[Ingredient]:
     The first video among them is its parent: its own frames, or what they showed, are in it. A private request hides
     their names, never that they are there or what they say of their origin; a file that is gone by now is named alone.
     """
-    from sorano.trust.containers import sniff
-    from sorano.trust.credentials import Ingredient
+    from sorano.trust.provenance.containers import sniff
+    from sorano.trust.provenance.credentials import Ingredient
 
     named: list[Ingredient] = []
     for index, file in enumerate(request.files):

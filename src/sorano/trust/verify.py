@@ -16,25 +16,29 @@ docs/trust.md says. The public mark can be forged by anyone: it is a hint.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import MatchedError, SuspiciousError, TamperedError, TrustError, UnverifiedError, VideoError
-from sorano.trust import containers, copies, credentials, keys, roots, sandbox, store
-from sorano.trust.copies import Evidence, Stored
+from sorano.trust import sandbox
+from sorano.trust.copies import lookup
+from sorano.trust.copies.lookup import Evidence, StoredMatch
 from sorano.trust.indicators import Indicator, words
-from sorano.trust.marks import SeenMark
 from sorano.trust.printable import printable_line
+from sorano.trust.provenance import containers, credentials, keys, roots, store
+from sorano.trust.watermark.marks import DetectedMark
 
 if TYPE_CHECKING:
     from sorano.trust import media as media_module
-    from sorano.trust.label import Found
-    from sorano.trust.tamper import Region, TamperMap
+    from sorano.trust.provenance.label import FoundLabel
+    from sorano.trust.watermark.tamper import TamperedRegion, TamperMap
     from sorano.video import Frames
 
 MOST_FRAMES, MOST_PICTURES = 1 << 18, 1 << 14  # hashes and finer pictures that are held of a copy
@@ -64,15 +68,15 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Look:
+class Observations:
     """Everything that was seen of a file; `judge` turns it into a report and sees nothing else."""
 
     path: str
     credential: credentials.Credential | None = None
-    labels: tuple[Found, ...] = ()
-    mark: SeenMark | None = None
-    stored: tuple[Stored, ...] = ()
-    regions: tuple[Region, ...] = ()
+    labels: tuple[FoundLabel, ...] = ()
+    mark: DetectedMark | None = None
+    stored: tuple[StoredMatch, ...] = ()
+    regions: tuple[TamperedRegion, ...] = ()
     indicators: tuple[Indicator, ...] = ()
     map_checked: bool = False
     map_reach: float | None = None  # the smallest hole that the map would have found, of the frame; None: it cannot say
@@ -94,7 +98,8 @@ class Report:
     kind: str | None = None  # made, edited, captured: what the trusted signer says
     mark_id: str | None = None  # ten hexadecimal digits
     part: tuple[float, float, float] | None = None  # MATCHED: from, to, of how many seconds of what was signed
-    regions: tuple[Region, ...] = ()
+    box: tuple[float, float, float, float] | None = None  # of a larger picture, the part that a copy is: left, top ...
+    regions: tuple[TamperedRegion, ...] = ()
     notes: tuple[str, ...] = ()
     media: dict[str, Any] = field(default_factory=dict)
     root: str | None = None  # the beginning of the fingerprint of the trusted root behind the signer
@@ -126,6 +131,7 @@ class Report:
             "kind": self.kind,
             "mark_id": self.mark_id,
             "part": self.part,
+            "box": self.box,
             "regions": [one.__dict__ | {"box": list(one.box)} for one in self.regions],
             "evidence": [one.__dict__ for one in self.evidence],
             "notes": list(self.notes),
@@ -139,11 +145,12 @@ class Report:
         """The reverse of `to_dict`."""
         words = {**found, "verdict": Verdict(found["verdict"]), "notes": tuple(found["notes"]), "regions": ()}
         words["evidence"] = tuple(Evidence(**one) for one in found["evidence"])
-        words["part"] = None if found["part"] is None else tuple(found["part"])
+        for name in ("part", "box"):
+            words[name] = None if found.get(name) is None else tuple(found[name])
         if found["regions"]:
-            from sorano.trust.tamper import Region
+            from sorano.trust.watermark.tamper import TamperedRegion
 
-            words["regions"] = tuple(Region(**{**one, "box": tuple(one["box"])}) for one in found["regions"])
+            words["regions"] = tuple(TamperedRegion(**{**one, "box": tuple(one["box"])}) for one in found["regions"])
         return cls(**words)
 
     def lines(self) -> list[str]:
@@ -191,7 +198,7 @@ def examine(
     report = Report.from_dict(found["report"])
     if found["times"] is None:
         return report, None
-    from sorano.trust.tamper import TamperMap
+    from sorano.trust.watermark.tamper import TamperMap
 
     starts, ends = (tuple(times) for times in found["times"])
     return report, TamperMap(arrays["map_THW"], starts, ends, report.regions)
@@ -216,12 +223,13 @@ def look(
     stores: Sequence[str | Path] = (),
     bundle: Path | None = None,
     with_map: bool = False,
-) -> tuple[Look, Any]:
+) -> tuple[Observations, Any]:
     """Everything that can be seen of a file, and its tamper map (None where none was made), for a page to show.
 
     Where a signed fingerprint answers for what is shown, a map says less, and is made only on request (`with_map`).
     """
-    from sorano.trust import label, media
+    from sorano.trust import media
+    from sorano.trust.provenance import label
 
     anchors = roots.anchors(Path(trust) if trust is not None else None)
     notes: list[str] = []
@@ -237,35 +245,32 @@ def look(
         labels, notes = (), [*notes, f"its metadata cannot be read: {error.message}"]
     carriers = _carriers(credential, bundle, anchors)
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
-    eyes = Eyes(found)
-    eyes.watch(notes, damaged=credential is not None and credential.state in ("changed", "broken"))
-    mark, detection, key = eyes.mark(carriers, notes, thorough=credential is None)
+    scan = FileScan(found, compares=credential is None)
+    scan.watch(notes, damaged=credential is not None and credential.state in ("changed", "broken"))
+    mark, detection, key = scan.mark(carriers, notes, thorough=credential is None)
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
-    stored: list[Stored] = []
+    stored: list[StoredMatch] = []
     if credential is None and mark is not None:
-        stored = _stored(eyes, mark, detection, [Path(folder) for folder in stores], anchors, notes)
+        stored = _stored(scan, mark, detection, [Path(folder) for folder in stores], anchors, notes)
     # (4) Holes in the mark, where no signature vouches for every byte and no signed fingerprint answers.
-    regions: tuple[Region, ...] = ()
-    shown = None
     bound = credential is not None and credential.state in credentials.WHOLE
-    answered = copies.answers(copies.likeliest(stored, mark))
-    if detection is not None and not bound and not found.is_image and (with_map or not answered):
-        shown, regions = _holes(found, detection, key)
+    answered = lookup.answers(lookup.likeliest(stored, mark))
+    is_checked = detection is not None and not bound and not found.is_image and (with_map or not answered)
+    shown = _holes(found, detection, key) if is_checked else None
     # (5) What is odd, where nothing at all vouches for it.
-    odd: list[Indicator] = []
-    if credential is None and mark is None and not found.is_image:
-        odd = _odd(found, eyes, labels, notes)
-    seen = Look(
+    is_bare = credential is None and mark is None and not found.is_image
+    odd = _odd(found, scan, labels, notes) if is_bare else []
+    seen = Observations(
         path=str(path),
         credential=credential,
         labels=labels,
         mark=mark,
         stored=tuple(stored),
-        regions=regions,
+        regions=() if shown is None else shown.regions,
         indicators=tuple(odd),
         map_checked=shown is not None,
         map_reach=None if shown is None else shown.reach,
-        beside=_beside(found, eyes) if stored else (),
+        beside=_beside(found, scan) if stored else (),
         media=_facts(found),
         notes=tuple(notes),
     )
@@ -273,15 +278,41 @@ def look(
 
 
 def _stored(
-    eyes: Eyes, mark: SeenMark, detection: Any, folders: list[Path], anchors: str, notes: list[str]
-) -> list[Stored]:
+    scan: FileScan, mark: DetectedMark, detection: Any, folders: list[Path], anchors: str, notes: list[str]
+) -> list[StoredMatch]:
     """The manifests that a mark's id finds, compared with what was seen and is heard now."""
-    eyes.listen(notes)
-    hint = (detection.scale, detection.flipped)
-    return copies.find(mark, folders, anchors, eyes.taker.stored(), notes, hint)
+    scan.listen(notes)
+    found = lookup.find(mark, folders, anchors, scan.fingerprinter.stored(), notes, detection)
+    stored = _within(scan, mark, detection, found)
+    return stored if scan.complete else [lookup.incomplete(one) for one in stored]
 
 
-def _facts(found: media_module.Media) -> dict[str, Any]:
+def _within(scan: FileScan, mark: DetectedMark, detection: Any, stored: list[StoredMatch]) -> list[StoredMatch]:
+    """The same manifests; the first that vouches and does not match all of the picture is compared with the part of it
+    in which the mark says that the signed video lies, if it does.
+    """
+    from sorano.trust.copies import fingerprint, matching, surround
+
+    number = next((n for n, one in enumerate(stored) if one.match is not None and lookup.vouches(one, mark)), None)
+    one = None if number is None else stored[number]
+    if number is None or one is None or one.match is None or one.match.same or one.credential.fingerprint is None:
+        return stored
+    signed = fingerprint.from_bytes(one.credential.fingerprint)
+    box = surround.place_of(scan.kept, detection, signed)
+    if (
+        box is None
+        or signed.still != scan.fingerprinter.still
+        or sandbox.time_left() < LEAST_SECONDS_LEFT + scan.seconds
+    ):
+        return stored
+    seen, place = scan.look_within(box)
+    match = matching.match(signed, seen, (1 / surround.crop_of(box, detection, signed), detection.flipped))
+    if match.state == "other":
+        return stored
+    return [*stored[:number], replace(one, match=match, place=place), *stored[number + 1 :]]
+
+
+def _facts(found: media_module.InspectedMedia) -> dict[str, Any]:
     """What a report says of the file itself."""
     return {
         "size": f"{found.width}x{found.height}",
@@ -292,12 +323,12 @@ def _facts(found: media_module.Media) -> dict[str, Any]:
     }
 
 
-def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
+def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Observations:
     """What can be seen of a file without pictures that can be decoded: its credential and its labels.
 
     Raises `error` again where it should have pictures and nothing else vouches for it.
     """
-    from sorano.trust import label
+    from sorano.trust.provenance import label
 
     if not path.is_file() or path.stat().st_size == 0:
         raise error
@@ -306,13 +337,13 @@ def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Look:
     if credential is None and (container.has_pictures or not container.readable):
         raise error
     notes = [error.message if container.has_pictures else "there are no pictures in it in which a mark could be"]
-    labels: tuple[Found, ...] = ()
+    labels: tuple[FoundLabel, ...] = ()
     try:
         labels = tuple(label.read(path))
     except VideoError as damage:  # stray bytes behind the last box, say: the credential knows more
         notes.append(f"its metadata cannot be read: {damage.message}")
     facts = {"container": container.name}
-    return Look(path=str(path), credential=credential, labels=labels, media=facts, notes=tuple(notes))
+    return Observations(path=str(path), credential=credential, labels=labels, media=facts, notes=tuple(notes))
 
 
 def ahead(pictures: Iterator[media_module.Picture]) -> Iterator[media_module.Picture]:
@@ -327,30 +358,42 @@ def ahead(pictures: Iterator[media_module.Picture]) -> Iterator[media_module.Pic
         pool.shutdown(cancel_futures=True)
 
 
-class Eyes:
-    """What a single pass over the frames remembers, in constant memory."""
+class FileScan:
+    """What a single pass over the frames remembers, in constant memory.
 
-    def __init__(self, found: media_module.Media) -> None:
-        from sorano.trust import fingerprint, reader
+    Without `compares` no fingerprint is taken: where a credential is, there is nothing to compare with.
+    """
+
+    def __init__(self, found: media_module.InspectedMedia, *, compares: bool = True) -> None:
+        from sorano.trust.watermark import search
 
         self.found = found
+        self.compares = compares
         self.fps = found.fps if found.fps > 0 else 25.0
-        self.taker = fingerprint.Taker(
+        self.fingerprinter = self._taker()
+        self.kept = search.Kept()
+        self.count = 0
+        self.complete = True  # whether all of the file was seen
+        self.seconds = 0.0  # of what a child has, that a pass over the frames takes
+        self.brief = 0  # frames that are shown for less than a screen's refresh
+
+    def _taker(self) -> Any:
+        """What takes a fingerprint for comparing: of every frame."""
+        from sorano.trust.copies import fingerprint
+
+        return fingerprint.FingerprintBuilder(
             self.fps,
-            still=found.is_image and not found.is_animated,
+            still=self.found.is_image and not self.found.is_animated,
             picture_seconds=0,
             most_pictures=MOST_PICTURES,
             most_frames=MOST_FRAMES,
         )
-        self.kept = reader.Kept()
-        self.count = 0
-        self.complete = True  # whether all of the file was seen
-        self.brief = 0  # frames that are shown for less than a screen's refresh
 
     def watch(self, notes: list[str], *, damaged: bool) -> None:
         """All frames. Raises VideoError where none can be decoded, unless the file is known to be `damaged`."""
         from sorano.trust import media
 
+        left = sandbox.time_left()
         try:
             for picture in ahead(media.pictures_of(self.found)):
                 self.add_picture(picture)
@@ -359,6 +402,8 @@ class Eyes:
                 raise
             self.complete = False
             notes.append(error.message)
+        if left < math.inf:
+            self.seconds = left - sandbox.time_left()
 
     def add(self, shown: media_module.Shown) -> None:
         """The next frames."""
@@ -369,66 +414,90 @@ class Eyes:
 
     def add_picture(self, picture: media_module.Picture) -> None:
         """The next frame."""
-        self.taker.add(picture.frame_HWC[None], [picture.start], picture.end)
+        if self.compares:
+            self.fingerprinter.add(picture.frame_HWC[None], [picture.start], picture.end)
         self.kept.add(picture.frame_HWC)
         self.count += 1
-        self.brief += (picture.end - picture.start < copies.BRIEF_SECONDS) and not self.found.is_image
+        self.brief += (picture.end - picture.start < lookup.BRIEF_SECONDS) and not self.found.is_image
+
+    def look_within(self, box: tuple[int, int, int, int]) -> tuple[Any, Any]:
+        """The fingerprint of a part of the picture (a box in pixels of a kept frame), with the file's sound, and where
+        that part lies in what. The file is decoded once more.
+        """
+        from sorano.trust.copies import surround
+
+        pixels = min(self.kept.size) / min(self.kept.frames[0].shape)
+        bottom, right = self.kept.size
+        most = (bottom, right, bottom, right)
+        ends = [min(round(edge * pixels), last) for edge, last in zip(box, most, strict=True)]
+        fingerprinter = self._taker()
+        seen, place = surround.look_within(
+            self._again(), self.kept.size, (ends[0], ends[1], ends[2], ends[3]), fingerprinter
+        )
+        return replace(seen, sound=self.fingerprinter.sound), place
+
+    def _again(self) -> Iterator[media_module.Picture]:
+        """All frames once more, as far as they can be decoded: that they cannot all be was said the first time."""
+        from sorano.trust import media
+
+        with suppress(VideoError):
+            yield from ahead(media.pictures_of(self.found))
 
     def listen(self, notes: list[str]) -> None:
         """The sound, for the fingerprint; nothing is known of it where it cannot be decoded."""
         from sorano.trust import media
 
         try:
-            self.taker.listen(media.sound(self.found))
+            self.fingerprinter.listen(media.sound(self.found))
         except (TrustError, VideoError) as error:
             notes.append(error.message)
 
     def mark(
-        self, carriers: Sequence[keys.Carrier], notes: list[str] | None = None, *, thorough: bool = True
-    ) -> tuple[SeenMark | None, Any, bytes]:
+        self, carriers: Sequence[keys.WatermarkKey], notes: list[str] | None = None, *, thorough: bool = True
+    ) -> tuple[DetectedMark | None, Any, bytes]:
         """The mark under the first key that finds one: all keys as if nothing were cut, then a search with a few.
 
         A search that would take the time that is left ends, and a note says so: what was seen still counts.
         """
-        from sorano.trust import watermark
+        from sorano.trust.watermark import detect, payload
 
         def has_time() -> bool:
             return sandbox.time_left() > LEAST_SECONDS_LEFT
 
-        tried: list[keys.Carrier | None] = [None, *carriers]
+        tried: list[keys.WatermarkKey | None] = [None, *carriers]
         rounds = [(tried, False)] + ([(tried[: 1 + MOST_SEARCHED], True)] if thorough else [])
         for some, search in rounds:
             for carrier in some:
-                key = watermark.PUBLIC_KEY if carrier is None else carrier.key
-                detection = watermark.read(
+                key = payload.PUBLIC_KEY if carrier is None else carrier.key
+                detection = detect.read(
                     self.kept, fps=self.fps, key=key, thorough=search, again=search, has_time=has_time
                 )
                 if detection is not None:
                     return seen_mark(detection, carrier), detection, key
         if thorough and notes is not None and not has_time():
             notes.append("the search for a mark ended for want of time; SORANO_LOOK_SECONDS gives it more")
-        return None, None, watermark.PUBLIC_KEY
+        return None, None, payload.PUBLIC_KEY
 
 
-def _beside(found: media_module.Media, eyes: Eyes) -> tuple[str, ...]:
+def _beside(found: media_module.InspectedMedia, scan: FileScan) -> tuple[str, ...]:
     """Why what was compared may not be all that players show."""
     try:
-        return copies.beside(found, copies.opaque(found), eyes.complete and eyes.taker.stride == 1, eyes.brief)
+        return lookup.beside(found, lookup.opaque(found), scan.complete and scan.fingerprinter.stride == 1, scan.brief)
     except VideoError as error:
         return (error.message,)
 
 
-def seen_mark(detection: Any, carrier: keys.Carrier | None) -> SeenMark | None:
+def seen_mark(detection: Any, carrier: keys.WatermarkKey | None) -> DetectedMark | None:
     """A detection in a report's words."""
     if detection is None:
         return None
     payload = detection.payload
     own, commitment = (carrier.id, carrier.commitment) if carrier is not None else (None, None)
     slots = (detection.slots_read, detection.slots)
-    return SeenMark(payload.kind, payload.id, round(float(detection.confidence), 1), own, commitment, slots)
+    return DetectedMark(payload.kind, payload.id, round(float(detection.confidence), 1), own, commitment, slots)
 
 
-def _carriers(credential: credentials.Credential | None, bundle: Path | None, anchors: str) -> list[keys.Carrier]:
+def _carriers(credential: credentials.Credential | None, bundle: Path | None, anchors: str) -> list[keys.WatermarkKey]:
     """The private carriers to try: the one that the manifest names, or those that are known here."""
     known = []
     if bundle is not None:
@@ -441,12 +510,13 @@ def _carriers(credential: credentials.Credential | None, bundle: Path | None, an
     return known[:MOST_PRIVATE_KEYS]
 
 
-def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[TamperMap, tuple[Region, ...]]:
-    """The tamper map and its regions. Frames of another size, in a stream that changes it, are scaled to the mark's."""
+def _holes(found: media_module.InspectedMedia, detection: Any, key: bytes) -> TamperMap:
+    """The tamper map. Frames of another size, in a stream that changes it, are scaled to the mark's."""
     import cv2
     import numpy as np
 
-    from sorano.trust import media, tamper
+    from sorano.trust import media
+    from sorano.trust.watermark import tamper
 
     def scaled(frames_THWC: Frames) -> Frames:
         if frames_THWC.shape[1:3] == detection.size:
@@ -454,14 +524,16 @@ def _holes(found: media_module.Media, detection: Any, key: bytes) -> tuple[Tampe
         size = detection.size[::-1]
         return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_THWC])
 
-    shown = tamper.tamper_map((scaled(part.frames_THWC) for part in media.shown(found)), detection, key)
-    return shown, shown.regions
+    return tamper.tamper_map((scaled(part.frames_THWC) for part in media.shown(found)), detection, key)
 
 
-def _odd(found: media_module.Media, eyes: Eyes, labels: Sequence[Found], notes: list[str]) -> list[Indicator]:
-    from sorano.trust import fingerprint, indicators
+def _odd(
+    found: media_module.InspectedMedia, scan: FileScan, labels: Sequence[FoundLabel], notes: list[str]
+) -> list[Indicator]:
+    from sorano.trust import indicators
+    from sorano.trust.copies import fingerprint
 
-    odd = indicators.of_frames(fingerprint.thumbs_of(eyes.taker.stored())) + indicators.of_metadata(
+    odd = indicators.of_frames(fingerprint.thumbs_of(scan.fingerprinter.stored())) + indicators.of_metadata(
         found.tags, bool(labels)
     )
     try:
@@ -474,83 +546,22 @@ def _odd(found: media_module.Media, eyes: Eyes, labels: Sequence[Found], notes: 
 # The verdict.
 
 
-def judge(seen: Look) -> Report:
+def judge(seen: Observations) -> Report:
     """The report that follows from what was seen: no file is opened here."""
-    evidence: list[Evidence] = []
-    verdict, summary, signer, kind = (
-        Verdict.UNVERIFIED,
-        "nothing that is trusted here says where it is from",
-        None,
-        None,
-    )
     credential = seen.credential
-    copied = copies.likeliest(seen.stored, seen.mark)
-    said = None if copied is None else copies.verdict(copied, seen.beside, copied.credential.signer or "somebody")
-    if credential is not None:
-        evidence.append(_of_credential(credential))
-    evidence += seen.more
-    if seen.mark is not None:
-        evidence.append(_of_mark(seen.mark, credential))
-    elif credential is not None and credential.mark_id is not None and credential.state in ("trusted", "valid"):
-        evidence.append(_of_lost_mark(credential))
-    evidence += [copies.evidence(one, seen.mark) for one in seen.stored]
-    if seen.map_checked:
-        evidence.append(_of_map(seen.regions, seen.map_reach))
-    evidence += [_of_label(one) for one in seen.labels]
-    if seen.indicators:
-        evidence.append(_of_indicators(seen.indicators))
-    part = None
-    if credential is not None and credential.state in ("changed", "broken"):
-        verdict = Verdict.TAMPERED
-        summary = "it was changed after it was signed" if credential.state == "changed" else "its credential is damaged"
-    elif credential is not None and credential.state == "trusted":
-        verdict, signer, kind = Verdict.VERIFIED, credential.signer, credential.kind
-        summary = f"it is as {signer} signed it, {_says(kind)}"
-    elif copied is not None and said is not None:
-        verdict, summary = Verdict(said[0]), said[1]
-        if verdict is Verdict.MATCHED:
-            summary += _unread(seen.mark)
-            signer, kind = copied.credential.signer, copied.credential.kind
-            part = copied.match.part if copied.match else None
-    elif seen.regions:
-        verdict, summary = Verdict.SUSPICIOUS, f"nothing trusted says where it is from, and {_put_over(seen.regions)}"
-    elif credential is not None:
-        who = credential.signer or "somebody"
-        summary = {
-            "ended": f"the certificate of {who} has ended and no time stamp says that it was signed before",
-            "early": f"the certificate of {who} is not valid yet: a clock is wrong, here or there",
-        }.get(credential.state, f"it is signed by {who}, who is not trusted here")
-    elif seen.mark is not None:
-        made = "made by AI, by Sorano" if seen.mark.kind == "made" else "recorded with Sorano"
-        summary = f"it carries a mark that says {made}, and nothing that is trusted here confirms it"
-        if seen.stored:
-            summary = "its mark is that of another picture, or its signer is not trusted here"
-    elif seen.indicators and not seen.labels:
-        verdict, summary = Verdict.SUSPICIOUS, f"nothing says where it is from, and {words(seen.indicators)}"
-    elif seen.indicators:
-        verdict, summary = Verdict.SUSPICIOUS, words(seen.indicators)
-    elif seen.labels:
-        summary = f"a label that anyone can write says that it {seen.labels[0].says}"
-    if not evidence:
-        evidence.append(
-            Evidence(
-                "provenance",
-                "no credential, no mark and no label",
-                "nothing",
-                "that it is false: most files carry none, and many programs remove what there was",
-                "ask the sender for the original file, or for who made it",
-            )
-        )
+    copied = lookup.likeliest(seen.stored, seen.mark)
+    conclusion = _conclude(seen, copied)
     mark_id = seen.mark.id if seen.mark is not None else credential.mark_id if credential is not None else None
     return Report(
         path=seen.path,
-        verdict=verdict,
-        summary=printable_line(summary),
-        evidence=tuple(Evidence(*map(printable_line, vars(one).values())) for one in evidence),
-        signer=signer,
-        kind=kind,
+        verdict=conclusion.verdict,
+        summary=printable_line(conclusion.summary),
+        evidence=tuple(Evidence(*map(printable_line, vars(one).values())) for one in _evidence(seen)),
+        signer=conclusion.signer,
+        kind=conclusion.kind,
         mark_id=None if mark_id is None else store.name_of(mark_id),
-        part=part,
+        part=conclusion.part,
+        box=None if copied is None or copied.place is None else copied.place.box,
         regions=(*_differing(copied), *seen.regions),
         notes=tuple(map(printable_line, seen.notes)),
         media=seen.media,
@@ -559,24 +570,116 @@ def judge(seen: Look) -> Report:
     )
 
 
-def _unread(mark: SeenMark | None) -> str:
+@dataclass(frozen=True)
+class Conclusion:
+    """A verdict, the sentence that says why, and what a signer said, where one vouches."""
+
+    verdict: Verdict
+    summary: str
+    signer: str | None = None
+    kind: str | None = None
+    part: tuple[float, float, float] | None = None  # of what was signed: from, to, of how many seconds
+
+
+def _conclude(seen: Observations, copied: StoredMatch | None) -> Conclusion:
+    """The verdict: a credential that fails or holds comes first, then a copy of what was signed, then holes in the
+    mark, a signer who is not trusted, the mark alone, what is odd, and labels.
+    """
+    credential = seen.credential
+    if credential is not None and credential.state in ("changed", "broken"):
+        is_changed = credential.state == "changed"
+        why = "it was changed after it was signed" if is_changed else "its credential is damaged"
+        return Conclusion(Verdict.TAMPERED, why)
+    if credential is not None and credential.state == "trusted":
+        signer, kind = credential.signer, credential.kind
+        return Conclusion(Verdict.VERIFIED, f"it is as {signer} signed it, {_says(kind)}", signer, kind)
+    said = None if copied is None else lookup.verdict(copied, seen.beside, copied.credential.signer or "somebody")
+    if copied is not None and said is not None:
+        verdict, summary = Verdict(said[0]), said[1]
+        if verdict is not Verdict.MATCHED:
+            return Conclusion(verdict, summary)
+        part = copied.match.part if copied.match else None
+        return Conclusion(verdict, summary + _unread(seen.mark), copied.credential.signer, copied.credential.kind, part)
+    if seen.regions:
+        put_over = f"nothing trusted says where it is from, and {_put_over(seen.regions)}"
+        return Conclusion(Verdict.SUSPICIOUS, put_over)
+    if credential is None and seen.mark is None and seen.indicators:
+        odd = words(seen.indicators)
+        return Conclusion(Verdict.SUSPICIOUS, odd if seen.labels else f"nothing says where it is from, and {odd}")
+    return Conclusion(Verdict.UNVERIFIED, _why_unverified(seen))
+
+
+def _why_unverified(seen: Observations) -> str:
+    """What there is that nothing trusted confirms."""
+    credential = seen.credential
+    if credential is not None:
+        who = credential.signer or "somebody"
+        return {
+            "ended": f"the certificate of {who} has ended and no time stamp says that it was signed before",
+            "early": f"the certificate of {who} is not valid yet: a clock is wrong, here or there",
+        }.get(credential.state, f"it is signed by {who}, who is not trusted here")
+    if seen.mark is not None and seen.stored:
+        return "its mark is that of another picture, or its signer is not trusted here"
+    if seen.mark is not None:
+        made = "made by AI, by Sorano" if seen.mark.kind == "made" else "recorded with Sorano"
+        return f"it carries a mark that says {made}, and nothing that is trusted here confirms it"
+    if seen.labels:
+        return f"a label that anyone can write says that it {seen.labels[0].says}"
+    return "nothing that is trusted here says where it is from"
+
+
+def _evidence(seen: Observations) -> list[Evidence]:
+    """All that was found, in the order in which it weighs."""
+    evidence: list[Evidence] = []
+    credential = seen.credential
+    if credential is not None:
+        evidence.append(_of_credential(credential))
+    evidence += seen.more
+    if seen.mark is not None:
+        evidence.append(_of_mark(seen.mark, credential))
+    elif credential is not None and credential.mark_id is not None and credential.state in ("trusted", "valid"):
+        evidence.append(_of_lost_mark(credential))
+    evidence += [lookup.evidence(one, seen.mark) for one in seen.stored]
+    if seen.map_checked:
+        evidence.append(_of_map(seen.regions, seen.map_reach))
+    evidence += [_of_label(one) for one in seen.labels]
+    if seen.indicators:
+        evidence.append(_of_indicators(seen.indicators))
+    return evidence or [
+        Evidence(
+            "provenance",
+            "no credential, no mark and no label",
+            "nothing",
+            "that it is false: most files carry none, and many programs remove what there was",
+            "ask the sender for the original file, or for who made it",
+        )
+    ]
+
+
+def _unread(mark: DetectedMark | None) -> str:
     """That a copy's mark was not read everywhere: coarse coding does that, and so do pictures that were put in."""
     if mark is None or mark.slots is None or mark.slots[0] == mark.slots[1]:
         return ""
     return f"; the mark was read in {mark.slots[0]} of {mark.slots[1]} parts of two seconds"
 
 
-def _put_over(regions: Sequence[Region]) -> str:
+def _put_over(regions: Sequence[TamperedRegion]) -> str:
     return f"something was put over the mark in {len(regions)} place{'s'[: len(regions) > 1]}"
 
 
-def _differing(copied: Stored | None) -> tuple[Region, ...]:
+def _differing(copied: StoredMatch | None) -> tuple[TamperedRegion, ...]:
     """Where a copy differs from what was signed, for the page."""
-    from sorano.trust.tamper import Region
+    from sorano.trust.watermark.tamper import TamperedRegion
 
     changes = () if copied is None or copied.match is None else copied.match.changes
     whole = (0.0, 0.0, 1.0, 1.0)
-    return tuple(Region(one.start_s, one.end_s, one.box or whole, one.score) for one in changes if one.kind != "sound")
+    place = None if copied is None else copied.place
+    boxes = [one.box or whole if place is None else place.of_frame(one.box or whole) for one in changes]
+    return tuple(
+        TamperedRegion(one.start_s, one.end_s, box, one.score)
+        for one, box in zip(changes, boxes, strict=True)
+        if one.kind != "sound"
+    )
 
 
 def _says(kind: str | None) -> str:
@@ -645,7 +748,7 @@ def _rest_of(found: credentials.Credential) -> str:
     return "; " + "; ".join(said)
 
 
-def _of_mark(mark: SeenMark, credential: credentials.Credential | None) -> Evidence:
+def _of_mark(mark: DetectedMark, credential: credentials.Credential | None) -> Evidence:
     made = "made by AI, by Sorano" if mark.kind == "made" else "recorded with Sorano"
     odd = credential is not None and credential.mark_id is not None and credential.mark_id != mark.id
     note = f"; the credential names another, {store.name_of(credential.mark_id or 0)}" if odd and credential else ""
@@ -677,7 +780,7 @@ def _of_lost_mark(credential: credentials.Credential) -> Evidence:
     )
 
 
-def _of_map(regions: Sequence[Region], reach: float | None) -> Evidence:
+def _of_map(regions: Sequence[TamperedRegion], reach: float | None) -> Evidence:
     if not regions and reach is None:
         return Evidence(
             "tamper map",
@@ -704,7 +807,7 @@ def _of_map(regions: Sequence[Region], reach: float | None) -> Evidence:
     )
 
 
-def _of_label(one: Found) -> Evidence:
+def _of_label(one: FoundLabel) -> Evidence:
     wrong = f" ({'; '.join(one.problems)})" if one.problems else ""
     return Evidence(
         "label",
@@ -729,4 +832,13 @@ def files_in(place: Path) -> Iterator[Path]:
     yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
-__all__ = ["Evidence", "Look", "Report", "Verdict", "containers", "examine", "judge", "look", "verify"]
+def files_to_ask(places: Iterable[Path]) -> Iterator[Path]:
+    """The files that are named, and the media files in folders that are."""
+    for place in places:
+        if place.is_dir():
+            yield from files_in(place)
+        else:
+            yield place
+
+
+__all__ = ["Evidence", "Observations", "Report", "Verdict", "containers", "examine", "judge", "look", "verify"]

@@ -74,7 +74,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Carrier:
+class WatermarkKey:
     """A private watermark key and its public name."""
 
     id: str
@@ -263,9 +263,9 @@ def list_keys() -> list[KeyInfo]:
 # Private carriers.
 
 
-def new_carrier() -> Carrier:
+def new_carrier() -> WatermarkKey:
     """A private watermark key of its own, kept owner-only; its id goes into the signed manifest."""
-    carrier = Carrier(secrets.token_hex(8), secrets.token_bytes(CARRIER_BYTES), _now())
+    carrier = WatermarkKey(secrets.token_hex(8), secrets.token_bytes(CARRIER_BYTES), _now())
     file = _carrier_file(carrier.id)
     with _complaints(file):
         make_folder(file.parent)
@@ -274,7 +274,7 @@ def new_carrier() -> Carrier:
     return carrier
 
 
-def carriers() -> list[Carrier]:
+def carriers() -> list[WatermarkKey]:
     """One's own private carriers, the newest first."""
     folder = config_folder() / "carriers"
     if not folder.is_dir():
@@ -317,7 +317,7 @@ def certificates(pem: str, where: str) -> list[x509.Certificate]:
 
     try:
         found = x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise TrustError(f"{where} holds no certificate that can be read: {error}") from error
     return found
 
@@ -478,10 +478,10 @@ def _carrier_file(carrier_id: str) -> Path:
     return config_folder() / "carriers" / f"{carrier_id}.json"
 
 
-def parse_carrier(data: bytes, where: str) -> Carrier:
+def parse_carrier(data: bytes, where: str) -> WatermarkKey:
     words = json_object(data.decode("utf-8", "replace"), where)
     try:
-        carrier = Carrier(str(words["id"]), bytes.fromhex(str(words["key"])), str(words["made"]))
+        carrier = WatermarkKey(str(words["id"]), bytes.fromhex(str(words["key"])), str(words["made"]))
         int(carrier.id, 16)
     except (KeyError, ValueError) as error:
         raise TrustError(f"{where} holds no carrier key: {error}") from error

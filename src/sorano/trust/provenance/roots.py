@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError, TrustError
 from sorano.files import canonical
-from sorano.trust import keys
 from sorano.trust.printable import printable
+from sorano.trust.provenance import keys
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -188,7 +188,7 @@ def list_roots() -> list[Root]:
     return own + [root for _, root in _added()]
 
 
-def read_bundle(text: str, where: str, anchors: str) -> tuple[keys.Carrier, str]:
+def read_bundle(text: str, where: str, anchors: str) -> tuple[keys.WatermarkKey, str]:
     """The carrier in a disclosure and its signer's name. Raises TrustError unless a trusted root stands behind it."""
     words = keys.json_object(text, where)
     signature = words.pop("signature", None)
@@ -203,7 +203,7 @@ def read_bundle(text: str, where: str, anchors: str) -> tuple[keys.Carrier, str]
     return carrier, signer_called(words["chain"], leaf, anchors, where)
 
 
-def disclosed_carriers() -> list[keys.Carrier]:
+def disclosed_carriers() -> list[keys.WatermarkKey]:
     """Carriers whose keys were disclosed by signers that are still trusted; others are passed over."""
     found = []
     trusted = anchors()
@@ -219,11 +219,17 @@ def disclosed_carriers() -> list[keys.Carrier]:
 
 def require_signature(chain_pem: str, signature: bytes, data: bytes, anchors_pem: str, where: str) -> x509.Certificate:
     """The leaf whose ES256 signature over `data` holds, under a trusted root. Raises TrustError otherwise."""
+    leaf = require_chain(chain_pem, anchors_pem, where)
+    check_es256(leaf, signature, data, where)
+    return leaf
+
+
+def check_es256(leaf: x509.Certificate, signature: bytes, data: bytes, where: str) -> None:
+    """Raises TrustError unless a signature over `data`, r and s in a row, is one of the leaf's key."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-    leaf = require_chain(chain_pem, anchors_pem, where)
     public = leaf.public_key()
     size = keys.COORDINATE_BYTES
     if not isinstance(public, ec.EllipticCurvePublicKey) or len(signature) != 2 * size:
@@ -233,7 +239,6 @@ def require_signature(chain_pem: str, signature: bytes, data: bytes, anchors_pem
         public.verify(utils.encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature as error:
         raise TrustError(f"the signature of {where} does not hold") from error
-    return leaf
 
 
 def require_chain(chain_pem: str, anchors_pem: str, where: str) -> x509.Certificate:

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.errors import RequestError
-from sorano.trust.code import LIST_SIZE, PolarCode, to_bits, to_int
-from sorano.trust.watermark import PUBLIC_KEY
+from sorano.trust.watermark.payload import PUBLIC_KEY
+from sorano.trust.watermark.polar import LIST_SIZE, PolarCode, to_bits, to_int
 
 Array = NDArray[Any]
 

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 from sorano.errors import TrustError
 from sorano.files import write_atomic
-from sorano.trust.embedding import MAX_STORE_BYTES
-from sorano.trust.keys import user_folder
+from sorano.trust.provenance.embedding import MAX_STORE_BYTES
+from sorano.trust.provenance.keys import user_folder
 
 if TYPE_CHECKING:
-    from sorano.trust.roots import Trust
+    from sorano.trust.provenance.roots import Trust
 
 # Ids have 40 bits, and anyone can write under one: junk costs time, within these bounds, and hides nothing.
 MOST_FILES = 4096  # manifests of one id that are opened in one folder
@@ -36,7 +36,7 @@ MOST_OTHERS = 16  # of all others, for what they say
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundManifests:
     """The manifests of an id, those that may be trusted first, and what was not looked at."""
 
     manifests: tuple[bytes, ...]
@@ -69,7 +69,7 @@ def find(mark_id: int, folders: Sequence[Path] = (), trust: Trust | None = None)
     return list(search(mark_id, folders, trust).manifests)
 
 
-def search(mark_id: int, folders: Sequence[Path] = (), trust: Trust | None = None) -> Found:
+def search(mark_id: int, folders: Sequence[Path] = (), trust: Trust | None = None) -> FoundManifests:
     """The manifests of an id, in one's own store and in these folders, each once; those that may be trusted first.
 
     A trusted one names this id, and in a certificate the subject of a trusted root: what has not both bytes comes last.
@@ -92,7 +92,7 @@ def search(mark_id: int, folders: Sequence[Path] = (), trust: Trust | None = Non
                 others[key] = manifest
         if count > MOST_READ:
             notes.append(f"{folder} holds {count:,} manifests of this id; {MOST_READ:,} were looked at")
-    return Found((*likely.values(), *others.values()), tuple(notes))
+    return FoundManifests((*likely.values(), *others.values()), tuple(notes))
 
 
 def _read(place: Path, notes: list[str]) -> Iterator[bytes]:

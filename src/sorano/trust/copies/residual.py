@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sorano.trust.alignment import Line, Window, seen_through
-from sorano.trust.fingerprint import FINER, Fingerprint
+from sorano.trust.copies.alignment import CropWindow, TimeMap, seen_through
+from sorano.trust.copies.fingerprint import FINER, Fingerprint
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -38,8 +38,11 @@ LEAST_SCORE = {
 LEAST_LEVEL = {"picture": 3.0, "colour": 4.0, "detail": 8.0}
 MOST_LEVEL, LEAST_SEEN = 225, 12  # of a cell's mean: parts of it may be clipped
 FILTERED = 0.3  # of a fitted curve's departure from a gain and an offset is left as noise
+SMEARED = 1 / 3  # of what a frame changed is added again: a denoiser puts up to a quarter of the frame before into it
 BLEEDS = 0.5  # of a neighbouring half cell that chroma takes in
 REFINED = 12  # pictures that fix the window
+BEYOND = 0.03  # by how much worse a time counts for each frame that the copy would show from beyond the original's ends
+CLEARLY_BETTER = 1.15  # times the error of a window of free size, up to which one of the size that is known stays
 RIDGE = 1e-4
 TIMES = ((-5.0, -2.5, 2.5, 5.0), (-1.0, 1.0))  # frames around the likeliest offset, and around the best of them
 RESAMPLED, RESAMPLED_LEVEL = 1.5, 2.0  # times as much energy and level is left in a cropped picture's other cells
@@ -54,7 +57,7 @@ SETTLED = 16  # pictures that fix the offset
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangedRegion:
     """A region of a copy that differs: shown seconds, a box (left, top, right, bottom) in 0..1 of the copy, a score."""
 
     start_s: float
@@ -76,10 +79,16 @@ class Pairs:
     rows: Array  # of the original's grid that the copy shows whole
     columns: Array
     grid: tuple[int, int]
+    clipped_2KYX: Floats  # the shares of the copy's cells that are as bright, and as dark, as can be; then or nearby
 
 
 def pairs(
-    stored: Fingerprint, seen: Fingerprint, line: Line, window: Window, most: int | None = None, inner: bool = False
+    stored: Fingerprint,
+    seen: Fingerprint,
+    line: TimeMap,
+    window: CropWindow,
+    most: int | None = None,
+    inner: bool = False,
 ) -> Pairs | None:
     """What both show at the times of the original's finer pictures; None where they share no time.
 
@@ -102,12 +111,20 @@ def pairs(
     kept = stored.chroma_K2YX[inside][:, :, in_rows // 2][:, :, :, in_columns // 2].astype(np.float32)
     return Pairs(
         stored.luma_KYX[inside][:, in_rows][:, :, in_columns].astype(np.float32), luma[place], colour[place], kept,
-        times, in_rows, in_columns, (rows, columns),
+        times, in_rows, in_columns, (rows, columns), _clipped(seen, used, window, (rows, columns))[:, place].max(1),
     )  # fmt: skip
 
 
+def _clipped(seen: Fingerprint, used: Array, window: CropWindow, grid: tuple[int, int]) -> Floats:
+    """[2, N, Y, X]: the shares of cells that are clipped, of some of a copy's pictures, on the original's cells."""
+    if seen.clipped_K2YX is None:
+        shape = seen_through(seen.luma_KYX[:1], window, grid)[0].shape[1:]
+        return np.zeros((2, len(used), *shape), np.float32)
+    return np.stack([seen_through(seen.clipped_K2YX[used, which], window, grid)[0] / 255 for which in (0, 1)])
+
+
 def _common_times(
-    stored: Fingerprint, seen: Fingerprint, line: Line, most: int | None = None, inner: bool = False
+    stored: Fingerprint, seen: Fingerprint, line: TimeMap, most: int | None = None, inner: bool = False
 ) -> tuple[Array, Array, Array, Array] | None:
     """Which of the original's finer pictures a copy shows [K], and when; those of the copy that are used, and [3, K]:
     which of these shows each picture, a moment before, then, and after. None where they share no time.
@@ -127,8 +144,11 @@ def _common_times(
     return inside, times[inside], used, place.reshape(around.shape)
 
 
-def toned(both: Pairs) -> Floats:
-    """The copy's luma [3, K, Y, X] after the tone curve and the colour matrix that bring it closest to the original."""
+def toned(both: Pairs) -> tuple[Floats, tuple[float, float]]:
+    """The copy's luma [3, K, Y, X] after the tone curve and the colour matrix that bring it closest to the original.
+
+    And by how many levels the original may have been brighter than white in the copy, and darker than black, at most.
+    """
     luma, colour = both.seen_3KYX, both.chroma_3KCYX
     wanted = both.stored_KYX.ravel()
     step = max(1, len(wanted) // 40_000)
@@ -139,7 +159,9 @@ def toned(both: Pairs) -> Floats:
     for which in range(3):
         all_features = _features(luma[which].ravel(), colour[which][:, 0].ravel(), colour[which][:, 1].ravel())
         out[which] = (all_features[:, 1] + all_features @ fit).reshape(luma.shape[1:])
-    return out
+    ends = _features(*(np.array(part, np.float32) for part in ((0, 255), (128, 128), (128, 128))))
+    black, white = (ends[:, 1] + ends @ fit).tolist()
+    return out, (max(0.0, 255 - white), max(0.0, black))
 
 
 def _robust_fit(features_NF: Floats, wanted_N: Array, *, from_median: bool = False) -> Floats:
@@ -174,14 +196,18 @@ def _features(luma: Array, blue: Array, red: Array) -> Floats:
     return np.stack([*curve, *colours], 1).astype(np.float32)
 
 
-def residuals(both: Pairs, luma: Floats) -> Floats:
+def residuals(both: Pairs, luma: Floats, lost: tuple[float, float] = (0.0, 0.0), *, smeared: float = SMEARED) -> Floats:
     """[K, Y, X]: signed differences in levels from the copy's toned luma [3, K, Y, X].
 
-    Nothing is left where the copy shows it a moment before or after. Where the copy is as bright, or as dark, as it can
-    be, the original may have been brighter, or darker.
+    Nothing is left where the copy shows it a moment before or after, or would, had a denoiser not put a part of the
+    frame before into each frame. Where the copy is as bright, or as dark, as it can
+    be, the original may have been brighter, or darker; and of what all became white no curve says how bright it was, so
+    that cells of which a part is clipped may differ by that part of what was `lost`.
     """
-    over = both.stored_KYX - luma.max(0)
-    under = both.stored_KYX - luma.min(0)
+    unsure = np.maximum(lost[0] * both.clipped_2KYX[0], lost[1] * both.clipped_2KYX[1])
+    sharp = luma[1] + smeared * (luma[1] - luma[0])
+    over = both.stored_KYX - np.maximum(luma.max(0), sharp) - unsure
+    under = both.stored_KYX - np.minimum(luma.min(0), sharp) + unsure
     white, black = _saturated(both.seen_3KYX[1], both.chroma_3KCYX[1])
     over, under = np.where(white, 0, over), np.where(black, 0, under)
     return np.asarray(np.where(over > 0, over, np.where(under < 0, under, 0)), np.float32)
@@ -199,7 +225,7 @@ def _saturated(luma: Floats, colours_KCYX: Floats) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Layers:
+class FeatureMaps:
     """Maps of the original [K, C, Y, X] and of the copy [3, K, C, Y, X] on the original's half cells.
 
     The channels are Cb, Cr and, where both have it and a copy of this size can show it, the energy of each band.
@@ -215,7 +241,7 @@ class Layers:
     grid: tuple[int, int]
 
 
-def layers(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> Layers | None:
+def layers(stored: Fingerprint, seen: Fingerprint, line: TimeMap, window: CropWindow) -> FeatureMaps | None:
     """The maps of both at the times of the original's finer pictures; None where they share no time."""
     common = _common_times(stored, seen, line)
     if common is None:
@@ -232,10 +258,10 @@ def layers(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -
     luma, _, _ = seen_through(seen.luma_KYX[used], window, grid)
     maps = flat.reshape(len(used), found.shape[1], len(rows), len(columns))
     wanted = wanted[:, :, rows][:, :, :, columns]
-    return Layers(wanted, maps[place], luma[place], bands, times, rows, columns, grid)
+    return FeatureMaps(wanted, maps[place], luma[place], bands, times, rows, columns, grid)
 
 
-def _bands(stored: Fingerprint, seen: Fingerprint, window: Window) -> tuple[int, ...]:
+def _bands(stored: Fingerprint, seen: Fingerprint, window: CropWindow) -> tuple[int, ...]:
     """The bands of detail that both could show: of the same cells, and of pictures with as many pixels."""
     if stored.detail_K2YX is None or seen.detail_K2YX is None or stored.grid != seen.grid or not window.whole:
         return ()
@@ -243,7 +269,7 @@ def _bands(stored: Fingerprint, seen: Fingerprint, window: Window) -> tuple[int,
     return tuple(band for band in (0, 1) if pixels >= FINER / 2**band)
 
 
-def layer_residuals(both: Layers) -> tuple[Floats, Floats]:
+def layer_residuals(both: FeatureMaps) -> tuple[Floats, Floats]:
     """[K, C, Y, X] twice: what the copy's maps do not explain, in their units and in deviations of what coding leaves.
 
     Each channel is fitted from the copy's own maps; nothing is left where the copy shows it a moment before or after,
@@ -279,7 +305,7 @@ def _bleeding(values_KYX: Floats) -> Floats:
     return np.asarray(BLEEDS * (around - values_KYX), np.float32)
 
 
-def _layer_features(both: Layers, channel: int, which: int) -> Floats:
+def _layer_features(both: FeatureMaps, channel: int, which: int) -> Floats:
     """[N, F]: what a channel is fitted from: colours from a matrix that depends on luma, energy from both bands."""
     y = (both.luma_3KYX[which].ravel() - 128) / 128
     maps = [both.seen_3KCYX[which][:, c].ravel() for c in range(both.stored_KCYX.shape[1])]
@@ -291,16 +317,16 @@ def _layer_features(both: Layers, channel: int, which: int) -> Floats:
     return np.stack([one, 32 * y, *bands], 1).astype(np.float32)
 
 
-def layer_changes(both: Layers, window: Window) -> list[Change]:
+def layer_changes(both: FeatureMaps, window: CropWindow) -> list[ChangedRegion]:
     """The regions in which the colours, or the detail within the cells, are not the original's."""
-    found: list[Change] = []
+    found: list[ChangedRegion] = []
     for what, span, energy in layer_scores(both, _much(window, RESAMPLED_LEVEL)):
         hot = energy > _much(window) * LEAST_SCORE[what][span]
         found += [replace(one, what=what) for one in _boxes(hot, energy, both, window)]
     return [one for what in LAYERS for one in _joined([some for some in found if some.what == what])]
 
 
-def layer_scores(both: Layers, much: float = 1.0) -> Iterator[tuple[str, float, Floats]]:
+def layer_scores(both: FeatureMaps, much: float = 1.0) -> Iterator[tuple[str, float, Floats]]:
     """The same as `picture_scores` of the colours and of the detail."""
     left, deviations = layer_residuals(both)
     for channel in range(left.shape[1]):
@@ -311,7 +337,7 @@ def layer_scores(both: Layers, much: float = 1.0) -> Iterator[tuple[str, float, 
             yield what, span, np.where(level > much * LEAST_LEVEL[what], energy, 0).astype(np.float32)
 
 
-def agreement(both: Layers) -> tuple[float, float, float] | None:
+def agreement(both: FeatureMaps) -> tuple[float, float, float] | None:
     """How much the patterns of detail are alike, and from when until when, where they are so least; None: no detail.
 
     The correlation over cells and pictures of two seconds, of the band that speaks most for the copy. It does not mind
@@ -356,7 +382,7 @@ def _departures(both: Pairs) -> Floats:
     return np.asarray(gain * b0 - a0, np.float32)
 
 
-def settled(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> Line:
+def settled(stored: Fingerprint, seen: Fingerprint, line: TimeMap, window: CropWindow) -> TimeMap:
     """The line whose offset, to a quarter of a frame, makes the finer pictures most alike."""
     gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.04
     for reach, step in ((6.0, 1.0), (1.0, 0.25)):
@@ -376,10 +402,11 @@ def settled(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
 
 def energies(both: Pairs) -> tuple[Floats, Floats]:
     """Residuals [K, Y, X] in levels and in deviations of what coding leaves."""
-    luma = toned(both)
-    left = residuals(both, luma)
+    luma, lost = toned(both)
+    left = residuals(both, luma, lost)
     bent = _bend(luma[1] - both.seen_3KYX[1], both.seen_3KYX[1])
-    noise = _noise(both.stored_KYX, both.seen_3KYX, left, float(np.hypot(LEAST_NOISE, FILTERED * bent)))
+    coded = residuals(both, luma, lost, smeared=0)  # what coding leaves is not less because a denoiser may explain it
+    noise = _noise(both.stored_KYX, both.seen_3KYX, coded, float(np.hypot(LEAST_NOISE, FILTERED * bent)))
     return left, np.clip(left / noise, -MOST, MOST)
 
 
@@ -418,13 +445,13 @@ def blurred(values_KYX: Array, times_K: Array, span: float = SPANS[0], side: int
     return np.asarray((sums[count:] - sums[:-count]) / count)
 
 
-def changes(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> list[Change]:
+def changes(stored: Fingerprint, seen: Fingerprint, line: TimeMap, window: CropWindow) -> list[ChangedRegion]:
     """The regions in which an aligned copy differs from the original by more than coding explains."""
     both = pairs(stored, seen, line, window)
     if both is None:
         return []
     deviations = energies(both)
-    found: list[Change] = []
+    found: list[ChangedRegion] = []
     for what, span, energy in picture_scores(both, deviations, _much(window, RESAMPLED_LEVEL)):
         found += _boxes(energy > _much(window) * LEAST_SCORE[what][span], energy, both, window)
     return [_tight(one, both, deviations[1], window) for one in _joined(found)]
@@ -439,12 +466,12 @@ def picture_scores(both: Pairs, found: tuple[Floats, Floats], much: float = 1.0)
         yield "picture", span, np.where(level > much * LEAST_LEVEL["picture"], energy, 0).astype(np.float32)
 
 
-def _much(window: Window, resampled: float = RESAMPLED) -> float:
+def _much(window: CropWindow, resampled: float = RESAMPLED) -> float:
     """How many times as much may be left."""
     return 1.0 if window.whole else resampled
 
 
-def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs | Layers, window: Window) -> list[Change]:
+def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs | FeatureMaps, window: CropWindow) -> list[ChangedRegion]:
     """Connected places, one for each run of times, as boxes of the copy's picture."""
     import cv2
 
@@ -458,11 +485,13 @@ def _boxes(hot_KYX: Array, energy_KYX: Array, both: Pairs | Layers, window: Wind
             columns = both.columns[np.array([left, left + width - 1])]
             box = _in_copy(rows, columns, both, window)
             gap = float(np.median(np.diff(both.times_K))) if len(both.times_K) > 1 else 0.0
-            found.append(Change(float(both.times_K[first]), float(both.times_K[last]) + gap, box, score))
+            found.append(ChangedRegion(float(both.times_K[first]), float(both.times_K[last]) + gap, box, score))
     return found
 
 
-def _in_copy(rows: Array, columns: Array, both: Pairs | Layers, window: Window) -> tuple[float, float, float, float]:
+def _in_copy(
+    rows: Array, columns: Array, both: Pairs | FeatureMaps, window: CropWindow
+) -> tuple[float, float, float, float]:
     """The box of some of the original's cells in the copy's picture, 0..1."""
     tall, wide = (int(both.grid[0]), int(both.grid[1]))
     top, bottom = ((rows + [0, 1]) / tall - window.top) / window.height
@@ -473,7 +502,7 @@ def _in_copy(rows: Array, columns: Array, both: Pairs | Layers, window: Window) 
     return out[0], out[1], out[2], out[3]
 
 
-def _tight(one: Change, both: Pairs, deviations: Floats, window: Window) -> Change:
+def _tight(one: ChangedRegion, both: Pairs, deviations: Floats, window: CropWindow) -> ChangedRegion:
     """A region at the times and in the cells that its energy is in."""
     rows, columns = both.grid
     centres = np.meshgrid(both.rows + 0.5, both.columns + 0.5, indexing="ij")
@@ -494,19 +523,19 @@ def _tight(one: Change, both: Pairs, deviations: Floats, window: Window) -> Chan
     box = np.clip([*low, *high], 0, 1).round(3).tolist()
     gap = float(np.median(np.diff(both.times_K))) if len(both.times_K) > 1 else 0.0
     times = float(both.times_K[when[0]]), float(both.times_K[when[-1]]) + gap / 2
-    return Change(max(0.0, times[0] - gap / 2), times[1], (box[0], box[1], box[2], box[3]), one.score)
+    return ChangedRegion(max(0.0, times[0] - gap / 2), times[1], (box[0], box[1], box[2], box[3]), one.score)
 
 
-def _joined(found: list[Change]) -> list[Change]:
+def _joined(found: list[ChangedRegion]) -> list[ChangedRegion]:
     """Boxes that overlap in time and place are one region."""
-    out: list[Change] = []
+    out: list[ChangedRegion] = []
     for one in found:
         for index, other in enumerate(out):
             if one.start_s <= other.end_s + 0.3 and other.start_s <= one.end_s + 0.3 and _overlap(one.box, other.box):
                 a, b = np.array(one.box), np.array(other.box)
                 box = (*np.minimum(a, b)[:2].tolist(), *np.maximum(a, b)[2:].tolist())
                 ends = min(one.start_s, other.start_s), max(one.end_s, other.end_s)
-                out[index] = Change(*ends, box, max(one.score, other.score), one.what)
+                out[index] = ChangedRegion(*ends, box, max(one.score, other.score), one.what)
                 break
         else:
             out.append(one)
@@ -517,30 +546,55 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def refined(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> tuple[Line, Window]:
+def refined(
+    stored: Fingerprint, seen: Fingerprint, line: TimeMap, window: CropWindow, *, sized: bool = False
+) -> tuple[TimeMap, CropWindow]:
     """The line and the window nearby in which the pictures are most alike, to a fraction of a cell.
 
     In a pan, a shift in time and one of the picture look the same but at the edges: so several times are tried, each
-    with the window that fits it best.
+    with the window that fits it best. `sized`: how large the window is, is known; in a zoom that looks the same too.
+    Then a window of another size is given back only where it fits clearly better, as in a stretched picture.
+    """
+    if not sized:
+        return _refined(stored, seen, line, window, 4)[1:]
+    held, free = (_refined(stored, seen, line, window, moving) for moving in (2, 4))
+    return held[1:] if held[0] < CLEARLY_BETTER * free[0] else free[1:]
+
+
+def _refined(
+    stored: Fingerprint, seen: Fingerprint, line: TimeMap, window: CropWindow, moving: int
+) -> tuple[float, TimeMap, CropWindow]:
+    """The same with the error there. `moving` numbers of the window are free: 2, its place, or 4.
+
+    A copy shows nothing from before the original begins or after it ends: such times count as a little worse.
     """
     gap = float(np.median(np.diff(stored.starts_T))) if len(stored.starts_T) > 1 else 0.0
-    best, window = _fitted(stored, seen, line, window)
+
+    def likely(line: TimeMap, error: float) -> float:
+        beyond = max(-line.offset, line.at_second(seen.length) - stored.length) - gap / 2
+        return error * (1 + BEYOND * max(0.0, beyond / gap)) if gap else error
+
+    best, window = _fitted(stored, seen, line, window, moving)
+    best = likely(line, best)
     for shifts in TIMES if gap and not window.whole else ():
         start = line
         for shift in shifts:
             tried = replace(start, offset=start.offset + shift * gap)
-            error, there = _fitted(stored, seen, tried, window)
+            error, there = _fitted(stored, seen, tried, window, moving)
+            error = likely(tried, error)
             if error < best:
                 best, line, window = error, tried, there
-    return line, window
+    return best, line, window
 
 
-def _fitted(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> tuple[float, Window]:
+def _fitted(
+    stored: Fingerprint, seen: Fingerprint, line: TimeMap, window: CropWindow, moving: int
+) -> tuple[float, CropWindow]:
     """The window nearby with the least error at the times of a line (Gauss-Newton), and that error."""
     here = pairs(stored, seen, line, window, REFINED, inner=True)
     best = np.inf if here is None else error_of(here)
     for _ in range(6):
-        step = _newton(stored, seen, line, window)
+        step = _newton(stored, seen, line, window, moving)
         if step is None:
             break
         tried = _moved(window, step)
@@ -552,12 +606,12 @@ def _fitted(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
     return best, window
 
 
-def _newton(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> Array | None:
-    """The step of top, left, height and width that lowers the differences most."""
+def _newton(stored: Fingerprint, seen: Fingerprint, line: TimeMap, window: CropWindow, moving: int) -> Array | None:
+    """The step of top, left, height and width, or of the first two, that lowers the differences most."""
     rows, columns = stored.grid
     sizes = np.array([0.25 / rows, 0.25 / columns, 0.25 / rows, 0.25 / columns])
     views: list[Pairs] = []
-    for number in range(len(sizes) + 1):
+    for number in range(moving + 1):
         step = np.zeros(len(sizes))
         if number:
             step[number - 1] = sizes[number - 1]
@@ -576,10 +630,8 @@ def _newton(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) 
     weight = 1 / np.maximum(np.abs(flat[0]) / (2 * np.median(np.abs(flat[0])) + 0.5), 1)
     heavy = slopes * weight[:, None]
     normal = heavy.T @ slopes
-    moves = np.linalg.solve(
-        normal + (RIDGE * np.trace(normal) / len(sizes) + 1e-6) * np.eye(len(sizes)), -heavy.T @ flat[0]
-    )
-    return np.asarray(np.clip(moves, -8, 8) * sizes)
+    moves = np.linalg.solve(normal + (RIDGE * np.trace(normal) / moving + 1e-6) * np.eye(moving), -heavy.T @ flat[0])
+    return np.asarray(np.pad(np.clip(moves, -8, 8), (0, len(sizes) - moving)) * sizes)
 
 
 def _common(places: list[Array]) -> Array:
@@ -589,7 +641,7 @@ def _common(places: list[Array]) -> Array:
     return out
 
 
-def _moved(window: Window, step: Array) -> Window:
+def _moved(window: CropWindow, step: Array) -> CropWindow:
     top, left, height, width = (float(v) for v in step)
     return replace(
         window, top=window.top + top, left=window.left + left, height=window.height + height, width=window.width + width

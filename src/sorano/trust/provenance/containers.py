@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sorano.errors import VideoError
-from sorano.trust import gif
+from sorano.trust.provenance import gif
 
 MAX_METADATA_BYTES = 256_000_000  # of a moov box: hours of video have tens of megabytes of tables
 MAX_VALUE_BYTES = 1_000_000  # of one key's value
@@ -107,24 +107,29 @@ def sniff(path: str | Path) -> Container:
     """What a file is. Raises VideoError where it cannot be opened."""
     with reading(path) as stream:
         head = stream.read(SNIFF_BYTES)
-        if head[4:8] == b"ftyp":
-            return _bmff(head[8:12])
-        for start, container in SIGNATURES:
-            if head.startswith(start):
-                return container
-        if head[:4] == b"RIFF" and head[8:12] in RIFF_KINDS:
-            return RIFF_KINDS[head[8:12]]
-        if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
-            return Container("mp4", "video/quicktime", True)
         if head.startswith(b"ID3"):  # MP3, or FLAC with a tag before it
             stream.seek(10 + _syncsafe(head[6:10]))
             return FLAC if stream.read(4) == b"fLaC" else MP3
-        if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2:
-            return MP3
-        if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head:
-            return Container("svg", "image/svg+xml", False)
-        if b"%PDF-" in head[:1024]:
-            return Container("pdf", "application/pdf", False)
+    return sniff_head(head)
+
+
+def sniff_head(head: bytes) -> Container:
+    """What a file is by its first bytes, of which `SNIFF_BYTES` are looked at."""
+    if head[4:8] == b"ftyp":
+        return _bmff(head[8:12])
+    for start, container in SIGNATURES:
+        if head.startswith(start):
+            return container
+    if head[:4] == b"RIFF" and head[8:12] in RIFF_KINDS:
+        return RIFF_KINDS[head[8:12]]
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return Container("mp4", "video/quicktime", True)
+    if head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2):
+        return MP3
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head:
+        return Container("svg", "image/svg+xml", False)
+    if b"%PDF-" in head[:1024]:
+        return Container("pdf", "application/pdf", False)
     return Container("other", "application/octet-stream", False, readable=False)
 
 

@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from sorano.errors import TrustError, VideoError
-from sorano.trust import containers, embedding, keys, roots
-from sorano.trust.embedding import MAX_STORE_BYTES
 from sorano.trust.printable import printable
+from sorano.trust.provenance import containers, embedding, keys, roots
+from sorano.trust.provenance.embedding import MAX_STORE_BYTES
 from sorano.video import beside
 
 SPEC_VERSION = "2.4.0"  # of the C2PA specification that these manifests follow
@@ -82,7 +82,7 @@ class Statement:
     kind: str  # made, edited, captured
     title: str | None = None
     mark_id: int | None = None
-    carrier: keys.Carrier | None = None  # the private carrier, of which only the commitment is signed
+    carrier: keys.WatermarkKey | None = None  # the private carrier, of which only the commitment is signed
     fingerprint: bytes | None = None
     record: Mapping[str, Any] = field(
         default_factory=dict
@@ -91,7 +91,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Source:
+class IngredientState:
     """An ingredient as a manifest names it. `state`: trusted, valid (signer unknown here), changed, broken, none."""
 
     title: str
@@ -134,7 +134,7 @@ class Credential:
     fingerprint: bytes | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     ingredients: tuple[str, ...] = ()  # their titles
-    sources: tuple[Source, ...] = ()  # the same, with what is known of them
+    sources: tuple[IngredientState, ...] = ()  # the same, with what is known of them
     left_out: tuple[str, ...] = ()  # what C2PA's hash does not cover of a file that others made
     tolerated: tuple[tuple[str, str], ...] = ()  # codes that C2PA does not hold against the file
     problems: tuple[tuple[str, str], ...] = ()
@@ -313,7 +313,7 @@ def _named(found: Credential, trust: roots.Trust, under: Callable[[str], Credent
             seen[pem] = under(pem)
         return seen[pem]
 
-    def source(index: int, one: Source) -> Source:
+    def source(index: int, one: IngredientState) -> IngredientState:
         if one.state != "trusted":
             return one
         anchor = trust.behind(lambda pem: judged(pem).sources[index].state == "trusted")
@@ -504,7 +504,7 @@ def _begins_later(crjson: Mapping[str, Any]) -> bool:
         return False
 
 
-def _sources(document: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Source]:
+def _sources(document: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[IngredientState]:
     """The ingredients, each with its state: as it was when it was used, and whether its signer is trusted now."""
     now: dict[str, set[str]] = {"success": set(), "failure": set()}  # signatures judged otherwise than when it was used
     for delta in document.get("validation_results", {}).get("ingredientDeltas", []) or []:
@@ -517,7 +517,7 @@ def _sources(document: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterat
         label = one.get("active_manifest")
         inner = document.get("manifests", {}).get(label)
         if label is None or not isinstance(inner, dict):
-            yield Source(title, relationship)
+            yield IngredientState(title, relationship)
             continue
         seen = (one.get("validation_results") or {}).get("activeManifest") or {}
         codes = {str(entry.get("code")) for entry in seen.get("failure", []) if entry}
@@ -532,7 +532,9 @@ def _sources(document: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterat
         state = "valid" if not codes else "changed" if codes <= BYTES_CHANGED else "broken"
         info = inner.get("signature_info") or {}
         signer = _text(info.get("common_name") or info.get("issuer"))
-        yield Source(title, relationship, "trusted" if state == "valid" and known else state, signer, _kind_of(inner))
+        yield IngredientState(
+            title, relationship, "trusted" if state == "valid" and known else state, signer, _kind_of(inner)
+        )
 
 
 def _kind_of(manifest: Mapping[str, Any]) -> str | None:

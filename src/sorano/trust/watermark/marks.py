@@ -1,6 +1,6 @@
 """A watermark that was read, as a verdict needs it.
 
-Covered: what was read. Not covered: how (`trust/watermark.py`), and what follows from it (`trust/verify.py`).
+Covered: what was read. Not covered: how (`trust/watermark/detect.py`), and what follows from it (`trust/verify.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class SeenMark:
+class DetectedMark:
     """A mark that was read: its kind, its id, and the private carrier that it was found with, if any."""
 
     kind: str

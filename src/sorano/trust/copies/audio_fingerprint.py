@@ -71,7 +71,7 @@ class SoundPrint:
         return cls((steps * STEP_DB + FLOOR_DB).astype(np.float32), float(seconds))
 
 
-class SoundTaker:
+class SoundPrintBuilder:
     """Takes the fingerprint of mono audio at 16,000 samples a second, in constant memory."""
 
     def __init__(self) -> None:

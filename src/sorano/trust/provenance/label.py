@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError, TrustError, VideoError
 from sorano.files import canonical
-from sorano.trust import containers, keys
 from sorano.trust.printable import printable
+from sorano.trust.provenance import containers, keys
 from sorano.video import beside
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundLabel:
     """An AIGC object found in a file: where, as it stands, and what is wrong with it."""
 
     carrier: str
@@ -210,26 +210,26 @@ def write(path: Path, label: Label) -> str:
     return carrier
 
 
-def read(path: str | Path) -> list[Found]:
+def read(path: str | Path) -> list[FoundLabel]:
     """Every AIGC object in a file. Raises VideoError for a file whose structure cannot be read."""
     return [parse(carrier, text) for carrier, text in containers.read_texts(path)]
 
 
-def parse(carrier: str, text: str) -> Found:
+def parse(carrier: str, text: str) -> FoundLabel:
     """An AIGC text, bare or wrapped in {"AIGC": ...}, as it stands, with what is wrong with it."""
     try:
         words, end = json.JSONDecoder().raw_decode(text.strip().lstrip("\ufeff"))
     except (ValueError, RecursionError):
-        return Found(carrier, {}, ("it is not JSON",))
+        return FoundLabel(carrier, {}, ("it is not JSON",))
     if isinstance(words, dict) and len(words) == 1 and next(iter(words)).lower() == "aigc":
         words = next(iter(words.values()))
         if isinstance(words, str):
             try:
                 words = json.loads(words)
             except (ValueError, RecursionError):
-                return Found(carrier, {}, ("the object in it is not JSON",))
+                return FoundLabel(carrier, {}, ("the object in it is not JSON",))
     if not isinstance(words, dict):
-        return Found(carrier, {}, ("it is not a JSON object",))
+        return FoundLabel(carrier, {}, ("it is not a JSON object",))
     names = {key.lower(): key for key in FIELDS.values()}
     fields = {names.get(str(key).lower(), str(key)): _text(value) for key, value in list(words.items())[:64]}
     problems = [f"{key} is missing" for key in FIELDS.values() if key not in fields]
@@ -237,7 +237,7 @@ def parse(carrier: str, text: str) -> Found:
     if "Label" in fields and fields["Label"] not in MEANINGS:
         problems.append(f"Label is {fields['Label'][:40]!r} instead of 1, 2 or 3")
     problems += [f"{key} is empty" for key in ("ContentProducer", "ProduceID") if fields.get(key) == ""]
-    return Found(carrier, fields, tuple(problems))
+    return FoundLabel(carrier, fields, tuple(problems))
 
 
 def _text(value: Any) -> str:
@@ -417,7 +417,7 @@ def worst(items: Sequence[Item]) -> str:
 __all__ = [
     "AUDIENCES",
     "REGIMES",
-    "Found",
+    "FoundLabel",
     "Item",
     "Label",
     "TrustError",

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sorano.trust import residual, sound_print
-from sorano.trust.alignment import SPEEDS, Aligner, Line, Piece, Window
-from sorano.trust.fingerprint import Fingerprint
+from sorano.trust.copies import audio_fingerprint, residual
+from sorano.trust.copies.alignment import SPEEDS, Aligner, CropWindow, Piece, TimeMap
+from sorano.trust.copies.fingerprint import Fingerprint
 
 Array = NDArray[Any]
 
@@ -61,7 +61,7 @@ class Match:
     share: float  # of the time shown that the original answers for
     changes: tuple[Change, ...] = ()
     part: tuple[float, float, float] | None = None  # from, to, of
-    crop: Window = field(default_factory=Window)
+    crop: CropWindow = field(default_factory=CropWindow)
     why: str = ""  # "other": what speaks against it, where there is more to say
 
     @property
@@ -127,16 +127,16 @@ def _explained_moments(aligner: Aligner, pieces: list[Piece]) -> Array:
 # Where the copy's picture and time lie.
 
 
-def aligned(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | None) -> tuple[Aligner, Line] | None:
+def aligned(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | None) -> tuple[Aligner, TimeMap] | None:
     """The window and the line in which most of the copy is answered for; None where nothing fits."""
-    best: tuple[float, Aligner, Line] | None = None
+    best: tuple[float, Aligner, TimeMap] | None = None
     for window in _windows(stored, seen, hint):
         aligner = Aligner(stored, seen, window)
         if not len(aligner.cells):
             continue
-        line = residual.settled(stored, seen, aligner.best_line(), window) if not stored.still else Line(0.0)
+        line = residual.settled(stored, seen, aligner.best_line(), window) if not stored.still else TimeMap(0.0)
         if not window.whole:
-            line, window = residual.refined(stored, seen, line, window)
+            line, window = residual.refined(stored, seen, line, window, sized=hint is not None)
             aligner = Aligner(stored, seen, window)
         good = aligner.explained(line, near=1.0) if stored.still else np.asarray(aligner.lines(line)[1].any(0))
         evidence = aligner.evidence(good)
@@ -147,28 +147,25 @@ def aligned(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | N
     return None if best is None else best[1:]
 
 
-def _windows(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | None) -> Iterator[Window]:
-    """Windows to try: whole, mirrored, then the best place of each crop, the likeliest first."""
-    first = Window(flipped=bool(hint and hint[1]))
-    yield first
-    crops: tuple[float, ...] = CROPS
+def _windows(stored: Fingerprint, seen: Fingerprint, hint: tuple[float, bool] | None) -> Iterator[CropWindow]:
+    """Windows to try: whole, mirrored, then the best place of each crop, the likeliest first; or as the hint says."""
     if hint is not None:
         crop = 1 / max(hint[0], 1e-3)
-        if crop > 0.994 or crop < SMALLEST_CROP:
-            return
-        crops = (crop - 0.01, crop, crop + 0.01)
-    else:
-        yield Window(flipped=not first.flipped)
-    ways = (first.flipped,) if hint is not None else (False, True)
+        if SMALLEST_CROP <= crop <= 0.994 and (found := _placed(stored, seen, crop, hint[1])) is not None:
+            yield found[1]
+        yield CropWindow(flipped=hint[1])
+        return
+    yield CropWindow()
+    yield CropWindow(flipped=True)
     tried = [
-        found for crop in crops for flipped in ways
+        found for crop in CROPS for flipped in (False, True)
         if (found := _placed(stored, seen, crop, flipped)) is not None
     ]  # fmt: skip
     for _, window in sorted(tried, key=lambda one: -one[0])[:4]:
         yield window
 
 
-def _placed(stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool) -> tuple[float, Window] | None:
+def _placed(stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool) -> tuple[float, CropWindow] | None:
     """The place of a crop of a size at which the copy's pictures are like some of the original's, and how like."""
     import cv2
 
@@ -194,11 +191,13 @@ def _placed(stored: Fingerprint, seen: Fingerprint, crop: float, flipped: bool) 
     if total is None:
         return None
     row, column = np.unravel_index(int(total.argmax()), total.shape)
-    window = Window(float(row) / rows, float(column) / columns, side[1] / rows, side[0] / columns, flipped)
+    window = CropWindow(float(row) / rows, float(column) / columns, tall, wide, flipped)
     return float(total.max()), window
 
 
-def _regions(stored: Fingerprint, seen: Fingerprint, line: Line, window: Window) -> tuple[list[Change], Window, Line]:
+def _regions(
+    stored: Fingerprint, seen: Fingerprint, line: TimeMap, window: CropWindow
+) -> tuple[list[Change], CropWindow, TimeMap]:
     """What differs in the picture, after the window was refined where regions seem to differ."""
     regions = residual.changes(stored, seen, line, window)
     if regions:
@@ -225,7 +224,7 @@ def _foreign_detail(alike: float, start: float, end: float) -> Change:
     return Change("detail", words, start, end, score=1 - alike, harmless=True)
 
 
-def _of_still(stored: Fingerprint, seen: Fingerprint, aligner: Aligner, line: Line) -> Match:
+def _of_still(stored: Fingerprint, seen: Fingerprint, aligner: Aligner, line: TimeMap) -> Match:
     """The same of two pictures."""
     good = aligner.explained(line, near=1.0)
     if aligner.evidence(good) < ENOUGH:
@@ -234,7 +233,7 @@ def _of_still(stored: Fingerprint, seen: Fingerprint, aligner: Aligner, line: Li
     return Match("changed" if regions else "same", 1.0, tuple(regions), crop=window)
 
 
-def _part(stored: Fingerprint, seen: Fingerprint, line: Line) -> tuple[float, float, float] | None:
+def _part(stored: Fingerprint, seen: Fingerprint, line: TimeMap) -> tuple[float, float, float] | None:
     """Which part of the original is shown, where an end of it is missing."""
     start, end = max(0.0, line.offset), min(stored.length, float(line.at_second(seen.length)))
     if start > TRIMMED_SECONDS or end < stored.length - TRIMMED_SECONDS:
@@ -245,7 +244,7 @@ def _part(stored: Fingerprint, seen: Fingerprint, line: Line) -> tuple[float, fl
 # What differs, in words.
 
 
-def _speed(line: Line, length: float) -> Change:
+def _speed(line: TimeMap, length: float) -> Change:
     if line.speed < 0:
         return Change("order", "it is played backwards", 0.0, length)
     return Change("speed", f"it is played at {line.speed:.0%} of its speed", 0.0, length)
@@ -302,7 +301,7 @@ def _jump(before: Piece, after: Piece, between: float) -> Iterator[Change]:
         yield Change("order", words, after.start, after.end)
 
 
-def _region(one: residual.Change) -> Change:
+def _region(one: residual.ChangedRegion) -> Change:
     left, top, right, bottom = one.box
     when = f" between {one.start_s:.1f} and {one.end_s:.1f} s" if one.end_s > one.start_s else ""
     where = f"{left:.0%}-{right:.0%} across, {top:.0%}-{bottom:.0%} down{when}"
@@ -314,7 +313,7 @@ def _region(one: residual.Change) -> Change:
     return Change("region", words, one.start_s, one.end_s, one.box, one.score)
 
 
-def _in_sound(stored: Fingerprint, seen: Fingerprint, line: Line) -> list[Change]:
+def _in_sound(stored: Fingerprint, seen: Fingerprint, line: TimeMap) -> list[Change]:
     """What of the audio is missing, added or different."""
-    found = sound_print.differences(stored.sound, seen.sound, line.offset, seen.length)
+    found = audio_fingerprint.differences(stored.sound, seen.sound, line.offset, seen.length)
     return [Change("sound", one.words, one.start_s, one.end_s, harmless=one.harmless) for one in found]

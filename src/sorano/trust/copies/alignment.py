@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sorano.trust.fingerprint import HASH, Fingerprint
+from sorano.trust.copies.fingerprint import HASH, Fingerprint
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -44,7 +44,7 @@ SAMPLE_SECONDS = 0.1  # of a long frame that are asked for separately
 
 
 @dataclass(frozen=True)
-class Window:
+class CropWindow:
     """The part of the original's picture that a copy shows, as shares of its sides, and whether it is mirrored."""
 
     top: float = 0.0
@@ -60,7 +60,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Line:
+class TimeMap:
     """original seconds = offset + speed * shown seconds."""
 
     offset: float
@@ -76,7 +76,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownHashes:
     """What a copy shows: a hash [C] for each moment that is judged, when it is, and for how long."""
 
     hashes_SC: Floats
@@ -84,9 +84,9 @@ class Shown:
     seconds_S: NDArray[np.float64]
     frames_S: NDArray[np.int64]  # the number of its frame
 
-    def only(self, chosen: Array) -> Shown:
+    def only(self, chosen: Array) -> ShownHashes:
         """Some of the moments."""
-        return Shown(self.hashes_SC[chosen], self.times_S[chosen], self.seconds_S[chosen], self.frames_S[chosen])
+        return ShownHashes(self.hashes_SC[chosen], self.times_S[chosen], self.seconds_S[chosen], self.frames_S[chosen])
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Piece:
 
     start: float
     end: float
-    line: Line | None
+    line: TimeMap | None
     explained: bool
     held: bool = False
     near: bool = False
@@ -117,21 +117,21 @@ def cover(first: float, size: float, stored: int, seen: int) -> tuple[Array, Flo
     return inside, np.asarray(weights / np.maximum(weights.sum(1, keepdims=True), 1e-9), np.float32)
 
 
-def seen_through(pictures_NYX: Array, window: Window, stored: tuple[int, int]) -> tuple[Floats, Array, Array]:
+def seen_through(pictures_NYX: Array, window: CropWindow, stored: tuple[int, int]) -> tuple[Floats, Array, Array]:
     """A copy's pictures on those of the original's cells that it shows whole, and which rows and columns these are."""
     pictures = pictures_NYX[:, :, ::-1] if window.flipped else pictures_NYX
     rows, across = cover(window.top, window.height, stored[0], pictures.shape[1])
     columns, down = cover(window.left, window.width, stored[1], pictures.shape[2])
-    out = np.einsum("yr,nrc,xc->nyx", across, pictures.astype(np.float32), down, optimize=True)
+    out = across @ pictures.astype(np.float32) @ down.T
     return np.asarray(out, np.float32), rows, columns
 
 
-def hashes_through(seen: Fingerprint, window: Window) -> tuple[Floats, Array]:
+def hashes_through(seen: Fingerprint, window: CropWindow) -> tuple[Floats, Array]:
     """The copy's hashes [N, C] on the cells of the original's that it shows whole, and which these are.
 
     In a cropped picture they come from the finer pictures (the nearest one of each frame).
     """
-    if window == Window():
+    if window == CropWindow():
         return seen.hashes_TYX.reshape(len(seen.hashes_TYX), -1).astype(np.float32), np.arange(HASH * HASH)
     source = seen.luma_KYX if len(seen.luma_KYX) == len(seen.hashes_TYX) else seen.hashes_TYX
     out, rows, columns = seen_through(source, window, (HASH, HASH))
@@ -139,14 +139,14 @@ def hashes_through(seen: Fingerprint, window: Window) -> tuple[Floats, Array]:
     return out.reshape(len(out), -1), chosen
 
 
-def moments(seen: Fingerprint, hashes_TC: Floats) -> Shown:
+def moments(seen: Fingerprint, hashes_TC: Floats) -> ShownHashes:
     """What is judged of a copy: the middle of each frame; of long frames one moment for each 0.1 s.
 
     Frames that are shown for less than 2 ms are left out, unless they make up more than 1 % of the time.
     """
     seconds = np.diff(seen.starts_T, append=max(seen.length, float(seen.starts_T[-1])))
     if seen.still or not seconds.sum() > 0:
-        return Shown(hashes_TC[:1], np.zeros(1), np.ones(1), np.zeros(1, np.int64))
+        return ShownHashes(hashes_TC[:1], np.zeros(1), np.ones(1), np.zeros(1, np.int64))
     brief = seconds < HARMLESS_SECONDS
     if seconds[brief].sum() > HARMLESS_SHARE * seconds.sum():
         brief = seconds <= 0
@@ -155,7 +155,7 @@ def moments(seen: Fingerprint, hashes_TC: Floats) -> Shown:
     which = np.repeat(frames, parts)
     number = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
     share = seconds[which] / np.repeat(parts, parts)
-    return Shown(hashes_TC[which], seen.starts_T[which] + (number + 0.5) * share, share, which)
+    return ShownHashes(hashes_TC[which], seen.starts_T[which] + (number + 0.5) * share, share, which)
 
 
 def unlikeness(a_NC: Floats, b_NC: Floats, step: int, cells: Array) -> tuple[Array, Array]:
@@ -192,7 +192,7 @@ def _blocks(a_NC: Floats, b_NC: Floats, cells_C: Array) -> Array:
 class Aligner:
     """Aligns a copy with an original within one window of its picture."""
 
-    def __init__(self, stored: Fingerprint, seen: Fingerprint, window: Window) -> None:
+    def __init__(self, stored: Fingerprint, seen: Fingerprint, window: CropWindow) -> None:
         hashes, self.cells = hashes_through(seen, window)
         self.window, self.step = window, stored.hash_step
         self.shown = moments(seen, hashes)
@@ -204,7 +204,7 @@ class Aligner:
         self.variance_S = self.shown.hashes_SC.var(1)
         self.limit_S = np.minimum(1, MUCH_LESS_ALIKE * self.likest() + ALIKE)
 
-    def best_line(self, chosen: Array | None = None, speeds: Array | None = None) -> Line:
+    def best_line(self, chosen: Array | None = None, speeds: Array | None = None) -> TimeMap:
         """The line that most of the chosen moments vote for."""
         shown = self.shown if chosen is None else self.shown.only(chosen)
         picked = np.unique(np.linspace(0, len(shown.times_S) - 1, ANCHORS).astype(int))
@@ -215,7 +215,7 @@ class Aligner:
         score *= np.minimum(1, shown.hashes_SC.var(1) / (2 * PLAIN))[:, None]
         if speeds is None:
             speeds = self._near_speeds(float(shown.times_S[-1] - shown.times_S[0]))
-        best, line = -1.0, Line(0.0)
+        best, line = -1.0, TimeMap(0.0)
         middles = starts + self.gap * stride / 2
         wide = max(self.gap * stride, 0.02)
         for speed in speeds:
@@ -228,7 +228,7 @@ class Aligner:
             if top > best * 1.001:
                 near = np.flatnonzero(votes >= top * 0.999)
                 place = near[np.argmin(np.abs(low + near * wide))]  # of equals, the one that starts at the beginning
-                best, line = top, Line(low + float(place) * wide, float(speed))
+                best, line = top, TimeMap(low + float(place) * wide, float(speed))
         return self._settled(line, shown)
 
     def _near_speeds(self, span: float) -> Array:
@@ -260,7 +260,7 @@ class Aligner:
             out[part] = self.table(self.shown.hashes_SC[part], self.stored_MC[::stride]).min(1)
         return out
 
-    def _settled(self, line: Line, shown: Shown) -> Line:
+    def _settled(self, line: TimeMap, shown: ShownHashes) -> TimeMap:
         """The offset nearby at which most frames agree best, to a fraction of a frame."""
         for reach, step in ((4.0, 0.5), (0.5, 0.125)):
             shifts = np.array(sorted(np.arange(-reach, reach + 0.01, step), key=abs)) * self.gap
@@ -270,7 +270,7 @@ class Aligner:
             line = tried[int(np.argmax(agree.sum(1) - 1e-3 * np.abs(shifts)))]
         return line
 
-    def _unlike_at(self, line: Line, shown: Shown) -> Array:
+    def _unlike_at(self, line: TimeMap, shown: ShownHashes) -> Array:
         index = self._index(line.at(shown.times_S))
         return unlikeness(self.stored_MC[index], shown.hashes_SC, self.step, self.cells)[0]
 
@@ -281,7 +281,7 @@ class Aligner:
         """Seconds by which a frame may be off its line: one frame of the original and of the copy."""
         return min(max(self.gap, self.shown_gap), 0.12) + SLACK_SECONDS
 
-    def explained(self, line: Line, chosen: Array | None = None, near: float | None = None) -> Array:
+    def explained(self, line: TimeMap, chosen: Array | None = None, near: float | None = None) -> Array:
         """[S]: whether the original shows what each moment shows, at its time on a line or `near` seconds from it."""
         shown = self.shown if chosen is None else self.shown.only(chosen)
         limit = self.limit_S if chosen is None else self.limit_S[chosen]
@@ -331,7 +331,7 @@ class Aligner:
         """The share of the time shown that is good and not too plain to be told from others."""
         return self.share(good_S & (self.variance_S > PLAIN))
 
-    def lines(self, line: Line) -> tuple[list[Line], Array]:
+    def lines(self, line: TimeMap) -> tuple[list[TimeMap], Array]:
         """Further lines for what the first leaves open, and [L, S]: which moments each explains."""
         lines, found = [line], [self.explained(line)]
         for _ in range(MOST_LINES):
@@ -347,7 +347,7 @@ class Aligner:
             found.append(good)
         return lines, np.stack(found)
 
-    def pieces(self, line: Line) -> list[Piece]:
+    def pieces(self, line: TimeMap) -> list[Piece]:
         """The whole copy as runs of one line each, of held pictures, and of what the original does not show.
 
         The path of least cost (Viterbi): a moment that its line does not explain costs 1, one without a line 0.6, and a
@@ -369,7 +369,7 @@ class Aligner:
         explained = np.take_along_axis(np.concatenate([found_LS, np.zeros_like(found_LS[:1])]), owner[None], 0)[0]
         return list(self._joined(np.where(explained, owner, -1 - owner), lines))
 
-    def _joined(self, owner_S: Array, lines: list[Line]) -> Iterator[Piece]:
+    def _joined(self, owner_S: Array, lines: list[TimeMap]) -> Iterator[Piece]:
         """Runs of moments of one owner; what an owner does not explain is negative."""
         shown = self.shown
         edges = np.flatnonzero(np.diff(owner_S)) + 1
@@ -384,7 +384,7 @@ class Aligner:
                 near = line is not None and bool(self.explained(line, run, LONGEST_HOLD).all())
                 yield Piece(start, end, line, False, self._held(run, line), near, self._local(run, line))
 
-    def _local(self, run: Array, line: Line | None) -> bool:
+    def _local(self, run: Array, line: TimeMap | None) -> bool:
         """Whether all but some blocks of the picture are the original's at their time."""
         if line is None:
             return False
@@ -396,7 +396,7 @@ class Aligner:
             fewest = np.minimum(fewest, wrong.sum(1))
         return bool((fewest <= LOCAL_BLOCKS).all())
 
-    def _held(self, run: Array, line: Line | None) -> bool:
+    def _held(self, run: Array, line: TimeMap | None) -> bool:
         """Whether a run goes on showing what was shown before it, while the original moves along a line."""
         first, last = max(0, int(run[0]) - 1), int(run[-1])
         hashes = self.shown.hashes_SC[first : last + 1]

@@ -9,29 +9,30 @@ chips clearest against what all frames share (minimum variance, Capon 1969), whi
 
 Covered: crops to half, any size, mirror images, turns by any angle (of frames that hold a tile twice), dropped and
 repeated frames.
-Of a video within a video the part is read (`trust/inset.py`).
+Of a video within a video the part is read (`trust/watermark/inset.py`).
 Not covered: strong perspective, frames below 100 pixels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sorano.trust.carrier import (
+from sorano.trust.watermark.pattern import (
     CHIP,
     CHROMA_FLOOR,
     CHROMA_TILE,
     CODE_BITS,
     SHORT_CHIPS,
     TILE,
-    Carrier,
+    SpreadingPattern,
     carrier,
     chip_size,
     chroma_carriers,
@@ -47,13 +48,19 @@ THREADS = 2
 SHORT = 540  # pixels along the short side of a kept frame, at most
 MOST_FRAMES = 64  # kept at once; then every other one goes
 LEVELS = (-1, 0, 1, 2)  # a kept frame twice as large, as it is, at a half, at a quarter
+HELD_LEVEL = 0  # of whitened planes: at -1 those of a portrait clip would take 300 MB, from 1 on they are quickly made
 SMALLEST, LARGEST = 2.8, 14.5  # pixels of a chip, were the short side 540: uncut video to half of a 256 pixel one
 USUAL_SHAPE = 9 / 16  # of a video: its short side over its long one
 STEP = 0.004  # of the chip size, between two that are tried
 CHROMA_STEPS = 8  # of a kept chroma plane in one level of 255
 WHITE_STEPS = 2048  # of a whitened value in one unit: they lie within 2.5 over the least deviation, 14 at most
+WHITE_ZERO = 1 << 15  # what stands for 0: OpenCV samples uint16 twice as quickly as int16
+TOGETHER = 4  # planes that are sampled as the channels of one picture, in a third more time than one of them
 CHROMA_CHIP = CHIP * TILE / CHROMA_TILE / 2  # pixels of a chroma chip at the level of its luma
 CHROMA_OF_RGB = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)  # ITU-R BT.601
+WARPS = np.array([[[1, 0], [0, 0]], [[0, 0], [0, 1]], [[1, 0], [0, 1]], [[0, -1], [1, 0]], [[0, 1], [0, 0]]])
+MOVES = 2 * (len(WARPS) + 2)  # neighbours of a grid: each warp and each shift, both ways
+LEAST_SCORE = 5.0  # of a grid's score, before and after it is refined: below it no word was ever read (docs/LOG.md)
 GUESS = 0.3  # of a chip's deviation is the mark, as long as nothing better is known
 SHARES = (1.0, 1.0, 0.7)  # how strong a chip is in luma, Cb and Cr, for want of better knowledge
 LOADING = 0.1  # how far the weights of frames are drawn towards an even share
@@ -74,7 +81,8 @@ class Grid:
     @property
     def chip(self) -> float:
         """Pixels from chip to chip."""
-        return float(np.sqrt(abs(np.linalg.det(self.matrix_23[:, :2]))))
+        (a, b, _), (c, d, _) = self.matrix_23.tolist()
+        return math.sqrt(abs(a * d - b * c))
 
     def chroma(self) -> Grid:
         """The grid of the chips in Cb and Cr, whose tile begins at the same place and is as large."""
@@ -108,8 +116,8 @@ class Kept:
         self.stride = 1
         self.seen = 0
         self.size = (0, 0)  # height and width as they came
-        self._white: dict[int, list[Array]] = {}
-        self._white_chroma: dict[int, list[Array]] = {}
+        self._white = WhitenedPlanes(self._white_of, TOGETHER)
+        self._white_chroma = WhitenedPlanes(self._white_chroma_of, TOGETHER // 2)
         self._mean: dict[tuple[int, bool], Array] = {}
 
     def wants_next(self) -> bool:
@@ -151,53 +159,108 @@ class Kept:
         part.size = (round((bottom - top) * pixels), round((right - left) * pixels))
         return part
 
+    def _white_of(self, level: int, index: int) -> list[NDArray[np.uint16]]:
+        return [_stepped(whitened(at_level(self.frames[index], level)))]
+
+    def _white_chroma_of(self, level: int, index: int) -> list[NDArray[np.uint16]]:
+        planes = (at_level(plane, level) / CHROMA_STEPS for plane in chroma_of(self.colours[index]))
+        return [_stepped(whitened(plane, CHROMA_CHIP, CHROMA_FLOOR)) for plane in planes]
+
     def white(self, level: int, index: int) -> Array:
-        """A whitened frame at half the size, `level` times, in 1 / WHITE_STEPS, int16."""
-        if level < 0:
-            return _white_of(self.frames[index], level)
-        if level not in self._white:
-            self._white[level] = in_threads(lambda frame: _white_of(frame, level), self.frames)
-        return self._white[level][index]
+        """A whitened frame at half the size, `level` times, [H, W], float32."""
+        return (self._white.of(level, index) - np.float32(WHITE_ZERO)) / np.float32(WHITE_STEPS)
 
-    def white_chroma(self, level: int, index: int) -> Array:
-        """Cb and Cr of a frame, whitened, [2, height, width], at the size that goes with a level of the luma."""
-        if level < 0:
-            return _white_chroma_of(self.colours[index], level)
-        if level not in self._white_chroma:
-            self._white_chroma[level] = in_threads(lambda colour: _white_chroma_of(colour, level), self.colours)
-        return self._white_chroma[level][index]
+    def folded_on(
+        self, grid: Grid, level: int, side: int = TILE, some: Sequence[int] | None = None, *, chroma: bool = False
+    ) -> Array:
+        """The luma of every frame, or of some, folded on a grid: [T, side, side]; or Cb and Cr of each, in a row.
 
-    def each(self, white: Callable[[int, int], Array], level: int, function: Callable[[Array], U]) -> list[U]:
-        """What a function makes of `white` (or `white_chroma`) of every frame.
-
-        Frames at twice their size (level -1) are not kept: all of a portrait clip would take 300 MB.
+        `level` is that of the luma. Chroma lies at the size of the level above.
         """
-        white(level, 0)  # makes what is kept, once, before the threads ask for it
-        return in_threads(lambda index: function(white(level, index)), range(len(self.frames)))
+        planes = self._white_chroma if chroma else self._white
+        every = range(len(self.frames)) if some is None else some
+        groups = [every[first : first + planes.frames] for first in range(0, len(every), planes.frames)]
+
+        def fold(group: Sequence[int]) -> Array:
+            return folded(chips_of(sampled(planes.group(level, group), grid, level + chroma)), side)
+
+        tiles = np.concatenate([np.moveaxis(np.atleast_3d(tile), -1, 0) for tile in in_threads(fold, groups)])
+        return np.asarray(tiles / np.float32(WHITE_STEPS), np.float32)
 
     def mean(self, level: int, *, red: bool = False) -> Array:
         """The mean of the whitened frames, or of their Cr, float32."""
+        import cv2
+
         if (level, red) not in self._mean:
-            total: Any = np.float32(0)
-            for index in range(len(self.frames)):
-                one = self.white_chroma(level, index)[1] if red else self.white(level, index)
-                total = total + one.astype(np.float32)
-            self._mean[level, red] = np.asarray(total / np.float32(len(self.frames) * WHITE_STEPS))
+            planes = self._white_chroma if red else self._white
+            every = range(len(self.frames))
+            groups = [every[first : first + planes.frames] for first in range(0, len(every), planes.frames)]
+            if level == HELD_LEVEL:  # made in threads; the sum is taken in order
+                in_threads(lambda group: len(planes.group(level, group)), groups)
+            mean = np.zeros(planes.of(level, 0).shape, np.float32)
+            for group in groups:
+                whites = np.atleast_3d(planes.group(level, group))
+                for channel in range(red, whites.shape[2], 1 + red):
+                    cv2.accumulate(cv2.extractChannel(whites, channel), mean)
+            mean -= len(every) * WHITE_ZERO
+            mean /= len(every) * WHITE_STEPS
+            self._mean[level, red] = mean
         return self._mean[level, red]
 
 
-def _white_of(frame: Array, level: int) -> NDArray[np.int16]:
-    return _stepped(whitened(at_level(frame, level)))
+class WhitenedPlanes:
+    """Whitened planes of frames, made when they are asked for, a few frames as the channels of one picture.
+
+    `make` gives the planes [H, W] of a frame at a level, uint16 in 1 / WHITE_STEPS around WHITE_ZERO.
+    """
+
+    def __init__(self, make: Callable[[int, int], list[NDArray[np.uint16]]], frames: int) -> None:
+        self.frames = frames  # of a group
+        self._make = make
+        self._held: dict[tuple[int, int], tuple[NDArray[np.uint16], int]] = {}  # by level and frame: where it lies
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._held.clear()
+
+    def of(self, level: int, index: int) -> NDArray[np.uint16]:
+        """The first plane of a frame, [H, W]."""
+        return self._planes(level, index)[0]
+
+    def group(self, level: int, group: Sequence[int]) -> NDArray[np.uint16]:
+        """All planes of a few frames, [H, W, planes], or [H, W] where there is one."""
+        import cv2
+
+        width = TOGETHER // self.frames  # planes of a frame
+        held = [self._held.get((level, index), (None, 0)) for index in group]
+        one = held[0][0]
+        is_whole = one is not None and (1 if one.ndim == 2 else one.shape[2]) == len(group) * width
+        if one is not None and is_whole and all(a is one and place == n * width for n, (a, place) in enumerate(held)):
+            return one
+        planes = [plane for index in group for plane in self._planes(level, index)]
+        made = planes[0] if len(planes) == 1 else np.asarray(cv2.merge(planes), np.uint16)
+        if level == HELD_LEVEL:
+            for number, index in enumerate(group):
+                self._held[level, index] = made, number * width
+        return made
+
+    def _planes(self, level: int, index: int) -> list[NDArray[np.uint16]]:
+        """The planes of one frame."""
+        import cv2
+
+        held, place = self._held.get((level, index), (None, 0))
+        if held is None:
+            return self._make(level, index)
+        if held.ndim == 2:
+            return [held]
+        return [np.asarray(cv2.extractChannel(held, place + n), np.uint16) for n in range(TOGETHER // self.frames)]
 
 
-def _white_chroma_of(colour: Array, level: int) -> NDArray[np.int16]:
-    planes = (at_level(plane, level) / CHROMA_STEPS for plane in chroma_of(colour))
-    return np.stack([_stepped(whitened(plane, CHROMA_CHIP, CHROMA_FLOOR)) for plane in planes])
-
-
-def _stepped(white: Array) -> NDArray[np.int16]:
-    """Whitened values in 1 / WHITE_STEPS: half the memory, and OpenCV samples them as they are."""
-    return np.asarray(np.rint(white * np.float32(WHITE_STEPS)), np.int16)
+def _stepped(white: Array) -> NDArray[np.uint16]:
+    """Whitened values in 1 / WHITE_STEPS around WHITE_ZERO: half the memory, and OpenCV samples them as they are."""
+    white *= WHITE_STEPS
+    white += WHITE_ZERO + 0.5
+    return white.astype(np.uint16)
 
 
 def in_threads(function: Callable[[T], U], items: Sequence[T]) -> list[U]:
@@ -239,8 +302,12 @@ def chroma_of(colour: Array) -> NDArray[np.int16]:
     """Cb and Cr [2, height, width] of RGB, in eighths of a level, 0 for grey."""
     import cv2
 
-    both = cv2.transform(colour.astype(np.float32), CHROMA_OF_RGB * CHROMA_STEPS)
-    return np.ascontiguousarray(np.moveaxis(np.rint(both).astype(np.int16), -1, 0))
+    red, green, blue = cv2.split(colour)
+    planes = []
+    for a, b, c in (CHROMA_OF_RGB * CHROMA_STEPS).tolist():
+        part = cv2.addWeighted(red, a, green, b, 0, dtype=cv2.CV_32F)
+        planes.append(np.rint(cv2.addWeighted(part, 1, blue, c, 0, dtype=cv2.CV_32F)).astype(np.int16))
+    return np.stack(planes)
 
 
 def at_level(frame: Array, level: int) -> Array:
@@ -262,49 +329,77 @@ def level_of(chip: float) -> int:
 # Sampling and correlating.
 
 
-def sampled(white_YX: Array, grid: Grid, level: int) -> Array:
-    """The picture at half-chip spacing on the grid, [2 rows, 2 columns]: as many as the frame holds."""
+def sampled(white: Array, grid: Grid, level: int, each: int = 2) -> Array:
+    """A picture [H, W] or [H, W, C], sampled `each` times per chip and direction: [each * rows, each * columns].
+
+    As many chips as it holds. What lies beyond it is 0, or WHITE_ZERO in whitened planes of uint16.
+    """
     import cv2
 
-    height, width = white_YX.shape
-    matrix = grid.matrix_23 / 2**level
-    matrix[:, 2] += 0.5 / 2**level - 0.5  # pixel centres of the smaller picture
+    height, width = white.shape[:2]
+    step = grid.matrix_23 / 2**level
+    step[:, 2] += 0.5 / 2**level - 0.5  # pixel centres of the smaller picture
     chip = grid.chip / 2**level
-    rows, columns = int(height / chip) + 1, int(width / chip) + 1
-    half = matrix.copy()
-    half[:, :2] /= 2
-    half[:, 2] -= half[:, :2].sum(1) / 2  # samples at -1/4 and +1/4 chip
+    size = (each * (int(width / chip) + 1), each * (int(height / chip) + 1))
+    step[:, :2] /= each
+    step[:, 2] -= step[:, :2].sum(1) * (each - 1) / 2  # about the middle of the chip
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(white_YX, half.astype(np.float32), (2 * columns, 2 * rows), flags=flags)
+    beyond = (WHITE_ZERO,) * 4 if white.dtype == np.uint16 else (0,) * 4
+    return cv2.warpAffine(white, step.astype(np.float32), size, flags=flags, borderValue=beyond)
 
 
-def chips_of(samples_YX: Array) -> Array:
-    """The mean of each chip's four samples."""
+def blurred_to_chips(white_YX: Array, grid: Grid, level: int) -> Array:
+    """A picture in which each place is the mean of the four samples of a chip around it, so that one says the same."""
     import cv2
 
-    rows, columns = samples_YX.shape
-    return cv2.resize(samples_YX, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
+    out = white_YX
+    for along in grid.matrix_23[:, :2].T / 2**level / 4:
+        moves = [np.array([[1, 0, sign * along[0]], [0, 1, sign * along[1]]], np.float32) for sign in (-1, 1)]
+        parts = [cv2.warpAffine(out, move, out.shape[::-1], flags=cv2.INTER_LINEAR) for move in moves]
+        out = cv2.addWeighted(parts[0], 0.5, parts[1], 0.5, 0)
+    return out
 
 
-def sync_pattern(source: Carrier) -> Array:
+def chips_of(samples: Array) -> Array:
+    """The mean of each chip's four samples, float32 or, of whitened planes, int16 around 0."""
+    import cv2
+
+    rows, columns = samples.shape[:2]
+    chips: Array = cv2.resize(samples, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
+    return (chips ^ np.uint16(WHITE_ZERO)).view(np.int16) if chips.dtype == np.uint16 else chips
+
+
+def sync_pattern(source: SpreadingPattern) -> Array:
     """The sync chips of a plane in chips of luma, [64, 64]."""
     return np.asarray(np.kron(source.sync_tile(), np.ones((TILE // source.side,) * 2, np.float32)))
 
 
 @lru_cache(maxsize=8)
-def _templates(source: Carrier) -> Array:
-    """Conjugated spectra of the eight orientations of the sync chips, two and two as a complex pair, [4, 64, 64]."""
-    spectra = [np.conj(np.fft.fft2(turned(sync_pattern(source), turn))) for turn in range(8)]
-    return np.stack([spectra[turn] + 1j * spectra[turn + 4] for turn in range(4)]).astype(np.complex64)
+def _templates(source: SpreadingPattern) -> Array:
+    """Spectra of the eight orientations of the sync chips, [8, 64, 64, 2]."""
+    import cv2
+
+    tiles = (turned(sync_pattern(source), turn) for turn in range(8))
+    return np.stack([cv2.dft(np.ascontiguousarray(tile), flags=cv2.DFT_COMPLEX_OUTPUT) for tile in tiles])
 
 
-def correlated(tiles: Array, source: Carrier, quarters: int = 4) -> Array:
+def correlated(tiles: Array, source: SpreadingPattern, quarters: int = 4) -> Array:
     """Sync scores of tiles [B, 64, 64] at every orientation and shift, in deviations of all of them.
 
-    [B, 2 * quarters, 64, 64]: as many turns by quarters, then as many of the mirror image.
+    [B, 2 * quarters, 64, 64]: as many turns by quarters, then as many of the mirror image. Two tiles at a time are
+    correlated, as the parts of a complex one.
     """
-    pairs = np.fft.ifft2(np.fft.fft2(tiles)[:, None] * _templates(source)[:quarters])
-    scores = np.concatenate([pairs.real, pairs.imag], 1)
+    import cv2
+
+    turns = [first + turn for first in (0, 4) for turn in range(quarters)]
+    scores = np.empty((len(tiles), len(turns), TILE, TILE), np.float32)
+    for first in range(0, len(tiles), 2):
+        pair = tiles[first : first + 2]
+        spectrum = cv2.dft(np.ascontiguousarray(np.stack([pair[0], pair[-1]], -1), np.float32))
+        for number, turn in enumerate(turns):
+            both = cv2.mulSpectrums(spectrum, _templates(source)[turn], 0, conjB=True)
+            found = cv2.split(cv2.dft(both, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE))
+            scores[first : first + 2, number] = found[: len(pair)]
     return np.asarray(scores / (scores.std((1, 2, 3), keepdims=True) + 1e-9), np.float32)
 
 
@@ -320,13 +415,13 @@ def plain_grid(chip: float, height: int, width: int) -> Grid:
 
 
 @dataclass(frozen=True)
-class Picture:
+class SearchImage:
     """What a search looks at, at a level: whitened luma, and whitened Cr with its carrier where there is colour."""
 
     luma: Array
     red: Array | None
-    source: Carrier
-    red_source: Carrier
+    source: SpreadingPattern
+    red_source: SpreadingPattern
     level: int
 
     def tile(self, grid: Grid) -> Array:
@@ -337,26 +432,33 @@ class Picture:
         """Cr folded on a grid, in chips of luma, [64, 64]."""
         return folded(chips_of(sampled(cast(Array, self.red), grid, self.level + 1)))
 
+    @cached_property
+    def coarse_red(self) -> Array:
+        """Cr in which each pixel is the mean of what lies half a pixel, about a quarter of a chip, around it."""
+        import cv2
+
+        near = np.array([0.25, 0.5, 0.25], np.float32)
+        return cv2.sepFilter2D(cast(Array, self.red), -1, near, near)
+
     def patterns(self) -> list[Array]:
         """The sync chips of luma, and of Cr if there is colour, in chips of luma."""
         planes = (self.source,) if self.red is None else (self.source, self.red_source)
         return [sync_pattern(plane) for plane in planes]
 
 
-def best_in(picture: Picture, grid: Grid, quarters: int = 4) -> Grid:
+def best_in(picture: SearchImage, grid: Grid, quarters: int = 4) -> Grid:
     """The grid with the best of the four half-chip shifts, the best orientation (of as many quarters) and tile shift.
 
     By luma, by Cr, or by both: coders lose now the one and now the other.
     """
-    samples = sampled(picture.luma, grid, picture.level)
-    phases = []
-    for down in (0, 1):
-        for right in (0, 1):
-            part = samples[down : samples.shape[0] - down, right : samples.shape[1] - right]
-            phases.append(folded(chips_of(part[: part.shape[0] // 2 * 2, : part.shape[1] // 2 * 2])))
-    scores = correlated(np.stack(phases), picture.source, quarters)
+    samples = folded(sampled(picture.luma, grid, picture.level), 2 * TILE)
+    pairs = samples + np.roll(samples, -1, 0)
+    chips = pairs + np.roll(pairs, -1, 1)  # those that begin at each of the samples
+    phases = np.stack([chips[down::2, right::2] for down in (0, 1) for right in (0, 1)])
+    scores = correlated(phases, picture.source, quarters)
     if picture.red is not None:  # its chips are twice as large: a shift by half a chip of luma hardly matters
-        red = correlated(picture.red_tile(grid)[None], picture.red_source, quarters)
+        chips = folded(sampled(picture.coarse_red, grid, picture.level + 1, 1))
+        red = correlated(chips[None], picture.red_source, quarters)
         scores = np.concatenate([scores, (scores + red) / np.sqrt(2, dtype=np.float32), red])
     which, turn, y, x = np.unravel_index(int(scores.argmax()), scores.shape)
     score = float(scores[which, turn, y, x])
@@ -366,18 +468,25 @@ def best_in(picture: Picture, grid: Grid, quarters: int = 4) -> Grid:
     return Grid(matrix, int(turn % quarters + 4 * (turn // quarters)), (int(y), int(x)), score)
 
 
-def refined(picture: Picture, grid: Grid, patterns: Sequence[Array]) -> Grid:
+def refined(picture: SearchImage, grid: Grid, patterns: Sequence[Array]) -> Grid:
     """Climbs to the best stretch, turn, shear and shift near a grid; its tile shift and orientation stay.
 
     `patterns` are the tiles to match in luma and, if there are two, in Cr, in chips of luma.
     """
     wanted = [np.roll(turned(tile, grid.turn), grid.shift_2, (0, 1)) for tile in patterns]
     wanted = [tile / np.sqrt((tile * tile).sum()) for tile in wanted]
+    planes = [(picture.luma, picture.level), (cast(Array, picture.red), picture.level + 1)][: len(wanted)]
+    blurred = [(blurred_to_chips(plane, grid, level), level) for plane, level in planes]
 
     def score(matrix: Array) -> float:
-        there = replace(grid, matrix_23=matrix)
-        seen = [picture.tile(there), *([picture.red_tile(there)] if len(wanted) > 1 else [])]
-        each = [float((a * b).sum() / (np.sqrt((a * a).mean()) + 1e-9)) for a, b in zip(seen, wanted, strict=True)]
+        there = Grid(matrix)
+        return clearness([folded(sampled(plane, there, level, 1)) for plane, level in blurred])
+
+    def clearness(seen: Sequence[Array]) -> float:
+        each = [
+            float(np.vdot(a, b)) / (float(np.vdot(a, a)) / a.size + 1e-12) ** 0.5
+            for a, b in zip(seen, wanted, strict=True)
+        ]
         return sum(each) / len(each) ** 0.5
 
     height, width = picture.luma.shape
@@ -388,29 +497,27 @@ def refined(picture: Picture, grid: Grid, patterns: Sequence[Array]) -> Grid:
     step = 0.5  # chips at the edge
     while step > 0.04:
         better = False
-        for move in _moves(matrix, step, reach, middle):
-            value = score(move)
-            if value > best + 1e-6:
-                matrix, best, better = move, value, True
+        for number in range(MOVES):
+            while (value := score(moved := _moved(matrix, number, step, reach, middle))) > best + 1e-6:
+                matrix, best, better = moved, value, True
         if not better:
             step /= 2
-    return replace(grid, matrix_23=matrix, score=best)
+    found = replace(grid, matrix_23=matrix)
+    seen = [picture.tile(found), *([picture.red_tile(found)] if len(wanted) > 1 else [])]
+    return replace(found, score=clearness(seen))
 
 
-def _moves(matrix: Array, step: float, reach: float, middle: Array) -> Iterator[Array]:
-    """Neighbours of a grid: stretched, turned and sheared about the middle of the frame, and shifted."""
-    share = step / reach
-    for change in ([[1, 0], [0, 0]], [[0, 0], [0, 1]], [[1, 0], [0, 1]], [[0, -1], [1, 0]], [[0, 1], [0, 0]]):
-        for sign in (share, -share):
-            warp = np.eye(2) + sign * np.array(change)
-            moved = warp @ matrix
-            moved[:, 2] = warp @ (matrix[:, 2] - middle) + middle
-            yield moved
-    for axis in (0, 1):
-        for sign in (step / 2, -step / 2):
-            moved = matrix.copy()
-            moved[:, 2] += sign * matrix[:, axis]
-            yield moved
+def _moved(matrix: Array, number: int, step: float, reach: float, middle: Array) -> Array:
+    """The neighbour of a grid in one of `MOVES` directions: stretched, turned, sheared about the middle, or shifted."""
+    sign = 1 - 2 * (number % 2)
+    if number >= 2 * len(WARPS):
+        moved = matrix.copy()
+        moved[:, 2] += sign * step / 2 * matrix[:, number // 2 - len(WARPS)]
+        return moved
+    warp = np.eye(2) + sign * step / reach * WARPS[number // 2]
+    moved = warp @ matrix
+    moved[:, 2] = warp @ (matrix[:, 2] - middle) + middle
+    return moved
 
 
 # What a search looks at.
@@ -434,13 +541,13 @@ def near_chips(chip: float) -> Array:
     return np.asarray(chip * np.exp(np.arange(-5, 6) * STEP))
 
 
-def pictures(kept: Kept, key: bytes, level: int) -> list[Picture]:
+def pictures(kept: Kept, key: bytes, level: int) -> list[SearchImage]:
     """What a search looks at: the mean of the frames, and the first one, which coders treat best."""
     source, red_source = carrier(key), chroma_carriers(key)[1]
-    first = kept.white(level, 0).astype(np.float32) / np.float32(WHITE_STEPS)
+    first = kept.white(level, 0)
     red = kept.mean(level, red=True) if kept.colours else None
-    found = [Picture(kept.mean(level), red, source, red_source, level)]
-    return found if len(kept.frames) == 1 else [*found, Picture(first, None, source, red_source, level)]
+    found = [SearchImage(kept.mean(level), red, source, red_source, level)]
+    return found if len(kept.frames) == 1 else [*found, SearchImage(first, None, source, red_source, level)]
 
 
 def all_chips(kept: Kept) -> Array:
@@ -448,7 +555,13 @@ def all_chips(kept: Kept) -> Array:
     return SMALLEST * np.exp(np.arange(0, np.log(LARGEST / SMALLEST), STEP)) * min(kept.frames[0].shape) / SHORT
 
 
-def search(kept: Kept, key: bytes, chips: Array, most: int = 8, quarters: int = 4) -> Iterator[tuple[Grid, int]]:
+def chips_within(kept: Kept) -> Array:
+    """The chip sizes that are tried in a video within a video: what it shows was not made smaller than the part is."""
+    chips = all_chips(kept)
+    return np.asarray(chips[chips > 0.95 * min(likely_chips(kept))])
+
+
+def search(kept: Kept, key: bytes, chips: Array, most: int = 5, quarters: int = 4) -> Iterator[tuple[Grid, int]]:
     """The best grids over some chip sizes, the best first, refined; each with its level.
 
     `quarters` of 1: upright or mirrored.
@@ -456,17 +569,27 @@ def search(kept: Kept, key: bytes, chips: Array, most: int = 8, quarters: int = 
     height, width = kept.frames[0].shape
     seen = {level: pictures(kept, key, level) for level in {level_of(chip) for chip in chips}}
 
-    def tried(chip: float) -> list[tuple[Grid, Picture]]:
+    def tried(chip: float) -> list[tuple[Grid, SearchImage]]:
         grid = plain_grid(float(chip), height, width)
         return [(best_in(picture, grid, quarters), picture) for picture in seen[level_of(chip)]]
 
     found = [one for some in in_threads(tried, list(chips)) for one in some]
     found.sort(key=lambda item: -item[0].score)
-    good: list[tuple[Grid, Picture]] = []
+    good: list[tuple[Grid, SearchImage]] = []
     for grid, picture in found:
         if len(good) < most and not any(other is picture and _alike(grid, one) for one, other in good):
             good.append((grid, picture))
-            yield refined(picture, grid, picture.patterns()), picture.level
+    yield from _refined_by_twos(good)
+
+
+def _refined_by_twos(good: list[tuple[Grid, SearchImage]]) -> Iterator[tuple[Grid, int]]:
+    """Grids, refined, each with its level: two at a time, so that both threads work and few are refined in vain."""
+    good = [one for one in good if one[0].score >= LEAST_SCORE]
+    for first in range(0, len(good), THREADS):
+        some = good[first : first + THREADS]
+        for grid, level in in_threads(lambda one: (refined(one[1], one[0], one[1].patterns()), one[1].level), some):
+            if grid.score >= LEAST_SCORE:
+                yield grid, level
 
 
 def repeated(picture: Array, most: int = 12) -> list[tuple[float, float]]:
@@ -480,11 +603,15 @@ def repeated(picture: Array, most: int = 12) -> list[tuple[float, float]]:
     height, width = picture.shape
     reach = int(min(1.5 * height, 1.5 * width, 0.9 * max(height, width), 2 * TILE * SMALLEST))
     size = [cv2.getOptimalDFTSize(side + reach) for side in (height, width)]
-    spectrum = np.fft.rfft2(picture.astype(np.float32), size)
-    alike = np.fft.irfft2(np.abs(spectrum) ** 2, size)
+    alike = np.zeros(size, np.float32)
+    alike[:height, :width] = picture
+    cv2.dft(alike, alike)
+    cv2.mulSpectrums(alike, alike, 0, alike, conjB=True)
+    cv2.dft(alike, alike, cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
     near = np.arange(-reach, reach + 1)
-    pairs = np.maximum(height - np.abs(near), 0)[:, None] * np.maximum(width - np.abs(near), 0)
-    alike = (alike[near[:, None] % size[0], near % size[1]] / np.sqrt(pairs + 0.02 * height * width)).astype(np.float32)
+    alike = alike[near[:, None] % size[0], near % size[1]]
+    rows, columns = (np.maximum(side - np.abs(near), 0).astype(np.float32) for side in (height, width))
+    alike /= np.sqrt(rows[:, None] * columns + np.float32(0.02 * height * width))
     alike -= cv2.GaussianBlur(alike, (0, 0), 6)
     both = cv2.GaussianBlur(alike + np.rot90(alike), (0, 0), 1)
     length = np.hypot(near[:, None], near)
@@ -519,8 +646,7 @@ def search_turned(kept: Kept, key: bytes, most: int = 4) -> Iterator[tuple[Grid,
                 grid = _rotated(plain_grid(tile / TILE * 2**level, height, width), angle, height, width)
                 found.append((best_in(picture, grid), picture))
     found.sort(key=lambda item: -item[0].score)
-    for grid, picture in found[:most]:
-        yield refined(picture, grid, picture.patterns()), picture.level
+    yield from _refined_by_twos(found[:most])
 
 
 def _alike(a: Grid, b: Grid) -> bool:
@@ -542,20 +668,15 @@ def _rotated(grid: Grid, degrees: float, height: int, width: int) -> Grid:
 # Combining frames.
 
 
-def tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
-    """Each kept frame folded on the grid, as the key draws it: [T, 64, 64]."""
-    tiles = kept.each(kept.white, level, lambda white: folded(chips_of(sampled(white, grid, level))))
-    return np.asarray(aligned(np.stack(tiles) / np.float32(WHITE_STEPS), grid), np.float32)
+def tiles_of(kept: Kept, grid: Grid, level: int, some: Sequence[int] | None = None) -> Array:
+    """Each kept frame, or some of them, folded on the grid, as the key draws it: [T, 64, 64]."""
+    return np.asarray(aligned(kept.folded_on(grid, level, some=some), grid), np.float32)
 
 
-def chroma_tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
-    """Cb and Cr of each kept frame folded on the grid, as the key draws them: [2, T, 48, 48]."""
+def chroma_tiles_of(kept: Kept, grid: Grid, level: int, some: Sequence[int] | None = None) -> Array:
+    """Cb and Cr of each kept frame, or of some of them, folded as the key draws them: [2, T, 32, 32]."""
     own = grid.chroma()
-
-    def tile_pair(pair: Array) -> list[Array]:
-        return [folded(chips_of(sampled(plane, own, level + 1)), CHROMA_TILE) for plane in pair]
-
-    tiles = np.array(kept.each(kept.white_chroma, level, tile_pair), np.float32) / np.float32(WHITE_STEPS)
+    tiles = kept.folded_on(own, level, CHROMA_TILE, some, chroma=True).reshape(-1, 2, CHROMA_TILE, CHROMA_TILE)
     return np.asarray(aligned(np.swapaxes(tiles, 0, 1), own), np.float32)
 
 
@@ -563,7 +684,7 @@ def chroma_tiles_of(kept: Kept, grid: Grid, level: int) -> Array:
 class Seen:
     """What the frames show on a grid: of each plane its carrier and tiles [T, side, side]."""
 
-    planes: tuple[tuple[Carrier, Array], ...]
+    planes: tuple[tuple[SpreadingPattern, Array], ...]
 
     def soft_values(self, rounds: int = 2) -> Array:
         """Soft values of the code bits, [ways, 1024]: several ways to combine frames and planes.
@@ -595,15 +716,15 @@ class Seen:
         return float(every.sum() / (np.sqrt((every * every).sum()) + 1e-12))
 
 
-def seen_in(kept: Kept, key: bytes, grid: Grid, level: int) -> Seen:
-    """What kept frames show on a grid under a key."""
-    planes = [(carrier(key), tiles_of(kept, grid, level))]
+def seen_in(kept: Kept, key: bytes, grid: Grid, level: int, some: Sequence[int] | None = None) -> Seen:
+    """What kept frames, or some of them, show on a grid under a key."""
+    planes = [(carrier(key), tiles_of(kept, grid, level, some))]
     if kept.colours:
-        planes += zip(chroma_carriers(key), chroma_tiles_of(kept, grid, level), strict=True)
+        planes += zip(chroma_carriers(key), chroma_tiles_of(kept, grid, level, some), strict=True)
     return Seen(tuple(planes))
 
 
-def weighted(tiles_T: Array, source: Carrier, belief_N: Array) -> Array:
+def weighted(tiles_T: Array, source: SpreadingPattern, belief_N: Array) -> Array:
     """The sum of frames, [side, side], by weights that suit the sync chips and beliefs (-1..1) about the bits."""
     known = source.sign_C * np.append(belief_N, 1.0)[source.bit_C]
     weight = weights(tiles_T, known.reshape(source.side, source.side).astype(np.float32))

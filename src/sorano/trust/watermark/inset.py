@@ -64,10 +64,15 @@ def _standing_out(frames: list[NDArray[np.uint8]], axis: int) -> Array:
     size, mean = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for frame in frames:
         step = np.diff(frame.astype(np.float32), axis=axis)
-        size += np.abs(step)
         mean += step
-    found = [_beyond(values / len(frames), axis) for values in (size, np.abs(mean))]
-    return np.asarray((found[0] + found[1]) / 2, np.float32)
+        size += np.abs(step, out=step)
+    np.abs(mean, out=mean)
+    for values in (size, mean):
+        values /= len(frames)
+    found = _beyond(size, axis)
+    found += _beyond(mean, axis)
+    found /= 2
+    return found
 
 
 def _beyond(steps: Array, axis: int) -> Array:
@@ -76,7 +81,10 @@ def _beyond(steps: Array, axis: int) -> Array:
     along = np.maximum(along[:-1], along[1:])  # a side that was scaled lies over two
     padded = np.pad(along, ((BESIDE, BESIDE), (0, 0)), mode="edge")
     beside = np.maximum(padded[: -2 * BESIDE], padded[2 * BESIDE :])
-    lines = np.pad((along - beside) / (along + beside + STEP_LEVELS), ((1, 2), (0, 0)))
+    beyond = along - beside
+    along += beside
+    along += STEP_LEVELS
+    lines = np.pad(beyond / along, ((1, 2), (0, 0)))
     return lines if axis == 0 else lines.T
 
 

@@ -3,10 +3,10 @@
 It holds, in at most 2 MB whatever the length: the presentation time of every frame with a 12 x 12 perceptual hash (luma
 means, coarsely quantised); finer pictures, 64 luma cells on the long side and half as many for each colour difference,
 four a second; with each of them the energy of the detail that is finer than a cell, in two bands, in 4 bits for each
-cell of the colour differences; and a fingerprint of the audio (`sound_print`), or the statement that there was none.
-Where 2 MB do not suffice the hashes get coarser, then every part keeps every second, fourth ... of its items. Taking it
-needs constant memory. Prints without the energy (signed before it was taken) are still read, and so is version 1 (24 x
-24 thumbnails every half second), which cannot tell a copy from a forgery.
+cell of the colour differences; and a fingerprint of the audio (`audio_fingerprint`), or the statement that there was
+none. Where 2 MB do not suffice the hashes get coarser, then every part keeps every second, fourth ... of its items.
+Taking it needs constant memory. Prints without the energy (signed before it was taken) are still read, and so is
+version 1 (24 x 24 thumbnails every half second), which cannot tell a copy from a forgery.
 
 Not covered: what is smaller than the cells or shorter than their distance in time (docs/trust.md has the measured
 limits). It is no secret: it shows the clip in 64 x 36 cells.
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.errors import TrustError
-from sorano.trust.sound_print import SoundPrint, SoundTaker
+from sorano.trust.copies.audio_fingerprint import SoundPrint, SoundPrintBuilder
 
 if TYPE_CHECKING:
     from sorano.video import Frames
@@ -39,6 +39,7 @@ HASH_BYTES, SOUND_BYTES = 800_000, 300_000  # of them; the finer pictures get wh
 HASH = 12  # cells on each side of a hash
 HASH_STEPS = (4, 8, 16)  # luma levels between two quantisation steps, the coarser where the bound asks for it
 LONG = 64  # cells on the long side of a finer picture
+BRIGHTEST, DARKEST = 250, 5  # levels of 255 of a channel from which, and to which, it is taken for clipped
 LUMA_STEP, CHROMA_STEP = 2, 2  # levels between two quantisation steps of the finer pictures
 FINER = 4  # samples of a cell on each side from which its detail is measured
 DETAIL_UNIT, DETAIL_FLOOR, DETAIL_STEP = 10.0, 2.0, 4  # energy e: 10 log2(1 + rms / 2 levels), signed in steps of 4
@@ -68,6 +69,7 @@ class Fingerprint:
     sound: SoundPrint | None = None
     hash_step: int = HASH_STEPS[0]
     detail_K2YX: Bytes | None = None  # energy of the detail in two bands, the finer first; as large as the chroma
+    clipped_K2YX: Bytes | None = None  # of a copy, not signed: the pixels of a cell at their most, and least
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -232,6 +234,19 @@ def cells(frame_HWC: Frames) -> Cells:
     return Cells(_rounded(short), _rounded(luma), _rounded(chroma.transpose(2, 0, 1)), detail)
 
 
+def clipped(frame_HWC: Frames) -> Bytes:
+    """[2, Y, X], of 255: how many of a cell's pixels have a channel that is as bright, and as dark, as it can be."""
+    import cv2
+
+    height, width = frame_HWC.shape[:2]
+    rows, columns = grid_of(height, width)
+    step = max(1, min(height // rows, width // columns) // 4)  # four by four pixels of a cell are enough
+    red, green, blue = cv2.split(np.ascontiguousarray(frame_HWC[::step, ::step]))
+    most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    masks = cv2.threshold(most, BRIGHTEST - 1, 255, cv2.THRESH_BINARY)[1], cv2.inRange(least, 0, DARKEST)
+    return np.asarray(np.stack([_scaled(mask, rows, columns) for mask in masks]), np.uint8)
+
+
 def _scaled(picture: Array, rows: int, columns: int) -> Array:
     """A picture at another size, by area means where it gets smaller."""
     import cv2
@@ -260,7 +275,7 @@ def _rounded(values: Array) -> Bytes:
     return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
-class Taker:
+class FingerprintBuilder:
     """Takes a fingerprint of a stream in constant memory.
 
     For signing, finer pictures are kept every `picture_seconds`; for comparing (`picture_seconds=0`) one of every
@@ -286,6 +301,7 @@ class Taker:
         self.starts: list[float] = []
         self.hashes: list[Bytes] = []
         self.pictures: list[tuple[float, Bytes, Bytes, Bytes | None]] = []
+        self.clipped: list[Bytes] = []  # of each picture, where one of every frame is kept for comparing
         self.pictures_seen = 0
         self.size = (0, 0)
         self.sound: SoundPrint | None = None
@@ -315,15 +331,18 @@ class Taker:
             return
         if last is None or last[1].shape == luma.shape:
             self.pictures.append((start, luma, chroma, detail))
+            if self.picture_seconds == 0:
+                self.clipped.append(clipped(frame_HWC))
         if len(self.pictures) > self.most_pictures:
             self.pictures, self.picture_stride = self.pictures[::2], 2 * self.picture_stride
+            self.clipped = self.clipped[::2]
 
     def listen(self, samples: Iterable[Array]) -> None:
         """The audio, mono at 16,000 samples a second; nothing at all says that there is none."""
-        taker = SoundTaker()
+        fingerprinter = SoundPrintBuilder()
         for chunk in samples:
-            taker.add(chunk)
-        self.sound = taker.print()
+            fingerprinter.add(chunk)
+        self.sound = fingerprinter.print()
 
     def state(self) -> dict[str, Any]:
         """What it remembers, for a run that goes on later."""
@@ -363,15 +382,16 @@ class Taker:
             np.array(self.starts), arrays["hashes"], 0.0 if self.still else self.end, self.still,
             arrays["picture_starts"], arrays["luma"], arrays["chroma"], self.size, self.sound,
             detail_K2YX=arrays.get("detail"),
+            clipped_K2YX=np.stack(self.clipped) if len(self.clipped) == len(self.pictures) else None,
         )  # fmt: skip
 
 
 def take(frames_THWC: Frames, fps: float, *, still: bool = False) -> Fingerprint:
     """The fingerprint of a clip at hand, or of a still picture; without audio."""
-    taker = Taker(fps, still=still)
-    taker.add(frames_THWC)
-    taker.listen([])
-    return taker.stored()
+    fingerprinter = FingerprintBuilder(fps, still=still)
+    fingerprinter.add(frames_THWC)
+    fingerprinter.listen([])
+    return fingerprinter.stored()
 
 
 class Thumbs(NamedTuple):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sorano.errors import VideoError
-from sorano.trust.containers import (
+from sorano.trust.provenance.containers import (
     Part,
     TooManyParts,
     boxes,

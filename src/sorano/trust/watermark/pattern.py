@@ -52,7 +52,7 @@ def work_size(height: int, width: int, chip: float) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Carrier:
+class SpreadingPattern:
     """A key's tile in one plane. `bit_C` is the code bit that each chip carries, -1 for sync; `sign_C` its sign."""
 
     sign_C: Array
@@ -91,20 +91,20 @@ class Carrier:
 
 
 @lru_cache(maxsize=8)
-def carrier(key: bytes) -> Carrier:
+def carrier(key: bytes) -> SpreadingPattern:
     """The carrier of a key, 16 bytes or more, in luma: a quarter of the chips are sync, three carry each bit."""
     return _made(key, b"sorano carrier 1\0", TILE, NUM_CHIPS // 4)
 
 
 @lru_cache(maxsize=8)
-def chroma_carriers(key: bytes) -> tuple[Carrier, Carrier]:
+def chroma_carriers(key: bytes) -> tuple[SpreadingPattern, SpreadingPattern]:
     """The carriers of a key in Cb and Cr: a chip for each bit; a chip for half of the bits, and as many sync chips."""
     blue = _made(key, b"sorano carrier 1 Cb\0", CHROMA_TILE, 0)
     red = _made(key, b"sorano carrier 1 Cr\0", CHROMA_TILE, CHROMA_TILE**2 // 2)
     return blue, red
 
 
-def _made(key: bytes, name: bytes, side: int, sync: int) -> Carrier:
+def _made(key: bytes, name: bytes, side: int, sync: int) -> SpreadingPattern:
     """Signs and places of the chips, by SHAKE-256 of the key."""
     if len(key) < 16:
         raise ValueError(f"a carrier key has 16 bytes or more: got {len(key)}")
@@ -120,7 +120,7 @@ def _made(key: bytes, name: bytes, side: int, sync: int) -> Carrier:
         choice = hashlib.shake_256(name + b"bits\0" + key).digest(8 * CODE_BITS)
         carried = np.argsort(np.frombuffer(choice, "<u8"), kind="stable")
     bit[order[sync:]] = carried[np.arange(chips - sync) % CODE_BITS]
-    return Carrier(sign, bit)
+    return SpreadingPattern(sign, bit)
 
 
 def sharpened(tile_YX: Array) -> Array:
@@ -150,23 +150,29 @@ def whitened(picture_YX: Array, chip: float = CHIP, floor: float = FLOOR) -> Arr
     little hides it (docs/LOG.md, 2026-11-28).
     """
     band, deviation = banded(picture_YX, chip, floor)
-    return np.clip(band / deviation, -2.5, 2.5) / deviation
+    band /= deviation
+    np.clip(band, -2.5, 2.5, out=band)
+    band /= deviation
+    return band
 
 
 def banded(picture_YX: Array, chip: float = CHIP, floor: float = FLOOR) -> tuple[Array, Array]:
     """The band of the chips in a picture, and its local deviation."""
     import cv2
 
-    band = cv2.GaussianBlur(picture_YX, (0, 0), 0.35 * chip) - cv2.GaussianBlur(picture_YX, (0, 0), 0.8 * chip)
+    band: Array = cv2.GaussianBlur(picture_YX, (0, 0), 0.35 * chip)
+    band -= cv2.GaussianBlur(picture_YX, (0, 0), 0.8 * chip)
     height, width = band.shape
     size = (max(1, width // 2), max(1, height // 2))
     power = cv2.GaussianBlur(cv2.resize(band * band, size, interpolation=cv2.INTER_AREA), (0, 0), chip)
-    return band, np.sqrt(cv2.resize(power, (width, height), interpolation=cv2.INTER_LINEAR)) + floor
+    deviation: Array = cv2.resize(np.sqrt(power), (width, height), interpolation=cv2.INTER_LINEAR)
+    deviation += floor
+    return band, deviation
 
 
 def folded(chips_YX: Array, side: int = TILE) -> Array:
-    """The sum over all repetitions of the tile: [side, side] of chips [rows, columns]."""
-    tile = np.zeros((side, side), np.float32)
+    """The sum over all repetitions of the tile: [side, side] of chips [rows, columns], or of several planes of them."""
+    tile = np.zeros((side, side, *chips_YX.shape[2:]), np.float32)
     for top in range(0, chips_YX.shape[0], side):
         for left in range(0, chips_YX.shape[1], side):
             part = chips_YX[top : top + side, left : left + side]

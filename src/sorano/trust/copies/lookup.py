@@ -9,18 +9,21 @@ Not covered: files whose mark is lost, which lead to no manifest; what a manifes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import TrustError, VideoError
-from sorano.trust import credentials, presentation, store
+from sorano.trust import presentation, sandbox
+from sorano.trust.provenance import credentials, store
 
 if TYPE_CHECKING:
-    from sorano.trust.fingerprint import Fingerprint
-    from sorano.trust.marks import SeenMark
-    from sorano.trust.matching import Change, Match
-    from sorano.trust.media import Media
+    from sorano.trust.copies.fingerprint import Fingerprint
+    from sorano.trust.copies.matching import Change, Match
+    from sorano.trust.copies.surround import InsetPlace
+    from sorano.trust.media import InspectedMedia
+    from sorano.trust.watermark.detect import Detection
+    from sorano.trust.watermark.marks import DetectedMark
 
 CANNOT_SEE = (
     "that details are as they were: what covers less than 1 % of the picture or is there for less than a second, "
@@ -30,7 +33,9 @@ ASK = "ask for the signed file: only its bytes can be VERIFIED"
 KINDS = {"captured": ("captured",), "made": ("made", "edited")}
 MOST_NAMED = 4  # changes that a summary names
 MOST_BRIEF, BRIEF_SECONDS = 2, 0.002  # frames below what any screen shows: a few come from rounded time stamps
+LEAST_SECONDS = 3.0  # that must be left to say what was found
 MOST_STORED = 16  # manifests of one id that are shown
+GROUNDS = {"plain": "plain bars", "blurred": "bars of the same picture, blurred"}
 RANK = {"same": 0, "changed": 1, "other": 2}  # of what a comparison found
 
 
@@ -46,29 +51,31 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredMatch:
     """A manifest that the mark's id found, and how what is shown compares with its fingerprint (None: it has none)."""
 
     credential: credentials.Credential
     match: Match | None
     old: bool = False  # a fingerprint of version 1, which compares too little
+    place: InsetPlace | None = None  # where it lies in a larger picture; None: it is all of it
 
 
 def find(
-    mark: SeenMark,
+    mark: DetectedMark,
     folders: Sequence[Path],
     anchors: str,
     seen: Fingerprint,
     notes: list[str],
-    hint: tuple[float, bool] | None = None,
-) -> list[Stored]:
+    detection: Detection | None = None,
+) -> list[StoredMatch]:
     """The manifests of a mark's id, compared with what a file shows: those that match and are trusted first.
 
-    `hint`: the mark's size, and whether it is mirrored. `notes` gets what the stores have to say.
+    `detection` says how the picture was cut and whether it is mirrored. `notes` gets what the stores have to say.
     """
-    from sorano.trust import fingerprint, matching, roots
+    from sorano.trust.copies import fingerprint, matching
+    from sorano.trust.provenance import roots
 
-    found: list[Stored] = []
+    found: list[StoredMatch] = []
     searched = store.search(mark.id, folders, roots.Trust.from_pem(anchors))
     notes.extend(searched.notes)
     for manifest in searched.manifests:
@@ -79,15 +86,17 @@ def find(
         if credential.fingerprint is not None:
             old = fingerprint.version_of(credential.fingerprint) == fingerprint.OLD_VERSION
             try:
-                match = matching.match(fingerprint.from_bytes(credential.fingerprint), seen, hint)
+                signed = fingerprint.from_bytes(credential.fingerprint)
+                hint = None if detection is None else (1 / detection.crop_of(signed.size), detection.flipped)
+                match = matching.match(signed, seen, hint)
             except TrustError:
                 match = None
-        found.append(Stored(credential, match, old))
+        found.append(StoredMatch(credential, match, old))
     found.sort(key=lambda one: (RANK[one.match.state] if one.match else 3, one.credential.state != "trusted"))
     return found[:MOST_STORED]
 
 
-def beside(media: Media, opaque: bool, complete: bool, brief: int = 0) -> tuple[str, ...]:
+def beside(media: InspectedMedia, opaque: bool, complete: bool, brief: int = 0) -> tuple[str, ...]:
     """What a file may show beside the frames that were compared, or what of it was not seen: then it is no copy.
 
     `brief`: frames that are shown for less than a screen's refresh.
@@ -108,21 +117,35 @@ def beside(media: Media, opaque: bool, complete: bool, brief: int = 0) -> tuple[
     return tuple(said)
 
 
-def opaque(media: Media) -> bool:
-    """Whether a file looks the same before black and before white."""
+def incomplete(one: StoredMatch) -> StoredMatch:
+    """The same of a file that could not be looked at to its end: that its sound ends elsewhere accuses nobody."""
+    if one.match is None:
+        return one
+    changes = tuple(replace(change, harmless=change.harmless or change.kind == "sound") for change in one.match.changes)
+    return replace(one, match=replace(one.match, changes=changes))
+
+
+def opaque(media: InspectedMedia) -> bool:
+    """Whether a file looks the same before black and before white, all of it; no where that takes too long to see."""
     if not media.has_alpha:
         return True
-    if not media.is_image:
-        return False
+    import numpy as np
+
     from sorano.media import pictures
+    from sorano.trust.media import pictures_of
 
     try:
-        return bool(pictures.read_alpha(media.path)[1].min() == 255)
+        if media.is_image:
+            return bool(pictures.read_alpha(media.path)[1].min() == 255)
+        for white, black in zip(pictures_of(media, over="white"), pictures_of(media, over="black"), strict=True):
+            if sandbox.time_left() < LEAST_SECONDS or not np.array_equal(white.frame_HWC, black.frame_HWC):
+                return False
+        return True
     except VideoError:
         return False
 
 
-def vouches(one: Stored, mark: SeenMark | None) -> bool:
+def vouches(one: StoredMatch, mark: DetectedMark | None) -> bool:
     """Whether a manifest from the store is of this mark, and by somebody who is trusted here."""
     found = one.credential
     if mark is None or found.state != "trusted" or found.kind not in KINDS.get(mark.kind, ()):
@@ -130,22 +153,24 @@ def vouches(one: Stored, mark: SeenMark | None) -> bool:
     return found.commitment == mark.commitment and found.carrier_id == mark.carrier_id
 
 
-def likeliest(stored: Sequence[Stored], mark: SeenMark | None) -> Stored | None:
+def likeliest(stored: Sequence[StoredMatch], mark: DetectedMark | None) -> StoredMatch | None:
     """The manifest that vouches for a file and says most about it."""
     some = [one for one in stored if vouches(one, mark) and one.match is not None]
     return min(some, key=lambda one: RANK[one.match.state] if one.match else 3, default=None)
 
 
-def answers(one: Stored | None) -> bool:
+def answers(one: StoredMatch | None) -> bool:
     """Whether a manifest's fingerprint says something about what is shown."""
     return one is not None and one.match is not None and one.match.state != "other"
 
 
-def verdict(one: Stored, beside: Sequence[str], who: str) -> tuple[str, str] | None:
+def verdict(one: StoredMatch, beside: Sequence[str], who: str) -> tuple[str, str] | None:
     """The verdict's name and the sentence that a vouching manifest leads to; None where it is of another picture."""
     match = one.match
     if match is None or match.state == "other":
         return None
+    if one.place is not None and one.place.around == "other":
+        return "UNVERIFIED", _within(one, who)
     kind = one.credential.kind
     says = f"who says: {credentials.KIND_WORDS[kind]}" if kind else "who does not say how it was made"
     changed = [change for change in match.changes if not change.harmless]
@@ -157,7 +182,21 @@ def verdict(one: Stored, beside: Sequence[str], who: str) -> tuple[str, str] | N
     part = ""
     if match.part is not None:
         part = f", from {match.part[0]:.1f} to {match.part[1]:.1f} s of {match.part[2]:.1f}"
+    if one.place is not None:
+        part += f", between {GROUNDS[one.place.around]} ({one.place.words})"
     return "MATCHED", f"it is a copy of what {who} signed{part}, as far as this can be seen; {says}"
+
+
+def _within(one: StoredMatch, who: str) -> str:
+    """That a signed video is shown within a picture that nobody signed."""
+    place, match = one.place, one.match
+    if place is None or match is None:
+        return ""
+    changes = f", changed there: {_named(match.changes)}" if match.changes else ""
+    return (
+        f"within it, at {place.words}, it shows a copy of what {who} signed{changes}; "
+        "the picture around that is not covered: nothing trusted here says where it is from"
+    )
 
 
 def _named(changes: Sequence[Change]) -> str:
@@ -166,7 +205,7 @@ def _named(changes: Sequence[Change]) -> str:
     return words + (f"; and {more} more" if more > 0 else "")
 
 
-def evidence(one: Stored, mark: SeenMark | None) -> Evidence:
+def evidence(one: StoredMatch, mark: DetectedMark | None) -> Evidence:
     """What the store says about a file."""
     who = one.credential.signer or "an unnamed signer"
     leads = f"the mark's id leads to a manifest by {who}"
@@ -202,6 +241,15 @@ def evidence(one: Stored, mark: SeenMark | None) -> Evidence:
             "nothing: the mark is not the one that was signed",
             "that the picture is theirs",
         )
+    if one.place is not None and one.place.around == "other":
+        return Evidence(
+            "manifest store",
+            f"{leads}, trusted here: {_within(one, 'the signer')}",
+            "the part of the picture that is named looks like what they signed"
+            + (", but for what is named" if one.match.changes else ""),
+            "anything of the picture around it, and that the two belong together",
+            ASK,
+        )
     if one.match.changes:
         return Evidence(
             "manifest store",
@@ -212,16 +260,21 @@ def evidence(one: Stored, mark: SeenMark | None) -> Evidence:
         )
     return Evidence(
         "manifest store",
-        f"{leads}, trusted here, and all that is shown and heard matches its fingerprint{_shown(one.match)}",
+        f"{leads}, trusted here, and all that is shown and heard matches its fingerprint{_shown(one)}",
         "it is a copy of what they signed, coded again, cut at its ends or cropped",
         CANNOT_SEE,
         ASK,
     )
 
 
-def _shown(match: Match) -> str:
-    """Which part of the original a copy shows, of its time and of its picture."""
+def _shown(one: StoredMatch) -> str:
+    """Which part of the original a copy shows, of its time and of its picture, and where."""
     said = []
+    match = one.match
+    if match is None:
+        return ""
+    if one.place is not None:
+        said.append(f"between {GROUNDS[one.place.around]}, {one.place.words}")
     if match.part is not None:
         said.append(f"{match.part[0]:.2f} to {match.part[1]:.2f} s of {match.part[2]:.2f}")
     if not match.crop.whole:

@@ -6,8 +6,8 @@
     tampered.reach            # the smallest share of the frame that would have been found; None: the map is not sure
 
 What is put over a marked video, such as another face, does not carry the mark. Windows of two seconds, one second
-apart, are tested. The frames of a window are combined as the reader does (`trust/reader.py`), and the agreement of the
-chips with the carriers in luma, Cb and Cr is added up over blocks of 8 x 8 chips of luma.
+apart, are tested. The frames of a window are combined as the search does (`trust/watermark/search.py`), and the
+agreement of the chips with the carriers in luma, Cb and Cr is added up over blocks of 8 x 8 chips of luma.
 
 Two hypotheses are compared for squares of several sizes at every place. *Missing*: the agreement is zero but for
 chance. *Intact*: it is what a small regression expects of blocks with this detail, band energy, motion and luminance in
@@ -41,9 +41,20 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sorano.trust import reader
-from sorano.trust.carrier import CHIP, CHROMA_FLOOR, CHROMA_TILE, FLOOR, TILE, banded, carrier, chroma_carriers, folded
-from sorano.trust.watermark import CODE, PUBLIC_KEY, Detection
+from sorano.trust.watermark import search
+from sorano.trust.watermark.detect import Detection
+from sorano.trust.watermark.pattern import (
+    CHIP,
+    CHROMA_FLOOR,
+    CHROMA_TILE,
+    FLOOR,
+    TILE,
+    banded,
+    carrier,
+    chroma_carriers,
+    folded,
+)
+from sorano.trust.watermark.payload import CODE, PUBLIC_KEY
 
 Frames = NDArray[np.uint8]
 Array = NDArray[Any]
@@ -64,7 +75,7 @@ CALIBRATION = Path(__file__).with_name("tamper_calibration.json")
 
 
 @dataclass(frozen=True)
-class Region:
+class TamperedRegion:
     """Something that was put over the video: when, where (left, top, right, bottom in 0..1), and how clear it is."""
 
     start_s: float
@@ -83,7 +94,7 @@ class TamperMap:
     map_THW: NDArray[np.float32]
     starts_s: tuple[float, ...]
     ends_s: tuple[float, ...]
-    regions: tuple[Region, ...]
+    regions: tuple[TamperedRegion, ...]
     reaches: tuple[float | None, ...] = ()
 
     @property
@@ -193,10 +204,10 @@ class _Chips:
 class _Plane:
     """A plane's carrier as it lies in the frames, and the block that each of its chips belongs to."""
 
-    def __init__(self, tile: Array, grid: reader.Grid, level: int, shape: tuple[int, int], luma: reader.Grid) -> None:
+    def __init__(self, tile: Array, grid: search.Grid, level: int, shape: tuple[int, int], luma: search.Grid) -> None:
         """`shape` is that of the plane at its level; blocks are counted on the grid of `luma`."""
         self.tile, self.grid, self.level = tile, grid, level
-        laid = np.roll(reader.turned(tile, grid.turn), grid.shift_2, (0, 1))
+        laid = np.roll(search.turned(tile, grid.turn), grid.shift_2, (0, 1))
         self.inside = self.chips(np.ones(shape, np.float32)) > 0.99
         rows, columns = (np.arange(side) for side in self.inside.shape)
         self.signs = laid[rows[:, None] % len(tile), columns % len(tile)]
@@ -207,7 +218,7 @@ class _Plane:
 
     def chips(self, picture: Array) -> Array:
         """The mean of each chip of a picture."""
-        return reader.chips_of(reader.sampled(picture, self.grid, self.level))
+        return search.chips_of(search.sampled(picture, self.grid, self.level))
 
     def look(self, picture: Array, chip: float, floor: float) -> _Chips:
         """The chips of a picture of the plane, in levels."""
@@ -262,17 +273,17 @@ class _Source:
 
     def look(self, frame: Array) -> list[_Chips]:
         """The chips of a frame: of luma, and of Cb and Cr where it has colours."""
-        small = reader.small_luma(frame)
-        planes = list(reader.small_chroma(frame, *small.shape)) if frame.ndim == 3 else []
+        small = search.small_luma(frame)
+        planes = list(search.small_chroma(frame, *small.shape)) if frame.ndim == 3 else []
         shape = small.shape
         if self.box is not None:
             top, left, bottom, right = self.box
             small = small[top:bottom, left:right]
             planes = [plane[top // 2 : bottom // 2, left // 2 : right // 2] for plane in planes]
-        pictures = [(reader.at_level(small, self.level), float(CHIP), FLOOR)]
+        pictures = [(search.at_level(small, self.level), float(CHIP), FLOOR)]
         for plane in planes:
-            picture = reader.at_level(plane, self.level) / reader.CHROMA_STEPS
-            pictures.append((picture, reader.CHROMA_CHIP, CHROMA_FLOOR))
+            picture = search.at_level(plane, self.level) / search.CHROMA_STEPS
+            pictures.append((picture, search.CHROMA_CHIP, CHROMA_FLOOR))
         if not self.planes:
             self._lay([picture for picture, _, _ in pictures], shape)
         return [plane.look(*picture) for plane, picture in zip(self.planes, pictures, strict=True)]
@@ -307,8 +318,8 @@ class _Source:
 
     def _plane(self, plane: _Plane, frames: list[_Chips]) -> tuple[Array, Array, Array, Array]:
         normal = np.stack([chips.normal for chips in frames]) * plane.inside
-        tiles = np.stack([reader.aligned(folded(chips * plane.signs, len(plane.tile)), plane.grid) for chips in normal])
-        weight = reader.weights(tiles, plane.tile).astype(np.float32)
+        tiles = np.stack([search.aligned(folded(chips * plane.signs, len(plane.tile)), plane.grid) for chips in normal])
+        weight = search.weights(tiles, plane.tile).astype(np.float32)
         agree = np.tensordot(weight, normal, 1)
         agree = agree / (float(np.sqrt(np.mean(np.square(agree[plane.inside])))) + 1e-9)
         mean = max(float(agree[plane.inside].mean()), 0.0)
@@ -353,7 +364,7 @@ class _Source:
 
 
 @dataclass(frozen=True)
-class Look:
+class WindowScore:
     """What a window says: `matched_HW` and `information_HW` of each block, the best square, what would be found.
 
     With e the agreement that an intact block would show and v the variance of chance, a block's information is
@@ -432,7 +443,7 @@ class Calibration:
         total = (np.exp(exponent - most) * prior.reshape(shape)).sum(0)
         return np.asarray(-(most + np.log(total)))
 
-    def judge(self, blocks: Blocks) -> Look:
+    def judge(self, blocks: Blocks) -> WindowScore:
         """What a window says."""
         expected = self.expected(blocks)
         chance = np.maximum(blocks.power_PHW, LEAST_POWER)
@@ -454,7 +465,7 @@ class Calibration:
             if reach is None and likely.size and np.mean(likely > self.threshold) >= SURE_PLACES:
                 reach = side * side / ROUND / max(int(blocks.inside_HW.sum()), 1)
         reach = reach if reach is not None and reach <= MOST_REACH else None
-        return Look(matched, information, spread, best, reach, blocks.bounds)
+        return WindowScore(matched, information, spread, best, reach, blocks.bounds)
 
 
 def _spread(matched: Array, information: Array, inside_HW: Array) -> float:
@@ -503,7 +514,9 @@ def assembled(seen: Iterable[tuple[float, float, Blocks]], calibration: Calibrat
     for look, start, end in zip(looks, starts, ends, strict=True):
         pictures.append(_picture(look, calibration))
         if look.score > threshold:
-            regions += [Region(start, end, box, score) for box, score in _regions(look, pictures[-1], threshold)]
+            regions += [
+                TamperedRegion(start, end, box, score) for box, score in _regions(look, pictures[-1], threshold)
+            ]
     # A slot is in up to two windows: what one of them finds counts.
     edges = [*starts, *([ends[-2]] if len(ends) > 1 else [])]
     slots = [[index for index in range(len(looks)) if starts[index] <= start < ends[index] - 1e-6] for start in edges]
@@ -514,7 +527,7 @@ def assembled(seen: Iterable[tuple[float, float, Blocks]], calibration: Calibrat
     )
 
 
-def _picture(look: Look, calibration: Calibration) -> Array:
+def _picture(look: WindowScore, calibration: Calibration) -> Array:
     """The chance that each block is missing, of what is around it, over the whole frame."""
     import cv2
 
@@ -538,7 +551,7 @@ def _picture(look: Look, calibration: Calibration) -> Array:
     )
 
 
-def _regions(look: Look, picture: Array, threshold: float) -> list[tuple[Box, float]]:
+def _regions(look: WindowScore, picture: Array, threshold: float) -> list[tuple[Box, float]]:
     """Boxes of connected squares that pass the threshold, closed in on what is missing in them, and their scores."""
     import cv2
 
@@ -581,15 +594,15 @@ def _closed_in(box: Box, picture: Array) -> Box:
     )
 
 
-def _joined(regions: list[Region]) -> list[Region]:
+def _joined(regions: list[TamperedRegion]) -> list[TamperedRegion]:
     """Regions that go on from one window to the next at the same place are one."""
-    joined: list[Region] = []
+    joined: list[TamperedRegion] = []
     for region in regions:
         for index, other in enumerate(joined):
             if other.start_s <= region.start_s <= other.end_s and _overlap(other.box, region.box):
                 a, b = np.array(other.box), np.array(region.box)
                 box = (*np.minimum(a, b)[:2].tolist(), *np.maximum(a, b)[2:].tolist())
-                joined[index] = Region(
+                joined[index] = TamperedRegion(
                     other.start_s, max(other.end_s, region.end_s), box, max(other.score, region.score)
                 )
                 break
