@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from sorano.errors import RequestError
-from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
-from sorano.models.text_encoder import TextEncoder, build_tokenizer
-from sorano.models.transformer import VideoTransformer
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.wan.text_encoder import TextEncoder, build_tokenizer
+from sorano.models.wan.transformer import VideoTransformer
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.train.grow import block_places, grow_autoencoder, grow_text_encoder, grow_transformer
 
 SMALL_VAE = VaeConfig(

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sorano.models.text_encoder import TextEncoder
-from sorano.models.transformer import VideoTransformer
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.text_encoder import TextEncoder
+from sorano.models.wan.transformer import VideoTransformer
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.train.optimizer import ADAMW_RMS, Muon, optimizers, orthogonal
 from sorano.train.recipes import find
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sorano.errors import RequestError
+from sorano.shapes import Geometry
 from sorano.train import recipes
 from sorano.train.autoencoder import psnr, to_frames, to_video
 from sorano.train.clips import ClipSpec, ClipStore
@@ -28,7 +29,7 @@ def latent_store(num_clips: int = 6, frames: int = 7) -> LatentStore:
     latents = (100 * clip[:, None] + time)[:, None, :, None, None].expand(-1, 16, -1, 8, 8)
     alone_frames = torch.tensor([16, 24, 3, 10]).expand(num_clips, 4)
     alone = -(alone_frames.float())[:, :, None, None, None].expand(-1, -1, 16, 8, 8)
-    return LatentStore(latents.half(), alone.half(), alone_frames)
+    return LatentStore(latents.half(), alone.half(), alone_frames, Geometry(4, 8))
 
 
 def windows(count: int = 600):
@@ -151,7 +152,7 @@ def test_a_decoder_alone_learns_to_draw_the_same_latents_at_twice_the_size(tmp_p
     recipe = dataclasses.replace(
         recipes.find("double"), name="smoke", num_clips=2, start_clips=2, size=64, vae=recipes._vae(8, 8, patch_size=4),
         transformer=small.transformer, text_encoder=small.text_encoder,
-        decoder=recipes.Stage(num_steps=3, batch_size=2, learning_rate=1e-3, num_frames=5),
+        decoder=recipes.StageRecipe(num_steps=3, batch_size=2, learning_rate=1e-3, num_frames=5),
     )  # fmt: skip
     with pytest.raises(RequestError, match="nothing to begin from"):
         recipes.run(recipe, tmp_path / "none", device="cpu", log=quiet)

@@ -19,7 +19,7 @@ from sorano.world.outline import (
     silhouette,
     thing_share,
 )
-from sorano.world.score import exam, load_judge, prepare, score
+from sorano.world.score import exam, load_evaluator, prepare, score
 
 SIZE = 128
 
@@ -131,9 +131,9 @@ def test_things_at_the_border_or_near_another_are_left_out():
 
 
 def test_scores_tell_how_well_renderings_keep_their_outline(network):
-    judge, paper = load_judge(), exam("heldout", 3, size=SIZE)
+    evaluator, paper = load_evaluator(), exam("heldout", 3, size=SIZE)
     assert prepare(paper.frames_NTHWC).shape[2:4] == (64, 64)
-    scores = score(paper.frames_NTHWC, paper.attributes, judge=judge, silhouettes=network)
+    scores = score(paper.frames_NTHWC, paper.attributes, evaluator=evaluator, silhouettes=network)
     assert scores.outlines and 0.5 < scores.outline < 1
     assert scores.to_dict()["outline"] == pytest.approx(scores.outline, abs=1e-4)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from sorano.presets import PRESETS, Preset
+from sorano.prompt_editing import check_words, replace_synonyms
 from sorano.request import Request
-from sorano.wording import check_words, in_its_words, vocabulary
 from sorano.world import caption, synonyms
 
 WORLD = PRESETS["world"]
-KNOWN = vocabulary(WORLD.folder)
+KNOWN = WORLD.captions.words
 ROWS = [
     line.split("\t")
     for line in (Path(__file__).parent / "data" / "everyday_words.tsv").read_text().splitlines()
@@ -109,7 +109,7 @@ def test_what_is_read_otherwise_is_said():
 
 def test_other_presets_read_the_prompt_as_it_is():
     other = Preset(name="other")
-    assert in_its_words(other, "a cat\u200b") == "a cat\u200b" and check_words(Request(prompt="a cat"), other) == []
+    assert replace_synonyms(other, "a cat\u200b") == "a cat\u200b" and check_words(Request(prompt="a cat"), other) == []
 
 
 def test_a_vocabulary_of_another_world_is_not_asked_for_things(tmp_path):
@@ -120,3 +120,58 @@ def test_a_vocabulary_of_another_world_is_not_asked_for_things(tmp_path):
     assert check_words(Request(prompt="a sheep"), preset) == []
     (note,) = check_words(Request(prompt="a sheep and a goat"), preset)
     assert "'goat'" in note
+
+
+def test_every_colour_that_browsers_name_is_read():
+    from PIL import ImageColor
+
+    unread = []
+    for name in set(ImageColor.colormap) - {"snow"}:  # which is what it bounces on
+        reading = synonyms.read(f"a {name} ball bounces", KNOWN)
+        color = caption.parse(reading.text).things[0].color
+        if reading.unknown or color is None:
+            unread.append((name, reading.text))
+    assert not unread
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("a pale crimson ball", "a red ball"),
+        ("a dark-blue ball", "a blue ball"),
+        ("a very small ball", "a small ball"),
+        ("a medium ball", "a medium sized ball"),
+        ("a red ball flies up", "a red ball rises"),
+        ("a red ball is motionless", "a red ball stays still"),
+        ("a red ball moves from left to right", "a red ball rolls right"),
+        ("a red ball bounces on a snowy field", "a red ball bounces on the snow"),
+        ("a red ball bounces in tall grass after dark", None),
+        ("a red ball under the stars", "a red ball at night"),
+        ("a red ball, panning left", "a red ball, the camera pans left"),
+        ("a red ball, camera dollies in", "a red ball, the camera zooms in"),
+        ("一个棕色的球在雪地上旋转", "一个橙色的球在雪地上旋转"),
+    ],
+)
+def test_shades_degrees_adjectives_and_camera_moves_are_read(prompt, text):
+    reading = synonyms.read(prompt, KNOWN)
+    assert set(synonyms._PIECE.findall(reading.text)) <= KNOWN and reading.has_thing
+    assert text is None or reading.text == text
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("crimzon", "crimson"),
+        ("piramid", "pyramid"),
+        ("gras", "grass"),
+        ("shpere", "sphere"),
+        ("turqoise", "turquoise"),
+    ],
+)
+def test_a_slip_of_the_pen_names_the_word_that_was_meant(word, near):
+    assert synonyms.read(f"a ball {word}", KNOWN).near == {word: near}
+
+
+@pytest.mark.parametrize("word", ["moon", "hat", "lands on", "hill", "tall", "forest"])
+def test_other_words_are_not_taken_for_slips(word):
+    assert not synonyms.read(f"a ball {word}", KNOWN).near

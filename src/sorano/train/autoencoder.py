@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.shapes import VideoShape
 from sorano.train.clips import ClipStore
 from sorano.train.loop import Batch
@@ -84,7 +84,7 @@ class AutoencoderTask:
         thing = (batch["masks_BTHW"] > 0)[:, None].float()
         b, _, t, h, w = video.shape
         config = self.model.config
-        latent = VideoShape(t, h, w).latent(spatial=config.scale_factor_spatial, temporal=config.scale_factor_temporal)
+        latent = config.geometry.latent(VideoShape(t, h, w))
         shape = (b, config.z_dim, latent.num_frames, latent.rows, latent.columns)
         noise = torch.randn(shape, generator=generator).to(self.device)
         made, mean, logvar = self._reconstruct(video.to(self.dtype), noise)

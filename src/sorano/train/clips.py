@@ -62,9 +62,7 @@ class ClipStore:
         """Finds the clips that another process has rendered meanwhile."""
         self.captions = _read_captions(self.folder / "captions.jsonl")
 
-    def render(
-        self, log: Callable[[str], None], device: str = "cpu", batch: int = 50, count: int | None = None
-    ) -> None:
+    def render(self, log: Callable[[str], None], batch: int = 50, count: int | None = None) -> None:
         """Renders what is missing of the first `count` clips (all), `batch` at a time.
 
         Clip n is sample (split, n), whatever was there before.
@@ -74,7 +72,7 @@ class ClipStore:
         with (self.folder / "captions.jsonl").open("a") as file:
             while len(self) < wanted:
                 start = len(self)
-                for clip, sample in enumerate(self._samples(start, min(batch, wanted - start), device)):
+                for clip, sample in enumerate(self._samples(start, min(batch, wanted - start))):
                     self.frames_NTHWC[start + clip] = sample.frames_THWC
                     self.masks_NTHW[start + clip] = sample.mask_THW
                     captions = phrasings(sample.attributes, start + clip)
@@ -85,16 +83,14 @@ class ClipStore:
                     rate = (len(self) - first) / (time.perf_counter() - began)
                     log(f"rendered {len(self)}/{wanted} clips  {rate:.1f} clips/s")
 
-    def _samples(self, start: int, count: int, device: str) -> list[Sample]:
+    def _samples(self, start: int, count: int) -> list[Sample]:
         from sorano.world import dataset
 
         spec = self.spec
         size: dict[str, Any] = {"num_frames": spec.num_frames, "height": spec.height, "width": spec.width}
         size |= {"fps": spec.fps, "world": spec.world}
         seeds = range(start, start + count)
-        if device == "cpu":
-            return dataset.samples(spec.split, seeds, workers=os.cpu_count() or 1, **size)
-        return dataset.sample_batch(spec.split, list(seeds), device=device, **size)
+        return dataset.samples(spec.split, seeds, workers=os.cpu_count() or 1, **size)
 
 
 def phrasings(attributes: Attributes, seed: int) -> list[str]:

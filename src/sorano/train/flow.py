@@ -27,10 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sorano import threads
 from sorano.files import atomic
-from sorano.models.text_encoder import TextEncoder, Tokenizer
-from sorano.models.transformer import VideoTransformer
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.text_encoder import TextEncoder, Tokenizer
+from sorano.models.wan.transformer import VideoTransformer
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.shapes import Geometry
 from sorano.train.autoencoder import to_frames, to_video
 from sorano.train.clips import ClipStore
@@ -77,15 +78,15 @@ class LatentStore:
     latents_NCTHW: Tensor  # float16
     alone_NKCHW: Tensor  # float16
     alone_frames_NK: Tensor  # which frames those are
+    geometry: Geometry  # of the autoencoder
     truth: Truth | None = None
-    geometry: Geometry = Geometry()  # of the autoencoder
 
     def __len__(self) -> int:
         return self.latents_NCTHW.shape[0]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class TrainingWindow:
     """What a step trains on, beside its noise."""
 
     kind: str
@@ -172,7 +173,7 @@ class FlowTask:
         return [self.unknown if gone and one not in self.empty else one for one, gone in zip(ids, unknown, strict=True)]
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        window: Window = batch["window"]
+        window: TrainingWindow = batch["window"]
         data = window.latents_BCTHW.to(self.device).float()
         b, _, t, h, w = data.shape
         sigma = torch.sigmoid(torch.randn(b, generator=generator) + self.sigma_mean).to(self.device)
@@ -241,7 +242,7 @@ def draw_window(
     num_latents: int,
     generator: torch.Generator,
     shares: Mapping[str, float] = KINDS,
-) -> Window:
+) -> TrainingWindow:
     """A window of each clip, with a kind of known latents drawn for the whole batch."""
     kinds, weights = list(shares), torch.tensor(list(shares.values()))
     kind = kinds[int(torch.multinomial(weights, 1, generator=generator))]
@@ -287,7 +288,7 @@ def draw_window(
             known = ~known
     elif kind == "keyframe":
         latents, known, positions = _append_keyframes(store, clips, latents, known, draw, generator)
-    return Window(kind=kind, latents_BCTHW=latents, known_BTHW=known, positions_BT=positions, truth=truth)
+    return TrainingWindow(kind=kind, latents_BCTHW=latents, known_BTHW=known, positions_BT=positions, truth=truth)
 
 
 def _append_keyframes(
@@ -355,7 +356,7 @@ class Latents:
         """The first `num_clips` clips (of whole files), encoded where they are not; the clips must be rendered."""
         from safetensors.torch import load_file, save_file
 
-        last = self.store.spec.num_clips
+        last, geometry = self.store.spec.num_clips, self.vae.config.geometry
         while (start := len(self)) < num_clips:
             stop = min(start + self.shard, last)
             path = self.folder / f"{start:06d}.safetensors"
@@ -365,7 +366,13 @@ class Latents:
                     save_file(self._encode(range(start, stop)), temporary)
             tensors = load_file(path)
             self._parts.append(
-                LatentStore(tensors.pop("latents"), tensors.pop("alone"), tensors.pop("alone_frames"), Truth(**tensors))
+                LatentStore(
+                    tensors.pop("latents"),
+                    tensors.pop("alone"),
+                    tensors.pop("alone_frames"),
+                    geometry,
+                    Truth(**tensors),
+                )
             )
         self._set_statistics()
         parts = self._parts
@@ -375,8 +382,8 @@ class Latents:
                 [self.vae.normalise(part.alone_NKCHW.float().transpose(1, 2)).transpose(1, 2).half() for part in parts]
             ),
             torch.cat([part.alone_frames_NK for part in parts]),
+            geometry,
             Truth.joined([part.truth for part in parts if part.truth is not None]),
-            geometry=Geometry(self.vae.config.scale_factor_temporal, self.vae.config.scale_factor_spatial),
         )
 
     def _set_statistics(self) -> None:
@@ -396,6 +403,7 @@ class Latents:
         frames_NK = alone_frames(len(clips), spec.num_frames, self.num_frames, seed=clips.start)
         means, alone, truths = [], [], []
         for start in range(0, len(clips), self.batch):
+            threads.adapt()
             some = slice(clips.start + start, min(clips.start + start + self.batch, clips.stop))
             frames = torch.from_numpy(np.ascontiguousarray(store.frames_NTHWC[some])).to(device)
             means.append(vae.encode(to_video(frames).to(self.dtype))[0].half().cpu())

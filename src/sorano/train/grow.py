@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from sorano.errors import RequestError
-from sorano.models.text_encoder import TextEncoder, Tokenizer
-from sorano.models.transformer import VideoTransformer
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.text_encoder import TextEncoder, Tokenizer
+from sorano.models.wan.transformer import VideoTransformer
+from sorano.models.wan.vae import VideoAutoencoder
 
 LOUD = 12.0  # times a fresh layer's weights, for new latent channels: means well above their noise, or they stay unused
 QUIET = -4.0  # log variance of a new latent channel: a little noise, so that the decoder may look at it

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sorano import threads
 from sorano.files import atomic, write_atomic
 from sorano.train.optimizer import STATE, optimizers
 from sorano.train.ranks import ALONE, Ranks
@@ -111,24 +112,22 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print, ranks:
     checkpoint = folder / "checkpoint.safetensors"
     start, spent = _resume(checkpoint, config, parameters, ema, both)
     ranks.wait()  # until all have read the checkpoint
-    metrics = Metrics(folder / "metrics.jsonl", keep_below=start) if ranks.is_first else None
+    metrics = MetricsLog(folder / "metrics.jsonl", keep_below=start) if ranks.is_first else None
     if start:
         log(f"{task.name}: resumed at step {start} of {config.num_steps}")
     peak = matmul_flops_per_second(device, task.dtype) if start < config.num_steps else math.nan
-    flops_per_step = math.nan
-    began = last_logged = time.perf_counter()
-    sums: dict[str, Tensor] = {}
-    since = 0
+    report = _Report(task.name, config, log, metrics, peak, ranks.count, spent)
 
     for step in range(start, config.num_steps):
+        threads.adapt()
         if (begin := getattr(task, "begin_step", None)) is not None:
             begin(step, config.num_steps)
         batch = task.batch(step_generator(config.seed, step, 2 * ranks.rank))
         for group in (group for optimizer in both for group in optimizer.param_groups):
             group["lr"] = config.rate(step)
         noise = step_generator(config.seed, step, 2 * ranks.rank + 1)
-        if math.isnan(flops_per_step):
-            loss, extra, flops_per_step = _counted_step(task, batch, noise)
+        if math.isnan(report.flops_per_step):
+            loss, extra, report.flops_per_step = _counted_step(task, batch, noise)
         else:
             loss, extra = task.loss(batch, noise)
             loss.backward()
@@ -141,40 +140,78 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print, ranks:
             torch._foreach_lerp_(ema, [p.detach() for p in parameters], 1 - config.ema(step))
         if metrics is None:  # another process writes
             continue
-        for key, value in {"loss": loss, "grad_norm": norm, **extra}.items():
-            sums[key] = sums.get(key, 0) + value.detach()
-        since, done = since + 1, step + 1
-
-        if done % config.log_every == 0 or done == config.num_steps:
-            now = time.perf_counter()
-            per_step = (now - last_logged) / since
-            means = {key: float(value) / since for key, value in sums.items()}
-            if not math.isfinite(means["loss"]):
-                raise FloatingPointError(f"{task.name}: the loss is {means['loss']} at step {done}; lower the rate")
-            metrics.write(
-                step=done, **means, learning_rate=config.rate(step), seconds_per_step=per_step,
-                seconds=spent + now - began, flops_per_second=ranks.count * flops_per_step / per_step,
-                share_of_matmul_rate=flops_per_step / per_step / peak,
-            )  # fmt: skip
-            left = (config.num_steps - done) * per_step
-            log(
-                f"{task.name} {done}/{config.num_steps}  "
-                + "  ".join(f"{key} {value:.4g}" for key, value in means.items())
-                + f"  {per_step:.2f} s/step  {flops_per_step / per_step / 1e9:.0f} GFLOP/s"
-                + f" ({100 * flops_per_step / per_step / peak:.0f} % of matmul)  {left / 60:.0f} min left"
-            )
-            sums, since, last_logged = {}, 0, now
+        done = step + 1
+        report.add({"loss": loss, "grad_norm": norm, **extra}, done)
         if done % config.save_every == 0 or done == config.num_steps:
-            _save(checkpoint, config, done, spent + time.perf_counter() - began, parameters, ema, both)
+            _save(checkpoint, config, done, report.seconds(), parameters, ema, both)
         if done % config.sheet_every == 0 or done == config.num_steps:
             _write_sheet(task, parameters, ema, folder / f"sheet-{done:06d}.png")
-            last_logged = time.perf_counter()
+            report.last_logged = time.perf_counter()
 
     _swap(parameters, ema)
     return model.eval()
 
 
-class Metrics:
+class _Report:
+    """The numbers of the steps since the last line of the log, and the line."""
+
+    def __init__(
+        self,
+        name: str,
+        config: LoopConfig,
+        log: Log,
+        metrics: MetricsLog | None,
+        peak: float,
+        ranks: int,
+        spent: float,
+    ) -> None:
+        self.name, self.config, self.log, self.metrics = name, config, log, metrics
+        self.peak, self.ranks = peak, ranks  # FLOP/s of a matrix product here; processes
+        self.spent = spent  # seconds before this run resumed
+        self.flops_per_step = math.nan
+        self.began = self.last_logged = time.perf_counter()
+        self.sums: dict[str, Tensor] = {}
+        self.since = 0
+
+    def seconds(self) -> float:
+        """Of training, those before a resume too."""
+        return self.spent + time.perf_counter() - self.began
+
+    def add(self, values: dict[str, Tensor], done: int) -> None:
+        """Adds the numbers of a step; every `log_every` steps, and after the last, writes their means.
+
+        Raises FloatingPointError where the mean loss is not finite.
+        """
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0) + value.detach()
+        self.since += 1
+        if done % self.config.log_every == 0 or done == self.config.num_steps:
+            self._write(done)
+
+    def _write(self, done: int) -> None:
+        assert self.metrics is not None
+        now, config = time.perf_counter(), self.config
+        per_step = (now - self.last_logged) / self.since
+        means = {key: float(value) / self.since for key, value in self.sums.items()}
+        if not math.isfinite(means["loss"]):
+            raise FloatingPointError(f"{self.name}: the loss is {means['loss']} at step {done}; lower the rate")
+        rate = self.flops_per_step / per_step
+        self.metrics.write(
+            step=done, **means, learning_rate=config.rate(done - 1), seconds_per_step=per_step,
+            seconds=self.spent + now - self.began, flops_per_second=self.ranks * rate,
+            share_of_matmul_rate=rate / self.peak,
+        )  # fmt: skip
+        left = (config.num_steps - done) * per_step
+        self.log(
+            f"{self.name} {done}/{config.num_steps}  "
+            + "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+            + f"  {per_step:.2f} s/step  {rate / 1e9:.0f} GFLOP/s"
+            + f" ({100 * rate / self.peak:.0f} % of matmul)  {left / 60:.0f} min left"
+        )
+        self.sums, self.since, self.last_logged = {}, 0, now
+
+
+class MetricsLog:
     """`metrics.jsonl`: one JSON object a line. Lines past a resumed step are dropped."""
 
     def __init__(self, path: Path, keep_below: int) -> None:
@@ -302,20 +339,7 @@ def _write_sheet(task: Task, parameters: list[Tensor], ema: list[Tensor], path: 
     task.model.train()
     _swap(parameters, ema)
     if picture is not None:
-        write_png(path, picture)
+        from PIL import Image
 
-
-def write_png(path: Path, picture_HWC: np.ndarray) -> None:
-    """A PNG of 8-bit RGB, written here because training runs where no imaging library is installed."""
-    import struct
-    import zlib
-
-    height, width, _ = picture_HWC.shape
-    rows = b"".join(b"\0" + row.tobytes() for row in np.ascontiguousarray(picture_HWC, dtype=np.uint8))
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    write_atomic(path, data)
+        with atomic(path) as temporary:
+            Image.fromarray(np.ascontiguousarray(picture, np.uint8)).save(temporary, "PNG")

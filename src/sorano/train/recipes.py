@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorano.errors import RequestError
-from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
-from sorano.shapes import VideoShape, latent_frames
+from sorano.models.wan.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.shapes import VideoShape
 
 if TYPE_CHECKING:
     import torch
 
-    from sorano.models.text_encoder import Tokenizer
-    from sorano.models.vae import VideoAutoencoder
+    from sorano.models.checkpoint import Bundle
+    from sorano.models.wan.text_encoder import Tokenizer
+    from sorano.models.wan.vae import VideoAutoencoder
+    from sorano.train.clips import ClipStore
     from sorano.train.flow import FlowModel, FlowTask, LatentStore
-    from sorano.train.loop import LoopConfig
+    from sorano.train.loop import LoopConfig, Task
     from sorano.train.ranks import Ranks
 
 Log = Callable[[str], None]
@@ -54,7 +56,7 @@ MIXED_KINDS = {  # of known latents, where all that the verbs ask is learned fro
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class StageRecipe:
     """One run of the training loop."""
 
     num_steps: int
@@ -67,7 +69,7 @@ class Stage:
     sheet_every: int = 500
 
 
-NO_STAGE = Stage(num_steps=0, batch_size=0, learning_rate=0.0)
+NO_STAGE = StageRecipe(num_steps=0, batch_size=0, learning_rate=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +86,12 @@ class Recipe:
     vae: VaeConfig
     transformer: TransformerConfig
     text_encoder: TextEncoderConfig
-    frames: Stage
-    clips: Stage
-    reading: Stage
-    flow: Stage
-    verbs: Stage  # the same model, with more of what is known of a video
-    decoder: Stage | None = None  # the decoder alone, at the end
+    frames: StageRecipe
+    clips: StageRecipe
+    reading: StageRecipe
+    flow: StageRecipe
+    verbs: StageRecipe  # the same model, with more of what is known of a video
+    decoder: StageRecipe | None = None  # the decoder alone, at the end
     start_clips: int | None = None  # how many are rendered before training begins; the autoencoder learns from these
     clips_per_step: float = 0.0  # how many more for each step of the flow model, up to num_clips
     shard: int = 250  # clips rendered and encoded at a time
@@ -132,11 +134,11 @@ RECIPES = {
         vae=_vae(48, 64),
         transformer=_transformer(192, 4, 8, 768, 192),
         text_encoder=_text_encoder(192, 4, 2),
-        frames=Stage(num_steps=700, batch_size=32, learning_rate=2e-3, decay_fraction=0.5),
-        clips=Stage(num_steps=2200, batch_size=4, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.8),
-        reading=Stage(num_steps=600, batch_size=256, learning_rate=2e-3, decay_fraction=0.3),
-        flow=Stage(num_steps=7000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
-        verbs=Stage(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=17),
+        frames=StageRecipe(num_steps=700, batch_size=32, learning_rate=2e-3, decay_fraction=0.5),
+        clips=StageRecipe(num_steps=2200, batch_size=4, learning_rate=1.5e-3, num_frames=17, decay_fraction=0.8),
+        reading=StageRecipe(num_steps=600, batch_size=256, learning_rate=2e-3, decay_fraction=0.3),
+        flow=StageRecipe(num_steps=7000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
+        verbs=StageRecipe(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=17),
     ),
     # two cores for a night or more, in pieces: rates are held until a stage's last fifth, so that it can be extended
     "long": Recipe(
@@ -146,11 +148,11 @@ RECIPES = {
         transformer=_transformer(192, 4, 8, 768, 192),
         text_encoder=_text_encoder(192, 4, 3),
         frames=NO_STAGE, clips=NO_STAGE,  # the latents are those that the weights to begin from know
-        reading=Stage(num_steps=200, batch_size=128, learning_rate=1e-3, decay_fraction=0.3),
-        flow=Stage(num_steps=40000, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.2,
+        reading=StageRecipe(num_steps=200, batch_size=128, learning_rate=1e-3, decay_fraction=0.3),
+        flow=StageRecipe(num_steps=40000, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.2,
                    ema_decay=0.999),
         verbs=NO_STAGE,
-        decoder=Stage(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
+        decoder=StageRecipe(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
     ),
     # a model at 64x64 made to draw at 128x128 from the same latents: only the decoder learns, and all else is kept
     "double": Recipe(
@@ -160,8 +162,8 @@ RECIPES = {
         transformer=_transformer(192, 4, 8, 768, 192),
         text_encoder=_text_encoder(192, 4, 2),
         frames=NO_STAGE, clips=NO_STAGE, reading=NO_STAGE, flow=NO_STAGE, verbs=NO_STAGE,
-        decoder=Stage(num_steps=240, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4, ema_decay=0.98,
-                      save_every=20, sheet_every=60),
+        decoder=StageRecipe(num_steps=240, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4,
+                            ema_decay=0.98, save_every=20, sheet_every=60),
     ),
     # one H100 or H200, 25 minutes in runs of ten
     "gpu": Recipe(
@@ -169,13 +171,13 @@ RECIPES = {
         vae=_vae(64, 96),
         transformer=_transformer(384, 6, 12, 1536, 256),
         text_encoder=_text_encoder(256, 4, 3),
-        frames=Stage(num_steps=3000, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
-        clips=Stage(num_steps=4000, batch_size=32, learning_rate=1e-3, num_frames=33, ema_decay=0.999),
-        reading=Stage(num_steps=1000, batch_size=512, learning_rate=2e-3),
-        flow=Stage(
+        frames=StageRecipe(num_steps=3000, batch_size=256, learning_rate=2e-3, ema_decay=0.999),
+        clips=StageRecipe(num_steps=4000, batch_size=32, learning_rate=1e-3, num_frames=33, ema_decay=0.999),
+        reading=StageRecipe(num_steps=1000, batch_size=512, learning_rate=2e-3),
+        flow=StageRecipe(
             num_steps=12000, batch_size=128, learning_rate=1e-3, num_frames=33, decay_fraction=0.4, ema_decay=0.9995
         ),
-        verbs=Stage(num_steps=3000, batch_size=128, learning_rate=4e-4, num_frames=33, ema_decay=0.999),
+        verbs=StageRecipe(num_steps=3000, batch_size=128, learning_rate=4e-4, num_frames=33, ema_decay=0.999),
     ),
     # seconds: what the tests run
     "smoke": Recipe(
@@ -184,12 +186,12 @@ RECIPES = {
         vae=_vae(8, 8),
         transformer=_transformer(48, 2, 2, 64, 32),
         text_encoder=_text_encoder(32, 2, 1),
-        frames=Stage(num_steps=4, batch_size=2, learning_rate=1e-3),
-        clips=Stage(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
-        reading=Stage(num_steps=4, batch_size=8, learning_rate=1e-3),
-        flow=Stage(num_steps=6, batch_size=2, learning_rate=1e-3, num_frames=17),
-        verbs=Stage(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
-        decoder=Stage(num_steps=2, batch_size=2, learning_rate=1e-3, num_frames=5),
+        frames=StageRecipe(num_steps=4, batch_size=2, learning_rate=1e-3),
+        clips=StageRecipe(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
+        reading=StageRecipe(num_steps=4, batch_size=8, learning_rate=1e-3),
+        flow=StageRecipe(num_steps=6, batch_size=2, learning_rate=1e-3, num_frames=17),
+        verbs=StageRecipe(num_steps=4, batch_size=2, learning_rate=1e-3, num_frames=17),
+        decoder=StageRecipe(num_steps=2, batch_size=2, learning_rate=1e-3, num_frames=5),
     ),
 }  # fmt: skip
 
@@ -205,9 +207,9 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     """Every derived value as (name, value, how it follows), without importing torch."""
     window = VideoShape(recipe.num_frames, recipe.size, recipe.size)
     spatial, temporal = recipe.vae.scale_factor_spatial, recipe.vae.scale_factor_temporal
-    latent = window.latent(spatial=spatial, temporal=temporal)
+    latent = recipe.vae.geometry.latent(window)
 
-    def coding(stage: Stage) -> int:
+    def coding(stage: StageRecipe) -> int:
         shape = VideoShape(stage.num_frames, recipe.size, recipe.size)
         return recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape)
 
@@ -234,7 +236,7 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
     ]
     total = 0.0
     for name, forward in forwards.items():
-        stage: Stage = getattr(recipe, name)
+        stage: StageRecipe = getattr(recipe, name)
         if not stage.num_steps:
             continue
         step = 3 * forward * stage.batch_size
@@ -269,43 +271,89 @@ def run(recipe: Recipe, folder: Path, *, init: Path | None = None, device: str =
 
 
 def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log, ranks: Ranks) -> Path:
-    import torch
-
-    from sorano.device import choose_machine
     from sorano.models import checkpoint
-    from sorano.models.layers import fuse_norms
-    from sorano.models.runtime import keep_freed_memory
-    from sorano.models.vae import VideoAutoencoder
-    from sorano.train.autoencoder import AutoencoderTask
-    from sorano.train.clips import ClipSpec, ClipStore
-    from sorano.train.flow import VERB_KINDS, Latents
-    from sorano.train.grow import grow_autoencoder, grow_text_encoder, grow_transformer
-    from sorano.train.loop import train
-    from sorano.train.reading import ReadingTask
 
     for stage in (recipe.frames, recipe.clips, recipe.reading, recipe.flow, recipe.verbs, recipe.decoder):
         ranks.share(stage.batch_size if stage is not None else 0)  # said before hours of rendering
     began = time.perf_counter()
+    target, dtype = _prepare(recipe, device, log, ranks)
+    with ranks.first():
+        store = _clips(recipe, folder)
+        store.render(log, count=recipe.start_clips)
+    source = None if init is None else checkpoint.load(init, device=target)
+    training = _Training(recipe, folder, target, dtype, log, ranks, store, source)
+    vae = _train_autoencoder(training)
+    tokenizer, model = _train_flow(training, vae)
+    if recipe.decoder is not None:
+        _train_decoder(training, vae, recipe.decoder)
+    out = folder / "model"
+    if ranks.is_first:
+        export(recipe, model, vae, tokenizer, out)
+    log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
+    return out
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What every stage of a run works with."""
+
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+    dtype: torch.dtype  # of the matrix products
+    log: Log
+    ranks: Ranks
+    store: ClipStore
+    source: Bundle | None  # the model that the run begins from
+
+    def run(self, task: Task, stage: StageRecipe, name: str | None = None) -> None:
+        """Train what a task learns, in its own folder (or that of `name`), from its last checkpoint on."""
+        from sorano.train.loop import train
+
+        train(task, _loop(stage), self.folder / (name or task.name), self.log, self.ranks)
+
+
+def _prepare(recipe: Recipe, device: str, log: Log, ranks: Ranks) -> tuple[torch.device, torch.dtype]:
+    """The device and the dtype of a run, with the settings of torch that make it faster."""
+    import torch
+
+    from sorano.device import choose_machine
+    from sorano.models.layers import fuse_norms
+    from sorano.models.runtime import keep_freed_memory
+
     machine = choose_machine(device)
-    target = torch.device(machine.device)
-    dtype = torch.bfloat16 if machine.dtype == "bfloat16" else torch.float32  # float16 would overflow in training
     log(machine.reason)
     log(keep_freed_memory())
     if recipe.name != "smoke":
         log(fuse_norms())
     if ranks.count > 1:
         log(f"{ranks.count} processes, each with its share of every batch")
+    dtype = torch.bfloat16 if machine.dtype == "bfloat16" else torch.float32  # float16 would overflow in training
+    return torch.device(machine.device), dtype
+
+
+def _clips(recipe: Recipe, folder: Path) -> ClipStore:
+    from sorano.train.clips import ClipSpec, ClipStore
+
     spec = ClipSpec(
         world=recipe.world, num_clips=recipe.num_clips, num_frames=recipe.clip_frames, height=recipe.size,
         width=recipe.size, fps=recipe.fps,
     )  # fmt: skip
-    with ranks.first():
-        store = ClipStore(folder / "clips", spec)
-        store.render(log, device=str(target), count=recipe.start_clips)
+    return ClipStore(folder / "clips", spec)
 
-    source = None if init is None else checkpoint.load(init, device=target)
+
+def _train_autoencoder(training: _Training) -> VideoAutoencoder:
+    """The autoencoder, trained on frames and then on clips."""
+    import torch
+
+    from sorano.models.layers import fuse_norms
+    from sorano.models.wan.vae import VideoAutoencoder
+    from sorano.train.autoencoder import AutoencoderTask
+    from sorano.train.grow import grow_autoencoder
+
+    recipe, source = training.recipe, training.source
     torch.manual_seed(0)
-    vae = VideoAutoencoder(recipe.vae).to(target)
+    vae = VideoAutoencoder(recipe.vae).to(training.device)
     if source is not None:
         grow_autoencoder(vae, source.vae)
     elif not recipe.clips.num_steps:
@@ -314,61 +362,83 @@ def _run(recipe: Recipe, folder: Path, init: Path | None, device: str, log: Log,
         if not stage.num_steps:
             continue
         task = AutoencoderTask(
-            f"autoencoder-{name}", vae, store, batch_size=ranks.share(stage.batch_size), num_frames=stage.num_frames,
-            dtype=dtype, num_clips=recipe.start_clips, source=source.vae if source is not None else None,
+            f"autoencoder-{name}", vae, training.store, batch_size=training.ranks.share(stage.batch_size),
+            num_frames=stage.num_frames, dtype=training.dtype, num_clips=recipe.start_clips,
+            source=source.vae if source is not None else None,
         )  # fmt: skip
-        train(task, _loop(stage), folder / task.name, log, ranks)
+        training.run(task, stage)
     fuse_norms(False)
+    return vae
 
+
+def _train_flow(training: _Training, vae: VideoAutoencoder) -> tuple[Tokenizer, FlowModel]:
+    """The text encoder, pretrained on captions, and then it and the transformer together, on latents of the clips."""
+    from sorano.train.flow import VERB_KINDS
+    from sorano.train.grow import grow_text_encoder, grow_transformer
+    from sorano.train.text_pretraining import TextPretrainingTask
+
+    recipe, source, ranks = training.recipe, training.source, training.ranks
+    feed = _feed(training, vae)
+    tokenizer, model = networks(recipe, training.device)
+    if source is not None:
+        grow_transformer(model.transformer, source.transformer)
+        grow_text_encoder(model.text_encoder, source.text_encoder, tokenizer, source.tokenizer)
+    if not recipe.flow.num_steps:
+        return tokenizer, model
+    start = feed(0)
+    assert start is not None
+    reading = TextPretrainingTask(
+        model.text_encoder, tokenizer, training.store.captions[: recipe.start_clips],
+        batch_size=ranks.share(recipe.reading.batch_size), dtype=training.dtype,
+        source=source.text_encoder if source is not None else None,
+    )  # fmt: skip
+    training.run(reading, recipe.reading)
+    flow = flow_task(recipe, model, tokenizer, vae, *start, training.dtype)
+    flow.batch_size, flow.feed = ranks.share(recipe.flow.batch_size), feed
+    training.run(flow, recipe.flow, "flow")
+    flow.kinds = VERB_KINDS
+    flow.feed = lambda step: feed(recipe.flow.num_steps + step)
+    training.run(flow, recipe.verbs, "verbs")
+    return tokenizer, model
+
+
+def _feed(training: _Training, vae: VideoAutoencoder) -> Callable[[int], tuple[LatentStore, list[list[str]]] | None]:
+    """What gives the clips that are there from a step on, rendered and encoded where they are not; None for no more."""
+    from sorano.train.flow import Latents
+
+    recipe, store, ranks = training.recipe, training.store, training.ranks
     latents = Latents(
-        folder / "latents", vae.requires_grad_(False), store, num_frames=recipe.num_frames, dtype=dtype, log=log,
-        shard=recipe.shard,
+        training.folder / "latents", vae.requires_grad_(False), store, num_frames=recipe.num_frames,
+        dtype=training.dtype, log=training.log, shard=recipe.shard,
     )  # fmt: skip
 
     def feed(step: int) -> tuple[LatentStore, list[list[str]]] | None:
-        """The clips that are there from a step on, rendered and encoded where they are not."""
         wanted = clips_at(recipe, step)
         if len(latents) >= wanted:
             return None
         with ranks.first():
-            store.render(log, device=str(target), count=wanted)
+            store.render(training.log, count=wanted)
             latents.load(wanted)
         if not ranks.is_first:
             store.read_captions()
         return latents.load(wanted), store.captions
 
-    tokenizer, model = networks(recipe, target)
-    if source is not None:
-        grow_transformer(model.transformer, source.transformer)
-        grow_text_encoder(model.text_encoder, source.text_encoder, tokenizer, source.tokenizer)
-    if recipe.flow.num_steps:
-        start = feed(0)
-        assert start is not None
-        reading = ReadingTask(
-            model.text_encoder, tokenizer, store.captions[: recipe.start_clips],
-            batch_size=ranks.share(recipe.reading.batch_size), dtype=dtype,
-            source=source.text_encoder if source is not None else None,
-        )  # fmt: skip
-        train(reading, _loop(recipe.reading), folder / reading.name, log, ranks)
-        flow = flow_task(recipe, model, tokenizer, vae, *start, dtype)
-        flow.batch_size, flow.feed = ranks.share(recipe.flow.batch_size), feed
-        train(flow, _loop(recipe.flow), folder / "flow", log, ranks)
-        flow.kinds = VERB_KINDS
-        flow.feed = lambda step: feed(recipe.flow.num_steps + step)
-        train(flow, _loop(recipe.verbs), folder / "verbs", log, ranks)
-    if recipe.decoder is not None:
-        fuse_norms(recipe.name != "smoke")
-        polish = AutoencoderTask(
-            "decoder", vae, store, batch_size=ranks.share(recipe.decoder.batch_size),
-            num_frames=recipe.decoder.num_frames, dtype=dtype, num_clips=recipe.start_clips, decoder_only=True,
-        )  # fmt: skip
-        train(polish, _loop(recipe.decoder), folder / polish.name, log, ranks)
-        vae.requires_grad_(False)
-    out = folder / "model"
-    if ranks.is_first:
-        export(recipe, model, vae, tokenizer, out)
-    log(f"{out} after {(time.perf_counter() - began) / 60:.1f} minutes")
-    return out
+    return feed
+
+
+def _train_decoder(training: _Training, vae: VideoAutoencoder, stage: StageRecipe) -> None:
+    """The decoder alone, longer."""
+    from sorano.models.layers import fuse_norms
+    from sorano.train.autoencoder import AutoencoderTask
+
+    recipe = training.recipe
+    fuse_norms(recipe.name != "smoke")
+    task = AutoencoderTask(
+        "decoder", vae, training.store, batch_size=training.ranks.share(stage.batch_size),
+        num_frames=stage.num_frames, dtype=training.dtype, num_clips=recipe.start_clips, decoder_only=True,
+    )  # fmt: skip
+    training.run(task, stage)
+    vae.requires_grad_(False)
 
 
 def clips_at(recipe: Recipe, step: int) -> int:
@@ -381,8 +451,8 @@ def networks(recipe: Recipe, device: torch.device) -> tuple[Tokenizer, FlowModel
     """The tokenizer and the freshly initialised networks that learn together."""
     import torch
 
-    from sorano.models.text_encoder import TextEncoder, build_tokenizer
-    from sorano.models.transformer import VideoTransformer
+    from sorano.models.wan.text_encoder import TextEncoder, build_tokenizer
+    from sorano.models.wan.transformer import VideoTransformer
     from sorano.train.flow import FlowModel
     from sorano.train.truth import TruthHeads
     from sorano.world.caption import words
@@ -408,7 +478,7 @@ def flow_task(
 
     return FlowTask(
         model, tokenizer, latents, captions, vae, batch_size=recipe.flow.batch_size, dtype=dtype,
-        num_latents=latent_frames(recipe.num_frames, recipe.vae.scale_factor_temporal),
+        num_latents=recipe.vae.geometry.latent_frames(recipe.num_frames),
         prompts=SHEET_PROMPTS, shift=recipe.shift, guidance=recipe.guidance, kinds=recipe.kinds or KINDS,
         read_block=recipe.transformer.num_layers // 2,
     )  # fmt: skip
@@ -429,7 +499,7 @@ def export(recipe: Recipe, model: FlowModel, vae: VideoAutoencoder, tokenizer: T
     return folder
 
 
-def _loop(stage: Stage) -> LoopConfig:
+def _loop(stage: StageRecipe) -> LoopConfig:
     from sorano.train.loop import LoopConfig
 
     return LoopConfig(

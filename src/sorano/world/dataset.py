@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -93,21 +93,9 @@ def sample(
     """
     laid = lay(split, seed, world=world, num_frames=num_frames, height=height, width=width, fps=fps)
     frames_THWC, mask_THW, depth_THW = render(laid.scene, height, width, antialias=antialias)
-    caption = caption_of(split, seed, language, world=world)
-    return _sample(laid, caption, fps, frames_THWC, mask_THW, depth_THW)
-
-
-def _sample(
-    laid: Laid,
-    caption: str,
-    fps: float,
-    frames_THWC: NDArray[np.uint8],
-    mask_THW: NDArray[np.uint8],
-    depth_THW: NDArray[np.float32],
-) -> Sample:
     return Sample(
         frames_THWC,
-        caption,
+        caption_of(split, seed, language, world=world),
         laid.attributes,
         laid.tracks_TN3,
         laid.velocities_TN3,
@@ -126,36 +114,3 @@ def samples(split: str, seeds: Iterable[int], *, workers: int = 1, **settings: o
         return [sample(split, seed, **settings) for seed in seeds]  # type: ignore[arg-type]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda seed: sample(split, seed, **settings), seeds))  # type: ignore[arg-type]
-
-
-def sample_batch(
-    split: str,
-    seeds: Sequence[int],
-    *,
-    device: str = "cpu",
-    world: str = "core",
-    num_frames: int = 17,
-    height: int = 64,
-    width: int = 64,
-    fps: float = 12.0,
-    language: str | None = "en",
-    antialias: int = 1,
-) -> list[Sample]:
-    """The clips of `samples`, rendered together with tensors on `device`: the same pixels within rounding.
-
-    For a device that outruns the processor's cores; on a CPU `samples` is faster. Scenes are drawn and simulated on
-    the processor. Results are NumPy arrays; `render_torch.render_batch` leaves them on the device.
-    """
-    from sorano.world.render_torch import render_batch
-
-    settings = {"world": world, "num_frames": num_frames, "height": height, "width": width, "fps": fps}
-    laid = [lay(split, seed, **settings) for seed in seeds]  # type: ignore[arg-type]
-    if not laid:
-        return []
-    rendered = render_batch([one.scene for one in laid], height, width, device=device, antialias=antialias)
-    frames_BTHWC, mask_BTHW, depth_BTHW = (part.cpu().numpy() for part in rendered)
-    captions_B = [caption_of(split, seed, language, world=world) for seed in seeds]
-    return [
-        _sample(one, captions_B[clip], fps, frames_BTHWC[clip], mask_BTHW[clip], depth_BTHW[clip])
-        for clip, one in enumerate(laid)
-    ]

@@ -9,7 +9,7 @@ its silhouette as well, so the figure means something beside that of renderings 
 
     python -m sorano.world.outline --out FILE     # the network from nothing, some minutes of two cores
 
-Axes: B frames, T frames of a clip, H rows, W columns, C channels, S slots (`sorano.world.probe`).
+Axes: B frames, T frames of a clip, H rows, W columns, C channels, S slots (`sorano.world.evaluator`).
 """
 
 from __future__ import annotations

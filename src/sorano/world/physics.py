@@ -54,7 +54,7 @@ class Bodies:
 
 
 @dataclass(frozen=True)
-class Tracks:
+class Trajectories:
     """The simulated truth at every frame."""
 
     position_TN3: Floats
@@ -298,10 +298,10 @@ def _simulate(
             velocity_TN3[t, n] = state[3:6]
 
 
-def simulate(bodies: Bodies, num_frames: int, fps: float) -> Tracks:
+def simulate(bodies: Bodies, num_frames: int, fps: float) -> Trajectories:
     """Run the bodies for num_frames at fps. A contact means: touched the ground since the frame before."""
     count = len(bodies.kind_N)
-    tracks = Tracks(
+    tracks = Trajectories(
         np.zeros((num_frames, count, 3)),
         np.zeros((num_frames, count, 3)),
         np.zeros((num_frames, count), np.bool_),
@@ -486,7 +486,7 @@ def _settle(attributes: Attributes, drawn: list[tuple[int, Floats, Floats]], str
 
 
 def _misfit(
-    tracks: Tracks, cameras: Cameras, size_N: Floats, height: int, width: int, relation: str | None = "left of"
+    tracks: Trajectories, cameras: Cameras, size_N: Floats, height: int, width: int, relation: str | None = "left of"
 ) -> float:
     """How far things are out of view or into each other, over the clip; 0 is a good layout. In shorter sides."""
     pixel_TN2, depth_TN = cameras.project(tracks.position_TN3, height, width)
@@ -531,7 +531,7 @@ def _anchors(attributes: Attributes, spread: float, shift: float) -> list[float]
 
 def place(
     attributes: Attributes, stream: Stream, *, outside: bool, num_frames: int, fps: float, height: int, width: int
-) -> tuple[Bodies, Tracks, Cameras]:
+) -> tuple[Bodies, Trajectories, Cameras]:
     """Draw a layout for the attributes in which everything stays in view and apart; the best of 40 tries.
 
     outside: draw speeds and heights outside the training ranges.
@@ -539,7 +539,7 @@ def place(
     duration = (num_frames - 1) / fps
     count = len(attributes.things)
     apart = "collision" if any(thing.motion == "collides" for thing in attributes.things) else attributes.relation
-    best: tuple[float, Bodies, Tracks, Cameras] | None = None
+    best: tuple[float, Bodies, Trajectories, Cameras] | None = None
     for attempt in range(40):
         cameras = camera_path(attributes.camera or "still", stream, count, num_frames, fps, 1.0 + 0.006 * attempt)
         spread = stream.uniform(0.85, 1.3) + 0.01 * attempt

@@ -33,7 +33,7 @@ from sorano.world.physics import (
     Bodies,
     Cameras,
     Floats,
-    Tracks,
+    Trajectories,
 )
 from sorano.world.scene import COLOR_RGB, FULL_GROUNDS, GROUND_RGB, Attributes, Stream, Thing, unit
 
@@ -187,7 +187,7 @@ def _extra(thing: Thing) -> Floats:
 def prepare(
     attributes: Attributes,
     bodies: Bodies,
-    tracks: Tracks,
+    tracks: Trajectories,
     cameras: Cameras,
     stream: Stream,
     fps: float,

@@ -24,17 +24,13 @@ GROUNDS = ("grass", "sand", "snow", "stone")
 TIMES = ("dawn", "noon", "sunset", "night")
 MOTIONS = ("stays still", "rolls left", "rolls right", "falls", "bounces", "rises", "spins", "jumps")
 CAMERAS = ("still", "pans left", "pans right", "zooms in", "zooms out")
-RELATIONS = ("left of", "right of")
 
 # The full world adds these; the core world's words keep their places.
 FULL_KINDS = (*KINDS, "tree", "house", "boat", "balloon", "car")
 FULL_GROUNDS = (*GROUNDS, "water")
 FULL_MOTIONS = (*MOTIONS, "slides left", "slides right", "swings", "floats", "orbits", "collides")
 FULL_CAMERAS = (*CAMERAS, "orbits", "rises")
-FULL_RELATIONS = (*RELATIONS, "in front of", "behind")
 WEATHERS = ("clear", "clouds", "fog", "rain", "snowfall")
-SUNS = ("steady", "rises", "sets")
-FINISHES = ("matt", "shiny")
 OPPOSITES = {"left of": "right of", "right of": "left of", "in front of": "behind", "behind": "in front of"}
 
 SPLITS = ("train", "heldout", "combinations", "physics")

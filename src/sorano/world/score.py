@@ -1,17 +1,17 @@
-"""The judge: what a video of the world shows, and whether it is what its caption says.
+"""The evaluator: what a video of the world shows, and whether it is what its caption says.
 
-    judge = load_judge()
-    scores = score(videos_NTHWC, captions, judge=judge)
+    evaluator = load_evaluator()
+    scores = score(videos_NTHWC, captions, evaluator=evaluator)
     scores.accuracy("color"), scores.all_correct, scores.gravity_error
 
-A small network (`sorano.world.probe`, its weights in `sorano/weights/judge`) reads ground, time, camera and count, for
-each thing its kind, colour, size and motion, and its place in metres in every frame. What a caption leaves out is not
-scored. The judge errs too, so every report prints its own accuracy on clips that it never saw, raw and passed through
-a model's autoencoder, beside the model's.
+A small network (`sorano.world.evaluator`, its weights in `sorano/weights/judge`) reads ground, time, camera and count,
+for each thing its kind, colour, size and motion, and its place in metres in every frame. What a caption leaves out is
+not scored. The evaluator errs too, so every report prints its own accuracy on clips that it never saw, raw and passed
+through a model's autoencoder, beside the model's.
 
-    python -m sorano.world.score accuracy              # the judge on held-out renderings
+    python -m sorano.world.score accuracy              # the evaluator on held-out renderings
     python -m sorano.world.score model [FOLDER]        # the table of a model
-    python -m sorano.world.score train --out FOLDER    # the judge from nothing
+    python -m sorano.world.score train --out FOLDER    # the evaluator from nothing
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sorano import threads
 from sorano.world import caption as captions_module
 from sorano.world.dataset import Sample, caption_of, sample
 from sorano.world.physics import GRAVITY
 from sorano.world.scene import Attributes, Thing
 
 if TYPE_CHECKING:
+    from sorano.world.evaluator import EvaluatorNetwork
     from sorano.world.outline import Silhouettes
-    from sorano.world.probe import Probe
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -60,11 +61,11 @@ LEAST_FALL = 0.25  # metres; a thing that comes down by less does not fall
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the judge sees in one clip; things stand from left to right."""
+class EvaluatorReading:
+    """What the evaluator sees in one clip; things stand from left to right."""
 
     attributes: Attributes
-    confidence: dict[str, float]  # how likely the judge holds its word for a scene field, and "count"
+    confidence: dict[str, float]  # how likely the evaluator holds its word for a scene field, and "count"
     metres_TS2: Floats  # x to the right, y up, of each slot's centre; slot 1 means nothing where count is 1
     visible_TS: NDArray[np.bool_]
     fps: float
@@ -104,27 +105,28 @@ def gravity_of(height_T: Floats, fps: float) -> float:
     return float(-np.polyfit(half_square, height_T[:flight], 1)[0])
 
 
-class Judge:
+class Evaluator:
     """Reads clips. `probe` is the network, on `device`, in float32."""
 
-    def __init__(self, probe: Probe, device: str = "cpu") -> None:
+    def __init__(self, probe: EvaluatorNetwork, device: str = "cpu") -> None:
         self.probe, self.device = probe, device
 
-    def read(self, frames_NTHWC: Frames, *, fps: float = FPS, batch_size: int = 16) -> list[Reading]:
+    def read(self, frames_NTHWC: Frames, *, fps: float = FPS, batch_size: int = 16) -> list[EvaluatorReading]:
         """One reading for each clip [N, T, H, W, 3]: of its first 17 frames at 12 a second, at 64x64.
 
         Raises ValueError for clips that are too short or not square.
         """
         frames_NTHWC = prepare(frames_NTHWC, fps)
-        readings: list[Reading] = []
+        readings: list[EvaluatorReading] = []
         for start in range(0, len(frames_NTHWC), batch_size):
+            threads.adapt()
             readings += self._read(frames_NTHWC[start : start + batch_size])
         return readings
 
-    def _read(self, frames_NTHWC: Frames) -> list[Reading]:
+    def _read(self, frames_NTHWC: Frames) -> list[EvaluatorReading]:
         import torch
 
-        from sorano.world.probe import SCENE_FIELDS, THING_FIELDS
+        from sorano.world.evaluator import SCENE_FIELDS, THING_FIELDS
 
         with torch.inference_mode():
             answers = self.probe(torch.from_numpy(np.ascontiguousarray(frames_NTHWC)).to(self.device))
@@ -144,15 +146,15 @@ class Judge:
             attributes = Attributes(tuple(seen), "left of" if len(seen) == 2 else None, **said)
             confidence = {name: float(share[n].max()) for name, share in scene.items()}
             cover_TSHW = cover_BTSHW[n].cpu().numpy()
-            readings.append(Reading(attributes, confidence, metres[n], visible[n], FPS, cover_TSHW))
+            readings.append(EvaluatorReading(attributes, confidence, metres[n], visible[n], FPS, cover_TSHW))
         return readings
 
 
-def load_judge(device: str = "cpu", folder: Path | None = None) -> Judge:
-    """The shipped judge, or the one in `folder`."""
-    from sorano.world.probe import load_probe
+def load_evaluator(device: str = "cpu", folder: Path | None = None) -> Evaluator:
+    """The shipped evaluator, or the one in `folder`."""
+    from sorano.world.evaluator import load_network
 
-    return Judge(load_probe(folder or WEIGHTS, device), device)
+    return Evaluator(load_network(folder or WEIGHTS, device), device)
 
 
 def prepare(frames_NTHWC: Frames, fps: float = FPS) -> Frames:
@@ -160,7 +162,7 @@ def prepare(frames_NTHWC: Frames, fps: float = FPS) -> Frames:
     frames_NTHWC = in_time(frames_NTHWC, fps)
     height, width = frames_NTHWC.shape[2:4]
     if height != width:
-        raise ValueError(f"the judge reads square clips, not {width}x{height}")
+        raise ValueError(f"the evaluator reads square clips, not {width}x{height}")
     if height == SIZE:
         return frames_NTHWC
     from PIL import Image
@@ -177,7 +179,7 @@ def in_time(frames_NTHWC: Frames, fps: float = FPS) -> Frames:
     chosen = np.round(np.arange(NUM_FRAMES) * fps / FPS).astype(int)
     if chosen[-1] >= frames_NTHWC.shape[1]:
         raise ValueError(
-            f"the judge reads {NUM_FRAMES} frames at {FPS:g} a second; "
+            f"the evaluator reads {NUM_FRAMES} frames at {FPS:g} a second; "
             f"{frames_NTHWC.shape[1]} at {fps:g} a second are too few"
         )
     return frames_NTHWC[:, chosen]
@@ -252,7 +254,7 @@ def score(
     videos_NTHWC: Frames,
     stated: Sequence[str | Attributes],
     *,
-    judge: Judge | None = None,
+    evaluator: Evaluator | None = None,
     truths: Sequence[Sample] | None = None,
     fps: float = FPS,
     silhouettes: Silhouettes | None = None,
@@ -262,17 +264,17 @@ def score(
     Mean speeds of what rolls or rises are compared with those of `truths`; without them, a speed outside the world's
     training range is an error. Raises UnknownWords for captions in other words than the world's.
     """
-    judge = judge or load_judge()
+    evaluator = evaluator or load_evaluator()
     said = [captions_module.parse(item) if isinstance(item, str) else item for item in stated]
     scores = Scores()
-    for n, reading in enumerate(judge.read(videos_NTHWC, fps=fps)):
+    for n, reading in enumerate(evaluator.read(videos_NTHWC, fps=fps)):
         mark(scores, reading, said[n], truths[n] if truths is not None else None)
         if silhouettes is not None:
             scores.outlines += outlines(silhouettes, in_time(videos_NTHWC[n : n + 1], fps)[0], reading)
     return scores
 
 
-def outlines(silhouettes: Silhouettes, frames_THWC: Frames, reading: Reading) -> list[float]:
+def outlines(silhouettes: Silhouettes, frames_THWC: Frames, reading: EvaluatorReading) -> list[float]:
     """How well each thing of a clip that stands clear keeps its outline."""
     from sorano.world.outline import outline, thing_share
 
@@ -284,7 +286,7 @@ def outlines(silhouettes: Silhouettes, frames_THWC: Frames, reading: Reading) ->
     return [one for one in found if not math.isnan(one)]
 
 
-def mark(scores: Scores, reading: Reading, stated: Attributes, truth: Sample | None = None) -> None:
+def mark(scores: Scores, reading: EvaluatorReading, stated: Attributes, truth: Sample | None = None) -> None:
     """Add one clip to the scores."""
     stated = stated.canonical()
     seen = reading.attributes
@@ -335,7 +337,7 @@ def likeness(stated: Sequence[Thing], seen: Sequence[Thing]) -> int:
 
 
 def _velocity_error(
-    reading: Reading, slot: int | None, motion: str | None, truth: Sample | None, number: int
+    reading: EvaluatorReading, slot: int | None, motion: str | None, truth: Sample | None, number: int
 ) -> float | None:
     """Relative error of the mean speed of a thing that rolls or rises; None for the others."""
     if motion not in MEAN_SPEEDS:
@@ -392,12 +394,12 @@ def exam(
     return Exam(samples, frames_NTHWC, np.stack([one.mask_THW[:num_frames] for one in samples]))
 
 
-def judge_accuracy(
-    split: str = "heldout", num_clips: int = 200, *, judge: Judge | None = None, size: int = SIZE
+def evaluator_accuracy(
+    split: str = "heldout", num_clips: int = 200, *, evaluator: Evaluator | None = None, size: int = SIZE
 ) -> Scores:
-    """The judge's own scores on renderings of a split, against everything that is true of them."""
+    """The evaluator's own scores on renderings of a split, against everything that is true of them."""
     paper = exam(split, num_clips, size=size)
-    return score(paper.frames_NTHWC, paper.attributes, judge=judge, truths=paper.samples)
+    return score(paper.frames_NTHWC, paper.attributes, evaluator=evaluator, truths=paper.samples)
 
 
 def fullest_caption(split: str, seed: int, *, language: str = "en", variants: int = 16) -> str:
@@ -421,9 +423,11 @@ def masked_psnr(made_NTHWC: Frames, true_NTHWC: Frames, mask_NTHW: NDArray[np.ui
 
 def batched(function: Callable[[Frames], Frames], frames_NTHWC: Frames, batch_size: int = 16) -> Frames:
     """The function on a few clips at a time."""
-    return np.concatenate(
-        [function(frames_NTHWC[start : start + batch_size]) for start in range(0, len(frames_NTHWC), batch_size)]
-    )
+    found = []
+    for start in range(0, len(frames_NTHWC), batch_size):
+        threads.adapt()
+        found.append(function(frames_NTHWC[start : start + batch_size]))
+    return np.concatenate(found)
 
 
 def generate_exam(
@@ -443,7 +447,7 @@ def generate_exam(
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """A line of the issue's table: a value against its aim."""
 
     name: str
@@ -474,9 +478,9 @@ AIMS = {
 class ModelReport:
     """A model's scores beside its ceilings and its floors, each a `Scores`; the same number of clips in each."""
 
-    raw: Scores  # the judge on renderings
+    raw: Scores  # the evaluator on renderings
     model: Scores
-    through_vae: Scores | None = None  # the judge on renderings that the autoencoder coded: the ceiling
+    through_vae: Scores | None = None  # the evaluator on renderings that the autoencoder coded: the ceiling
     psnr: float = math.nan  # of the autoencoder inside the things, dB
     combinations: Scores | None = None
     combinations_raw: Scores | None = None
@@ -493,33 +497,33 @@ class ModelReport:
         ceiling = self.ceiling.accuracy(name)
         return self.model.accuracy(name) / ceiling if ceiling else math.nan
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ScoreRow]:
         """The issue's table."""
         aims, rows = AIMS[self.recipe], []
         if self.through_vae is not None:
             kept = self.through_vae.mean_accuracy / self.raw.mean_accuracy
-            rows.append(Row("VAE: PSNR inside the things", self.psnr, aims["psnr"], "dB"))
-            rows.append(Row("VAE: attributes, share of raw", kept, aims["vae"], "share"))
-        rows += [Row(name, self.model.accuracy(name), aims[name], "share") for name in ("ground", "time")]
+            rows.append(ScoreRow("VAE: PSNR inside the things", self.psnr, aims["psnr"], "dB"))
+            rows.append(ScoreRow("VAE: attributes, share of raw", kept, aims["vae"], "share"))
+        rows += [ScoreRow(name, self.model.accuracy(name), aims[name], "share") for name in ("ground", "time")]
         rows += [
-            Row(f"{_label(name)}, share of the ceiling", self.share(name), aims[name], "share")
+            ScoreRow(f"{_label(name)}, share of the ceiling", self.share(name), aims[name], "share")
             for name in ("color", "kind", "count", "motion", "camera")
         ]
         if self.combinations is not None:
             for name in ("color", "kind"):
                 behind = self.model.accuracy(name) - self.combinations.accuracy(name)
                 label = f"held-out combinations: {_label(name)} behind"
-                rows.append(Row(label, behind, aims["combinations"], "points"))
-        rows.append(Row("gravity from falls, median error", self.model.gravity_error, aims["gravity"], "error"))
+                rows.append(ScoreRow(label, behind, aims["combinations"], "points"))
+        rows.append(ScoreRow("gravity from falls, median error", self.model.gravity_error, aims["gravity"], "error"))
         if "outline" in aims:
             kept = self.model.outline / self.raw.outline
-            rows.append(Row("outline, share of the renderer's", kept, aims["outline"], "share"))
+            rows.append(ScoreRow("outline, share of the renderer's", kept, aims["outline"], "share"))
         return rows
 
     def columns(self) -> dict[str, Scores]:
         """Every measured Scores by its name in the table."""
         named = {
-            "judge on raw": self.raw,
+            "raw clips": self.raw,
             "through VAE": self.through_vae,
             "model": self.model,
             "combinations": self.combinations,
@@ -583,40 +587,42 @@ def score_model(
     num_clips: int = 200,
     num_untrained: int = 48,
     splits: Sequence[str] = ("heldout", "combinations"),
-    judge: Judge | None = None,
+    evaluator: Evaluator | None = None,
     recipe: str = "cpu",
     size: int = SIZE,
     num_frames: int = NUM_FRAMES,
     silhouettes: Silhouettes | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> ModelReport:
-    """Make `num_clips` clips of each split and score them, beside the judge's ceilings and the floors.
+    """Make `num_clips` clips of each split and score them, beside the evaluator's ceilings and the floors.
 
     `reconstruct` passes clips through the model's autoencoder; `untrained` generates with random weights. Clips are
-    compared at the model's own `size` and length; the judge reads them reduced to its own.
+    compared at the model's own `size` and length; the evaluator reads them reduced to its own.
     """
-    judge = judge or load_judge()
+    evaluator = evaluator or load_evaluator()
     log(f"rendering {num_clips} held-out clips")
     paper = exam("heldout", num_clips, size=size, num_frames=num_frames)
-    raw = score(paper.frames_NTHWC, paper.attributes, judge=judge, truths=paper.samples, silhouettes=silhouettes)
+    raw = score(
+        paper.frames_NTHWC, paper.attributes, evaluator=evaluator, truths=paper.samples, silhouettes=silhouettes
+    )
     through_vae, psnr = None, math.nan
     if reconstruct is not None:
         log("passing them through the autoencoder")
         coded = batched(reconstruct, paper.frames_NTHWC)
-        through_vae = score(coded, paper.attributes, judge=judge, truths=paper.samples, silhouettes=silhouettes)
+        through_vae = score(coded, paper.attributes, evaluator=evaluator, truths=paper.samples, silhouettes=silhouettes)
         psnr = masked_psnr(coded, paper.frames_NTHWC, paper.mask_NTHW)
     log(f"generating {num_clips} clips of held-out captions")
     made, texts = generate_exam(generate, "heldout", num_clips)
-    model = score(made, texts, judge=judge, silhouettes=silhouettes)
-    shuffled = score(made, texts[1:] + texts[:1], judge=judge)
+    model = score(made, texts, evaluator=evaluator, silhouettes=silhouettes)
+    shuffled = score(made, texts[1:] + texts[:1], evaluator=evaluator)
     combinations = combinations_raw = floor = None
     if "combinations" in splits:
         log(f"generating {num_clips} clips of held-out combinations")
-        combinations = score(*generate_exam(generate, "combinations", num_clips), judge=judge)
-        combinations_raw = judge_accuracy("combinations", num_clips, judge=judge, size=size)
+        combinations = score(*generate_exam(generate, "combinations", num_clips), evaluator=evaluator)
+        combinations_raw = evaluator_accuracy("combinations", num_clips, evaluator=evaluator, size=size)
     if untrained is not None:
         log(f"generating {num_untrained} clips with an untrained model")
-        floor = score(*generate_exam(untrained, "heldout", num_untrained), judge=judge)
+        floor = score(*generate_exam(untrained, "heldout", num_untrained), evaluator=evaluator)
     return ModelReport(
         raw=raw,
         model=model,
@@ -657,7 +663,7 @@ class Sampler:
 
         vae, dtype = self.bundle.vae, getattr(torch, self.dtype)
         shape = VideoShape(self.num_frames, self.size, self.size)
-        latent = shape.latent(spatial=vae.config.scale_factor_spatial, temporal=vae.config.scale_factor_temporal)
+        latent = vae.config.geometry.latent(shape)
         noise_BCTHW = start_state(seeds, vae.config.z_dim, latent).noise_BCTHW.to(self.device)
         solver, shift = read_scheduler_config(self.bundle.scheduler_config)
         with torch.inference_mode():
@@ -673,7 +679,7 @@ class Sampler:
                 solver=SOLVERS[solver],
                 dtype=dtype,
             ):
-                pass
+                threads.adapt()
             return _frames(vae.decode(step.latent.to(dtype)))
 
     def reconstruct(self, frames_NTHWC: Frames) -> Frames:
@@ -691,7 +697,7 @@ class Sampler:
 
         import torch
 
-        from sorano.models.transformer import VideoTransformer
+        from sorano.models.wan.transformer import VideoTransformer
 
         torch.manual_seed(0)
         blank = VideoTransformer(self.bundle.transformer.config).to(self.device).requires_grad_(False).eval()
@@ -737,13 +743,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(prog="python -m sorano.world.score", description=__doc__.partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    train = verbs.add_parser("train", help="render clips and train the judge (about an hour of one core)")
+    train = verbs.add_parser("train", help="render clips and train the evaluator (about an hour of one core)")
     train.add_argument("--out", type=Path, required=True)
     train.add_argument("--data", type=Path, help="where the rendered clips are kept; default OUT/clips")
     train.add_argument("--clips", type=int)
-    accuracy = verbs.add_parser("accuracy", help="the judge on held-out renderings")
+    accuracy = verbs.add_parser("accuracy", help="the evaluator on held-out renderings")
     accuracy.add_argument("--clips", type=int, default=500)
-    accuracy.add_argument("--judge", type=Path, default=WEIGHTS)
+    accuracy.add_argument("--evaluator", type=Path, default=WEIGHTS)
     model = verbs.add_parser("model", help="the table of a model")
     model.add_argument("folder", nargs="?", default="world", help="a preset or a diffusers folder")
     model.add_argument("--clips", type=int, default=200)
@@ -759,14 +765,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.verb == "train":
         from dataclasses import replace
 
-        from sorano.world.probe import Training, train_judge
+        from sorano.world.evaluator import Training, train_evaluator
 
         training = Training() if args.clips is None else replace(Training(), num_clips=args.clips)
-        print(train_judge(args.out, training, data=args.data, log=log))
+        print(train_evaluator(args.out, training, data=args.data, log=log))
     elif args.verb == "accuracy":
-        judge = load_judge(folder=args.judge)
+        evaluator = load_evaluator(folder=args.evaluator)
         splits = ("heldout", "combinations", "physics")
-        scores = {split: judge_accuracy(split, args.clips, judge=judge) for split in splits}
+        scores = {split: evaluator_accuracy(split, args.clips, evaluator=evaluator) for split in splits}
         print(table(scores))
         print(json.dumps({split: one.to_dict() for split, one in scores.items()}))
     else:

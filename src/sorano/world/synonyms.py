@@ -12,59 +12,117 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache, lru_cache
 
+from sorano.captions import ParsedPrompt
 from sorano.world import caption
 
 # What is written for it -> everyday words. Several targets, by commas: the first that the vocabulary has.
 COLORS = {
     "red": (
         "crimson, scarlet, ruby, ruby-red, cherry-red, blood-red, carmine, vermilion, maroon, burgundy, claret, "
-        "cerise, magenta, reddish, dark red, deep red, cherry red, pink, rose, ruddy"
+        "cerise, magenta, reddish, dark red, deep red, cherry red, pink, rose, ruddy, vermillion, cherry, cardinal, "
+        "chrome red, oxblood red, turkey red, purplish-red, wine, wine red, brick red, firebrick, rust, rusty, "
+        "raspberry, "
+        "strawberry, salmon, salmon pink, coral, hot pink, deep pink, carnation, old rose, pinkish, rosy, indian red, "
+        "venetian red, reddened, tomato, fuchsia, violet red"
     ),
     "green": (
         "emerald, jade, jade green, olive, olive-green, olive green, teal, chartreuse, sea green, bottle green, "
-        "yellow green, pea green, bluish green, blue green, dark green, light green, lime"
+        "yellow green, pea green, bluish green, blue green, dark green, light green, lime, lime green, mint, "
+        "mint green, "
+        "forest green, sage, sage green, chrome green, paris green, spring green, lawn green, moss green, olive drab, "
+        "hunter green, kelly green, grass green, apple green, army green, greenish, viridian, dark sea green, "
+        "green yellow"
     ),
     "blue": (
         "azure, cerulean, sapphire, navy, navy blue, turquoise, aquamarine, aqua, ultramarine, sky-blue, "
-        "sky blue, royal blue, steel blue, powder blue, dark blue, cobalt blue, light blue, cyan, indigo, bluish"
+        "sky blue, royal blue, steel blue, powder blue, dark blue, cobalt blue, light blue, cyan, indigo, bluish, "
+        "cobalt, "
+        "prussian blue, greenish blue, peacock blue, blueish, baby blue, midnight blue, slate blue, cadet blue, "
+        "dodger blue, cornflower blue, cornflower, electric blue, ice blue, ocean blue, denim, periwinkle"
     ),
     "yellow": (
-        "golden, gold, amber, lemon, lemon yellow, canary yellow, canary, saffron, ochre, ocher, pale yellow, yellowish"
+        "golden, gold, amber, lemon, lemon yellow, canary yellow, canary, saffron, ochre, ocher, pale yellow, "
+        "yellowish, "
+        "old gold, goldenrod, greenish yellow, brownish yellow, maize, straw, mustard, mustard yellow, khaki, gamboge, "
+        "brass, sunny yellow, goldenrod yellow"
     ),
-    "purple": "lavender, mauve, lilac, royal purple, reddish purple, plum, purplish",
-    "orange": "reddish orange, tangerine, orange red",
-    "white": "ivory, pearl, off-white, alabaster, snow-white, chalk, whitish, silver, gray, grey",
+    "purple": (
+        "lavender, mauve, lilac, royal purple, reddish purple, plum, purplish, tyrian purple, orchid, amethyst, "
+        "blue violet, rebecca purple, thistle, grape, aubergine, eggplant, heliotrope"
+    ),
+    "orange": (  # brown is an orange of low brightness, says WordNet
+        "reddish orange, tangerine, orange red, orangish, apricot, peach, brown, brownish, tan, chestnut, chocolate, "
+        "chocolate-brown, dark-brown, deep brown, light brown, reddish brown, yellowish brown, sandy brown, "
+        "rosy brown, "
+        "saddle brown, coffee, mocha, caramel, hazel, umber, burnt umber, sienna, burnt sienna, raw sienna, sepia, "
+        "mahogany, copper, bronze, cinnamon, fawn, carrot, pumpkin, terracotta, topaz, burlywood, peru"
+    ),
+    "white": (
+        "ivory, pearl, off-white, off white, alabaster, snow-white, chalk, whitish, silver, gray, grey, cream, creamy, "
+        "beige, ecru, eggshell, bone, linen, vanilla, greyish, grayish, ash grey, ash gray, light grey, light gray, "
+        "silvery, ghost white, antique white, milky, milky white, alice blue, bisque, blanched almond, cornsilk, "
+        "floral white, gainsboro, honeydew, lavender blush, lemon chiffon, mint cream, misty rose, moccasin, "
+        "navajo white, old lace, papaya whip, peach puff, seashell, wheat, white smoke"
+    ),
     "black": (
         "ebony, jet black, coal black, pitch black, jet-black, coal-black, pitch-black, inky, blackish, "
-        "dark gray, dark grey"
+        "dark gray, dark grey, sable, soot black, blackened, charcoal, charcoal grey, charcoal gray, iron-grey, "
+        "iron-gray, slate gray, slate grey, dim gray, dim grey, onyx, raven, midnight black"
     ),
 }
 SIZES = {
     "small": (
         "petite, diminutive, miniature, teeny, teensy, wee, minuscule, microscopic, smallish, dinky, minute, "
-        "bitty, teeny-weeny, itsy-bitsy, itty-bitty, pocket-size, pocket-sized, undersized, mini"
+        "bitty, teeny-weeny, itsy-bitsy, itty-bitty, pocket-size, pocket-sized, undersized, mini, bantam, lilliputian, "
+        "midget, weeny, weensy, teensy-weensy, dwarfish, dwarf, elfin, half-size, infinitesimal, micro, microscopical, "
+        "miniscule, puny, runty, shrimpy, smaller, littler, tinier, smallest, tiniest, undersize, pint-sized, "
+        "pint-size, "
+        "compact, baby, bite-sized"
     ),
+    "medium sized": "medium, medium-sized, mid-sized, midsize, average-sized, normal-sized, regular-sized, average",
     "large": (
         "giant, gigantic, enormous, immense, massive, colossal, vast, great, mammoth, jumbo, gargantuan, "
         "oversize, oversized, tremendous, humongous, whopping, sizable, sizeable, king-size, king-sized, "
-        "biggish, largish, titanic, bulky"
+        "biggish, largish, titanic, bulky, astronomical, astronomic, bigger, larger, biggest, largest, huger, "
+        "enlarged, "
+        "prodigious, stupendous, elephantine, grand, hulking, monumental, monstrous, mountainous, outsize, outsized, "
+        "overlarge, queen-size, queen-sized, voluminous, whacking, walloping, thumping, ginormous, supersized, "
+        "super-sized, giant-sized, life-size, life-sized, man-sized, full-size, extra-large, mega, humungous"
     ),
 }
 NOUNS = {
     "ball": (
         "globe, orb, football, basketball, baseball, volleyball, softball, marble, handball, soccer ball, "
-        "tennis ball, golf ball, bowling ball, beach ball, billiard ball, rugby ball, bubble, bead"
+        "tennis ball, golf ball, bowling ball, beach ball, billiard ball, rugby ball, bubble, bead, rubber ball, "
+        "bouncy ball, cricket ball, croquet ball, lacrosse ball, medicine ball, ping-pong ball, ping pong ball, "
+        "table tennis ball, polo ball, pool ball, snooker ball, squash ball, racquetball, playground ball, "
+        "crystal ball, "
+        "toy ball, yoga ball, exercise ball, disco ball, beachball, snowball, fireball, cannonball, mothball, globule, "
+        "spherule, pellet, pearl"
     ),
-    "cube": "crate, carton, chest, dice, die, brick, square block, casket",
-    "cylinder": "tube, pipe, barrel, can, column, pillar",
-    "cone": "pyramid, conoid, funnel",
-    "torus": "toroid, doughnut, hoop, annulus, halo, wheel, tyre, tire",
-    "capsule": "lozenge, tablet",
+    "cube": (
+        "crate, carton, chest, dice, die, brick, square block, casket, cuboid, hexahedron, regular hexahedron, "
+        "ice cube, "
+        "cardboard box, gift box, wooden box, wooden crate, cereal box, shoebox, matchbox, mailbox, strongbox, "
+        "package, "
+        "parcel, trunk"
+    ),
+    "cylinder": (
+        "tube, pipe, barrel, can, column, pillar, tubing, cask, keg, roller, soda can, tin can, tin, canister, "
+        "test tube, "
+        "oil drum, log, rod, pole"
+    ),
+    "cone": "pyramid, conoid, funnel, cone shape, traffic cone, ice cream cone, ice-cream cone, party hat",
+    "torus": (
+        "toroid, doughnut, hoop, annulus, halo, wheel, tyre, tire, anchor ring, bagel, hula hoop, life ring, "
+        "inner tube, "
+        "bracelet, wedding ring"
+    ),
+    "capsule": "lozenge, tablet, vitamin pill, vitamin, caplet",
     "tree": "oak, pine, fir, palm tree, birch",
     "house": "hut, home, cabin, building",
     "boat": "ship, yacht, dinghy, sailing boat",
@@ -75,52 +133,150 @@ NOUNS = {
 VERBS = {
     ("falls", "falling"): (
         "fall, drop, descend, plunge, tumble, sink, topple, plop, swoop, dive, cascade, go down, come down, "
-        "fall down, drop down, plummet"
+        "fall down, drop down, plummet, plunk, crash, crash down, flop, settle, alight, land, subside, fall over, "
+        "fall off, topple over, tip over, keel over, nosedive, free-fall, come crashing down"
     ),
-    ("bounces", "bouncing"): "bounce, rebound, spring, bound, ricochet, recoil, jounce, dribble",
-    ("rises", "rising"): "rise, ascend, lift, climb, go up, come up, move up, soar, arise, rise up, lift off",
+    ("bounces", "bouncing"): (
+        "bounce, rebound, spring, bound, ricochet, recoil, jounce, dribble, carom, resile, kick back, bounce around, "
+        "bounce back"
+    ),
+    ("rises", "rising"): (
+        "rise, ascend, lift, climb, go up, come up, move up, soar, arise, rise up, lift off, uprise, surge, mount, "
+        "rocket, "
+        "skyrocket, fly, fly up, fly away, shoot up, float up, take off"
+    ),
     ("spins", "spinning"): (
-        "spin, rotate, twirl, whirl, revolve, gyrate, reel, pirouette, spin around, go around, turn around"
+        "spin, rotate, twirl, whirl, revolve, gyrate, reel, pirouette, spin around, go around, turn around, turn, "
+        "swirl, twist, twiddle, birl, whirligig, go round, turn round, rotate around, whirl around"
     ),
-    ("jumps", "jumping"): "jump, hop, leap, skip, vault, caper, leapfrog, jump up",
+    ("jumps", "jumping"): "jump, hop, leap, skip, vault, caper, leapfrog, jump up, saltate, take a hop, jump around",
     ("stays still", "staying still"): (
-        "stay still, stand still, rest, stay, remain, lie, sit, stand, lie still, sit still"
+        "stay still, stand still, rest, stay, remain, lie, sit, stand, lie still, sit still, stay put, sit tight, "
+        "stick around, linger, wait, stop, pause, freeze, hang, dangle, balance, keep still, remain still, "
+        "stay in place, "
+        "stay in one place, hang in the air, poise, sleep"
     ),
-    ("rolls left", "rolling left"): "roll left, roll to the left, trundle left, wheel left",
-    ("rolls right", "rolling right"): "roll right, roll to the right, trundle right, wheel right",
-    ("slides left,rolls left", "sliding left,rolling left"): "slide left, glide left, drift left, move left, go left",
+    ("rolls left", "rolling left"): (
+        "roll left, roll to the left, trundle left, wheel left, roll leftward, roll leftwards, "
+        "roll from right to left, "
+        "roll towards the left, roll toward the left"
+    ),
+    ("rolls right", "rolling right"): (
+        "roll right, roll to the right, trundle right, wheel right, roll rightward, roll rightwards, "
+        "roll from left to right, roll towards the right, roll toward the right"
+    ),
+    ("slides left,rolls left", "sliding left,rolling left"): (
+        "slide left, glide left, drift left, move left, go left, slide to the left, glide to the left, "
+        "drift to the left, "
+        "move to the left, go to the left, move leftward, move from right to left"
+    ),
     ("slides right,rolls right", "sliding right,rolling right"): (
-        "slide right, glide right, drift right, move right, go right"
+        "slide right, glide right, drift right, move right, go right, slide to the right, glide to the right, "
+        "drift to the right, move to the right, go to the right, move rightward, move from left to right"
     ),
-    ("floats,stays still", "floating,staying still"): "float, hover, levitate, drift, bob",
+    ("floats,stays still", "floating,staying still"): "float, hover, levitate, drift, bob, waft, hang in midair",
     ("swings,stays still", "swinging,staying still"): "swing, sway, oscillate",
     ("orbits,spins", "orbiting,spinning"): "orbit, circle",
 }
 TIMES = {
-    "at dawn": "daybreak, sunrise, sunup, morning, dawning, first light, break of day, cockcrow, the break of day",
-    "at noon": "midday, noonday, noontide, high noon, daytime, daylight, lunchtime, twelve noon",
-    "at sunset": "dusk, twilight, nightfall, sundown, evening, gloaming, evenfall",
-    "at night": "midnight, nighttime, night-time, darkness",
+    "at dawn": (
+        "daybreak, sunrise, sunup, sun-up, morning, dawning, first light, break of day, cockcrow, the break of day, "
+        "break of the day, dayspring, early morning, aurora"
+    ),
+    "at noon": (
+        "midday, noonday, noontide, high noon, daytime, daylight, lunchtime, twelve noon, afternoon, midafternoon, "
+        "broad daylight, full daylight, sunlight, bright sunlight, sunshine, bright sunshine"
+    ),
+    "at sunset": (
+        "dusk, twilight, nightfall, sundown, evening, gloaming, evenfall, eventide, gloam, golden hour, blue hour, "
+        "late afternoon, setting sun"
+    ),
+    "at night": "midnight, nighttime, night-time, darkness, dead of night, starlight, moonlight",
+}
+TIMES_AS_THEY_ARE = {  # with prepositions of their own
+    "at dawn": "before sunrise, before dawn, as the sun rises, when the sun rises",
+    "at noon": (
+        "on a sunny day, on a bright day, by day, during the day, in the day, in the middle of the day, in the sun"
+    ),
+    "at sunset": "as the sun sets, when the sun sets, before dark",
+    "at night": (
+        "tonight, after dark, after sunset, under the stars, under the moon, under a full moon, under a starry sky, "
+        "late at night, by night"
+    ),
 }
 GROUNDS = {
-    "on the grass": "meadow, lawn, field, pasture, hayfield, prairie, grassland, turf, green meadow",
-    "on the sand": "beach, desert, dune, dunes, seashore, seaside, shore",
-    "on the snow": "ice, glacier",
-    "on the stone": "rock, rocks, stones, pavement, cobblestones, concrete, gravel, floor, ground, street, road",
+    "on the grass": (
+        "meadow, lawn, field, pasture, hayfield, prairie, grassland, turf, green meadow, green grass, grassy field, "
+        "grassy ground, grassy meadow, grassy hill, grassy plain, grassy lawn, green field, green lawn, pastureland, "
+        "savanna, savannah, bluegrass, ryegrass, garden, park, football field, football pitch, soccer field, "
+        "backyard, hill, "
+        "hillside"
+    ),
+    "on the sand": (
+        "beach, desert, dune, dunes, seashore, seaside, shore, sand dune, sand dunes, sandy beach, sandy ground, "
+        "sandy shore, sandy desert, white sand, golden sand, yellow sand, wet sand, beachfront, sandpit, sandbox"
+    ),
+    "on the snow": (
+        "ice, glacier, snowfield, snowy field, snowy ground, snowy hill, snowy meadow, snowy landscape, snowy plain, "
+        "snowy street, snow-covered ground, snow-covered field, deep snow, fresh snow, white snow, frost, "
+        "frozen ground, "
+        "frozen lake, icy ground, ski slope"
+    ),
+    "on the stone": (
+        "rock, rocks, stones, pavement, cobblestones, concrete, gravel, floor, ground, street, road, sidewalk, "
+        "asphalt, "
+        "tarmac, rocky ground, rocky surface, rocky floor, stony ground, stone ground, bedrock, boulder, boulders, "
+        "pebbles, paving, flagstones, tiles, tile floor, tiled floor, concrete floor, flooring, cliff, mountain, "
+        "mountains, earth, soil, dirt"
+    ),
     "on the water,on the sand": "lake, sea, ocean, river, pond",
+}
+CAMERA = {  # of the camera: verbs, and words for them alone
+    "the camera zooms in": (
+        "zoom in, push in, dolly in, move in, move closer, come closer",
+        "zoom in, zoom-in, dolly in",
+    ),
+    "the camera zooms out": (
+        "zoom out, pull out, pull back, dolly out, move out, move away, back away",
+        "zoom out, zoom-out, dolly out",
+    ),
+    "the camera pans left": (
+        "pan left, pan to the left, move left, move to the left, turn left, swing left",
+        "pan left, panning left, left pan",
+    ),
+    "the camera pans right": (
+        "pan right, pan to the right, move right, move to the right, turn right, swing right",
+        "pan right, panning right, right pan",
+    ),
+    "the camera is still": (
+        "stand still, stay still, rest, not move, stay put, keep still, remain still",
+        "static shot, fixed camera, still camera, locked camera, stationary camera, static view, fixed shot",
+    ),
 }
 CHINESE = {
     "红色": (
         "深红、大红、鲜红、血红、火红、朱红、赤红、猩红、殷红、通红、粉红、粉红色、鲜红色、紫红色、桃红、赤色、"
-        "红彤彤、红通通、红艳艳"
+        "红彤彤、红通通、红艳艳、酒红、玫红、玫瑰红、珊瑚红、暗红、砖红、樱桃红、枣红"
     ),
-    "绿色": "碧绿、翠绿、青绿、墨绿、浅绿色、翠绿色、黄绿色、浓绿、嫩绿、绿油油、深绿、草绿",
-    "蓝色": "蔚蓝、天蓝、碧蓝、宝蓝、深蓝、浅蓝、深蓝色、天蓝色、蔚蓝色、暗蓝色、藏青、湖蓝",
+    "绿色": (
+        "碧绿、翠绿、青绿、墨绿、浅绿色、翠绿色、黄绿色、浓绿、嫩绿、绿油油、"
+        "深绿、草绿、橄榄绿、军绿、薄荷绿、浅绿、苹果绿、森林绿"
+    ),
+    "蓝色": (
+        "蔚蓝、天蓝、碧蓝、宝蓝、深蓝、浅蓝、深蓝色、天蓝色、蔚蓝色、暗蓝色、"
+        "藏青、湖蓝、靛蓝、海蓝、海军蓝、青色、宝石蓝、孔雀蓝、淡蓝"
+    ),
     "黄色": "金黄、金色、淡黄、嫩黄色、土黄色、黄灿灿、黄澄澄、金黄色",
-    "紫色": "淡紫、深紫、紫罗兰、青紫",
-    "橙色": "橙黄、橙黄色、杏黄、杏黄色、橘红色、桔黄色、橘色、橘黄",
-    "白色": "雪白、洁白、乳白、乳白色、灰白色、银色、银灰色、银灰、灰色、白花花、白茫茫、灰",
-    "黑色": "漆黑、乌黑、墨黑、黝黑、墨色、黢黑、灰黑色、黑油油、深灰色",
+    "紫色": ("淡紫、深紫、紫罗兰、青紫、浅紫、薰衣草紫、葡萄紫、粉紫"),
+    "橙色": (
+        "橙黄、橙黄色、杏黄、杏黄色、橘红色、桔黄色、橘色、橘黄、棕色、"
+        "褐色、咖啡色、棕褐色、棕、褐、红棕色、茶色、古铜色、桔色"
+    ),
+    "白色": (
+        "雪白、洁白、乳白、乳白色、灰白色、银色、银灰色、银灰、灰色、白花花、"
+        "白茫茫、灰、米色、米白、象牙白、奶白、纯白、浅灰色、浅灰、奶油色"
+    ),
+    "黑色": "漆黑、乌黑、墨黑、黝黑、墨色、黢黑、灰黑色、黑油油、深灰色、深灰、炭黑、纯黑",
     "小": "微小、细小、很小、小小的、短小、迷你、极小",
     "巨大的": "庞大、硕大、宏大、特大、极大、巨型、高大、超大",
     "球": "球体、珠子、圆珠、皮球、足球、篮球、排球、气泡、弹珠、丸子",
@@ -153,34 +309,33 @@ IRREGULAR = {  # base -> other forms: -s, -ing, past
     "go": ("goes", "going", "went"),
     "come": ("comes", "coming", "came"), "stand": ("stands", "standing", "stood"), "lie": ("lies", "lying", "lay"),
     "sit": ("sits", "sitting", "sat"), "swing": ("swings", "swinging", "swung"), "slide": ("slides", "sliding", "slid"),
+    "fly": ("flies", "flying", "flew"), "shoot": ("shoots", "shooting", "shot"), "take": ("takes", "taking", "took"),
+    "hang": ("hangs", "hanging", "hung"), "freeze": ("freezes", "freezing", "froze"),
+    "keep": ("keeps", "keeping", "kept"), "stick": ("sticks", "sticking", "stuck"),
+    "sleep": ("sleeps", "sleeping", "slept"),
+    "not": ("does not", "not", "did not"),
 }  # fmt: skip
-DOUBLED = ("drop", "plop", "hop", "skip", "bob", "drum")  # dropping, not droping
+DOUBLED = ("drop", "plop", "hop", "skip", "bob", "drum", "stop", "tip", "flop", "pan")  # dropping, not droping
 PLURALS = {"torus": "tori", "dice": "dice", "box": "boxes"}
+# before a colour, or before a size: they shade what the world has in one shade
+SHADES = "light|dark|pale|deep|bright|vivid|neon|pastel|dull|soft|hot|baby|rich|brilliant|glowing|faded|dusty|medium"
+DEGREES = "very|really|quite|rather|fairly|pretty|extra|super|extremely|incredibly|so|too|truly|unusually|relatively"
 FUNCTION_WORDS = frozenset(
     "please show me us make create generate draw render picture image photo animation movie film footage some any "
     "this these those very really just now then its his her their my your our be been being was were are to for from "
     "by as into onto over above through during against under next near beside around about at".split()
 )  # what is left out without a word: it states nothing that the world has
 COUNTS = {"two": 2, "2": 2, "a pair of": 2, "both": 2, "twin": 2, "three": 3, "3": 3, "两": 2, "二": 2, "三": 3}
-NEAR = 0.7  # likeness of an unknown word and a known one that is worth a guess
+NEAR = 0.8  # likeness of an unknown word and a known one that is worth a guess
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _PIECE = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+|[^\w\s]|_")
+_WORD = re.compile(rf"[{_HAN}]|(?:(?![{_HAN}])[\w'-])+|\s+|.", re.DOTALL)
+MOST_PIECES = 16  # of an everyday phrase: words and the spaces between them
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A prompt as a model of the world reads it."""
-
-    text: str  # for the model: only words that it knows
-    read_as: tuple[tuple[str, str], ...]  # everyday words, and what stands for them
-    unknown: tuple[str, ...]  # words that are left out
-    near: Mapping[str, str]  # an unknown word's nearest known one
-    has_thing: bool  # whether it names a thing of the world
-
-
-def read(prompt: str, vocabulary: Collection[str]) -> Reading:
+def read(prompt: str, vocabulary: Collection[str]) -> ParsedPrompt:
     """A prompt in the words of a vocabulary. One that has nothing else comes back as it is.
 
     Everyday words become the world's, "two red balls" one ball and another, and what stays unknown is left out.
@@ -191,7 +346,7 @@ def read(prompt: str, vocabulary: Collection[str]) -> Reading:
     clean = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", " ", _ESCAPES.sub("", clean))
     text = unicodedata.normalize("NFKC", clean).lower()
     read_as: dict[str, str] = {}
-    text = _with_synonyms(text, frozenset(vocabulary), read_as)
+    text = _without_shades(_with_synonyms(text, frozenset(vocabulary), read_as), read_as)
     text = _one_by_one(text)
     pieces = _PIECE.findall(text)
     unknown = [piece for piece in pieces if piece not in vocabulary]
@@ -200,10 +355,42 @@ def read(prompt: str, vocabulary: Collection[str]) -> Reading:
         text = prompt if clean == prompt else clean
     elif unknown:
         text = " ".join(_PIECE.sub(lambda match: match[0] if match[0] in vocabulary else " ", text).split())
-    known = [one for one in vocabulary if len(one) > 2 and one.isalpha()]
     words = [_as_written(one, prompt) for one in words]
-    near = {one: found[0] for one in words if (found := get_close_matches(one.lower(), known, n=1, cutoff=NEAR))}
-    return Reading(text, tuple(read_as.items()), tuple(words), near, bool(set(_things(text))))
+    likely = _guesses(frozenset(vocabulary))
+    near = {one: found for one in words if (found := _nearest(one.lower(), likely))}
+    return ParsedPrompt(text, tuple(read_as.items()), tuple(words), near, bool(set(_things(text))))
+
+
+@lru_cache(maxsize=4)
+def _guesses(vocabulary: frozenset[str]) -> tuple[str, ...]:
+    """What a word may have been meant for: words of the world that state something, and everyday words for them."""
+    own = {one for pieces in caption.PHRASES for one in pieces} & vocabulary or vocabulary
+    empty = FUNCTION_WORDS | {"the", "and", "that", "does", "not", "with", "while"}
+    everyday = {one for one in _synonyms(vocabulary) if one.isalpha() and one.isascii()}
+    return tuple(sorted(one for one in {*own, *everyday} - empty if len(one) > 2 and one.isalpha()))
+
+
+def _nearest(word: str, likely: Sequence[str]) -> str | None:
+    """The word that this one was probably meant for: one letter longer or shorter at most, two where it is long."""
+    slack = 1 + (len(word) >= 8)
+    alike = [one for one in likely if abs(len(one) - len(word)) <= slack]
+    return next(iter(get_close_matches(word, alike, n=1, cutoff=NEAR)), None)
+
+
+def _without_shades(text: str, read_as: dict[str, str]) -> str:
+    """ "pale blue" as "blue", "very small" as "small": the world has one shade of a colour, and three sizes."""
+    colors = "|".join(name for names in caption.ENGLISH["color"].values() for name in names)
+    sizes = "|".join(name for names in caption.ENGLISH["size"].values() for name in names)
+
+    def put(match: re.Match[str]) -> str:
+        if match["shade"]:
+            read_as[f"{match['shade']} {match['color']}"] = match["color"]
+        return match["color"] or match["size"]
+
+    shaded = (
+        rf"(?<![\w-])(?:(?P<shade>{SHADES})[\s-]*(?P<color>{colors})|(?:(?:{DEGREES})\s+)+(?P<size>{sizes}))(?![\w-])"
+    )
+    return re.sub(shaded, put, text)
 
 
 def _as_written(word: str, prompt: str) -> str:
@@ -242,31 +429,59 @@ def _kind_phrases() -> dict[tuple[str, ...], str]:
 
 
 @lru_cache(maxsize=4)
-def _synonyms(vocabulary: frozenset[str]) -> tuple[dict[str, str], re.Pattern[str]]:
-    """Every everyday phrase to what stands for it in this vocabulary, and a pattern that finds the longest first."""
+def _synonyms(vocabulary: frozenset[str]) -> dict[str, str]:
+    """Every everyday phrase to what stands for it in this vocabulary."""
     table: dict[str, str] = {}
 
-    def add(source: str, targets: str) -> None:
-        for target in targets.split(","):
-            if set(_PIECE.findall(target.rstrip("*"))) <= vocabulary:
-                if source != target and not _is_known(source, vocabulary):
-                    table.setdefault(source, target)
-                return
+    @cache
+    def is_written(target: str) -> bool:
+        return set(_PIECE.findall(target.rstrip("*"))) <= vocabulary
 
-    for words in (COLORS, SIZES):
-        for target, sources in words.items():
-            for source in sources.split(", "):
-                add(source, target)
+    for pairs in (_names(), _verbs(), _places_and_times(), _camera(), _chinese()):
+        for source, targets in pairs:
+            target = next(filter(is_written, targets.split(",")), source)
+            if source != target and not _is_known(source, vocabulary):
+                table.setdefault(source, target)
+    for pieces in caption.PHRASES:  # the world's own phrases stay whole: "on snow" is not "on" and a synonym
+        own = "".join(pieces) if not pieces[0].isascii() else " ".join(pieces)
+        if len(pieces) > 1 and set(pieces) <= vocabulary:
+            table.setdefault(own, own)
+    return table
+
+
+Pairs = Iterator[tuple[str, str]]  # an everyday phrase, and what stands for it: the first that a vocabulary has
+
+
+def _names() -> Pairs:
+    for target, sources in COLORS.items():
+        for source in sources.split(", "):
+            yield source, target  # and as in lists of colours: "sky-blue", "skyblue", "darkskyblue"
+            yield source.replace(" ", "-"), target
+            for shade in ("", "dark", "light", "medium", "pale", "deep"):
+                yield shade + source.replace(" ", ""), target
+    for target, sources in SIZES.items():
+        yield from ((source, target) for source in sources.split(", "))
     for target, sources in NOUNS.items():
         for source in [target, *sources.split(", "), *caption.ENGLISH["kind"].get(target, ())]:
-            add(source, target)
-            add(PLURALS.get(source, f"{source}s"), f"{target}*")  # "*": more than one
+            yield source, target
+            yield PLURALS.get(source, f"{source}s"), f"{target}*"  # "*": more than one
+
+
+def _verbs() -> Pairs:
     for (finite, progressive), verbs in VERBS.items():
         for verb in verbs.split(", "):
             base, *others = _forms(verb)
-            for form in (base, others[0], others[2]):
-                add(form, finite)
-            add(others[1], progressive)
+            yield from ((form, finite) for form in (base, others[0], others[2]))
+            yield others[1], progressive
+    for still in ("is still", "is motionless", "is stationary", "is not moving", "isn't moving", "doesn't move"):
+        yield still, "stays still"
+    for still in ("motionless", "stationary", "not moving", "immobile"):
+        yield still, "staying still"
+
+
+def _places_and_times() -> Pairs:
+    for target, sources in TIMES_AS_THEY_ARE.items():
+        yield from ((source, target) for source in sources.split(", "))
     for field, prepositions in (
         (TIMES, "at|in|during|by|around|after"),
         (GROUNDS, "on|in|at|over|across|along|onto|upon|by"),
@@ -275,26 +490,27 @@ def _synonyms(vocabulary: frozenset[str]) -> tuple[dict[str, str], re.Pattern[st
             for source in sources.split(", "):
                 for preposition in prepositions.split("|"):
                     for article in ("", "the ", "a ", "an "):
-                        add(f"{preposition} {article}{source}", target)
+                        yield f"{preposition} {article}{source}", target
                 if field is TIMES:
-                    add(source, target)
+                    yield source, target
+
+
+def _camera() -> Pairs:
+    for target, (verbs, alone) in CAMERA.items():
+        yield from ((source, target) for source in alone.split(", "))
+        for verb in verbs.split(", "):
+            base, third, progressive, _ = _forms(verb)
+            for form in (base, third, f"is {progressive}", progressive):
+                yield f"the camera {form}", target
+                yield f"camera {form}", target
+
+
+def _chinese() -> Pairs:
     for target, sources in CHINESE.items():
         for source in sources.split("、"):
-            add(source, target)
+            yield source, target
             if target.endswith("色") and not source.endswith("色"):
-                add(f"{source}色", target)
-    for pieces in caption.PHRASES:  # the world's own phrases stay whole: "on snow" is not "on" and a synonym
-        own = "".join(pieces) if not pieces[0].isascii() else " ".join(pieces)
-        if len(pieces) > 1 and set(pieces) <= vocabulary:
-            table.setdefault(own, own)
-    spaced = "|".join(_pattern(source) for source in sorted(table, key=len, reverse=True))
-    return table, re.compile(spaced or r"(?!)")
-
-
-def _pattern(source: str) -> str:
-    if not source.isascii():
-        return re.escape(source)
-    return r"(?<![\w-])" + r"\s+".join(map(re.escape, source.split())) + r"(?![\w-])"
+                yield f"{source}色", target
 
 
 def _is_known(phrase: str, vocabulary: frozenset[str]) -> bool:
@@ -328,17 +544,28 @@ def _forms(verb: str) -> tuple[str, str, str, str]:
 
 
 def _with_synonyms(text: str, vocabulary: frozenset[str], read_as: dict[str, str]) -> str:
-    table, pattern = _synonyms(vocabulary)
+    table = _synonyms(vocabulary)
     own = {PLURALS.get(kind, f"{kind}s") for kind in NOUNS} | {"spheres", "boxes", "blocks", "rings", "donuts", "pills"}
-
-    def put(match: re.Match[str]) -> str:
-        source = " ".join(match[0].split())
-        target = table[source]
+    pieces = _WORD.findall(text)
+    read, at = "", 0
+    while at < len(pieces):
+        source, end = _longest(pieces, at, table)
+        target = table.get(source, source)
         if source != target and source not in own and not _is_form(source, target):
             read_as[source] = target.rstrip("*")
-        return target
+        read, at = read + target, end
+    return read
 
-    return pattern.sub(put, text)
+
+def _longest(pieces: Sequence[str], at: int, table: Mapping[str, str]) -> tuple[str, int]:
+    """The longest phrase of the table that begins at a piece, and where it ends; else the piece itself."""
+    found, end, phrase = pieces[at], at + 1, ""
+    for index in range(at, min(len(pieces), at + MOST_PIECES)):
+        piece = pieces[index]
+        phrase += " " if piece.isspace() else piece
+        if phrase in table:
+            found, end = phrase, index + 1
+    return found, end
 
 
 def _is_form(source: str, target: str) -> bool:

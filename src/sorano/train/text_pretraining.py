@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.layers import Linear
-from sorano.models.text_encoder import TextEncoder, TextTokens, Tokenizer
+from sorano.models.wan.text_encoder import TextEncoder, TextTokens, Tokenizer
 from sorano.train.loop import Batch
 from sorano.world.caption import parse
 from sorano.world.scene import Attributes, Thing
@@ -69,7 +69,7 @@ class Reader(nn.Module):
         return values_BQV.masked_fill(self.absent_QV, -torch.inf)  # type: ignore[arg-type]
 
 
-class ReadingTask:
+class TextPretrainingTask:
     """Batches of captions with what they state, read off them by the world's parser."""
 
     name = "reading"

@@ -1,4 +1,4 @@
-"""The judge's network and its training: what clips of the world show, read from their pixels alone.
+"""The evaluator's network and its training: what clips of the world show, read from their pixels alone.
 
 `Probe` first looks: in every frame it finds the things (the left one and the right one: slots 0 and 1) as soft masks,
 pools what it saw there, and measures by least squares how the background and each thing move from frame to frame. Then
@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sorano import threads
 from sorano.world import scene as words
 from sorano.world.dataset import lay
 from sorano.world.render import RenderScene, render
 from sorano.world.scene import Stream
 
-NUM_FRAMES = 17  # frames of a clip that the judge reads
+NUM_FRAMES = 17  # frames of a clip that the evaluator reads
 LAYOUT_FRAMES = 25  # the clips are windows of longer ones, as those that models are trained on
 SIZE = 64  # pixels
 GRID = 16  # cells of a soft mask along each side
@@ -96,7 +97,7 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray
 
 
 def exercise(seed: int) -> tuple[NDArray[np.uint8], Any]:
-    """A clip for the judge to learn from, and its record.
+    """A clip for the evaluator to learn from, and its record.
 
     One in ten has a combination and one in ten a speed that other models never train on, because an instrument must
     read those too. One in five plays slower or faster than 12 frames a second, so that heights are measured and
@@ -168,7 +169,7 @@ def _record(laid: Any, fps: float, mask_THW: NDArray[np.uint8], slot_TN: NDArray
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class EvaluatorConfig:
     """Channels of the network."""
 
     fine: int = 32  # at 32x32 cells
@@ -250,12 +251,12 @@ class OverTime(nn.Module):
         return torch.cat([x_BFT.mean(2), x_BFT.amax(2)], 1)
 
 
-class Probe(nn.Module):
+class EvaluatorNetwork(nn.Module):
     """Reads clips [B, T, H, W, 3] uint8 at 64x64."""
 
-    def __init__(self, config: ProbeConfig | None = None) -> None:
+    def __init__(self, config: EvaluatorConfig | None = None) -> None:
         super().__init__()
-        self.config = c = config or ProbeConfig()
+        self.config = c = config or EvaluatorConfig()
         self.stem = ConvNorm(6 * 4, c.fine)
         self.down = nn.Sequential(ConvNorm(c.fine, c.middle, 2), nn.ReLU(), Residual(c.middle))
         self.deep = nn.Sequential(ConvNorm(c.middle, c.coarse, 2), nn.ReLU(), Residual(c.coarse))
@@ -422,7 +423,7 @@ def _geometry(weight: Tensor, mass: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Training:
-    """How the shipped judge was trained: about 15 minutes of one CPU core with AVX512-BF16, rendering included.
+    """How the shipped evaluator was trained: about 15 minutes of one CPU core with AVX512-BF16, rendering included.
 
     First the whole network on pairs of frames, which are cheap and teach what things look like and where they are; then
     the readers alone on whole clips that the trained eye has looked at once.
@@ -451,7 +452,7 @@ def rate_at(step: int, num_steps: int, peak: float, warmup: int = 100) -> float:
 class Learner:
     """A model, its optimiser and the running average of its weights."""
 
-    def __init__(self, model: Probe, parameters: list[nn.Parameter], training: Training) -> None:
+    def __init__(self, model: EvaluatorNetwork, parameters: list[nn.Parameter], training: Training) -> None:
         self.model, self.parameters, self.ema = model, parameters, training.ema
         self.optimizer = torch.optim.AdamW(parameters, 1e-3, (0.9, 0.98), 1e-8, training.weight_decay)
         self.average = {name: value.clone().float() for name, value in model.state_dict().items()}
@@ -497,7 +498,7 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     temporary.replace(path)
 
 
-def train_judge(
+def train_evaluator(
     out: Path,
     training: Training | None = None,
     *,
@@ -505,7 +506,7 @@ def train_judge(
     log: Callable[[str], None] = print,
     save_every: int = 100,
 ) -> Path:
-    """Render the clips, train a probe on the CPU and write judge.safetensors and config.json to `out`.
+    """Render the clips, train the network on the CPU and write judge.safetensors and config.json to `out`.
 
     Goes on where an earlier call with the same folders stopped; `data` (default `out`/clips) may be shared.
     """
@@ -514,18 +515,18 @@ def train_judge(
     clips = Clips(data or out / "clips", training.num_clips)
     clips.render(log)
     model = learn_to_look(clips, training, out, log, save_every)
-    save_probe(out, model.config, model.state_dict())
+    save_network(out, model.config, model.state_dict())
     model = learn_to_read(model, clips, training, out, log)
-    save_probe(out, model.config, model.state_dict())
+    save_network(out, model.config, model.state_dict())
     return out
 
 
 def learn_to_look(
     clips: Clips, training: Training, out: Path, log: Callable[[str], None], save_every: int = 100
-) -> Probe:
+) -> EvaluatorNetwork:
     """The whole network on windows of a few frames; saved on the way to `out`/looking.safetensors."""
     torch.manual_seed(training.seed)
-    model = Probe()
+    model = EvaluatorNetwork()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learner = Learner(model, list(model.parameters()), training)
     start, checkpoint = 0, out / "looking.safetensors"
@@ -535,6 +536,7 @@ def learn_to_look(
     began = time.perf_counter()
     model.train()
     for step in range(start, training.look_steps):
+        threads.adapt()
         video_BTCHW, truth = _batch(clips, training, step)
         with torch.autocast("cpu", torch.bfloat16):
             sights = model.look(video_BTCHW)
@@ -549,8 +551,13 @@ def learn_to_look(
 
 
 def learn_to_read(
-    model: Probe, clips: Clips, training: Training, out: Path, log: Callable[[str], None], look_batch: int = 16
-) -> Probe:
+    model: EvaluatorNetwork,
+    clips: Clips,
+    training: Training,
+    out: Path,
+    log: Callable[[str], None],
+    look_batch: int = 16,
+) -> EvaluatorNetwork:
     """The readers on whole clips, each looked at once; what was seen is kept in `out`/sights.safetensors."""
     seen = see_all(model, clips, training, out / "sights.safetensors", log, look_batch)
     readers = (model.scene_time, model.scene_readers, model.thing_time, model.thing_readers)
@@ -560,6 +567,7 @@ def learn_to_read(
     began = time.perf_counter()
     model.train()
     for step in range(training.read_steps):
+        threads.adapt()
         generator = np.random.default_rng([training.seed, 1, step])
         chosen = generator.choice(len(clips), min(training.read_batch, len(clips)), replace=False)
         sights = Sights(*(torch.from_numpy(one[chosen]).float() for one in seen))
@@ -570,13 +578,13 @@ def learn_to_read(
         if step % 50 == 0:
             log(f"reading {step}/{training.read_steps} {time.perf_counter() - began:.0f}s {_told(parts)}")
         if (step + 1) % 200 == 0:
-            save_probe(out, model.config, learner.average)
+            save_network(out, model.config, learner.average)
     model.load_state_dict(learner.average)
     return model
 
 
 def see_all(
-    model: Probe, clips: Clips, training: Training, path: Path, log: Callable[[str], None], batch: int
+    model: EvaluatorNetwork, clips: Clips, training: Training, path: Path, log: Callable[[str], None], batch: int
 ) -> list[NDArray[np.float16]]:
     """The sights of every clip, spoiled as in training, in float16: the arrays of `Sights` with N for B."""
     if path.exists():
@@ -586,6 +594,7 @@ def see_all(
     parts: list[list[Tensor]] = [[] for _ in fields(Sights)]
     began = time.perf_counter()
     for start in range(0, len(clips), batch):
+        threads.adapt()
         generator = np.random.default_rng([training.seed, 2, start])
         video_BTCHW = _video(clips.frames_NTHWC[start : start + batch], training, generator)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -603,7 +612,7 @@ def _told(parts: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in parts.items())
 
 
-def save_probe(folder: Path, config: ProbeConfig, state: dict[str, Tensor]) -> None:
+def save_network(folder: Path, config: EvaluatorConfig, state: dict[str, Tensor]) -> None:
     """Matrices in float16, the rest in float32."""
     small = {
         name: value.half().contiguous() if value.ndim > 1 else value.float().contiguous()
@@ -615,17 +624,17 @@ def save_probe(folder: Path, config: ProbeConfig, state: dict[str, Tensor]) -> N
     (folder / "config.json").write_text(json.dumps({"probe": asdict(config), "fields": labels}, indent=1) + "\n")
 
 
-def load_probe(folder: Path, device: str | torch.device = "cpu") -> Probe:
+def load_network(folder: Path, device: str | torch.device = "cpu") -> EvaluatorNetwork:
     """A probe ready to read. Raises ValueError where the labels are not those of this world."""
     described = json.loads((folder / "config.json").read_text())
     labels = json.loads(json.dumps({"scene": SCENE_FIELDS, "things": THING_FIELDS}))
     if described["fields"] != labels:
-        raise ValueError(f"the judge in {folder} reads another world's attributes; train it again")
-    probe = Probe(ProbeConfig(**described["probe"]))
+        raise ValueError(f"the evaluator in {folder} reads another world's attributes; train it again")
+    probe = EvaluatorNetwork(EvaluatorConfig(**described["probe"]))
     state = {name: value.float() for name, value in load_file(folder / "judge.safetensors").items()}
     missing, unexpected = probe.load_state_dict(state, strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise ValueError(f"the judge in {folder} does not fit its config: {missing + unexpected}")
+        raise ValueError(f"the evaluator in {folder} does not fit its config: {missing + unexpected}")
     return probe.to(device).eval()
 
 
