@@ -29,11 +29,11 @@ from sorano.request import Request
 from sorano.resolve import Job
 from sorano.result import Video
 from sorano.storyboard import Shot, Storyboard
-from sorano.threads import wait_passively
+from sorano.threads import wait_briefly
 from sorano.trust.verify import Report, Verdict, verify
 from sorano.video import read_metadata
 
-wait_passively()  # before torch comes in
+wait_briefly()  # before torch comes in
 
 __all__ = [
     "Cancel",

@@ -3,6 +3,8 @@
     {"prompt": "a red ball bounces on the grass", "seed": 1}
     {"prompt": "a blue cube spins on the snow", "seconds": "2s", "output": "cube.mp4"}
 
+A .txt file has a prompt on each line.
+
 The model is loaded once. What a line made is noted in FILE.done as soon as it is there, so that a stopped batch goes on
 where it was; a line that fails is said and the others go on.
 """
@@ -28,7 +30,7 @@ MOST_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
-class Line:
+class BatchItem:
     """One request of a batch: its number in the file, the request, and a digest of what it says."""
 
     number: int
@@ -40,13 +42,13 @@ class Line:
 class Outcome:
     """What became of a line: the path of the file, or why there is none; `was_there` where an earlier run made it."""
 
-    line: Line
+    line: BatchItem
     path: Path | None = None
     error: SoranoError | None = None
     was_there: bool = False
 
 
-def read(file: Path, folder: Path, shared: Mapping[str, Any]) -> list[Line]:
+def read(file: Path, folder: Path, shared: Mapping[str, Any]) -> list[BatchItem]:
     """The requests of a file of JSON lines, `shared` options under their own words, outputs in a folder.
 
     Raises RequestError naming the line that is wrong, before anything is made. A line without a seed gets one that
@@ -61,9 +63,10 @@ def read(file: Path, folder: Path, shared: Mapping[str, Any]) -> list[Line]:
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{file} cannot be read: {error}") from error
     known = {field.name for field in fields(Request)}
-    lines: list[Line] = []
+    lines: list[BatchItem] = []
     for number, words in enumerate(text.splitlines(), 1):
         if words.strip():
+            words = json.dumps({"prompt": words.strip()}) if file.suffix.lower() == ".txt" else words
             lines.append(_line(file, number, words, folder, shared, known))
     if not lines or len(lines) > MOST_LINES:
         raise RequestError(f"{file} has {len(lines)} requests", 'it has a line like {"prompt": "..."} for each video')
@@ -74,7 +77,7 @@ def read(file: Path, folder: Path, shared: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
-def _line(file: Path, number: int, words: str, folder: Path, shared: Mapping[str, Any], known: set[str]) -> Line:
+def _line(file: Path, number: int, words: str, folder: Path, shared: Mapping[str, Any], known: set[str]) -> BatchItem:
     place = f"{file}, line {number}"
     try:
         given = json.loads(words)
@@ -99,7 +102,7 @@ def _line(file: Path, number: int, words: str, folder: Path, shared: Mapping[str
         elif not output.is_absolute():
             output = folder / output
         values["output"] = output
-        return Line(number, Request(**values), digest)
+        return BatchItem(number, Request(**values), digest)
     except RequestError as error:
         raise RequestError(f"{place}: {error.message}", error.hint) from error
 
@@ -110,7 +113,7 @@ def done_file(file: Path) -> Path:
 
 
 def make(
-    lines: list[Line],
+    lines: list[BatchItem],
     noted: Path,
     listener: Listener,
     say: Callable[[Outcome], None],

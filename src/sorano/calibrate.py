@@ -22,7 +22,7 @@ from sorano.plan.generate import TEXT_TOKENS
 from sorano.plan.machine import Machine, Profile, profile_file
 from sorano.presets import find_preset
 from sorano.request import Request
-from sorano.shapes import VideoShape, nearest_num_frames
+from sorano.shapes import VideoShape
 
 # videos that are made: of few steps and of many, so that what a run, a step and a FLOP cost can be told apart
 PROBES = (
@@ -151,8 +151,8 @@ def _timed(probe: tuple[str, int, float], turns: list[dict[str, float]]) -> Time
     preset = find_preset("world")
     configs = preset.read_configs()
     width, height = (int(part) for part in size.split("x"))
-    shape = VideoShape(nearest_num_frames(seconds, preset.fps), height, width)
-    latent = shape.latent(spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal)
+    shape = VideoShape(configs.geometry.nearest_num_frames(seconds, preset.fps), height, width)
+    latent = configs.vae.geometry.latent(shape)
     parts = configs.transformer.flops_by_part(latent, batch=2, text_tokens=TEXT_TOKENS)
     medians = {name: statistics.median(one[name] for one in turns[1:]) for name in STAGES}
     return Timed(

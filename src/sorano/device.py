@@ -100,7 +100,7 @@ def _cpu_probe() -> tuple[dict[str, Any], bool]:
     """
     import torch
 
-    torch.set_num_threads(threads.choose(torch.get_num_threads()))
+    threads.adapt()
     file = cache_folder() / "machine.json"
     key = f"{_cpu_name()}, torch {torch.__version__}"
     known: dict[str, Any] = {}

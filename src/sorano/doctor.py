@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,7 +28,12 @@ CODERS = (
     ("libvpx-vp9", False, "WebM"),
 )
 ENGINE_HINT = "pip install 'sorano[engine]'"
-EXTRAS = (("numba", "train", "sorano train and sorano score"), ("simpy", "plan", "sorano plan serve --simulate"))
+EXTRAS = (
+    ("numba", "train", "sorano train and sorano score"),
+    ("simpy", "plan", "sorano plan serve --simulate"),
+    ("fastapi", "serve", "sorano serve"),
+    ("webauthn", "desk", "sorano desk"),
+)
 
 
 NEED_ENGINE = ("device", "threads", "memory", "disk")  # checks for those who make videos
@@ -57,7 +63,8 @@ def examine() -> list[Check]:
     has_engine = made[0].state == GOOD
     looks: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
         ("device", _device), ("threads", _threads), ("memory", _memory), ("disk", _disk),
-        ("coders", _coders), ("keys", _keys), ("fonts", _fonts), ("extras", _extras), ("settings", _settings),
+        ("coders", _coders), ("keys", _keys), ("fonts", _fonts), ("extras", _extras),
+        ("serve", _serve), ("settings", _settings),
     )  # fmt: skip
     for name, look in looks:
         if name in NEED_ENGINE and not has_engine:
@@ -150,7 +157,7 @@ def _coders() -> Iterator[Check]:
 
 
 def _keys() -> Iterator[Check]:
-    from sorano.trust import keys
+    from sorano.trust.provenance import keys
 
     found = [one for one in keys.list_keys() if one.kind != "carrier"]
     if not found:
@@ -178,6 +185,49 @@ def _extras() -> Iterator[Check]:
             yield Check("extra", MIND, f"{package} is not there: {what}", f"pip install 'sorano[{extra}]'")
         else:
             yield Check("extra", GOOD, f"{package}: {what}")
+
+
+def _serve() -> Iterator[Check]:
+    """The port and the database of `sorano serve`, and the clock, which leases and webhooks go by."""
+    import time
+
+    if find_spec("fastapi") is None:
+        return
+    from sorano.serve.config import HOST, PORT, data_folder, database_url
+
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind((HOST, PORT))
+            yield Check("port", GOOD, f"{PORT} of {HOST} is free")
+        except OSError as error:
+            found = f"{PORT} of {HOST}: {error.strerror}; is a server running?"
+            yield Check("port", MIND, found, "sorano serve --port 0 takes any that is free")
+    written = Path(__file__).stat().st_mtime
+    is_late = time.time() < written - 86_400
+    if is_late:
+        yield Check("clock", BAD, "it is before the time when this program was written", "timedatectl set-ntp true")
+    else:
+        yield Check("clock", GOOD, time.strftime("%Y-%m-%d %H:%M %Z"))
+    url = database_url(None, data_folder())
+    if url.startswith("sqlite"):
+        yield Check("database", GOOD, "SQLite, a file of its own")
+        return
+    import sqlalchemy as sa
+
+    from sorano.web.database import Database
+
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            connection.execute(sa.text("SELECT 1"))
+        yield Check("database", GOOD, f"{sa.make_url(database.url).render_as_string(hide_password=True)} answers")
+    except sa.exc.SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        mend = "start its server, or unset SORANO_DATABASE"
+        yield Check("database", BAD, f"SORANO_DATABASE cannot be used: {cause}", mend)
+    finally:
+        database.close()
 
 
 def _settings() -> Iterator[Check]:

@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError
 from sorano.listener import Cancel, CancellingListener, Listener
-from sorano.measure import Clock, out_of_memory_is_said, peak_memory
+from sorano.measure import StageTimer, peak_memory, report_out_of_memory
 from sorano.pipeline import Model, choose_machine, load_bundle, located, plan, within
 from sorano.plan import Machine, ModelConfigs, Placement, RunEstimate
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
+from sorano.prompt_editing import check_words
 from sorano.request import Request
 from sorano.resolve import Job, resolve
 from sorano.result import Video, default_path, run_record
 from sorano.trust.seal import FEW_COLOURS, NO_SIGNATURE
 from sorano.video import IMAGE_SUFFIXES, STREAM, check_target
-from sorano.wording import check_words
 from sorano.workfolder import OLD_SUFFIX, parts_of, read_old_latent, read_state
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Planned:
     configs: ModelConfigs
     machine: Machine
     estimate: RunEstimate
-    clock: Clock
+    clock: StageTimer
 
 
 class Engine:
@@ -208,7 +208,7 @@ class Engine:
         only_decodes = kept is not None and not job.is_film and "pending" in kept[1]
         placement = replace(estimate.placement, in_turn=True) if only_decodes else estimate.placement
         with self._lock:
-            with out_of_memory_is_said(estimate), peak_memory(planned.machine) as memory:
+            with report_out_of_memory(estimate), peak_memory(planned.machine) as memory:
                 with clock("load"):
                     model = self.load(job.preset, planned.machine, placement)
                 run = Run(job, model, listener, folder, clock)
@@ -220,7 +220,7 @@ class Engine:
                     if job.is_film and estimate.seconds > PREVIEW_SECONDS:
                         listener.note(f"while it grows it can be played: {run.folder}/{STREAM}")
                     with clock("film") if job.is_film else nullcontext():
-                        run.go()
+                        run.make()
                 except BaseException as error:
                     run.stop(error)
                     raise
@@ -323,7 +323,7 @@ def prepare(request: Request, listener: Listener) -> Planned:
     configs = preset.read_configs()
     job = resolve(request, preset, configs)
     said = check_words(job.request, preset)
-    clock = Clock()
+    clock = StageTimer()
     with clock("probe"):
         machine = within(choose_machine(request.device, request.dtype), request.memory)
     estimate = plan(job, configs, machine)
@@ -368,6 +368,6 @@ def check_outputs(request: Request) -> None:
         if target is not None and any(Path(target).resolve() == file.resolve() for file in request.files):
             raise RequestError(f"{target} would be written over itself", "give another name with -o")
     if request.output is not None or request.sheet is not None:
-        from sorano.trust import keys
+        from sorano.trust.provenance import keys
 
         keys.identity()  # what cannot be signed is not begun

@@ -14,7 +14,7 @@
         MatchedError     9  `Report.require`: it is only a copy of what was signed
       Cancelled          130  the run was asked to stop
 
-The number is the exit code of the command (`EXIT_INTERRUPTED` for Ctrl-C). Library code raises; only `cli.py`
+The number is the exit code of the command (`EXIT_INTERRUPTED` for Ctrl-C). Library code raises; only `cli/`
 prints and exits.
 """
 

@@ -47,7 +47,7 @@ LOG_IN = "`hf auth login`, or set HF_TOKEN"
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """What a name stands for: a preset, or a repository of the hub that no preset has."""
 
     name: str
@@ -105,13 +105,13 @@ class Unreachable(CheckpointError):
     """The hub cannot be asked now; what is on this machine still works."""
 
 
-def find_source(name: str) -> Source:
+def find_source(name: str) -> ModelSource:
     """The preset of this name or repository, or the repository OWNER/NAME. Raises RequestError with the nearest."""
     for preset in PRESETS.values():
         if name == preset.name or name.lower() == (preset.repo or "").lower():
-            return Source(preset.name, preset.repo, preset)
+            return ModelSource(preset.name, preset.repo, preset)
     if REPO.fullmatch(name):
-        return Source(name, name, None)
+        return ModelSource(name, name, None)
     raise RequestError(
         f"there is no preset {name!r}; known: {', '.join(PRESETS)}",
         f"the nearest is {nearest(name)}; a repository of the hub is written OWNER/NAME",
@@ -121,7 +121,9 @@ def find_source(name: str) -> Source:
 class Fetch:
     """The missing files of a pull on their way, several at once."""
 
-    def __init__(self, source: Source, listing: Listing, missing: Iterable[RemoteFile], progress: Progress) -> None:
+    def __init__(
+        self, source: ModelSource, listing: Listing, missing: Iterable[RemoteFile], progress: Progress
+    ) -> None:
         self.source, self.listing = source, listing
         self._progress, self._lock, self._stop = progress, Lock(), Event()
         self._total = sum(file.size for file in missing)
@@ -253,7 +255,7 @@ def _without_password(url: str) -> str:
     return re.sub(r"//[^@/]*@", "//", url)
 
 
-def list_files(source: Source) -> Listing:
+def list_files(source: ModelSource) -> Listing:
     """What the hub states of a repository, in one request. Raises CheckpointError where it is no hub that answers."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -341,7 +343,7 @@ def nearest(name: str) -> str:
 
 
 @contextmanager
-def errors_said(source: Source, next_step: str) -> Iterator[None]:
+def report_fetch_errors(source: ModelSource, next_step: str) -> Iterator[None]:
     """What huggingface_hub, the network and the disk raise, as errors of Sorano. `next_step` is for the network's."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
     from huggingface_hub.utils import httpx
@@ -349,7 +351,7 @@ def errors_said(source: Source, next_step: str) -> Iterator[None]:
     try:
         yield
     except HfHubHTTPError as error:
-        raise _answer_said(source, error) from error
+        raise _describe_answer(source, error) from error
     except OfflineModeIsEnabled as error:
         raise Unreachable(
             "HF_HUB_OFFLINE is set, so nothing is fetched", f"unset it, then {source.again}; or --preset PATH"
@@ -371,7 +373,7 @@ def errors_said(source: Source, next_step: str) -> Iterator[None]:
         ) from error
 
 
-def _answer_said(source: Source, error: HfHubHTTPError) -> SoranoError:
+def _describe_answer(source: ModelSource, error: HfHubHTTPError) -> SoranoError:
     """An answer of the hub that is a refusal, and what to do about it."""
     response, repo = error.response, source.repo
     status, page = response.status_code, f"{constants.ENDPOINT}/{repo}"

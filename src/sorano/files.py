@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -72,5 +74,42 @@ def sha256(path: Path) -> str:
 
 
 def canonical(words: dict[str, Any]) -> bytes:
-    """JSON in one spelling: sorted, no spaces, UTF-8 (as RFC 8785 has it for what is written here)."""
-    return json.dumps(words, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """JSON in one spelling, that of RFC 8785: keys by UTF-16 code units, numbers as ECMAScript writes them, UTF-8.
+
+    Integers beyond 2**53 keep all their digits, where the RFC would round them to a double. Raises ValueError for NaN,
+    infinity, lone surrogates and keys that are no text; TypeError for what JSON has not.
+    """
+    return _canonical(words).encode()
+
+
+def _canonical(value: Any) -> str:
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("keys of canonical JSON are text")
+        keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        return "{" + ",".join(f"{_canonical(key)}:{_canonical(value[key])}" for key in keys) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_canonical, value)) + "]"
+    if isinstance(value, float):
+        return _ecmascript(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _ecmascript(number: float) -> str:
+    """A double as ECMAScript's Number::toString has it: the shortest digits that round back, with few exponents."""
+    if not math.isfinite(number):
+        raise ValueError(f"JSON has no {number}")
+    if number == 0:
+        return "0"
+    sign, digits, exponent = Decimal(repr(number)).as_tuple()
+    text = "".join(map(str, digits)).rstrip("0")
+    point = len(digits) + int(exponent)  # the decimal point's place, counted from the first digit
+    if len(text) <= point <= 21:
+        shown = text + "0" * (point - len(text))
+    elif 0 < point <= 21:
+        shown = f"{text[:point]}.{text[point:]}"
+    elif -6 < point <= 0:
+        shown = f"0.{'0' * -point}{text}"
+    else:
+        shown = f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e{point - 1:+d}"
+    return "-" * sign + shown

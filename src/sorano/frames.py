@@ -38,7 +38,7 @@ class Rate:
         return frames_THWC[picked]
 
 
-def at_rate(chunks: Iterable[Frames], from_fps: float, to_fps: float, count: int) -> Iterator[Frames]:
+def resample_rate(chunks: Iterable[Frames], from_fps: float, to_fps: float, count: int) -> Iterator[Frames]:
     """A clip at another rate, `count` frames of it; the last one is held where there are too few."""
     rate, given, last = Rate(from_fps, to_fps), 0, None
     for chunk in chunks:
@@ -52,7 +52,7 @@ def at_rate(chunks: Iterable[Frames], from_fps: float, to_fps: float, count: int
         yield last
 
 
-def alpha_inside(mask_HW: NDArray[np.bool_]) -> NDArray[np.float32]:
+def feathered_alpha(mask_HW: NDArray[np.bool_]) -> NDArray[np.float32]:
     """How much of the new shows at each pixel: 0 outside the mask, 1 well inside, rising over a few pixels between."""
     import cv2
     import numpy as np
@@ -63,7 +63,7 @@ def alpha_inside(mask_HW: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.clip(distance / soft, 0, 1).astype(np.float32) * mask_HW
 
 
-def taking_over(frames_THWC: Frames, error_HWC: NDArray[np.float32], first: int, count: int) -> Frames:
+def fade_out_error(frames_THWC: Frames, error_HWC: NDArray[np.float32], first: int, count: int) -> Frames:
     """Frames that start where others ended: what the coding of those lost is added, less and less over `count` frames.
 
     `error_HWC` is the last old frame less its coded self; the frames are the new piece's from the `first` on.
@@ -77,7 +77,7 @@ def taking_over(frames_THWC: Frames, error_HWC: NDArray[np.float32], first: int,
     return np.clip(np.rint(frames_THWC + shares * error_HWC), 0, 255).astype(np.uint8)
 
 
-def leading_to(frames_THWC: Frames, coded_HWC: Frames, target_HWC: Frames) -> Frames:
+def blend_into_frame(frames_THWC: Frames, coded_HWC: Frames, target_HWC: Frames) -> Frames:
     """Frames that end where a given one begins: more and more, they are moved and coloured as it differs from its coded
     self. The movement is optical flow (DIS, Kroeger et al. 2016), so that edges move instead of fading.
     """
@@ -98,12 +98,12 @@ def leading_to(frames_THWC: Frames, coded_HWC: Frames, target_HWC: Frames) -> Fr
 
     rest = target_HWC.astype(np.float32) - moved(coded_HWC, 1.0)
     made = np.empty_like(frames_THWC)
-    for index, (frame_HWC, share) in enumerate(zip(frames_THWC, rising(len(made)), strict=True)):
+    for index, (frame_HWC, share) in enumerate(zip(frames_THWC, smooth_ramp(len(made)), strict=True)):
         made[index] = np.clip(np.rint(moved(np.ascontiguousarray(frame_HWC), share) + share * rest), 0, 255)
     return made
 
 
-def rising(count: int) -> list[float]:
+def smooth_ramp(count: int) -> list[float]:
     """Shares between 0 and 1, neither of them among them, smooth at both ends."""
     steps = [(index + 1) / (count + 1) for index in range(count)]
     return [step * step * (3 - 2 * step) for step in steps]
@@ -115,19 +115,19 @@ def through(frames_THWC: Frames, place: int, target_HWC: Frames) -> Frames:
     made = frames_THWC.copy()
     first, last = max(0, place - REACH), min(len(made), place + 1 + REACH)
     if first < place:
-        made[first:place] = leading_to(frames_THWC[first:place], coded, target_HWC)
+        made[first:place] = blend_into_frame(frames_THWC[first:place], coded, target_HWC)
     if place + 1 < last:
-        made[place + 1 : last] = leading_to(frames_THWC[place + 1 : last][::-1], coded, target_HWC)[::-1]
+        made[place + 1 : last] = blend_into_frame(frames_THWC[place + 1 : last][::-1], coded, target_HWC)[::-1]
     made[place] = target_HWC
     return made
 
 
-def dissolved(first_THWC: Frames, second_THWC: Frames) -> Frames:
+def crossfade(first_THWC: Frames, second_THWC: Frames) -> Frames:
     """One picture gives way to another over as many frames as both have, gently at both ends."""
     import numpy as np
 
     made = np.empty_like(first_THWC)
-    shares = rising(len(made))
+    shares = smooth_ramp(len(made))
     for index, (one, other, share) in enumerate(zip(first_THWC, second_THWC, shares, strict=True)):
         made[index] = np.rint((1 - share) * one.astype(np.float32) + share * other)
     return made

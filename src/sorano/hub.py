@@ -31,12 +31,11 @@ from sorano.fetch import (
     DIGEST,
     Fetch,
     Listing,
+    ModelSource,
     Progress,
     RemoteFile,
-    Source,
     Unreachable,
     digest_of,
-    errors_said,
     find_source,
     home_of,
     link,
@@ -44,11 +43,13 @@ from sorano.fetch import (
     nearest,
     open_session,
     partial_of,
+    report_fetch_errors,
 )
 from sorano.files import write_atomic
+from sorano.models.registry import read_configs
+from sorano.models.wan.configs import ModelConfigs
 from sorano.plan.generate import estimate_generate, format_bytes
 from sorano.plan.machine import Machine
-from sorano.plan.model import ModelConfigs
 from sorano.presets import DEFAULT_PRESET, PRESETS, Preset, preset_of_folder
 from sorano.shapes import VideoShape, parse_size
 
@@ -60,7 +61,7 @@ MACHINES = (("cuda", "bfloat16"), ("cpu", "bfloat16"), ("cpu", "float32"))  # wh
 
 
 @dataclass(frozen=True)
-class Stored:
+class ModelEntry:
     """A model that can be used or pulled, and what of it is on this machine."""
 
     name: str
@@ -96,7 +97,7 @@ def pull(name: str, *, check: bool = False, progress: Progress = _silent, say: S
         assert source.preset.folder is not None
         return source.preset.folder
     try:
-        with errors_said(source, "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT"):
+        with report_fetch_errors(source, "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT"):
             open_session()
             listing = list_files(source)
     except Unreachable as error:
@@ -108,7 +109,7 @@ def pull(name: str, *, check: bool = False, progress: Progress = _silent, say: S
         if not _read_record(folder):
             _check_blobs(folder, progress)
         return folder
-    with errors_said(source, f"{source.again} goes on where it was"):
+    with report_fetch_errors(source, f"{source.again} goes on where it was"):
         _refuse_foreign(source, listing)
         missing = _missing(listing, check, progress, say)
         _require_room(source, listing, missing, say)
@@ -240,7 +241,7 @@ def check_files(folder: Path) -> None:
             _write_json(_record_file(folder), record)
 
 
-def list_models() -> list[Stored]:
+def list_models() -> list[ModelEntry]:
     """Every preset, then every other repository that can be used, with what is on this machine."""
     names = [preset.name for preset in PRESETS.values()]
     repos = {preset.repo for preset in PRESETS.values()}
@@ -255,7 +256,7 @@ def _is_ours(home: Path) -> bool:
         return True
     folder = _cached(home)
     try:
-        return folder is not None and bool(ModelConfigs.of_folder(folder))
+        return folder is not None and bool(read_configs(folder))
     except CheckpointError:
         return False
 
@@ -291,7 +292,7 @@ def remove(name: str) -> int:
     if not (home / RECORDS).is_dir():
         raise RequestError(f"{source.name} was not pulled to this machine", "`sorano list` shows what was")
     freed = _disk_bytes(home)
-    with errors_said(source, ""):
+    with report_fetch_errors(source, ""):
         shutil.rmtree(home)
     shutil.rmtree(home.parent / ".locks" / home.name, ignore_errors=True)
     return freed
@@ -300,7 +301,7 @@ def remove(name: str) -> int:
 # What the hub has.
 
 
-def _refuse_foreign(source: Source, listing: Listing) -> None:
+def _refuse_foreign(source: ModelSource, listing: Listing) -> None:
     """Raises CheckpointError for a repository that is no diffusers folder, or has pickles where weights should be."""
     names = set(listing.names)
     safe = {_parent(name) for name in names if name.endswith(".safetensors")}
@@ -327,7 +328,7 @@ def _require_runnable(listing: Listing) -> None:
 
     scheduler = "scheduler/scheduler_config.json"
     try:
-        ModelConfigs.of_folder(listing.folder)
+        read_configs(listing.folder)
         if (listing.folder / scheduler).is_file():
             read_scheduler_config(_read_json(listing.folder / scheduler))
     except (CheckpointError, ValueError) as error:
@@ -382,7 +383,7 @@ def _missing(listing: Listing, check: bool, progress: Progress, say: Say) -> lis
     return missing
 
 
-def _require_room(source: Source, listing: Listing, missing: list[RemoteFile], say: Say) -> None:
+def _require_room(source: ModelSource, listing: Listing, missing: list[RemoteFile], say: Say) -> None:
     """Raises CapacityError, with what to free, where the disk cannot hold the missing files."""
     partials = ((file, partial_of(listing.home / "blobs" / file.digest)) for file in missing)
     wanted = sum(file.size - (partial.stat().st_size if partial.exists() else 0) for file, partial in partials)
@@ -444,19 +445,19 @@ def _as_checked(path: Path, entry: dict[str, Any]) -> bool:
     return (status.st_size, status.st_mtime_ns) == (entry.get("bytes"), entry.get("mtime_ns"))
 
 
-def _stored(source: Source) -> Stored:
+def _stored(source: ModelSource) -> ModelEntry:
     if source.repo is None:
         preset = source.preset
         assert preset is not None and preset.folder is not None
         size = _disk_bytes(preset.folder)
-        return Stored(source.name, None, preset.licence, "embedded", size, 0, preset.folder, None)
+        return ModelEntry(source.name, None, preset.licence, "embedded", size, 0, preset.folder, None)
     folder, home = find(source.repo), home_of(source.repo)
     record = _read_record(folder) if folder else {}
     ours = (home / RECORDS).is_dir()
     download_bytes = source.preset.download_bytes if source.preset else None
     if record:
         download_bytes = sum(entry["bytes"] for entry in record["files"].values())
-    return Stored(
+    return ModelEntry(
         name=source.name,
         repo=source.repo,
         licence=source.preset.licence if source.preset else record.get("licence", "not known"),
@@ -477,7 +478,7 @@ def _disk_bytes(folder: Path) -> int:
 def _configs(preset: Preset | None, folder: Path | None) -> ModelConfigs | None:
     """The folder's own, or the official ones of a preset that is not here."""
     try:
-        return ModelConfigs.of_folder(folder) if folder else preset.configs if preset else None
+        return read_configs(folder) if folder else preset.configs if preset else None
     except CheckpointError:
         return None
 

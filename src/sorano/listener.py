@@ -27,8 +27,8 @@ class Listener:
         """`done` of `total` parts of "denoise", "decode" or "film"."""
 
     def preview(self, step: int, num_steps: int, look: Callable[[], Frames]) -> None:
-        """After a step of a clip: `look()` decodes what the first frame will about be, [H, W, 3]; only who calls it
-        pays for it."""
+        """After a step of a clip, or of a window of a film: `look()` decodes what its first new frame will about be,
+        [H, W, 3]; only who calls it pays for it."""
 
     def check(self) -> None:
         """Called after every denoising step and decoded chunk, of clips and films: raise here to stop the run."""
@@ -79,7 +79,7 @@ class CancellingListener(Listener):
 
 
 class OnceListener(Listener):
-    """Passes each note on once and no progress: for the windows of a long video, whose progress is the whole's."""
+    """Passes previews on, each note once, and no progress: for the windows of a film, whose progress is the whole's."""
 
     def __init__(self, inner: Listener) -> None:
         self.inner = inner
@@ -89,6 +89,9 @@ class OnceListener(Listener):
         if text not in self.said:
             self.said.add(text)
             self.inner.note(text)
+
+    def preview(self, step: int, num_steps: int, look: Callable[[], Frames]) -> None:
+        self.inner.preview(step, num_steps, look)
 
     def check(self) -> None:
         self.inner.check()

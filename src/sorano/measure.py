@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Clock:
+class StageTimer:
     """Seconds of each stage, in order."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -53,7 +53,7 @@ def peak_memory(machine: Machine) -> Iterator[list[int]]:
 
 
 @contextmanager
-def out_of_memory_is_said(estimate: RunEstimate) -> Iterator[None]:
+def report_out_of_memory(estimate: RunEstimate) -> Iterator[None]:
     """Turns the allocators' errors into CapacityError."""
     try:
         yield

@@ -9,6 +9,7 @@ in with the first step that computes.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sorano import threads
 from sorano.errors import CheckpointError, NumericsError, RequestError
-from sorano.frames import BLACK, at_rate
+from sorano.frames import BLACK, resample_rate
 from sorano.listener import Listener
 from sorano.plan import (
     Machine,
@@ -29,11 +31,11 @@ from sorano.plan import (
     estimate_generate,
 )
 from sorano.presets import Preset
+from sorano.prompt_editing import replace_synonyms
 from sorano.request import lora_expert, parse_bytes, parse_lora
 from sorano.segments import windows
 from sorano.shapes import Geometry, LatentShape, VideoShape
 from sorano.video import resize
-from sorano.wording import in_its_words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,9 +43,9 @@ if TYPE_CHECKING:
     from sorano.conditions import LatentState
     from sorano.models.checkpoint import Bundle, Change
     from sorano.models.lora import Lora
-    from sorano.models.text_encoder import TextTokens
+    from sorano.models.wan.text_encoder import TextTokens
     from sorano.resolve import Job
-    from sorano.sampling.denoise import Step
+    from sorano.sampling.denoise import LowNoise, Step
     from sorano.video import Frames
 
 MOST_BYTES_HASHED = 1_000_000_000  # the digests of a larger folder of the user's own are not taken
@@ -92,6 +94,7 @@ def plan(job: Job, configs: ModelConfigs, machine: Machine) -> RunEstimate:
     request = job.request
     assert request.num_steps is not None and request.guidance is not None
     shape, count = windows(job)
+    width, height = job.output_size
     estimate = estimate_generate(
         configs,
         machine,
@@ -99,7 +102,7 @@ def plan(job: Job, configs: ModelConfigs, machine: Machine) -> RunEstimate:
         num_steps=request.num_steps,
         guided=request.guidance > 1,
         fps=job.fps,
-        upscale=job.upscale,
+        upscale=math.sqrt(width * height / (shape.width * shape.height)),
         has_pictures=bool(request.files),
         is_film=job.is_film,
         is_written=request.output is not None or request.sheet is not None,
@@ -124,6 +127,7 @@ def load_bundle(preset: Preset, device: str, dtype: str, *, filled: bool = True)
     import torch
 
     from sorano.models import checkpoint
+    from sorano.models.registry import load
     from sorano.sampling.schedule import read_scheduler_config
 
     assert preset.folder is not None
@@ -132,7 +136,7 @@ def load_bundle(preset: Preset, device: str, dtype: str, *, filled: bool = True)
         read_scheduler_config(checkpoint.read_scheduler_words(preset.folder))  # before the weights, which take longer
     except ValueError as error:
         raise CheckpointError(f"{preset.folder}/scheduler/scheduler_config.json: {error}") from error
-    bundle = checkpoint.load(preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned, filled=filled)
+    bundle = load(preset.folder, device=device, dtype=getattr(torch, dtype), digests=pinned, filled=filled)
     if preset.repo:
         from sorano import hub
 
@@ -149,12 +153,12 @@ def _folder_bytes(folder: Path) -> int:
 def encode_text(model: Model, job: Job) -> TextTokens:
     """The prompt and the negative prompt as text tokens, a batch of two; encoded once while the model is loaded.
 
-    A small vocabulary reads them in its own words (`sorano.wording.in_its_words`). Raises RequestError for a prompt
-    longer than the model reads.
+    For a small vocabulary, everyday words are replaced by its own (`sorano.prompt_editing.replace_synonyms`). Raises
+    RequestError for a prompt longer than the model reads.
     """
     import torch
 
-    prompts = [in_its_words(job.preset, text) for text in (job.request.prompt, job.request.negative_prompt or "")]
+    prompts = [replace_synonyms(job.preset, text) for text in (job.request.prompt, job.request.negative_prompt or "")]
     for name, prompt in zip(("prompt", "negative prompt"), prompts, strict=True):
         check_length(model, name, prompt)
     known = model.bundle.texts
@@ -171,7 +175,7 @@ def encode_text(model: Model, job: Job) -> TextTokens:
 
 def check_length(model: Model, name: str, prompt: str) -> None:
     """Raises RequestError for a prompt longer than the model reads, which would be cut silently."""
-    from sorano.models.text_encoder import clean_prompt
+    from sorano.models.wan.text_encoder import clean_prompt
 
     tokenizer = model.bundle.tokenizer
     count = len(tokenizer.fast.encode(clean_prompt(prompt)).ids)
@@ -329,7 +333,6 @@ def denoise(
     """Noise to latent_BCTHW, step by step. Raises NumericsError at the first step that is not finite."""
     import torch
 
-    from sorano.sampling.denoise import LowNoise
     from sorano.sampling.denoise import denoise as steps_of
     from sorano.sampling.schedule import SCHEDULES, read_scheduler_config
     from sorano.sampling.solver import SOLVERS
@@ -337,28 +340,17 @@ def denoise(
     request, bundle = job.request, model.bundle
     assert request.num_steps is not None and request.guidance is not None
     solver, shift = read_scheduler_config(bundle.scheduler_config)
-    turns = ExitStack()  # the expert whose turn it is
-    low_noise = None
-    if bundle.transformer_2 is not None:
-        boundary = bundle.boundary if job.preset.boundary is None else job.preset.boundary
-        assert boundary is not None and request.guidance_2 is not None
-
-        def second_turn() -> None:
-            turns.close()
-            turns.enter_context(model.present("transformer_2", change=merged(loras, listener)))
-
-        low_noise = LowNoise(bundle.transformer_2, boundary, request.guidance_2, second_turn)
-    device = model.machine.device
-
-    def there(tensor: Tensor | None) -> Tensor | None:
-        return tensor if tensor is None else tensor.to(device)
-
     schedule = SCHEDULES[solver](request.num_steps, shift if request.shift is None else request.shift)
     noise_BCTHW = state.noise_BCTHW
     if state.data_BCTHW is not None:
         schedule = schedule.beginning_at(state.strength)
         sigma = schedule.sigmas[0]
         noise_BCTHW = sigma * noise_BCTHW + (1 - sigma) * state.data_BCTHW
+    device, loaded = model.machine.device, ExitStack()  # the expert that is on the device
+
+    def there(tensor: Tensor | None) -> Tensor | None:
+        return tensor if tensor is None else tensor.to(device)
+
     steps = steps_of(
         bundle.transformer,
         noise_BCTHW.to(device),
@@ -369,7 +361,7 @@ def denoise(
         branches_together=branches_together(
             LatentShape(*state.noise_BCTHW.shape[2:]), bundle.transformer.config.patch_size
         ),
-        low_noise=low_noise,
+        low_noise=_low_noise(model, job, listener, loras, loaded),
         known_BCTHW=there(state.known_BCTHW),
         known_mask_BTHW=there(state.known_mask_BTHW),
         beside_BCTHW=there(state.beside_BCTHW),
@@ -380,20 +372,39 @@ def denoise(
         dtype=getattr(torch, model.machine.dtype),
     )
     listener.progress("denoise", 0, schedule.num_steps)
-    with turns:
-        turns.enter_context(model.present("transformer", change=merged(loras, listener)))
+    with loaded:
+        loaded.enter_context(model.present("transformer", change=merged(loras, listener)))
         before = None
         for step in steps:
+            threads.adapt()
             listener.check()
             listener.progress("denoise", step.index, step.num_steps)
-            listener.preview(step.index, step.num_steps, partial(first_frame, model, step, before))
+            listener.preview(step.index, step.num_steps, partial(first_frame, model, step, before, state.first_new))
             before = step
-    latent_BCTHW = step.latent
-    return latent_BCTHW[:, :, : latent_BCTHW.shape[2] - state.appended]
+    return step.latent[:, :, : step.latent.shape[2] - state.appended]
 
 
-def first_frame(model: Model, step: Step, before: Step | None) -> Frames:
-    """About what the first frame will be, [H, W, 3], at most PREVIEW_CELLS latents a side.
+def _low_noise(
+    model: Model, job: Job, listener: Listener, loras: Sequence[LoraUse], loaded: ExitStack
+) -> LowNoise | None:
+    """The second expert, of a model that has two; when its steps begin it takes the first one's place in `loaded`."""
+    from sorano.sampling.denoise import LowNoise
+
+    bundle, guidance = model.bundle, job.request.guidance_2
+    if bundle.transformer_2 is None:
+        return None
+    boundary = bundle.boundary if job.preset.boundary is None else job.preset.boundary
+    assert boundary is not None and guidance is not None
+
+    def begin() -> None:
+        loaded.close()
+        loaded.enter_context(model.present("transformer_2", change=merged(loras, listener)))
+
+    return LowNoise(bundle.transformer_2, boundary, guidance, begin)
+
+
+def first_frame(model: Model, step: Step, before: Step | None, at: int = 0) -> Frames:
+    """About what the frame of a latent frame will be, [H, W, 3], at most PREVIEW_CELLS latents a side.
 
     The step before tells the velocity, and that tells the data: x - sigma * velocity. Latents are averaged down to what
     decodes in a moment; where the decoder is not loaded (networks in turn), the first three channels stand for colours.
@@ -406,7 +417,7 @@ def first_frame(model: Model, step: Step, before: Step | None) -> Frames:
         velocity = (before.latent - step.latent) / (before.sigma - step.sigma)
         latent_BCTHW = step.latent - step.sigma * velocity
     with torch.inference_mode():
-        latent_BCHW = latent_BCTHW[:1, :, 0].float()
+        latent_BCHW = latent_BCTHW[:1, :, at].float()
         height, width = latent_BCHW.shape[2:]
         scale = min(1.0, PREVIEW_CELLS / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -440,6 +451,7 @@ def decode(model: Model, latent_BCTHW: Tensor, listener: Listener) -> Iterator[F
     with model.present("vae"):
         for index, video_BCTHW in enumerate(inferred(chunks())):
             yield finite_frames(video_BCTHW, model.machine, f" in latent frame {index * chunk} of {total}")
+            threads.adapt()
             listener.check()
             listener.progress("decode", total if placement.tile else min(total, (index + 1) * chunk), total)
 
@@ -474,7 +486,7 @@ def composed(job: Job, chunks: Iterable[Frames]) -> Iterator[Frames]:
     """Decoded frames at the file's size and rate, with what the conditions put in their place."""
     made: Iterator[Frames] = (resize(chunk, *job.output_size) for chunk in chunks)
     if job.source is not None:
-        made = at_rate(made, job.rate, job.fps, job.source.num_frames)
+        made = resample_rate(made, job.rate, job.fps, job.source.num_frames)
     for condition in job.request.given:
         made = condition.compose(job, made)
     yield from made

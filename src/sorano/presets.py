@@ -18,13 +18,17 @@ import re
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sorano.errors import CheckpointError, RequestError
-from sorano.models import family
-from sorano.models.config import TransformerConfig
-from sorano.plan.model import ModelConfigs
+from sorano.models.registry import read_configs
+from sorano.models.wan import sizes
+from sorano.models.wan.config import TransformerConfig
+from sorano.models.wan.configs import ModelConfigs
 from sorano.shapes import format_size, parse_size
+
+if TYPE_CHECKING:
+    from sorano.captions import CaptionVocabulary
 
 WEIGHTS = Path(__file__).parent / "weights"
 CARD = "sorano.json"  # inside a model's folder: what it was trained on
@@ -75,6 +79,15 @@ class Preset:
     note: str | None = None  # to be said where it is used: what was taken for granted
 
     @property
+    def captions(self) -> CaptionVocabulary | None:
+        """What the model's captions can say; None where it takes any words."""
+        if not self.small_vocabulary or self.folder is None:
+            return None
+        from sorano.world.vocabulary import WorldVocabulary
+
+        return WorldVocabulary(self.folder)
+
+    @property
     def download_bytes(self) -> int | None:
         """What a pull fetches at most: every weight in float32, as most of the hub's folders have them."""
         return 4 * self.configs.parameters() if self.configs is not None else None
@@ -99,7 +112,7 @@ class Preset:
     def read_configs(self) -> ModelConfigs:
         """What the networks are made of: the folder's own words where it is here, else the official ones."""
         if self.folder is not None:
-            return ModelConfigs.of_folder(self.folder)
+            return read_configs(self.folder)
         assert self.configs is not None
         return self.configs
 
@@ -126,13 +139,13 @@ def _wan(name: str, repo: str, configs: ModelConfigs, **settings: Any) -> Preset
 
 
 def _configs(transformer: TransformerConfig, *, experts: int = 1) -> ModelConfigs:
-    sees, by_token = transformer.image_dim is not None, transformer == family.TI2V_5B
+    sees, by_token = transformer.image_dim is not None, transformer == sizes.TI2V_5B
     return ModelConfigs(
         transformer=transformer,
-        vae=family.VAE_2_2 if by_token else family.VAE_2_1,
-        text_encoder=family.UMT5_XXL,
+        vae=sizes.VAE_2_2 if by_token else sizes.VAE_2_1,
+        text_encoder=sizes.UMT5_XXL,
         transformer_2=transformer if experts == 2 else None,
-        image_encoder=family.CLIP_VIT_H if sees else None,
+        image_encoder=sizes.CLIP_VIT_H if sees else None,
         expand_timesteps=by_token,
     )
 
@@ -145,28 +158,28 @@ PRESETS = {
     preset.name: preset
     for preset in (
         #      name           folder                     trained on
-        Preset(name="world",  folder=WEIGHTS / "world",  size="64x64", num_frames=17, fps=12,
+        Preset(name="world",  folder=WEIGHTS / "world",  size="128x128", num_frames=25, fps=12,
                # limits                                                            samples best with
-               max_num_frames=25, max_side=128, small_vocabulary=True, known=ALL_KINDS, num_steps=24, guidance=4.5),
-        _wan("wan2.1-t2v-1.3b",      "Wan2.1-T2V-1.3B-Diffusers",      _configs(family.T2V_1_3B), shift=5.0,
+               max_num_frames=25, max_side=256, small_vocabulary=True, known=ALL_KINDS, num_steps=24, guidance=4.5),
+        _wan("wan2.1-t2v-1.3b",      "Wan2.1-T2V-1.3B-Diffusers",      _configs(sizes.T2V_1_3B), shift=5.0,
              sizes=_480P, alternatives={"readme": {"shift": 8.0, "guidance": 6.0}, "hub": {"shift": 3.0, **_UNTOLD}}),
-        _wan("wan2.1-t2v-14b",       "Wan2.1-T2V-14B-Diffusers",       _configs(family.T2V_14B), shift=5.0,
+        _wan("wan2.1-t2v-14b",       "Wan2.1-T2V-14B-Diffusers",       _configs(sizes.T2V_14B), shift=5.0,
              size="1280x720", sizes=_720P + _480P, alternatives={"hub": {"shift": 3.0, **_UNTOLD}}),
-        _wan("wan2.1-i2v-14b-480p",  "Wan2.1-I2V-14B-480P-Diffusers",  _configs(family.I2V_14B), shift=3.0,
+        _wan("wan2.1-i2v-14b-480p",  "Wan2.1-I2V-14B-480P-Diffusers",  _configs(sizes.I2V_14B), shift=3.0,
              sizes=_480P, num_steps=40, negative_prefix="镜头晃动，", alternatives={"hub": {"shift": 3.0, **_UNTOLD}}),
-        _wan("wan2.1-i2v-14b-720p",  "Wan2.1-I2V-14B-720P-Diffusers",  _configs(family.I2V_14B), shift=5.0,
+        _wan("wan2.1-i2v-14b-720p",  "Wan2.1-I2V-14B-720P-Diffusers",  _configs(sizes.I2V_14B), shift=5.0,
              size="1280x720", sizes=_720P, num_steps=40, negative_prefix="镜头晃动，",
              alternatives={"hub": {"shift": 3.0, **_UNTOLD}}),
-        _wan("wan2.1-flf2v-14b",     "Wan2.1-FLF2V-14B-720P-diffusers", _configs(family.FLF2V_14B), shift=16.0,
+        _wan("wan2.1-flf2v-14b",     "Wan2.1-FLF2V-14B-720P-diffusers", _configs(sizes.FLF2V_14B), shift=16.0,
              size="1280x720", sizes=_720P + _480P, negative_prefix="镜头切换，",
              alternatives={"hub": {"shift": 16.0, **_UNTOLD}}),
-        _wan("wan2.2-ti2v-5b",       "Wan2.2-TI2V-5B-Diffusers",       _configs(family.TI2V_5B), shift=5.0,
+        _wan("wan2.2-ti2v-5b",       "Wan2.2-TI2V-5B-Diffusers",       _configs(sizes.TI2V_5B), shift=5.0,
              size="1280x704", sizes=("1280x704", "704x1280"), num_frames=121, fps=24.0,
              alternatives={"hub": {"shift": 5.0, **_UNTOLD}}),
-        _wan("wan2.2-t2v-a14b",      "Wan2.2-T2V-A14B-Diffusers",      _configs(family.T2V_14B, experts=2), shift=12.0,
+        _wan("wan2.2-t2v-a14b",      "Wan2.2-T2V-A14B-Diffusers",      _configs(sizes.T2V_14B, experts=2), shift=12.0,
              size="1280x720", sizes=_720P + _480P, num_steps=40, guidance=4.0, guidance_2=3.0, boundary=0.875,
              alternatives={"hub": {"shift": 3.0, **_UNTOLD, "guidance_2": 5.0}}),
-        _wan("wan2.2-i2v-a14b",      "Wan2.2-I2V-A14B-Diffusers",      _configs(family.I2V_A14B, experts=2), shift=5.0,
+        _wan("wan2.2-i2v-a14b",      "Wan2.2-I2V-A14B-Diffusers",      _configs(sizes.I2V_A14B, experts=2), shift=5.0,
              size="1280x720", sizes=_720P + _480P, num_steps=40, guidance=3.5, guidance_2=3.5, boundary=0.9,
              alternatives={"hub": {"shift": 3.0, **_UNTOLD, "guidance_2": 5.0}}),
     )
@@ -243,7 +256,7 @@ def preset_of_folder(folder: Path, name: str | None = None) -> Preset:
 def _settings_like(folder: Path, name: str) -> Preset:
     """The settings of the row that has the folder's networks; of two, the one whose words are in its path."""
     try:
-        configs = ModelConfigs.of_folder(folder)
+        configs = read_configs(folder)
     except CheckpointError:  # said when they are needed
         return Preset(name=name)
     rows = [row for row in PRESETS.values() if row.configs is not None and _networks(row.configs) == _networks(configs)]
@@ -265,7 +278,7 @@ def _settings_of(configs: ModelConfigs, folder: Path, name: str) -> Preset:
     if parameters > SMALL_PARAMETERS:
         return Preset(name=name)
     side = configs.pixel_grid * (SMALL_CELLS if parameters > TINY_PARAMETERS else TINY_CELLS)
-    frames = 4 * configs.vae.scale_factor_temporal + 1
+    frames = configs.geometry.video_frames(5)
     return Preset(
         name=name,
         licence="not known",

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sorano import library
+from sorano import asset_cache
 from sorano.errors import RequestError, VideoError
 from sorano.request import Request
 from sorano.video import read_metadata
@@ -35,7 +35,7 @@ def request_of(video: Path) -> dict[str, Any]:
     def found(name: str) -> str:
         if name not in digests:
             raise RequestError(f"{video} does not say which {name} it was made of")
-        return str(library.find(name, digests[name], video.parent))
+        return str(asset_cache.find(name, digests[name], video.parent))
 
     for name in GIVEN:
         if words.get(name):

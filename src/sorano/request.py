@@ -13,13 +13,13 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from sorano.conditions import IN_MEMORY, Condition, FirstFrame, LastFrame, as_condition
 from sorano.errors import RequestError
-from sorano.presets import DEFAULT_PRESET, REPO
+from sorano.presets import DEFAULT_PRESET, PRESETS, REPO
 from sorano.shapes import (
     parse_size,
 )
@@ -39,50 +39,68 @@ USUAL = {
     "seconds": 2, "fps": 16, "guidance": 5, "guidance_2": 4, "shift": 5, "num_frames": 17, "num_steps": 24,
     "variations": 4, "seed": 1,
 }  # fmt: skip
-AUDIENCES = ("none", "cn", "eu", "in", "us-ca")  # those of `trust.label`, whose table says what each gets
+AUDIENCES = ("none", "cn", "eu", "in", "us-ca")  # those of `trust.provenance.label`, whose table says what each gets
 DTYPES = ("auto", "bfloat16", "float32")
+DTYPE_NAMES = {"bf16": "bfloat16", "fp32": "float32", "f32": "float32"}  # as others write them
 DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
+
+
+def _option(help_text: str, default: Any = None) -> Any:
+    """A field with the sentence that explains it in the command's help, the API's schema and `help(Request)`."""
+    return field(default=default, metadata={"help": help_text})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A video to make. Raises RequestError, with the next step, for a value that cannot be made."""
 
-    prompt: str = ""  # may be left out where a video that is given says what it shows
-    negative_prompt: str | None = None  # None: the preset's
-    image: str | Path | None = None  # the first frame
-    last: str | Path | None = None  # the last frame
-    conditions: Sequence[Any] = ()  # more that is given: `sorano.conditions`, or the same as JSON
-    shots: Sequence[Any] = ()  # of a film: `Shot`, or the same as JSON; the prompt is the first one's
+    prompt: str = _option("What to see. May be left out where a video that is given says what it shows.", "")
+    image: str | Path | None = _option("Begin with this picture (PNG, JPEG, WebP); it is scaled to fill.")
+    last: str | Path | None = _option("End with this picture.")
+    conditions: Sequence[Any] = _option("More that is given: `sorano.conditions`, or the same as JSON.", ())
+    shots: Sequence[Any] = _option("Of a film: `Shot`, or the same as JSON; the prompt is the first one's.", ())
     # what to make
-    seconds: float | None = None  # also as text: "2s", "1.5 s", "50 frames"
-    num_frames: int | None = None  # instead of seconds: the nearest that the model makes; 1 is a picture
-    fps: float | None = None
-    size: str | None = None  # "width x height" in pixels: "64x64"; also "720p", "16:9"
-    variations: int = 1  # videos of this request, with seeds one after the other
+    seconds: float | None = _option(
+        'Length, like 2 or 1.5s or "50 frames"; the nearest that the model makes. Default: the preset\'s.'
+    )
+    num_frames: int | None = _option("The same in frames; 1 is a picture.")
+    fps: float | None = _option("Frames per second. Default: the preset's.")
+    size: str | None = _option("Width x height in pixels, like 64x64; or 720p, 16:9. Default: the preset's.")
+    negative_prompt: str | None = _option("What to steer away from. Default: the preset's.")
+    force: bool = _option("Make what is left of a prompt whose subject the model does not know.", False)
     # how to sample
-    preset: str = DEFAULT_PRESET  # a name, the path of a diffusers folder, or OWNER/NAME that was pulled
-    seed: int | None = None  # None: drawn once, then recorded
-    num_steps: int | None = None
-    force: bool = False  # make what is left of a prompt whose subject the model does not know
-    draft: bool = False  # a quick look: a third of the steps; the same seed makes the final
-    guidance: float | None = None
-    guidance_2: float | None = None  # of the second expert, where a model has two
-    shift: float | None = None  # towards more noise; what larger videos need
-    settings: str | None = None  # a preset's other settings by name: "hub"
-    lora: Sequence[str] = ()  # files to merge: FILE, FILE:SCALE; of two experts FILE@high or FILE:SCALE@low
-    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps", "xpu"
-    dtype: str = "auto"  # what products are computed in: "auto" (the fastest there), "bfloat16", "float32"
-    memory: str | None = None  # the most to use: "12GB"; None: what is free
+    preset: str = _option(f"A model: {', '.join(PRESETS)}, a diffusers folder, or a pulled OWNER/NAME.", DEFAULT_PRESET)
+    draft: bool = _option("A quick look with a third of the steps; the same seed makes the final.", False)
+    variations: int = _option("How many, with seeds one after the other.", 1)
+    seed: int | None = _option("The same seed gives the same video. Default: drawn, and printed.")
+    num_steps: int | None = _option("More steps: finer and slower. Default: the preset's.")
+    guidance: float | None = _option("How strictly to follow the prompt; 1 is plain. Default: the preset's.")
+    guidance_2: float | None = _option("The same for the second of two experts (Wan 2.2 A14B).")
+    shift: float | None = _option("Spend more steps on noise, as large videos need. Default: the preset's.")
+    settings: str | None = _option("A preset's other settings by name, like hub; sorano show lists them.")
+    lora: Sequence[str] = _option(
+        "A LoRA file to merge, and how much of it; @high or @low for one of two experts. May be given again.", ()
+    )
+    device: str = _option("auto, cpu, cuda, cuda:1, mps or xpu.", "auto")
+    dtype: str = _option("auto (the fastest there), bfloat16, or float32.", "auto")
+    memory: str | None = _option("The most memory to use, like 12GB. Default: what is free.")
     # the file
-    output: str | Path | None = None  # None: named after the prompt and the seed
-    sheet: str | Path | None = None  # also write a picture of evenly spaced frames
-    upscale: int | str = "auto"  # "auto": at least 256 pixels high; "none" or 1: as made; 2 to 16: times
-    overwrite: bool = False
-    private: bool = False  # leave the words and the image's name out of the file
-    audience: str = "none"  # whose law asks for labels: one of AUDIENCES; all files are marked and signed anyway
-    visible_label: bool | None = None  # "AI-generated" on the first seconds; None: for cn and in
-    producer: str = "Sorano"  # who the label names as producer: a name, or the 27-character code of a provider in China
+    output: str | Path | None = _option(
+        "Where to write: .mp4, .gif, .webp, .webm. Default: an MP4 named after the prompt, here."
+    )
+    sheet: str | Path | None = _option("Also write a picture of evenly spaced frames.")
+    upscale: int | str = _option(
+        "auto: to at least 256 pixels high; none or 1: as made; 2 to 16: times; fit: a small model works as it was"
+        " trained, and the file has the size that is named (Lanczos).",
+        "auto",
+    )
+    overwrite: bool = _option("Replace existing files.", False)
+    private: bool = _option("Keep the prompt and the image's name out of the file.", False)
+    audience: str = _option(
+        "Whose law asks for labels: cn, in (both draw a sign), eu, us-ca, none. All is marked and signed.", "none"
+    )
+    visible_label: bool | None = _option('Draw "AI-generated" on the first seconds. Default: for cn and in.')
+    producer: str = _option("Who the label names: a name, or a provider's 27-character code.", "Sorano")
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
@@ -104,6 +122,10 @@ class Request:
         self._check_length()
         if self.size is not None and not is_size_name(self.size):
             parse_size(self.size)
+        for name in ("device", "dtype", "audience"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, getattr(self, name).strip().lower())
+        object.__setattr__(self, "dtype", DTYPE_NAMES.get(self.dtype, self.dtype))
         if not re.fullmatch(DEVICES, self.device):
             raise RequestError(f"unknown device {self.device!r}", "use auto, cpu, cuda, cuda:1, mps or xpu")
         if self.dtype not in DTYPES:
@@ -275,12 +297,13 @@ def slug(prompt: str, limit: int = 48) -> str:
 
 def _parse_upscale(value: int | str) -> int | str:
     text = str(value).strip().lower()
-    if text == "auto":
+    if text in ("auto", "fit"):
         return text
-    factor = 1 if text == "none" else int(text) if re.fullmatch(r"\d{1,3}", text) else 0
+    times = re.fullmatch(r"[x×]?(\d{1,3})[x×]?", text)
+    factor = 1 if text == "none" else int(times[1]) if times else 0
     if not 1 <= factor <= MAX_UPSCALE:
         raise RequestError(
-            f"upscale must be auto, none, or a whole number from 1 to {MAX_UPSCALE}: got {value!r}",
+            f"upscale must be auto, none, fit, or a whole number from 1 to {MAX_UPSCALE}: got {value!r}",
             "--upscale 1 keeps the size that the model made",
         )
     return factor

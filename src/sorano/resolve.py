@@ -15,8 +15,10 @@ from typing import Any
 
 from sorano.conditions import FirstFrame, read_picture
 from sorano.errors import RequestError
-from sorano.plan.model import ModelConfigs
+from sorano.models.wan.configs import ModelConfigs
+from sorano.models.wan.family import WAN
 from sorano.presets import PRESETS, Preset
+from sorano.prompt_editing import merged
 from sorano.request import MAX_UPSCALE, Request
 from sorano.shapes import (
     Geometry,
@@ -27,7 +29,6 @@ from sorano.shapes import (
 )
 from sorano.sources import Source, saved_prompt
 from sorano.units import parse_aspect, parse_lines
-from sorano.wording import merged
 
 LEAST_DRAFT_STEPS = 8
 MIN_OUTPUT_HEIGHT = 256  # pixels; what upscale="auto" reaches, so that a chat shows more than a stamp
@@ -43,11 +44,11 @@ class Job:
     request: Request
     preset: Preset
     shape: VideoShape  # of what the model makes; a film is made in windows
+    geometry: Geometry  # how the model lays pixels out as latents
     notes: tuple[str, ...] = ()
     source: Source | None = None  # the video that it is about: it says the size and the rate of the file
     is_film: bool = False  # made in more than one stretch: `stream.py`
     kinds: tuple[str, ...] = ()  # of known latents that the model takes
-    geometry: Geometry = Geometry()  # how the model lays pixels out as latents
     scaled: tuple[int, int] | None = None  # (width, height) of the file where it is not the model's, times a number
 
     @property
@@ -74,8 +75,7 @@ class Job:
     @property
     def upscale(self) -> int:
         """How many times larger than the model's frames the file is, each way, where no source says how large."""
-        assert isinstance(self.request.upscale, int)
-        return self.request.upscale
+        return 1 if self.request.upscale == "fit" else int(self.request.upscale)
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -102,7 +102,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
     source = _source_of(request)
     notes += source.notes if source is not None else ()
     request = replace(request, prompt=_resolve_prompt(request, preset, source, notes))
-    geometry = configs.geometry if configs is not None else Geometry()
+    geometry = configs.geometry if configs is not None else WAN.geometry
     grid = geometry.pixel_grid
     if source is not None and request.size is None:
         width, height = _size_like(source.width, source.height, preset, grid)
@@ -128,10 +128,10 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         guidance=preset.guidance if request.guidance is None else float(request.guidance),
         guidance_2=_resolve_guidance_2(request, preset, configs),
         shift=preset.shift if request.shift is None else float(request.shift),
-        upscale=1 if source is not None or scaled else _resolve_upscale(request.upscale, width, height, notes),
+        upscale=_resolve_upscale(request, width, height, notes, is_said=source is not None or scaled is not None),
     )
     shape = VideoShape(num_frames, height, width)
-    job = Job(request, preset, shape, tuple(notes), source, is_film, kinds, geometry, scaled)
+    job = Job(request, preset, shape, geometry, tuple(notes), source, is_film, kinds, scaled)
     for given in request.conditions:
         given.check(job)
     return job
@@ -164,7 +164,7 @@ def _resolve_prompt(request: Request, preset: Preset, source: Source | None, not
         return saved or request.prompt
     if saved is None or not any(one.changes_prompt for one in request.conditions):
         return request.prompt
-    whole = merged(saved, request.prompt, small_vocabulary=preset.small_vocabulary)
+    whole = merged(saved, request.prompt, preset.captions)
     if whole != request.prompt:
         notes.append(f"the prompt is now: {whole}")
     return whole
@@ -198,7 +198,8 @@ def _check_pictures(request: Request) -> None:
             read_picture(path)
         except RequestError as error:
             if Path(path).exists() and Path(path).suffix.lower() in (".heic", ".heif", ".avif"):
-                raise RequestError(error.message, "HEIC and AVIF are not read: save it as PNG or JPEG first") from error
+                hint = "HEIC is not read, and AVIF only where Pillow reads it: save it as PNG or JPEG first"
+                raise RequestError(error.message, hint) from error
             raise
 
 
@@ -245,7 +246,8 @@ def _resolve_size(
 ) -> tuple[int, int, tuple[int, int] | None]:
     """The size that the model makes, and the one that is written where that is another.
 
-    A size off the model's grid, or larger than it makes, is made at the nearest aspect that it can, and scaled.
+    A size off the model's grid, or larger than it makes, is made at the nearest aspect that it can, and scaled. So is
+    every size but its own that is to fit, where the model was trained at one.
     """
     native = parse_size(preset.size)
     width, height = _wanted_size(request.size, preset, grid, notes) if request.size else native
@@ -255,7 +257,8 @@ def _resolve_size(
             f"{preset.name} does best at --size {preset.size}",
         )
     most = preset.max_side // grid * grid if preset.max_side else MAX_OUTPUT_SIDE
-    if (width, height) == nearest_size(width, height, grid) and max(width, height) <= most:
+    is_made = (width, height) == native or not (preset.max_side and _is_fit(request))
+    if is_made and (width, height) == nearest_size(width, height, grid) and max(width, height) <= most:
         if preset.max_side and (width, height) != native:
             notes.append(f"{preset.name} was trained at {preset.size}; at {width}x{height} its quality is lower")
         return width, height, None
@@ -263,6 +266,8 @@ def _resolve_size(
         made = _size_like(width, height, preset, grid)
     else:
         made = nearest_size(width, height, grid)
+    if made == (width, height):
+        return *made, None
     notes.append(f"made at {format_size(*made)}, in the model's steps of {grid} pixels, and scaled to {width}x{height}")
     return *made, (width, height)
 
@@ -311,12 +316,20 @@ def _resolve_length(
     return fps, num_frames, is_film
 
 
-def _resolve_upscale(upscale: int | str, width: int, height: int, notes: list[str]) -> int:
+def _is_fit(request: Request) -> bool:
+    """Whether the file has exactly the pixels that are named, whatever the model makes. (An aspect names none.)"""
+    return request.upscale == "fit" and request.size is not None and parse_aspect(request.size) is None
+
+
+def _resolve_upscale(request: Request, width: int, height: int, notes: list[str], *, is_said: bool) -> int | str:
+    """How many times larger the file is; 1 where its size `is_said` otherwise. "fit" stays, to be resolved alike."""
+    if _is_fit(request) or is_said:
+        return "fit" if _is_fit(request) else 1
     most = max(1, min(MAX_UPSCALE, MAX_OUTPUT_SIDE // max(width, height)))
-    if upscale == "auto":
+    if request.upscale in ("auto", "fit"):
         factor = min(most, max(1, math.ceil(MIN_OUTPUT_HEIGHT / height)))
     else:
-        factor = int(upscale)
+        factor = int(request.upscale)
     if factor > most:
         raise RequestError(
             f"{width}x{height} upscaled {factor} times is beyond {MAX_OUTPUT_SIDE} pixels",

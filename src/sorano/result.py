@@ -104,7 +104,7 @@ def run_record(
     """The record that is stored in the file: the request, the preset's digests, the plan and the measurement."""
     import torch
 
-    from sorano import __version__, library
+    from sorano import __version__, asset_cache
     from sorano.files import sha256
 
     loras = [parse_lora(text) for text in job.request.lora]
@@ -112,7 +112,11 @@ def run_record(
         "sorano": __version__,
         "request": job.request.to_dict(),
         "made": {"size": format_size(*job.output_size), "num_frames": num_frames, "fps": job.fps},
-        **({"files": library.keep(job.request.named_files)} if job.request.files and not job.request.private else {}),
+        **(
+            {"files": asset_cache.keep(job.request.named_files)}
+            if job.request.files and not job.request.private
+            else {}
+        ),
         **({"loras": [{"scale": scale, "sha256": sha256(file)} for file, scale in loras]} if loras else {}),
         "preset": {"name": model.preset.name, "sha256": model.bundle.digests},
         "machine": {

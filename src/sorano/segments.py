@@ -97,7 +97,7 @@ class GeneratedSegment:
 
     prompt: str
     num_latents: int
-    anew: bool = False  # begins anew, or goes on from what is on screen
+    fresh: bool = False  # begins anew, or goes on from what is on screen
     image: Any = None  # where it begins anew: its first frame
     until: Source | None = None  # leads to this video
     arriving: str | None = None  # what that one shows, where it is another scene; None: the prompt
@@ -122,7 +122,7 @@ def layout(job: SegmentJob) -> list[Segment]:
     if job.request.shots:
         return _of_shots(job)
     latents = job.geometry.latent_frames(job.shape.num_frames)
-    return [GeneratedSegment(job.request.prompt, latents, anew=True, image=job.first_image)]
+    return [GeneratedSegment(job.request.prompt, latents, fresh=True, image=job.first_image)]
 
 
 def _of_shots(job: SegmentJob) -> list[Segment]:
@@ -137,13 +137,13 @@ def _of_shots(job: SegmentJob) -> list[Segment]:
             continue
         if not prompt:
             raise RequestError(f"shot {number + 1} has no prompt, and there is none before it")
-        anew = not segments or shot.join == "cut"
+        fresh = not segments or shot.join == "cut"
         seconds = shot.seconds or job.preset.num_frames / job.rate
-        latents = job.geometry.later_latents(seconds * job.rate) + anew
-        segments.append(GeneratedSegment(prompt, latents, anew=anew, image=shot.image))
+        latents = job.geometry.later_latents(seconds * job.rate) + fresh
+        segments.append(GeneratedSegment(prompt, latents, fresh=fresh, image=shot.image))
     for index in range(1, len(segments) - 1):
         before, one, after = segments[index - 1 : index + 2]
-        if not isinstance(one, GeneratedSegment) or one.anew:
+        if not isinstance(one, GeneratedSegment) or one.fresh:
             continue
         if isinstance(before, CopiedSegment) and isinstance(after, CopiedSegment):
             segments[index] = replace(one, until=after.source)
@@ -192,7 +192,7 @@ def frames_of(job: SegmentJob, segment: Segment) -> int:
         return segment.num_frames
     if isinstance(segment, WholeSegment):
         return job.shape.num_frames if job.source is None else job.source.num_frames
-    if segment.anew:
+    if segment.fresh:
         made = job.geometry.video_frames(segment.num_latents)
     else:
         made = job.geometry.temporal * segment.num_latents

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from sorano.errors import RequestError, TrustError
-from sorano.trust.keys import config_folder
+from sorano.trust.provenance.keys import config_folder
 
 NAME = "config.toml"
 MOST_BYTES = 100_000

@@ -98,7 +98,7 @@ def changes(prompt: str, seconds: float | None, at: Sequence[str]) -> tuple[Shot
     for text in at:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*s?\s*=\s*(.+)", text, re.DOTALL)
         if not match:
-            raise RequestError(f"a change of prompt is written 10s=PROMPT: got {text!r}")
+            raise RequestError(f"a change of prompt is written 10s=PROMPT: got {text!r}", 'use --at "10s=it is night"')
         times.append(float(match[1]))
         prompts.append(match[2])
     end = seconds if seconds is not None else times[-1] + max(times[-1] - times[-2], 1.0)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sorano.conditions import FirstFrame, frames_to_video, unknown
 from sorano.errors import RequestError, VideoError
-from sorano.frames import Rate, dissolved, leading_to, taking_over
+from sorano.frames import Rate, blend_into_frame, crossfade, fade_out_error
 from sorano.listener import Listener, OnceListener
 from sorano.pipeline import (
     ModelEncoder,
@@ -54,7 +54,7 @@ from sorano.segments import (
     window_latents,
 )
 from sorano.trust.seal import Outgoing, convert, signing, title_of, visible_label
-from sorano.video import Pieces, beside, fill, resize, whole_or_nothing
+from sorano.video import ChunkWriter, beside, fill, resize, whole_or_nothing
 from sorano.workfolder import STATE, write_state
 
 if TYPE_CHECKING:
@@ -62,22 +62,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from sorano.measure import Clock
-    from sorano.models.text_encoder import TextTokens
+    from sorano.measure import StageTimer
+    from sorano.models.wan.text_encoder import TextTokens
     from sorano.pipeline import Model
     from sorano.resolve import Job
     from sorano.trust.seal import Signing
     from sorano.trust.verify import Report
     from sorano.video import Frames
 
-KNOWN_NOISE = 0.0  # put over the latents that are known (docs/LOG.md: drift)
-ANCHOR = 0.5  # how far the carried latents' means and deviations are drawn back to those of the prompt's first windows
-SETTLED = 8  # latents after which a prompt that took over from another has the picture to itself
-HANDOVER = 8  # frames over which the error of coding a given video's last frame fades
-ELSEWHERE = 20.0  # levels of mean difference from which on a given video is another scene than what is on screen
-LEADING = 12  # frames over which a segment is brought to the frame that it leads to
-CHECKPOINT_SECONDS = 4.0  # of work that a kill may cost
-KEPT_SECONDS = 10.0  # of work that are worth keeping where a run fails
+KNOWN_NOISE = 0.0  # share of fresh noise in the conditioning latents (docs/LOG.md: drift)
+ANCHOR = 0.5  # how far the mean and deviation of the context latents are drawn back to those of the first window, 0..1
+SETTLED_LATENTS = 8  # latents after which a prompt that replaced another one fills the window
+HANDOVER_FRAMES = 8  # frames over which the coding error of a given video's last frame fades out
+SCENE_CHANGE_LEVELS = 20.0  # mean difference in levels of 255 above which a given video counts as another scene
+BLEND_FRAMES = 12  # frames over which a segment is blended into the frame that it must arrive at
+CHECKPOINT_SECONDS = 4.0  # the most work that a kill loses
+WORTH_KEEPING_SECONDS = 10.0  # of work that are kept when a run fails
+
+STATE_TENSORS = {
+    "carried": "context_latents",
+    "pending": "pending_latents",
+    "anchor": "anchor_statistics",
+    "screen": "context_frames",
+    "last": "last_frame",
+    "error": "handover_error",
+    "head": "first_frames",
+}
+"""The tensors of a work folder, and the attributes of `Run` that they are."""
+STATE_ARRAYS = ("screen", "last", "error", "head")  # NumPy arrays in memory
 
 
 class Output(Protocol):
@@ -116,12 +128,12 @@ class ClipOutput:
 
 
 class FilmOutput:
-    """Pieces in the work folder, which a kill leaves whole; joined into one MP4 at the end."""
+    """ChunkWriter in the work folder, which a kill leaves whole; joined into one MP4 at the end."""
 
     def __init__(self, run: Run, out: Outgoing, target: Path) -> None:
         assert run.folder is not None
         self.run, self.out, self.target = run, out, target
-        self.pieces = Pieces(run.folder, run.job.fps, run.job.aspect)
+        self.pieces = ChunkWriter(run.folder, run.job.fps, run.job.aspect)
 
     def put(self, frames_THWC: Frames) -> None:
         self.pieces.put(frames_THWC)
@@ -157,21 +169,21 @@ class FilmOutput:
 
 
 class Run:
-    """The state of a run: the segment it is in, what the next window needs to know, and what is on disk.
+    """Makes a job segment by segment, and holds the state that a resumption needs.
 
-    `folder` is the work folder, None where nothing is written. The frames of a clip stay in `frames`; a film's are in
-    its file only.
+    `folder` is the work folder, None where nothing is written. The frames of a clip are kept in `frames`; those of a
+    film are only in its file.
     """
 
-    def __init__(self, job: Job, model: Model, listener: Listener, folder: Path | None, clock: Clock) -> None:
+    def __init__(self, job: Job, model: Model, listener: Listener, folder: Path | None, clock: StageTimer) -> None:
         import torch
 
         self.job, self.model, self.listener, self.folder, self.clock = job, model, listener, folder, clock
-        self.quiet = OnceListener(listener)
+        self.once_listener = OnceListener(listener)
         self.geometry = job.geometry
         self.suffix_frames = self.geometry.temporal * SUFFIX  # of what a window leads to
         self.segments = layout(job)
-        self.total = sum(frames_of(job, one) for one in self.segments)
+        self.total_frames = sum(frames_of(job, one) for one in self.segments)
         assert job.request.seed is not None
         self.generator = torch.Generator().manual_seed(job.request.seed)
         self.loras = read_loras(job, listener)
@@ -182,42 +194,42 @@ class Run:
         self.mark_id: int | None = None
         # where it is
         self.index = 0  # of the segment
-        self.done = 0  # latents, or frames that were copied, of this segment
-        self.shown = 0  # frames of this segment that went out
+        self.num_done = 0  # latents, or frames that were copied, of this segment
+        self.num_output = 0  # frames of this segment that went out
         self.rate = Rate(job.rate, job.fps)
         # what the next window needs
-        self.carried: Tensor | None = None  # the last latents that were made
-        self.anchor: Tensor | None = None  # mean and deviation of each channel in the first window
-        self.pending: Tensor | None = None  # latents that were made and not yet decoded
+        self.context_latents: Tensor | None = None  # the last latents that were made
+        self.anchor_statistics: Tensor | None = None  # mean and deviation of each channel in the first window
+        self.pending_latents: Tensor | None = None  # latents that were made and not yet decoded
         self.decoder: dict[Any, Tensor] = {}
-        self.screen: Frames | None = None  # the last frames of a given video, at the model's size and rate
-        self.last: Frames | None = None  # the very last one, at the film's size
-        self.error: NDArray[np.float32] | None = None  # of coding that one
-        self.head: Frames | None = None  # the film's first frames, at the model's size
-        self.words: dict[str, Any] | None = None  # the request, where it can be written down
+        self.context_frames: Frames | None = None  # the last frames of a given video, at the model's size and rate
+        self.last_frame: Frames | None = None  # the very last one, at the film's size
+        self.handover_error: NDArray[np.float32] | None = None  # of coding that one
+        self.first_frames: Frames | None = None  # the film's first frames, at the model's size
+        self.saved_request: dict[str, Any] | None = None  # the request, where it can be written down
         with suppress(RequestError):
-            self.words = job.request.to_json()
-        self._checked = time.monotonic()
+            self.saved_request = job.request.to_json()
+        self._last_checkpoint = time.monotonic()
         self._began = time.monotonic()
         self._restored = False  # goes on from what an earlier run finished
         if job.is_film:
             self._open(self._mark_id())
 
     def _open(self, mark_id: int) -> None:
-        """Opens the output, where there is one: its frames are marked with this id."""
+        """Open the output, if the request has one; `mark_id` is the watermark's payload."""
         self.mark_id = mark_id
         if self.job.request.output is None:
             return
         target = Path(self.job.request.output)
-        self.out = Outgoing(self.job.request, fps=self.job.fps, num_frames=self.total, mark_id=mark_id)
+        self.out = Outgoing(self.job.request, fps=self.job.fps, num_frames=self.total_frames, mark_id=mark_id)
         self.output = FilmOutput(self, self.out, target) if self.job.is_film else ClipOutput(self.job, self.out, target)
 
     def _mark_id(self) -> int:
-        """An id that follows from all that a film is made of; a clip's follows from its latent."""
+        """A film's watermark payload: a hash of its request, input files and model. A clip's is one of its latent."""
         import numpy as np
 
+        from sorano.asset_cache import digests
         from sorano.files import canonical
-        from sorano.library import digests
         from sorano.trust.release import id_of
 
         words = canonical(
@@ -232,47 +244,52 @@ class Run:
         return 0 if self.out is None else self.out.count
 
     def read_prompts(self) -> None:
-        """Encodes every prompt that is still needed: what the model cannot read is said before any work."""
+        """Encode every prompt that is still needed. Raises RequestError for one that is too long, before other work."""
         for segment in self.segments[self.index :]:
-            if isinstance(segment, CopiedSegment) or isinstance(segment, WholeSegment) and self.pending is not None:
+            if (
+                isinstance(segment, CopiedSegment)
+                or isinstance(segment, WholeSegment)
+                and self.pending_latents is not None
+            ):
                 continue
             for prompt in segment.prompts:
                 if prompt not in self.texts:
                     request = replace(self.job.request, prompt=prompt)
                     self.texts[prompt] = encode_text(self.model, replace(self.job, request=request))
 
-    def go(self) -> None:
-        """Makes every segment, to the end."""
-        self._report()
+    def make(self) -> None:
+        """Make all remaining segments."""
+        self._report_progress()
         while self.index < len(self.segments):
             segment = self.segments[self.index]
             if isinstance(segment, CopiedSegment):
-                self._copy(segment)
+                self._copy_source(segment)
             elif isinstance(segment, WholeSegment):
-                self._whole(segment)
+                self._make_clip(segment)
             else:
-                while self.done < segment.num_latents:
-                    self._window(segment)
-            self.index, self.done, self.shown, self.anchor = self.index + 1, 0, 0, None
+                while self.num_done < segment.num_latents:
+                    self._make_window(segment)
+            self.index, self.num_done, self.num_output, self.anchor_statistics = self.index + 1, 0, 0, None
             self.rate = Rate(self.job.rate, self.job.fps)
 
     def close(self, record: dict[str, Any]) -> Report | None:
-        """The finished file, sealed and read back; the work folder goes."""
+        """Finish the file: sign, verify, remove the work folder. Return the report, or None without an output."""
         report = None if self.output is None else self.output.close(record)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
         return report
 
     def stop(self, error: BaseException) -> None:
-        """What a failure leaves: a run that can go on where that is worth it, else nothing. Called in an `except`.
+        """Clean up after a failure; call it in an `except`.
 
-        What an earlier run finished is never thrown away, however soon this one fails.
+        The work folder is kept if it holds an earlier run's work or more than WORTH_KEEPING_SECONDS of this one's, and
+        a note on the error says how to resume.
         """
         if self.output is not None:
             self.output.abandon()
         if self.folder is None:
             return
-        is_worth_it = self._restored or time.monotonic() - self._began > KEPT_SECONDS
+        is_worth_it = self._restored or time.monotonic() - self._began > WORTH_KEEPING_SECONDS
         if (self.folder / STATE).exists() and is_worth_it:
             error.add_note(f"what is finished is kept: sorano resume {self.job.request.output}")
         else:
@@ -280,18 +297,18 @@ class Run:
 
     # A clip at once.
 
-    def _whole(self, segment: WholeSegment) -> None:
+    def _make_clip(self, segment: WholeSegment) -> None:
         from sorano.trust.release import id_of
 
         job, model = self.job, self.model
-        latent = self.pending
+        latent = self.pending_latents
         if latent is None:
             with self.clock("state"):
                 state = start(model, job, self.listener)
             with self.clock("denoise"):
                 latent = denoise(model, job, self.texts[segment.prompt], state, self.listener, self.loras)
             if self.clock.seconds["denoise"] > CHECKPOINT_SECONDS:  # not lost should decoding fail
-                self.pending = latent
+                self.pending_latents = latent
                 self._checkpoint(now=True)
         self._open(id_of(latent.float().cpu().numpy(), job.fps, job.output_size, visible_label(job.request)))
         for chunk in self.clock.each("decode", composed(job, decode(model, latent, self.listener))):
@@ -301,7 +318,7 @@ class Run:
 
     # A given video.
 
-    def _copy(self, segment: CopiedSegment) -> None:
+    def _copy_source(self, segment: CopiedSegment) -> None:
         import numpy as np
 
         source, job = segment.source, self.job
@@ -314,24 +331,24 @@ class Run:
             shown = rate(chunk)[: segment.num_frames - count]
             if not len(shown):
                 continue
-            shown = self._fitted(shown)
+            shown = self._resize_source(shown)
             recent = [*recent, *shown][-wanted:]
-            skip = max(0, self.done - count)
+            skip = max(0, self.num_done - count)
             count += len(shown)
             if skip < len(shown):
                 self._emit(shown[skip:])
-                self.done = count
+                self.num_done = count
                 self._checkpoint()
         if count < segment.num_frames and recent:
             self._emit(np.stack([recent[-1]] * (segment.num_frames - count)))
         places = [len(recent) - 1 - round(back * job.fps / job.rate) for back in reversed(range(context))]
         last = np.stack([recent[max(0, place)] for place in places])
-        self.screen = resize(last, job.shape.width, job.shape.height)
-        self.last = recent[-1]
-        self.carried, self.decoder, self.error = None, {}, None
+        self.context_frames = resize(last, job.shape.width, job.shape.height)
+        self.last_frame = recent[-1]
+        self.context_latents, self.decoder, self.handover_error = None, {}, None
 
-    def _fitted(self, frames_THWC: Frames) -> Frames:
-        """Frames at the film's size: as they are where they have it."""
+    def _resize_source(self, frames_THWC: Frames) -> Frames:
+        """Scale a given video's frames [T, H, W, 3] to the film's size, cropping to fill it."""
         import numpy as np
 
         width, height = self.job.output_size
@@ -341,106 +358,122 @@ class Run:
 
     # A window.
 
-    def _window(self, segment: GeneratedSegment) -> None:
-        """Makes one window of latents, decodes what is new of it, and puts it out."""
-        left = segment.num_latents - self.done
+    def _make_window(self, segment: GeneratedSegment) -> None:
+        """Denoise one window of latents, decode its new part, and write those frames."""
+        left = segment.num_latents - self.num_done
         usual, longest = window_latents(self.job), longest_window(self.job)
         leads = segment.until is not None or segment.back_to_start
-        anew = segment.anew and self.done == 0
-        goes_on = self.carried is not None and "middle" in self.job.kinds
-        if anew:
+        fresh = segment.fresh and self.num_done == 0
+        continues = self.context_latents is not None and "middle" in self.job.kinds
+        if fresh:
             known = 0
-        elif goes_on:
+        elif continues:
             known = OVERLAP
         else:
-            known = CONTEXT if "prefix" in self.job.kinds and self.screen is not None and len(self.screen) > 1 else 1
+            known = (
+                CONTEXT
+                if "prefix" in self.job.kinds and self.context_frames is not None and len(self.context_frames) > 1
+                else 1
+            )
         suffix = SUFFIX if leads and left + known + SUFFIX <= longest else 0
         new = left if suffix else min(usual - known, left)
         if leads and not suffix:  # leave the last window room to lead over
             new = min(new, max(1, left - (longest - OVERLAP - SUFFIX)))
-        if not anew and not goes_on:
-            self._begin_from_screen(known)
-        across = bool(suffix) and self._is_elsewhere(segment)
-        latent = self.pending
+        if not fresh and not continues:
+            self._begin_from_context(known)
+        crossfades = bool(suffix) and self._is_scene_change(segment)
+        latent = self.pending_latents
         if latent is None:
-            latent = self._denoised(segment, known, new, suffix, anew=anew, goes_on=goes_on, across=across)
-        frames_THWC = self._decoded(latent[:, :, known:] if goes_on else latent, goes_on=goes_on)
-        self.carried = latent[:, :, max(0, known + new - OVERLAP) : known + new].contiguous()
+            latent = self._denoise_window(
+                segment, known, new, suffix, fresh=fresh, continues=continues, crossfades=crossfades
+            )
+        frames_THWC = self._decode_window(latent[:, :, known:] if continues else latent, continues=continues)
+        self.context_latents = latent[:, :, max(0, known + new - OVERLAP) : known + new].contiguous()
         if ANCHOR:
-            self._anchor(latent, settled=segment.anew or self.done >= SETTLED)
-        self.pending = None
-        if not goes_on and not anew:
-            frames_THWC = self._handed_over(frames_THWC, self.geometry.video_frames(known))
+            self._correct_drift(latent, is_settled=segment.fresh or self.num_done >= SETTLED_LATENTS)
+        self.pending_latents = None
+        if not continues and not fresh:
+            frames_THWC = self._drop_context(frames_THWC, self.geometry.video_frames(known))
         if suffix:
-            self.carried = None
-        if self.head is None or len(self.head) < self.suffix_frames:
-            self._remember_head(frames_THWC)
-        self.screen = frames_THWC[-1:]
-        self.done += new
-        large = self._fitted_up(frames_THWC)
+            self.context_latents = None
+        if self.first_frames is None or len(self.first_frames) < self.suffix_frames:
+            self._keep_first_frames(frames_THWC)
+        self.context_frames = frames_THWC[-1:]
+        self.num_done += new
+        large = self._upscale(frames_THWC)
         if suffix:
             ends = len(large) - self.suffix_frames
-            large = dissolved(large[:ends], self._arrival(segment, new)) if across else self._led_over(large, segment)
-        self._put_out(large, frames_of(self.job, segment))
+            large = (
+                crossfade(large[:ends], self._crossfade_target(segment, new))
+                if crossfades
+                else self._blend_into_target(large, segment)
+            )
+        self._output_window(large, frames_of(self.job, segment))
         self._checkpoint()
 
-    def _is_elsewhere(self, segment: GeneratedSegment) -> bool:
-        """Whether it leads to another scene: no movement leads there, one picture has to give way to the other."""
+    def _is_scene_change(self, segment: GeneratedSegment) -> bool:
+        """Whether the video that the segment leads to is another scene, so that a crossfade is needed, not a motion."""
         import numpy as np
 
-        if segment.until is None or self.screen is None:
+        if segment.until is None or self.context_frames is None:
             return False
-        return float(np.abs(self._target(segment)[0].astype(np.float32) - self.screen[-1]).mean()) > ELSEWHERE
+        return (
+            float(np.abs(self._target_frames(segment)[0].astype(np.float32) - self.context_frames[-1]).mean())
+            > SCENE_CHANGE_LEVELS
+        )
 
-    def _arrival(self, segment: GeneratedSegment, new: int) -> Frames:
-        """As many frames of what comes before the video that it leads to, at the film's size."""
+    def _crossfade_target(self, segment: GeneratedSegment, new: int) -> Frames:
+        """Generated frames [T, H, W, 3] of `new` latents that lead into the next video, to crossfade to."""
         before = replace(segment, prompt=segment.arriving or segment.prompt, image=None)
-        latent = self._denoised(before, 0, new + 1, SUFFIX, anew=True, goes_on=False, keep=False)
-        frames_THWC = self._decoded(latent, goes_on=False)
-        return self._led_over(self._fitted_up(frames_THWC), segment)[1:]
+        latent = self._denoise_window(before, 0, new + 1, SUFFIX, fresh=True, continues=False, keep=False)
+        frames_THWC = self._decode_window(latent, continues=False)
+        return self._blend_into_target(self._upscale(frames_THWC), segment)[1:]
 
-    def _anchor(self, latent_BCTHW: Tensor, *, settled: bool) -> None:
-        """Draws what is carried on back to the mean and deviation that each channel had when the prompt was young.
+    def _correct_drift(self, latent_BCTHW: Tensor, *, is_settled: bool) -> None:
+        """Move the context latents' mean and deviation per channel towards those of the first window (less drift).
 
-        Where a prompt takes over from another, that is when it has `settled`.
+        The reference is taken once `is_settled`: for a prompt that replaced another, after SETTLED_LATENTS.
         """
         import torch
 
-        if self.anchor is None and settled:
-            self.anchor = torch.stack([latent_BCTHW[0].mean((1, 2, 3)), latent_BCTHW[0].std((1, 2, 3))])
-        if self.anchor is None:
+        if self.anchor_statistics is None and is_settled:
+            self.anchor_statistics = torch.stack([latent_BCTHW[0].mean((1, 2, 3)), latent_BCTHW[0].std((1, 2, 3))])
+        if self.anchor_statistics is None:
             return
-        assert self.carried is not None
-        mean, std = (value.view(1, -1, 1, 1, 1) for value in self.anchor)
-        own_mean = self.carried.mean((2, 3, 4), keepdim=True)
-        own_std = self.carried.std((2, 3, 4), keepdim=True) + 1e-6
-        wanted = (self.carried - own_mean) / own_std * std + mean
-        self.carried = self.carried + ANCHOR * (wanted - self.carried)
+        assert self.context_latents is not None
+        mean, std = (value.view(1, -1, 1, 1, 1) for value in self.anchor_statistics)
+        own_mean = self.context_latents.mean((2, 3, 4), keepdim=True)
+        own_std = self.context_latents.std((2, 3, 4), keepdim=True) + 1e-6
+        wanted = (self.context_latents - own_mean) / own_std * std + mean
+        self.context_latents = self.context_latents + ANCHOR * (wanted - self.context_latents)
 
-    def _begin_from_screen(self, known: int) -> None:
-        """A decoder with an empty cache, and the context at hand."""
+    def _begin_from_context(self, known: int) -> None:
+        """Empty the decoder's cache, and cut the context frames to those that `known` latents need."""
         self.decoder = {}
-        if self.screen is None:
+        if self.context_frames is None:
             raise VideoError("there is nothing on screen to go on from")
-        if "middle" not in self.job.kinds and self.done:
-            self.quiet.note(
+        if "middle" not in self.job.kinds and self.num_done:
+            self.once_listener.note(
                 f"{self.job.preset.name} takes a first frame only: each segment begins with the last one's end"
             )
-        self.screen = self.screen[-self.geometry.video_frames(known) :]
+        self.context_frames = self.context_frames[-self.geometry.video_frames(known) :]
 
-    def _denoised(
+    def _denoise_window(
         self,
         segment: GeneratedSegment,
         known: int,
         new: int,
         suffix: int,
         *,
-        anew: bool,
-        goes_on: bool,
-        across: bool = False,
+        fresh: bool,
+        continues: bool,
+        crossfades: bool = False,
         keep: bool = True,
     ) -> Tensor:
-        """The latents of a window: known, new, known; where it goes across to another scene its end is left open."""
+        """Denoise a window: `known` conditioning latents, `new` ones, and `suffix` conditioning latents of the target.
+
+        For a crossfade the suffix is generated freely. Returns [1, C, T, H, W], float32 on the CPU.
+        """
         import torch
 
         model, job = self.model, self.job
@@ -452,70 +485,70 @@ class Run:
         state = unknown(noise)
         encoder = ModelEncoder(model)
         given: list[Any] = []
-        if anew and segment.image is not None:
+        if fresh and segment.image is not None:
             given = [FirstFrame(segment.image)]
-        elif not anew and not goes_on and known == 1:
-            assert self.screen is not None
-            given = [FirstFrame(self.screen[-1])]
-        state = with_given(model, state, shape, given, job.rate, self.quiet if anew else Listener())
+        elif not fresh and not continues and known == 1:
+            assert self.context_frames is not None
+            given = [FirstFrame(self.context_frames[-1])]
+        state = with_given(model, state, shape, given, job.rate, self.once_listener if fresh else Listener())
         with torch.inference_mode(), model.present("vae"):
-            if goes_on:
-                assert self.carried is not None
-                carried = self.carried
+            if continues:
+                assert self.context_latents is not None
+                carried = self.context_latents
                 if KNOWN_NOISE:
-                    fresh = torch.randn(carried.shape, generator=self.generator)
-                    carried = (1 - KNOWN_NOISE) * carried + KNOWN_NOISE * fresh
+                    renoise = torch.randn(carried.shape, generator=self.generator)
+                    carried = (1 - KNOWN_NOISE) * carried + KNOWN_NOISE * renoise
                     state = replace(state, known_noise=KNOWN_NOISE)
                 state = state.with_known(carried)
-            elif not anew and known > 1:
-                assert self.screen is not None
-                state = state.with_known(encoder.encode(frames_to_video(self.screen)))
-            if suffix and not across:
+            elif not fresh and known > 1:
+                assert self.context_frames is not None
+                state = state.with_known(encoder.encode(frames_to_video(self.context_frames)))
+            if suffix and not crossfades:
                 state = state.with_known(self._suffix_latents(segment, suffix), start=known + new)
         began = time.monotonic()
         text = self.texts[segment.prompt]
-        made = denoise(model, job, text, state, self.quiet, self.loras).float().cpu()
+        made = denoise(model, job, text, state, self.once_listener, self.loras).float().cpu()
         if keep and time.monotonic() - began > CHECKPOINT_SECONDS:
-            self.pending = made  # a long denoise is not lost should decoding fail
+            self.pending_latents = made  # a long denoise is not lost should decoding fail
             self._checkpoint(now=True)
         return made
 
-    def _target(self, segment: GeneratedSegment) -> Frames:
-        """The first frames of what a window leads to, at the model's size and rate."""
+    def _target_frames(self, segment: GeneratedSegment) -> Frames:
+        """The first frames [T, H, W, 3] of the video that a window leads to, at the model's size and rate."""
         if segment.back_to_start:
-            assert self.head is not None
-            return self.head[: self.suffix_frames]
+            assert self.first_frames is not None
+            return self.first_frames[: self.suffix_frames]
         assert segment.until is not None
         times = [place / self.job.rate for place in range(self.suffix_frames)]
         return resize(segment.until.sampled(times), self.job.shape.width, self.job.shape.height)
 
     def _suffix_latents(self, segment: GeneratedSegment, count: int) -> Tensor:
-        """The first frames of what it leads to, encoded as frames of a video that goes on: their past stands still."""
+        """The target's first frames as `count` mid-video latents, encoded after a repeated still frame."""
         import numpy as np
 
-        frames = self._target(segment)
+        frames = self._target_frames(segment)
         still = np.repeat(frames[:1], self.geometry.temporal + 1, 0)
         return ModelEncoder(self.model).encode(frames_to_video(np.concatenate([still, frames])))[:, :, -count:]
 
-    def _led_over(self, frames_THWC: Frames, segment: GeneratedSegment) -> Frames:
-        """Frames at the film's size without the suffix, brought more and more to the frame that follows."""
+    def _blend_into_target(self, frames_THWC: Frames, segment: GeneratedSegment) -> Frames:
+        """Drop the suffix's frames and blend the last ones before it into the target's first frame; output size."""
         ends = len(frames_THWC) - self.suffix_frames
-        target = self._fitted_up(self._target(segment)[:1])
+        target = self._upscale(self._target_frames(segment)[:1])
         if segment.until is not None:
-            target = self._fitted(segment.until.sampled([0.0]))
+            target = self._resize_source(segment.until.sampled([0.0]))
         made = frames_THWC[:ends].copy()
-        count = min(LEADING, len(made))
-        made[-count:] = leading_to(made[-count:], frames_THWC[ends], target[0])
+        count = min(BLEND_FRAMES, len(made))
+        made[-count:] = blend_into_frame(made[-count:], frames_THWC[ends], target[0])
         return made
 
-    def _decoded(self, latent_BCTHW: Tensor, *, goes_on: bool) -> Frames:
-        """The frames of latents that go on from those decoded before, or begin anew."""
+    def _decode_window(self, latent_BCTHW: Tensor, *, continues: bool) -> Frames:
+        """Decode latents to frames [T, H, W, 3]; `continues` keeps the decoder's cache from the window before."""
         import numpy as np
         import torch
 
         model = self.model
         latent_BCTHW = latent_BCTHW.to(model.machine.device, getattr(torch, model.machine.dtype))
-        if not goes_on:
+        if not continues:
             self.decoder = {}
         with model.present("vae"):
             stream = model.bundle.vae.decode_stream(latent_BCTHW.split(model.placement.chunk, dim=2), self.decoder)
@@ -525,74 +558,75 @@ class Run:
                 self.listener.check()
         return np.concatenate(parts)
 
-    def _handed_over(self, frames_THWC: Frames, context: int) -> Frames:
-        """Without the context; what its coding lost of the last frame is remembered, to fade."""
+    def _drop_context(self, frames_THWC: Frames, context: int) -> Frames:
+        """Drop the `context` frames; keep the coding error of the last one, which `_output_window` fades out."""
         import numpy as np
 
-        coded = self._fitted_up(frames_THWC[context - 1 : context])[0]
-        if self.last is not None:
-            self.error = self.last.astype(np.float32) - coded
+        coded = self._upscale(frames_THWC[context - 1 : context])[0]
+        if self.last_frame is not None:
+            self.handover_error = self.last_frame.astype(np.float32) - coded
         return frames_THWC[context:]
 
-    def _fitted_up(self, frames_THWC: Frames) -> Frames:
-        """Frames of the model at the film's size."""
+    def _upscale(self, frames_THWC: Frames) -> Frames:
+        """Scale the model's frames to the film's size."""
         return resize(frames_THWC, *self.job.output_size)
 
-    def _remember_head(self, frames_THWC: Frames) -> None:
+    def _keep_first_frames(self, frames_THWC: Frames) -> None:
         import numpy as np
 
-        head = frames_THWC if self.head is None else np.concatenate([self.head, frames_THWC])
-        self.head = head[: self.suffix_frames]
+        head = frames_THWC if self.first_frames is None else np.concatenate([self.first_frames, frames_THWC])
+        self.first_frames = head[: self.suffix_frames]
 
     # Out.
 
-    def _put_out(self, frames_THWC: Frames, most: int) -> None:
-        """Made frames at the film's size, on their way to the file; the last one of a segment is held to its length."""
+    def _output_window(self, frames_THWC: Frames, most: int) -> None:
+        """Write generated frames, at most `most` in this segment; a segment that falls short repeats its last frame."""
         import numpy as np
 
         segment = self.segments[self.index]
-        if self.error is not None:
-            frames_THWC = taking_over(frames_THWC, self.error, self.rate.seen, HANDOVER)
-            if self.rate.seen + len(frames_THWC) >= HANDOVER:
-                self.error = None
-        shown = self.rate(frames_THWC)[: most - self.shown]
+        if self.handover_error is not None:
+            frames_THWC = fade_out_error(frames_THWC, self.handover_error, self.rate.seen, HANDOVER_FRAMES)
+            if self.rate.seen + len(frames_THWC) >= HANDOVER_FRAMES:
+                self.handover_error = None
+        shown = self.rate(frames_THWC)[: most - self.num_output]
         assert isinstance(segment, GeneratedSegment)
-        if self.done >= segment.num_latents and self.shown + len(shown) < most:
-            lacking = most - self.shown - len(shown)
+        if self.num_done >= segment.num_latents and self.num_output + len(shown) < most:
+            lacking = most - self.num_output - len(shown)
             shown = np.concatenate([shown, np.repeat(frames_THWC[-1:], lacking, 0)])
-        self.shown += len(shown)
+        self.num_output += len(shown)
         if len(shown):
-            self.last = shown[-1]
+            self.last_frame = shown[-1]
             self._emit(shown)
 
     def _emit(self, frames_THWC: Frames) -> None:
         if self.out is not None and self.output is not None:
             self.output.put(self.out(frames_THWC))
         self.listener.check()
-        self._report()
+        self._report_progress()
 
-    def _report(self) -> None:
+    def _report_progress(self) -> None:
         if self.out is not None and self.job.is_film:
-            self.listener.progress("film", self.out.count, self.total)
+            self.listener.progress("film", self.out.count, self.total_frames)
 
     # On disk.
 
     def _checkpoint(self, *, now: bool = False) -> None:
-        """Keeps all that the rest depends on, every few seconds."""
-        if self.words is None or self.folder is None:
+        """Write the resumable state to the work folder, at most every CHECKPOINT_SECONDS unless `now`."""
+        if self.saved_request is None or self.folder is None:
             return
-        if not now and time.monotonic() - self._checked < CHECKPOINT_SECONDS:
+        if not now and time.monotonic() - self._last_checkpoint < CHECKPOINT_SECONDS:
             return
         import numpy as np
         import torch
 
         words: dict[str, Any] = {
-            "request": self.words, "overwrite": self.job.request.overwrite,
-            "index": self.index, "done": self.done, "shown": self.shown, "rate": [self.rate.seen, self.rate.shown],
+            "request": self.saved_request, "overwrite": self.job.request.overwrite,
+            "index": self.index, "done": self.num_done, "shown": self.num_output,
+            "rate": [self.rate.seen, self.rate.shown],
         }  # fmt: skip
         tensors: dict[str, Any] = {"generator": self.generator.get_state()}
-        for name in ("carried", "pending", "anchor", "screen", "last", "error", "head"):
-            value = getattr(self, name)
+        for name, attribute in STATE_TENSORS.items():
+            value = getattr(self, attribute)
             if value is not None:
                 tensors[name] = (
                     value if isinstance(value, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(value))
@@ -603,10 +637,10 @@ class Run:
             self.output.pieces.flush()
             words |= self._output_words(tensors) | {"pieces": self.output.pieces.state()}
         write_state(self.folder, words, tensors)
-        self._checked = time.monotonic()
+        self._last_checkpoint = time.monotonic()
 
     def _output_words(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """How far fingerprint and watermark are; their arrays go into `tensors`."""
+        """The state of the fingerprint and of the watermark embedder as JSON; their arrays are added to `tensors`."""
         import numpy as np
         import torch
 
@@ -622,14 +656,13 @@ class Run:
         return words
 
     def restore(self, words: dict[str, Any], tensors: dict[str, Any]) -> None:
-        """Goes on from what was kept."""
+        """Restore the state that `_checkpoint` wrote."""
         self._restored = True
         if "generator" in tensors:
             self.generator.set_state(tensors["generator"])
-        for name in ("carried", "pending", "anchor"):
-            setattr(self, name, tensors.get(name))
-        for name in ("screen", "last", "error", "head"):
-            setattr(self, name, tensors[name].numpy() if name in tensors else None)
+        for name, attribute in STATE_TENSORS.items():
+            value = tensors.get(name)
+            setattr(self, attribute, value.numpy() if value is not None and name in STATE_ARRAYS else value)
         modules = dict(self.model.bundle.vae.named_modules())
         self.decoder = {
             modules[name.removeprefix("decoder.")]: value.to(self.model.machine.device)
@@ -642,7 +675,9 @@ class Run:
             out[part] = {k.split(".", 1)[1]: v for k, v in words.items() if k.startswith(f"{part}.")}
             out[part] |= {k.split(".", 1)[1]: v.numpy() for k, v in tensors.items() if k.startswith(f"{part}.")}
         self.out.restore(out)
-        self.index, self.done, self.shown = words["index"], words["done"], words["shown"]
+        self.index, self.num_done, self.num_output = words["index"], words["done"], words["shown"]
         self.rate.seen, self.rate.shown = words["rate"]
         self.output.pieces.restore(words["pieces"])
-        self.listener.note(f"goes on at {self.out.count / self.job.fps:.1f} of {self.total / self.job.fps:.1f} s")
+        self.listener.note(
+            f"goes on at {self.out.count / self.job.fps:.1f} of {self.total_frames / self.job.fps:.1f} s"
+        )

@@ -1,10 +1,12 @@
 """How many threads compute, and how they wait for each other. `import sorano` sets it before torch loads.
 
-By default, the threads of GNU's OpenMP (in torch's wheels for Linux) spin while they wait. As soon as another process
-needs a core, each spins for a thread that does not run, and a step takes many times as long. So `wait_passively` makes
-them sleep, and `choose` takes as many as there are cores that no other process uses. Neither overrides the user's own
-setting (`OMP_WAIT_POLICY`, `GOMP_SPINCOUNT`, `KMP_BLOCKTIME`; `OMP_NUM_THREADS`, `MKL_NUM_THREADS`), and the number of
-threads is never raised.
+By default, the threads of GNU's OpenMP (in torch's wheels for Linux) spin for milliseconds while they wait. As soon as
+another process needs a core, each spins for a thread that does not run, and a step takes many times as long. Threads
+that sleep at once wake slowly: on two quiet cores a clip then takes twice as long. So `wait_briefly` makes them spin
+for a fraction of a millisecond, and `adapt`, called as often as a run takes a step, computes with as many threads as
+there are cores that no other process uses (figures: `benchmarks/busy.py`). Neither overrides the user's own setting
+(`OMP_WAIT_POLICY`, `GOMP_SPINCOUNT`, `KMP_BLOCKTIME`; `OMP_NUM_THREADS`, `MKL_NUM_THREADS`, `OMP_THREAD_LIMIT`,
+`torch.set_num_threads`), and there are never more threads than torch would take.
 
 Not covered: an OpenMP runtime that another library loaded before `import sorano`; it read its settings already.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -20,7 +23,9 @@ from pathlib import Path
 
 WAIT_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 COUNT_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")
+SPINS = 5000  # of an idle thread before it sleeps; the runtime's own number is 300,000
 LEAST_SECONDS = 0.2  # over which the use of the cores is looked at: 20 ticks of the kernel's clock
+OWN_SHARE = 0.25  # of a core: a process that used less was idle, and what others did meanwhile says little about now
 MOSTLY_FREE = 0.6  # a core of which others use less than 40 % counts as free
 
 # Where Linux says what the cores do, and what share of them a container may use.
@@ -29,11 +34,16 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 OLD_QUOTA = (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
 
 
-def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let idle threads sleep (OMP_WAIT_POLICY=PASSIVE), unless the user has set how they wait."""
-    if not any(name in environment for name in WAIT_SETTINGS):
+def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let idle threads spin for a moment and then sleep, unless the user has set how they wait."""
+    if any(name in environment for name in WAIT_SETTINGS):
+        return
+    if STAT.exists():
+        environment["GOMP_SPINCOUNT"] = str(SPINS)
+        environment["KMP_BLOCKTIME"] = "1"  # milliseconds: Intel's and LLVM's runtime, in other builds of torch
+    else:  # where the system does not say what its cores do, threads that sleep harm least
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
-        environment["KMP_BLOCKTIME"] = "0"  # Intel's and LLVM's runtime, in other builds of torch
+        environment["KMP_BLOCKTIME"] = "0"
 
 
 @dataclass(frozen=True)
@@ -70,21 +80,44 @@ def allowed_cores() -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
-def choose(default: int, environment: MutableMapping[str, str] = os.environ) -> int:
-    """How many threads to compute with, at most `default`, which is torch's own number.
+class Adapter:
+    """Sets torch's number of threads to the cores that other processes leave free, at most torch's own number.
 
-    Decided once in a process: later calls, and a number in the environment, leave `default` as it is. Raises nothing:
-    where the system does not say what its cores do, all are free.
+    One for a process, for any of its threads. What the user sets in the environment or by `torch.set_num_threads`
+    stays. Raises nothing: where the system does not say what its cores do, all are free.
     """
-    global _decided
-    if _decided or any(name in environment for name in COUNT_SETTINGS):
-        return default
-    _decided = True
-    after = Use.now()
-    if after.busy is not None and after.when - _START.when < LEAST_SECONDS:
-        time.sleep(LEAST_SECONDS - (after.when - _START.when))
-        after = Use.now()
-    return max(1, min(default, free_cores(_START, after, allowed_cores())))
+
+    def __init__(self) -> None:
+        self._last = Use.now()
+        self._most: int | None = None  # torch's own number, once it is known
+        self._set = threading.local()  # `count`: what was set last; torch keeps the number by thread
+
+    def adapt(self, environment: MutableMapping[str, str] = os.environ) -> int:
+        """Looks at the cores and sets the number of threads; returns it. Cheap: within 0.2 s it does nothing.
+
+        The first call waits until the cores have been looked at for 0.2 s.
+        """
+        import torch
+
+        count: int = torch.get_num_threads()
+        if any(name in environment for name in COUNT_SETTINGS) or count != getattr(self._set, "count", count):
+            return count
+        first = self._most is None
+        most = self._most = self._most or count
+        self._set.count = count
+        seconds = time.monotonic() - self._last.when
+        if first and self._last.busy is not None and seconds < LEAST_SECONDS:
+            time.sleep(LEAST_SECONDS - seconds)
+        elif seconds < LEAST_SECONDS:
+            return count
+        before, self._last = self._last, Use.now()
+        if not first and self._last.own - before.own < OWN_SHARE * seconds:
+            return count
+        free = max(1, min(most, free_cores(before, self._last, allowed_cores())))
+        if free != count:
+            torch.set_num_threads(free)
+            self._set.count = free
+        return free
 
 
 def _busy_seconds() -> float | None:
@@ -116,5 +149,4 @@ def _quota() -> float | None:
         return None
 
 
-_START = Use.now()
-_decided = False
+adapt = Adapter().adapt

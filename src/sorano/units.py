@@ -1,4 +1,4 @@
-"""What people write for lengths and sizes: "2s", "1.5 s", "50 frames", "720p", "16:9"."""
+"""What people write for lengths, sizes and counts: "2s", "1:30", "50 frames", "720p", "16:9", "portrait", "30B"."""
 
 from __future__ import annotations
 
@@ -8,23 +8,49 @@ from contextlib import suppress
 from sorano.errors import RequestError
 
 _NUMBER = r"(\d+(?:[.,]\d+)?|[.,]\d+)"
-_SECONDS = re.compile(rf"{_NUMBER}\s*(s|sec|secs|second|seconds|秒|m|min|mins|minute|minutes|分钟)?", re.I)
+_SECONDS = re.compile(
+    rf"{_NUMBER}\s*(ms|milliseconds?|毫秒|s|secs?|seconds?|秒|m|mins?|minutes?|分钟|h|hrs?|hours?|小时)?", re.I
+)
+_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d(?:\.\d+)?)")
+_UNITS = {"ms": 1e-3, "mil": 1e-3, "毫": 1e-3, "m": 60.0, "分": 60.0, "h": 3600.0, "小": 3600.0}
+_COUNT = re.compile(rf"{_NUMBER}\s*(k|thousand|m|million|b|bn|billion|t|trillion)?", re.I)
+_SCALES = {"k": 1e3, "th": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _FRAMES = re.compile(r"(\d+)\s*(frame|frames|f|帧)", re.I)
 _LINES = re.compile(r"(\d{2,4})\s*p", re.I)
 _ASPECT = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*[:：]\s*(\d{1,3}(?:\.\d+)?)")
 _NAMED_LINES = {"hd": 720, "full hd": 1080, "fhd": 1080, "2k": 1440, "qhd": 1440, "4k": 2160, "uhd": 2160}
+_NAMED_ASPECTS = {
+    "square": 1.0, "portrait": 9 / 16, "vertical": 9 / 16, "landscape": 16 / 9, "horizontal": 16 / 9,
+    "widescreen": 16 / 9,
+}  # fmt: skip
 MOST_ASPECT = 8.0  # wider, or narrower, is a slip of the pen
 
 
 def parse_seconds(text: str) -> float | None:
-    """Seconds of "2", "2s", "1.5 s" or "1 min"; None where it is no time. Any number is one, however long."""
+    """Seconds of "2", "2s", "500 ms", "1 min" or "1:30"; None where it is no time. Any number is one, however long."""
     with suppress(ValueError):
         return float(text)
+    if clock := _CLOCK.fullmatch(text.strip()):
+        return 60 * int(clock[1]) + float(clock[2])
     match = _SECONDS.fullmatch(text.strip())
     if not match:
         return None
-    value = float(match[1].replace(",", "."))
-    return value * 60 if (match[2] or "").lower()[:1] in ("m", "分") and match[2] else value
+    unit = (match[2] or "").lower()
+    scale = next((scale for begins, scale in _UNITS.items() if unit.startswith(begins)), 1.0)
+    return float(match[1].replace(",", ".")) * scale
+
+
+def parse_count(text: str) -> float:
+    """The number of "30e9", "30B", "1.3 billion" or "14 b". Raises RequestError where it is none."""
+    with suppress(ValueError):
+        return float(text)
+    match = _COUNT.fullmatch(text.strip())
+    if not match:
+        raise RequestError(f"{text!r} is no number of parameters", "write it like 30e9, 30B or 1.3B")
+    unit = (match[2] or "").lower()
+    return float(match[1].replace(",", ".")) * next(
+        (s for begins, s in _SCALES.items() if unit.startswith(begins)), 1.0
+    )
 
 
 def parse_frames(text: str) -> int | None:
@@ -40,7 +66,12 @@ def parse_lines(text: str) -> int | None:
 
 
 def parse_aspect(text: str) -> float | None:
-    """Width over height of "16:9"; None where it is no ratio. Raises RequestError for one that nobody shows."""
+    """Width over height of "16:9" or "portrait"; None where it is neither.
+
+    Raises RequestError for a ratio that nobody shows.
+    """
+    if text.strip().lower() in _NAMED_ASPECTS:
+        return _NAMED_ASPECTS[text.strip().lower()]
     match = _ASPECT.fullmatch(text.strip())
     if not match:
         return None

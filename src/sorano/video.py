@@ -131,7 +131,7 @@ class Writer:
         self._wait(0)
         if self.container is None or self.stream is None:
             raise ValueError("there are no frames to write")
-        with _writing_errors_are_said(self.path):
+        with _report_write_errors(self.path):
             self.container.metadata.update(self.tags)
             self.container.mux([*self.packets, *self.stream.encode()])
             self.container.close()
@@ -145,7 +145,7 @@ class Writer:
 
     def _wait(self, most: int) -> None:
         while len(self.waiting) > most:
-            with _writing_errors_are_said(self.path):
+            with _report_write_errors(self.path):
                 self.waiting.popleft().result()
 
     def _encode(self, frames_THWC: Frames) -> None:
@@ -164,11 +164,11 @@ class Writer:
         return stream
 
 
-class Pieces:
+class ChunkWriter:
     """A film that grows in a folder, piece by piece: each is coded alone, so that a kill costs none that is finished.
 
     `film.h264` can be played while it grows; beside it is a table of its packets, from which `join` makes an MP4 in
-    constant memory. Pieces are coded on a thread of their own.
+    constant memory. ChunkWriter are coded on a thread of their own.
     """
 
     def __init__(self, folder: Path, fps: float, aspect: Fraction = SQUARE) -> None:
@@ -191,7 +191,7 @@ class Pieces:
             self._wait()
         self.folder.mkdir(mode=0o700, exist_ok=True)
         for name in (STREAM, TABLE):
-            with _writing_errors_are_said(self.folder), open(self.folder / name, "ab") as file:
+            with _report_write_errors(self.folder), open(self.folder / name, "ab") as file:
                 os.fsync(file.fileno())
 
     def state(self) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class Pieces:
         self.flush()
         self.thread.shutdown()
         with (
-            _writing_errors_are_said(target),
+            _report_write_errors(target),
             av.open(f"file:{target}", "w", format="mp4", options={"movflags": "+faststart"}) as out,
             ExitStack() as stack,
         ):
@@ -278,7 +278,7 @@ class Pieces:
                 yield packet
 
     def _wait(self) -> None:
-        with _writing_errors_are_said(self.folder):
+        with _report_write_errors(self.folder):
             self.waiting.popleft().result()
 
     def _encode(self, frames_THWC: Frames, first: int) -> None:
@@ -369,7 +369,7 @@ def writing(
             writer.abandon()
         if finish is not None:
             finish(temporary)
-        with _writing_errors_are_said(path):
+        with _report_write_errors(path):
             _give_name(temporary, path, overwrite=overwrite)
 
 
@@ -424,7 +424,7 @@ def write_image(
     check_target(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
     with whole_or_nothing(path, overwrite=overwrite) as temporary:
         kind = Image.registered_extensions()[path.suffix.lower()]
-        with _writing_errors_are_said(path):
+        with _report_write_errors(path):
             Image.fromarray(frame_HWC).save(temporary, format=kind, quality=92)
         if finish is not None:
             finish(temporary)
@@ -449,7 +449,7 @@ def write_animation(
         first, *others = [Image.fromarray(frame_HWC) for frame_HWC in frames]
         durations = [round(1000 * one) for one in seconds]
         options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0, "quality": 92}
-        with _writing_errors_are_said(path):
+        with _report_write_errors(path):
             first.save(temporary, format=kind, **options)
         if finish is not None:
             finish(temporary)
@@ -503,13 +503,13 @@ def contact_sheet(frames_THWC: Frames, *, num_frames: int = 12, columns: int = 6
 @contextmanager
 def whole_or_nothing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary name beside `path`: it becomes `path` when the block ends well, and vanishes otherwise."""
-    with _writing_errors_are_said(path), beside(path) as temporary:
+    with _report_write_errors(path), beside(path) as temporary:
         yield temporary
         _give_name(temporary, path, overwrite=overwrite)
 
 
 @contextmanager
-def _writing_errors_are_said(path: Path) -> Iterator[None]:
+def _report_write_errors(path: Path) -> Iterator[None]:
     """Turns the system's and the encoder's errors into VideoError."""
     import av
 

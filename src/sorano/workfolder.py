@@ -7,21 +7,31 @@ clip in NAME.latent.safetensors: that is still read.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from sorano.errors import CheckpointError, RequestError
 from sorano.files import write_atomic
+from sorano.video import VIDEO_SUFFIXES
 
 PARTS = ".parts"
+MOST_BYTES, KEPT_BYTES = 255, 200  # of a file's name: what most disks take, and what is kept of a longer one
 STATE = "state.safetensors"
 OLD_SUFFIX = ".latent.safetensors"
 
 
 def parts_of(output: Path, inside: Path | None = None) -> Path:
-    """Where what is finished of an output is kept: beside it, or `inside` another folder."""
-    return (inside or output.parent) / (output.name + PARTS)
+    """Where what is finished of an output is kept: beside it, or `inside` another folder.
+
+    Of a name that leaves no room for the suffix, the beginning and a digest stand for it.
+    """
+    name, whole = output.name, os.fsencode(output.name)
+    if len(whole) > MOST_BYTES - len(PARTS):
+        name = f"{whole[:KEPT_BYTES].decode(errors='ignore')}-{hashlib.sha256(whole).hexdigest()[:16]}"
+    return (inside or output.parent) / (name + PARTS)
 
 
 def write_state(folder: Path, words: dict[str, Any], tensors: dict[str, Any]) -> None:
@@ -54,6 +64,11 @@ def read_old_latent(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The same of a latent that a version before 0.2 kept. Raises CheckpointError for anything else."""
     from safetensors import SafetensorError, safe_open
 
+    if file.is_dir() or file.suffix.lower() in VIDEO_SUFFIXES and file.is_file():
+        raise RequestError(
+            f"there is nothing to go on with for {file}: no {parts_of(file).name} is beside it",
+            "a finished file is made anew by sorano remix",
+        )
     try:
         with safe_open(file, framework="pt") as opened:
             request: dict[str, Any] = json.loads((opened.metadata() or {})["request"])

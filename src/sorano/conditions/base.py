@@ -121,4 +121,6 @@ def encoded(source: Source, shape: VideoShape, encoder: ConditionEncoder, fps: f
 def check_number(name: str, value: object, least: float, most: float) -> None:
     """Raises RequestError for what is no number from `least` to `most`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
-        raise RequestError(f"{name} must be a number from {least:g} to {most:g}: got {value!r}")
+        raise RequestError(
+            f"{name} must be a number from {least:g} to {most:g}: got {value!r}", f"use one from {least:g} to {most:g}"
+        )

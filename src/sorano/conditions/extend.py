@@ -46,8 +46,15 @@ class Continue(Condition):
     def length(
         self, seconds: float | None, preset: Preset, source: Source | None, fps: float, geometry: Geometry
     ) -> int:
-        """As much as is asked for, or as the preset does best, after one latent of context."""
-        return bridge_frames(preset.num_frames, seconds, fps, geometry)
+        """As much as is asked for, or as the preset does best, after one latent of context.
+
+        Unasked, never more than can be made before a video at once.
+        """
+        asked = bridge_frames(preset.num_frames, seconds, fps, geometry)
+        if seconds is not None or self.direction == "forward" or preset.max_num_frames is None:
+            return asked
+        longest = geometry.latent_frames(geometry.floor_num_frames(preset.max_num_frames)) - SUFFIX
+        return min(asked, geometry.video_frames(longest))
 
     def segments(self, job: SegmentJob) -> Sequence[Segment]:
         """The video and what follows it, or what leads to it and the video."""
@@ -63,5 +70,5 @@ class Continue(Condition):
                 f"{job.preset.name} goes back by at most {longest:.2f} s at once",
                 "do it again with the file that comes out",
             )
-        before = GeneratedSegment(prompt, latents + 1, anew=True, until=source)
+        before = GeneratedSegment(prompt, latents + 1, fresh=True, until=source)
         return [before, CopiedSegment(source, source.num_frames)]

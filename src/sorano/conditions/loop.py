@@ -49,5 +49,5 @@ class Loop(Condition):
         back = min(longest_window(job) - CONTEXT - SUFFIX, latents // 2)
         if latents - back < SUFFIX + 1:
             raise RequestError(f"a loop of {request.seconds:g} s is too short", "give it more --seconds")
-        first = GeneratedSegment(request.prompt, latents - back, anew=True, image=job.first_image)
+        first = GeneratedSegment(request.prompt, latents - back, fresh=True, image=job.first_image)
         return [first, GeneratedSegment(request.prompt, back, back_to_start=True)]

@@ -49,13 +49,17 @@ class Region(Condition):
         check_number("the strength of an edit", self.strength, 0.02, 1)
         check_number("the start of a region", self.start, 0, 36_000)
         if self.end is not None and not self.end > self.start:
-            raise RequestError(f"a region must end after it starts: got {self.start:g} to {self.end:g} s")
+            raise RequestError(
+                f"a region must end after it starts: got {self.start:g} to {self.end:g} s", "give --to a later second"
+            )
         if (self.box is None) == (self.mask is None):
             raise RequestError("a region is a box or a mask", "give --region x,y,w,h or --mask m.png")
         if self.box is not None:
             box = tuple(float(value) for value in self.box)
             if len(box) != 4 or min(box[:2]) < 0 or min(box[2:]) <= 0:
-                raise RequestError(f"a region is x,y,width,height in pixels of the video: got {self.box}")
+                raise RequestError(
+                    f"a region is x,y,width,height in pixels of the video: got {self.box}", "use --region 16,16,32,32"
+                )
             object.__setattr__(self, "box", box)
 
     def source(self) -> Source:
@@ -83,7 +87,8 @@ class Region(Condition):
             if left + width > source.width + 0.5 or top + height > source.height + 0.5:
                 raise RequestError(
                     f"the region ends at {left + width:g}x{top + height:g}, beyond {source.name} of "
-                    f"{source.width}x{source.height}"
+                    f"{source.width}x{source.height}",
+                    f"the whole picture is --region 0,0,{source.width},{source.height}",
                 )
             mask[round(top) : round(top + height), round(left) : round(left + width)] = True
         if not mask.any():
@@ -137,10 +142,10 @@ class Region(Condition):
 
     def compose(self, job: SegmentJob, chunks: Iterable[Frames]) -> Iterator[Frames]:
         """The video's own frames outside the region and its time, with a soft edge inside."""
-        from sorano.frames import alpha_inside
+        from sorano.frames import feathered_alpha
 
         assert job.source is not None
-        alpha_HW1 = alpha_inside(self.mask_HW(job.source))[..., None]
+        alpha_HW1 = feathered_alpha(self.mask_HW(job.source))[..., None]
         when_F = self.when(job.source.num_frames, job.fps)
         own = (frame for chunk in job.source.frames() for frame in chunk)
         frames = (frame for chunk in chunks for frame in chunk)

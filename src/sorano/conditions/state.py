@@ -66,6 +66,12 @@ class LatentState:
         """Whether anything is given."""
         return bool(self.known_mask_BTHW.any())
 
+    @property
+    def first_new(self) -> int:
+        """The first latent frame that is not known as a whole; the last where all are."""
+        known_T = self.known_mask_BTHW[0].flatten(1).all(1).tolist()
+        return next((index for index, known in enumerate(known_T) if not known), len(known_T) - 1)
+
     def with_known(self, latent_BCTHW: Tensor, *, start: int = 0) -> LatentState:
         """The same state with these clean latents known from latent frame `start` on."""
         stop = start + latent_BCTHW.shape[2]

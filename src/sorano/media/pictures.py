@@ -49,7 +49,6 @@ class About:
     is_animated: bool
     seconds: float | None
     is_deep: bool
-    has_profile: bool
 
 
 def sniff(head: bytes) -> str | None:
@@ -110,8 +109,7 @@ def about(path: str | Path) -> About:
             alpha = animated or pixels.convert("RGBA").getchannel("A").getextrema()[0] < 255
         width, height = pixels.size
         deep = image.mode.startswith("I") or image.mode == "F"
-        profile = bool(image.info.get("icc_profile"))
-        return About(image.format, image.mode, width, height, count, alpha, animated, seconds, deep, profile)
+        return About(image.format, image.mode, width, height, count, alpha, animated, seconds, deep)
 
 
 def comment(path: str | Path) -> str:

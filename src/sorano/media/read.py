@@ -220,7 +220,7 @@ def opened(path: Path) -> Iterator[Any]:
     import av
 
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_streams": str(MOST_STREAMS)}
-    with _reading_errors_are_said(path):
+    with _report_read_errors(path):
         given = av.open(f"file:{path}", metadata_errors="replace", options=options)
     with given:
         if len(given.streams.video) + len(given.streams.audio) > MOST_TRACKS:
@@ -231,12 +231,12 @@ def opened(path: Path) -> Iterator[Any]:
 @contextmanager
 def inspected(path: Path) -> Iterator[Any]:
     """`opened`, for those who only read: what FFmpeg raises inside becomes VideoError too."""
-    with _reading_errors_are_said(path), opened(path) as given:
+    with _report_read_errors(path), opened(path) as given:
         yield given
 
 
 @contextmanager
-def _reading_errors_are_said(path: Path) -> Iterator[None]:
+def _report_read_errors(path: Path) -> Iterator[None]:
     import av
 
     try:

@@ -209,8 +209,8 @@ def rotation(position_grids: tuple[Tensor, Tensor, Tensor], head_dim: int, theta
     return torch.stack([angle.cos(), angle.sin()], dim=-1).float().unsqueeze(-3)
 
 
-def norm_heads(x_BLD: Tensor, weight_D: Tensor, num_heads: int, eps: float, turns: Rotation | None = None) -> Tensor:
-    """RMS-normalise over all heads together, scale by `weight_D`, rotate by `turns`; [B, L, N, K] in x's dtype.
+def norm_heads(x_BLD: Tensor, weight_D: Tensor, num_heads: int, eps: float, rope: Rotation | None = None) -> Tensor:
+    """RMS-normalise over all heads together, scale by `weight_D`, rotate by `rope`; [B, L, N, K] in x's dtype.
 
     Computed in float32 in one pass, with its own gradient: left to autograd, the round trips through float32 cost a
     CPU more than the matrix products around them. Without gradients it goes through the tokens part by part, so that
@@ -218,11 +218,11 @@ def norm_heads(x_BLD: Tensor, weight_D: Tensor, num_heads: int, eps: float, turn
     """
     parts = in_cache(x_BLD)
     if len(parts) == 1 or torch.is_grad_enabled():
-        result: Tensor = _NormRotate.apply(x_BLD, weight_D, turns, num_heads, eps)
+        result: Tensor = _NormRotate.apply(x_BLD, weight_D, rope, num_heads, eps)
         return result
     result = x_BLD.new_empty(*x_BLD.shape[:-1], num_heads, x_BLD.shape[-1] // num_heads)
     for part in parts:
-        of_part = None if turns is None else turns[..., part, :, :, :]
+        of_part = None if rope is None else rope[..., part, :, :, :]
         result[:, part] = _NormRotate.apply(x_BLD[:, part], weight_D, of_part, num_heads, eps)
     return result
 
@@ -230,14 +230,14 @@ def norm_heads(x_BLD: Tensor, weight_D: Tensor, num_heads: int, eps: float, turn
 COMPLEX_DEVICES = ("cpu", "cuda", "xpu")
 
 
-def rotate(x_BLNK: Tensor, turns: Rotation, backwards: bool = False) -> Tensor:
-    """Turn neighbouring pairs (x0, x1) of float32 `x_BLNK` by the angles of `turns`; may overwrite its argument."""
+def rotate(x_BLNK: Tensor, rope: Rotation, backwards: bool = False) -> Tensor:
+    """Rotate neighbouring pairs (x0, x1) of float32 `x_BLNK` by the angles of `rope`; may overwrite its argument."""
     pairs = x_BLNK.view(*x_BLNK.shape[:-1], -1, 2)
     if x_BLNK.device.type in COMPLEX_DEVICES:
-        factor = torch.view_as_complex(turns)
+        factor = torch.view_as_complex(rope)
         turned = torch.view_as_complex(pairs).mul_(factor.conj() if backwards else factor)
         return torch.view_as_real(turned).flatten(-2)
-    cos, sin = turns.unbind(-1)  # without complex numbers, the same in real ones
+    cos, sin = rope.unbind(-1)  # without complex numbers, the same in real ones
     sin = -sin if backwards else sin
     x0, x1 = pairs.unbind(-1)
     return torch.stack([x0 * cos - x1 * sin, x0 * sin + x1 * cos], dim=-1).flatten(-2)
@@ -247,23 +247,21 @@ class _NormRotate(torch.autograd.Function):
     """y = rotate(x / rms(x) * weight), saving only the normalised x and 1 / rms."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x_BLD: Tensor, weight_D: Tensor, turns: Rotation | None, num_heads: int, eps: float
-    ) -> Tensor:
+    def forward(ctx: Any, x_BLD: Tensor, weight_D: Tensor, rope: Rotation | None, num_heads: int, eps: float) -> Tensor:
         x = x_BLD.to(torch.float32, copy=True)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         x.mul_(inverse)
-        ctx.save_for_backward(x, inverse, weight_D, turns)
+        ctx.save_for_backward(x, inverse, weight_D, rope)
         ctx.dtype = x_BLD.dtype
         heads = (x * weight_D.float()).view(*x.shape[:-1], num_heads, -1)
-        return (heads if turns is None else rotate(heads, turns)).to(x_BLD.dtype)
+        return (heads if rope is None else rotate(heads, rope)).to(x_BLD.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_BLNK: Tensor) -> tuple[Tensor | None, ...]:
-        x, inverse, weight, turns = ctx.saved_tensors
+        x, inverse, weight, rope = ctx.saved_tensors
         grad = grad_BLNK.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-        grad = (grad if turns is None else rotate(grad, turns, backwards=True)).flatten(-2)
+        grad = (grad if rope is None else rotate(grad, rope, backwards=True)).flatten(-2)
         along = grad * x
         grad_weight = along.sum(dim=(0, 1)).to(weight.dtype)
         mean = along.mul_(weight.float()).mean(dim=-1, keepdim=True)

@@ -26,23 +26,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sorano.errors import CheckpointError
 from sorano.files import sha256
-from sorano.models.config import (
-    DIFFUSERS_VERSION,
+from sorano.models.config import DIFFUSERS_VERSION
+from sorano.models.offload import block_offload
+from sorano.models.wan.config import (
     PIPELINES,
     ImageEncoderConfig,
     TextEncoderConfig,
     TransformerConfig,
     VaeConfig,
-    require_pipeline,
 )
-from sorano.models.image_encoder import ImageEncoder, ImageProcessor, weight_name
-from sorano.models.offload import visiting
-from sorano.models.text_encoder import TextEncoder, TextTokens, Tokenizer
-from sorano.models.transformer import VideoTransformer, stacked_homes
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.image_encoder import ImageEncoder, ImageProcessor, weight_name
+from sorano.models.wan.text_encoder import TextEncoder, TextTokens, Tokenizer
+from sorano.models.wan.transformer import VideoTransformer, fused_storage
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.shapes import Geometry
 
 PARTS = {  # in every folder
@@ -120,7 +120,7 @@ class Bundle:
                 if change is not None:
                     stack.enter_context(change(name, network))
                 if by_block:
-                    stack.enter_context(visiting(network, self.device))
+                    stack.enter_context(block_offload(network, self.device))
             yield
 
     def _fill(self, name: str, network: nn.Module, device: torch.device | str) -> None:
@@ -276,11 +276,10 @@ _FETCH_AGAIN = "fetch the model again"
 def _read_index(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"there is no model folder at {folder}")
-    index = _read_json(folder / "model_index.json")
-    try:
-        require_pipeline(index)
-    except ValueError as error:
-        raise CheckpointError(f"{folder / 'model_index.json'}: {error}") from error
+    path = folder / "model_index.json"
+    index = _read_json(path)
+    if index.get("_class_name") not in PIPELINES:
+        raise CheckpointError(f"{path} is of {index.get('_class_name')}, not of {' or '.join(PIPELINES)}")
     return index
 
 
@@ -302,6 +301,19 @@ def _read_boundary(folder: Path, index: Mapping[str, Any]) -> float:
     return float(boundary)
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Passes over `torch.nn.init`: the weights come from files.
+
+    On the meta device, initialising imports torch's compiler and sympy, a quarter of a cold start's processor time.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _build(
     folder: Path,
     name: str,
@@ -311,7 +323,7 @@ def _build(
 ) -> Network:
     """One network of the folder, without weights."""
     config = _read_network_config(folder, name, read_config)
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialised():
         network = build(config)
     if isinstance(network, VideoAutoencoder):  # its statistics are in the config, not in the file
         network.latents_mean, network.latents_std = (
@@ -323,7 +335,7 @@ def _build(
 
 def fill(folder: Path, stem: str, network: nn.Module, dtype: torch.dtype, device: torch.device | str) -> None:
     """Give a network the tensors of its files, one after the other: no second copy of the weights is made."""
-    homes = stacked_homes(network, dtype, device)
+    homes = fused_storage(network, dtype, device)
     tensors: dict[str, Tensor] = {}
     ranges: dict[str, tuple[Path, tuple[Tensor, Tensor]]] = {}
     shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}

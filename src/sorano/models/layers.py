@@ -59,7 +59,7 @@ def in_cache(x_BLD: Tensor) -> list[slice]:
 
 
 def stack(layers: Sequence[nn.Linear]) -> None:
-    """Moves the weights of linear layers one after the other in memory, where `stacked` finds them as one.
+    """Moves the weights of linear layers one after the other in memory, where `fused` finds them as one.
 
     They keep their names, values and places in the network.
     """
@@ -72,7 +72,7 @@ def stack(layers: Sequence[nn.Linear]) -> None:
             parameter.data = part
 
 
-def stacked(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor] | None:
+def fused(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor] | None:
     """The weights [out of all, in] and the biases of layers that `stack` has moved; None where they are apart."""
     weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
     if not (_adjacent(weights) and _adjacent(biases)):

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from sorano.errors import CheckpointError
 from sorano.models.checkpoint import PICKLES
-from sorano.models.transformer import stack_attention
+from sorano.models.wan.transformer import fuse_qkv
 
 FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")  # as diffusers and as PEFT call them
 METADATA = "lora_adapter_metadata"  # diffusers writes PEFT's settings under this name in the file's header
@@ -289,7 +289,7 @@ class _Merged:
                 written.append(name)
                 self._write(name, parameters[name])
             if next(network.parameters()).device.type != "cpu":  # there the originals come back as they lay
-                stack_attention(network)
+                fuse_qkv(network)
         except BaseException:
             self.active = before
             for name in written:
@@ -341,9 +341,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = dict(file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is corrupt, or not a safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path} is corrupt, or not a safetensors file: {error}",
+            "fetch the file again, or name another with --lora",
+        ) from error
     if not tensors:
-        raise CheckpointError(f"{path} is empty")
+        raise CheckpointError(f"{path} is empty", "fetch the file again, or name another with --lora")
     for key, tensor in tensors.items():
         if not tensor.is_floating_point() and tensor.numel() > 1:
             raise CheckpointError(f"{path}: {key} holds {tensor.dtype}, not floating-point weights")

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sorano.models.transformer import stack_attention
+from sorano.models.wan.transformer import fuse_qkv
 
 if TYPE_CHECKING:
-    from sorano.models.transformer import VideoTransformer
+    from sorano.models.wan.transformer import VideoTransformer
 
 PLACES = 2
 
@@ -60,7 +60,7 @@ class BlockOffload:
         block = self.blocks[0]
         for tensor in _tensors(block):
             tensor.data = torch.empty_like(tensor.data, device=self.device)
-        stack_attention(block)
+        fuse_qkv(block)
         place = [tensor.data for tensor in _tensors(block)]
         for tensor, kept in zip(_tensors(block), self.host[0], strict=True):
             tensor.data = kept
@@ -108,7 +108,7 @@ class BlockOffload:
 
 
 @contextmanager
-def visiting(network: VideoTransformer, device: torch.device | str) -> Iterator[BlockOffload]:
+def block_offload(network: VideoTransformer, device: torch.device | str) -> Iterator[BlockOffload]:
     """A transformer on the host, whose outer layers are on the device and whose blocks visit it."""
     inside = {id(tensor) for block in network.blocks for tensor in _tensors(block)}
     for tensor in _tensors(network):

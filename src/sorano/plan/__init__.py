@@ -3,10 +3,10 @@
 from importlib import import_module
 from typing import Any
 
+from sorano.models.wan.configs import ModelConfigs
 from sorano.plan.generate import RunEstimate, estimate_generate
 from sorano.plan.machine import Machine, Profile, free_memory_bytes
 from sorano.plan.memory import Placement, branches_together, decode_chunk
-from sorano.plan.model import ModelConfigs
 
 _LAZY = {  # answers, imported when they are asked for
     "plan_generate": "inference",

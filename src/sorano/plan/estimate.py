@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sorano.plan.facts import TAGS, Fact, addresses
+from sorano.plan.assumptions import TAGS, Assumption, addresses
 
 CASES = ("low", "default", "high")
 CARBON, ENERGY = "g CO2", "kWh"
@@ -68,7 +68,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Bars:
+class BarChart:
     """Amounts beside each other, and a limit to compare them with; for pages."""
 
     title: str
@@ -84,9 +84,9 @@ class Estimate:
     title: str
     summary: str
     rows: tuple[Row, ...]
-    facts: tuple[Fact, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
     tables: tuple[Table, ...] = ()
-    charts: tuple[Chart | Bars, ...] = ()
+    charts: tuple[Chart | BarChart, ...] = ()
     notes: tuple[str, ...] = ()  # what it leaves out, what to do next
     parts: tuple[tuple[str, tuple[Row, ...]], ...] = ()  # further rows under a heading
 
@@ -110,7 +110,7 @@ class Estimate:
             "values": {row.name: _plain(row.value) for row in self.all_rows()},
             "units": {row.name: row.unit for row in self.all_rows() if row.unit},
             "why": {row.name: row.why for row in self.all_rows() if row.why},
-            "facts": [fact.to_dict() for fact in self.facts],
+            "facts": [fact.to_dict() for fact in self.assumptions],
             "tables": [
                 {
                     "title": t.title,
@@ -135,19 +135,19 @@ def compare(*plans: Estimate) -> Estimate:
         title=f"{len(plans)} plans side by side",
         summary="; ".join(plan.summary for plan in plans),
         rows=(),
-        facts=unique([fact for plan in plans for fact in plan.facts]),
+        assumptions=unique([fact for plan in plans for fact in plan.assumptions]),
         tables=(Table("Side by side", ("", *titles), rows),),
         charts=tuple(replace(chart, title=f"{chart.title}: {plan.title}") for plan in plans for chart in plan.charts),
         notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
     )
 
 
-def unique(facts: Sequence[Fact]) -> tuple[Fact, ...]:
+def unique(assumptions: Sequence[Assumption]) -> tuple[Assumption, ...]:
     """Each fact once, in order."""
-    return tuple({fact.name: fact for fact in facts}.values())
+    return tuple({fact.name: fact for fact in assumptions}.values())
 
 
-def says(fact: Fact) -> str:
+def says(fact: Assumption) -> str:
     """A fact for people: "0.35 (0.25 to 0.55) share of peak; P: primary source; 2025; where from"."""
     tag = TAGS.get(fact.tag, fact.tag)
     number = f"{short(fact.value)} ({short(fact.low)} to {short(fact.high)}) {fact.unit}"
@@ -240,8 +240,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400 / 365.25:.3g} years"
 
 
-def _drawn(chart: Chart | Bars) -> dict[str, Any]:
-    if isinstance(chart, Bars):
+def _drawn(chart: Chart | BarChart) -> dict[str, Any]:
+    if isinstance(chart, BarChart):
         limit = {"limit": dict([chart.limit])} if chart.limit else {}
         return {"title": chart.title, "unit": chart.unit, "bars": dict(chart.bars), **limit}
     series = {name: [list(point) for point in points] for name, points in chart.series}

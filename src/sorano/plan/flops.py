@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sorano.errors import RequestError
-from sorano.models.config import MAX_TEXT_TOKENS
-from sorano.plan.facts import Facts, nearest, number
-from sorano.plan.model import ModelConfigs
-from sorano.shapes import LatentShape, VideoShape, nearest_num_frames, nearest_size, parse_size
+from sorano.models.wan.config import MAX_TEXT_TOKENS
+from sorano.models.wan.configs import ModelConfigs
+from sorano.plan.assumptions import Assumptions, nearest, number
+from sorano.shapes import LatentShape, VideoShape, nearest_size, parse_size
 
 if TYPE_CHECKING:
     from sorano.presets import Preset
@@ -137,6 +137,9 @@ class PresetModel:
 
     def shape(self, size: str | None, seconds: float | None, fps: float | None) -> VideoShape:
         width, height = parse_size(size or self.native.size)
+        frames = self.native.num_frames
+        if seconds is not None:
+            frames = self.configs.geometry.nearest_num_frames(seconds, fps or self.native.fps)
         grid = self.configs.pixel_grid
         if (width % grid, height % grid) != (0, 0):
             near = nearest_size(width, height, grid)
@@ -144,10 +147,10 @@ class PresetModel:
                 f"size {width}x{height} is off the grid of {self.name}: multiples of {grid} pixels",
                 f"the nearest is {near[0]}x{near[1]}",
             )
-        return VideoShape(_frames(self.native, seconds, fps), height, width)
+        return VideoShape(frames, height, width)
 
     def tokens(self, shape: VideoShape) -> int:
-        return self.latent(shape).tokens(self.configs.transformer.patch_size)
+        return self.configs.geometry.tokens(shape)
 
     def forward(self, shape: VideoShape) -> Parts:
         transformer, eyes = self.configs.transformer, self.configs.image_encoder
@@ -167,8 +170,7 @@ class PresetModel:
 
     def latent(self, shape: VideoShape) -> LatentShape:
         """The shape of a video's latents."""
-        vae = self.configs.vae
-        return shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
+        return self.configs.geometry.latent(shape)
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ class PublishedModel:
         return 2 * 16 * self.tokens(shape) * math.prod(self.patch)
 
 
-def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
+def find_model(assumptions: Assumptions, name: str | Path) -> PresetModel | PublishedModel:
     """A preset by its name or repository, a diffusers folder, a published model, or a number of parameters in the
     proportions of Movie Gen's.
 
@@ -243,16 +245,16 @@ def find_model(facts: Facts, name: str | Path) -> PresetModel | PublishedModel:
     from sorano.presets import PRESETS, find_preset
 
     text = str(name)
-    rows = facts.rows["models"]
+    rows = assumptions.rows["models"]
     if text in rows:
         if rows[text]["kind"] == "lm":
             raise RequestError(f"{text} is a language model, and makes no video", f"try `sorano plan explain {text}`")
-        return published(facts, text)
+        return published(assumptions, text)
     repos = {preset.repo.lower() for preset in PRESETS.values() if preset.repo}
     if text in PRESETS or text.lower() in repos or Path(text).expanduser().is_dir():
         return of_preset(find_preset(text))
     try:
-        return of_dimensions(parameters=_count(text), like=published(facts, "movie-gen-30b"))
+        return of_dimensions(parameters=_count(text), like=published(assumptions, "movie-gen-30b"))
     except ValueError:
         pass
     known = [*PRESETS, *(row for row in rows if rows[row]["kind"] != "lm")]
@@ -265,9 +267,9 @@ def of_preset(preset: Preset) -> PresetModel:
     return PresetModel(preset.name, preset.name, native, preset.read_configs(), preset)
 
 
-def published(facts: Facts, name: str) -> PublishedModel:
+def published(assumptions: Assumptions, name: str) -> PublishedModel:
     """A row of models.csv."""
-    row = facts.row("models", name)
+    row = assumptions.row("models", name)
 
     def cell(column: str, default: float | None = None) -> int:
         return round(number(row, column, "models", default))
@@ -328,9 +330,3 @@ def _count(text: str) -> float:
     if not 1e6 <= parameters <= 1e14:
         raise ValueError(text)
     return parameters
-
-
-def _frames(native: Native, seconds: float | None, fps: float | None) -> int:
-    if seconds is None:
-        return native.num_frames
-    return nearest_num_frames(seconds, fps or native.fps)

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sorano.errors import CapacityError
-from sorano.models.config import MAX_TEXT_TOKENS
+from sorano.models.wan.config import MAX_TEXT_TOKENS
+from sorano.models.wan.configs import ModelConfigs
 from sorano.plan.machine import Machine
-from sorano.plan.memory import Job, Placement, branches_together, choose, host_bytes
-from sorano.plan.model import ModelConfigs
+from sorano.plan.memory import MemoryNeeds, Placement, branches_together, choose, host_bytes
 from sorano.shapes import Geometry, VideoShape, nearest_size
 
 TEXT_TOKENS = 64  # a sentence; the exact number is known only to the tokenizer
+MARKED_BYTES, WRITTEN_BYTES = 47.0, 6.6  # of a pixel of one frame, and of each frame's: docs/LOG.md, 2026-11-28
 DECODE_LAUNCHES = 20  # what the decoder launches, in blocks of a transformer (decode.launches of constants.csv)
 
 
@@ -38,7 +39,7 @@ class RunEstimate:
     denoise_flops: int
     decode_flops: int
     placement: Placement
-    stage_bytes: dict[str, int]  # of text, state, denoise and decode, on the device
+    stage_bytes: dict[str, int]  # of text, state, denoise, decode and write, on the device
     largest_fit: str | None = None  # what would fit in words, where this does not
     least_bytes: int = 0  # of the smallest video, where none fits
     host_bytes: int = 0  # main memory, beside a device that has its own
@@ -97,7 +98,7 @@ def estimate_generate(
     num_steps: int,
     guided: bool = True,
     fps: float = 12.0,
-    upscale: int = 1,
+    upscale: float = 1,
     has_pictures: bool = False,
     is_written: bool = True,
     is_film: bool = False,
@@ -105,8 +106,8 @@ def estimate_generate(
 ) -> RunEstimate:
     """The cost of a video of this shape. `guided`: each step runs for the prompt and the negative prompt.
 
-    One that `is_written` is marked, encoded and signed. `bytes_per_weight` is for plans of weights that are stored in
-    fewer bits than they compute in.
+    One that `is_written` is marked, encoded and signed, `upscale` times larger each way. `bytes_per_weight` is for
+    plans of weights that are stored in fewer bits than they compute in.
     """
     settings = (num_steps, 2 if guided else 1, upscale, has_pictures, is_written, is_film, bytes_per_weight)
     estimate = _estimate(configs, machine, shape, *settings)
@@ -120,6 +121,14 @@ def estimate_generate(
     return replace(estimate, least_bytes=less.peak_bytes)
 
 
+def output_bytes(shape: VideoShape, upscale: float, *, is_written: bool) -> int:
+    """Main memory of the frames as the file has them: kept, marked, and what the coder looks ahead at."""
+    pixels = shape.height * shape.width * upscale**2
+    if not is_written:
+        return round(3 * pixels * shape.num_frames)
+    return round(pixels * (MARKED_BYTES + WRITTEN_BYTES * shape.num_frames))
+
+
 def format_bytes(count: float) -> str:
     """Bytes as people read them: "450 MB", "1.4 GB"."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
@@ -131,14 +140,14 @@ def _estimate(
     shape: VideoShape,
     num_steps: int,
     branches: int,
-    upscale: int,
+    upscale: float,
     has_pictures: bool,
     is_written: bool,
     is_film: bool,
     bytes_per_weight: float | None,
 ) -> RunEstimate:
     transformer, vae, text = configs.transformer, configs.vae, configs.text_encoder
-    latent = shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
+    latent = vae.geometry.latent(shape)
     tokens = min(TEXT_TOKENS, MAX_TEXT_TOKENS)
     images = configs.image_tokens
     parts = transformer.flops_by_part(latent, batch=branches, text_tokens=tokens, image_tokens=images)
@@ -150,9 +159,12 @@ def _estimate(
     weights = sum(network.weight_bytes(machine.bytes_per_value) for network in configs.networks())
     pixels = shape.num_frames * shape.height * shape.width
     sealing = profile.seal_bytes if is_written else 0
-    beside = profile.base_bytes + sealing + 3 * pixels * (1 + upscale**2) if machine.on_cpu else 0
+    held = output_bytes(shape, upscale, is_written=is_written)
+    beside = profile.base_bytes + sealing + 3 * pixels if machine.on_cpu else 0
     together = branches if branches_together(latent, transformer.patch_size) else 1
-    job = Job(shape, together, tokens, images, has_pictures, bytes_per_weight, is_film)
+    job = MemoryNeeds(
+        shape, together, tokens, images, has_pictures, bytes_per_weight, is_film, held if machine.on_cpu else 0
+    )
     free = machine.free_bytes
     placement, stages = choose(configs, machine, job, None if free is None else free - beside)
     return RunEstimate(
@@ -167,7 +179,9 @@ def _estimate(
         decode_flops=decode_flops,
         placement=placement,
         stage_bytes=stages,
-        host_bytes=0 if machine.on_cpu else profile.base_bytes + sealing + host_bytes(configs, machine, placement),
+        host_bytes=0
+        if machine.on_cpu
+        else profile.base_bytes + sealing + held + host_bytes(configs, machine, placement),
         host_free_bytes=machine.host_free_bytes,
     )
 

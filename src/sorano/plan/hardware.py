@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sorano.errors import RequestError
-from sorano.plan.facts import Fact, Facts, find_name, nearest, number
+from sorano.plan.assumptions import Assumption, Assumptions, find_name, nearest, number
 
 GIGA = 1e9
 
@@ -23,7 +23,7 @@ class Device:
     watts: float | None
     link_bytes_per_second: float  # to its neighbours
     link_devices: int  # how many share such links
-    price: Fact | None  # USD an hour
+    price: Assumption | None  # USD an hour
     flops_per_second_8: float  # in int8 or float8, whichever is faster; where neither is known, as in bfloat16
     tag: str
     date: str
@@ -31,12 +31,12 @@ class Device:
     note: str
 
 
-def find_device(facts: Facts, name: str, *, rated: bool = True) -> Device:
+def find_device(assumptions: Assumptions, name: str, *, rated: bool = True) -> Device:
     """The device of this name ("h100", "RTX 4090", "h100-sxm"). Raises RequestError naming the nearest.
 
     One that must be `rated` has a rate of arithmetic: some vendors of phones publish none.
     """
-    rows = facts.rows["devices"]
+    rows = assumptions.rows["devices"]
     key = find_name(rows, name)
     if key not in rows:
         near = nearest(key, rows)
@@ -51,7 +51,7 @@ def find_device(facts: Facts, name: str, *, rated: bool = True) -> Device:
         typical = cell("usd_h")
         low, high = cell("usd_h_low", typical), cell("usd_h_high", typical)
         known = (row[f"price_{column}"] for column in ("tag", "date", "source"))
-        price = Fact(f"price.{key}", typical, low, high, "USD/h", *known)
+        price = Assumption(f"price.{key}", typical, low, high, "USD/h", *known)
     int8 = cell("int8_tops", 0.0)
     rate = cell("bf16_tflops", 0.0) or int8 / 2
     if rated and not rate:
@@ -73,36 +73,38 @@ def find_device(facts: Facts, name: str, *, rated: bool = True) -> Device:
 class Shares:
     """Which share of the peak attention, the rest of a transformer, and an autoencoder's decoder reach (0 to 1)."""
 
-    attention: Fact
-    linear: Fact
-    decode: Fact
+    attention: Assumption
+    linear: Assumption
+    decode: Assumption
 
     @property
-    def facts(self) -> tuple[Fact, ...]:
+    def assumptions(self) -> tuple[Assumption, ...]:
         """Each fact once."""
         return tuple(dict.fromkeys((self.attention, self.linear, self.decode)))
 
 
-def inference_shares(facts: Facts, device: Device, stack: str | None = None) -> Shares:
+def inference_shares(assumptions: Assumptions, device: Device, stack: str | None = None) -> Shares:
     """Of a device with a software stack: "fa3" on Hopper tells attention from the rest, others know one number, which
     is called "one", or "fa2" where it was measured with FlashAttention-2.
 
     The default is the newest stack that was measured. Raises RequestError for a stack that nobody measured there.
     """
     family = device.family
-    stacks = sorted({name.split(".")[2] for name in facts.rows["constants"] if name.startswith(f"infer.{family}.")})
-    both = facts.constant(f"infer.{family}")
+    stacks = sorted(
+        {name.split(".")[2] for name in assumptions.rows["constants"] if name.startswith(f"infer.{family}.")}
+    )
+    both = assumptions.constant(f"infer.{family}")
     known = ["one", *(["fa2"] if "FlashAttention-2" in both.note else []), *stacks]
     chosen = stack or ["one", *stacks][-1]
     if chosen not in known:
         raise RequestError(f"no stack {chosen!r} was measured on {device.title}", f"known are: {', '.join(known)}")
-    decode = facts.constant("decode.share")
+    decode = assumptions.constant("decode.share")
     if chosen in ("one", "fa2"):
         return Shares(both, both, decode)
     prefix = f"infer.{family}.{chosen}"
-    return Shares(facts.constant(f"{prefix}.attention"), facts.constant(f"{prefix}.linear"), decode)
+    return Shares(assumptions.constant(f"{prefix}.attention"), assumptions.constant(f"{prefix}.linear"), decode)
 
 
-def training_share(facts: Facts, device: Device) -> Fact:
+def training_share(assumptions: Assumptions, device: Device) -> Assumption:
     """Model FLOPs over peak while training, without recomputation."""
-    return facts.constant(f"train.{device.family}")
+    return assumptions.constant(f"train.{device.family}")

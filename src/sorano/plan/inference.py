@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from sorano.errors import RequestError
 from sorano.plan import memory
+from sorano.plan.assumptions import Assumption, Assumptions, load_assumptions
 from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, Value, duration, shown, unique
-from sorano.plan.facts import Fact, Facts, load_facts
 from sorano.plan.flops import Costed, Parts, PresetModel, find_model, of_dimensions, published
 from sorano.plan.generate import TEXT_TOKENS, RunEstimate, estimate_generate, format_bytes
 from sorano.plan.hardware import Device, Shares, find_device, inference_shares
@@ -26,7 +26,7 @@ BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "float8": 1.0, "int8":
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedVideo:
     """A video to be made, with every default filled in."""
 
     model: Costed
@@ -53,7 +53,7 @@ def make_job(
     fps: float | None = None,
     num_steps: int | None = None,
     guided: bool | None = None,
-) -> Job:
+) -> PlannedVideo:
     """Fills in the model's own settings. Raises RequestError for numbers that make no video."""
     if size and any(int(side) > MAX_SIDE for side in re.findall(r"\d+", size)):
         raise RequestError(f"size is {size}, and must be at most {MAX_SIDE:,} pixels on a side")
@@ -62,7 +62,9 @@ def make_job(
             raise RequestError(f"{name} is {value}, and must be above 0 and at most {most}")
     native = model.native
     branches = native.branches if guided is None else 2 if guided else 1
-    return Job(model, model.shape(size, seconds, fps), fps or native.fps, num_steps or native.num_steps, branches)
+    return PlannedVideo(
+        model, model.shape(size, seconds, fps), fps or native.fps, num_steps or native.num_steps, branches
+    )
 
 
 def plan_generate(
@@ -83,7 +85,7 @@ def plan_generate(
     grid: str | None = None,
     minutes: tuple[float, ...] = MINUTES,
     memory_bytes: int | None = None,
-    facts: Facts | None = None,
+    assumptions: Assumptions | None = None,
 ) -> Estimate:
     """What one video takes: FLOPs, memory by stage, seconds, money, energy, and what minutes of film would.
 
@@ -91,7 +93,43 @@ def plan_generate(
     `device` is a row of devices.csv; None is this machine, as it was calibrated. `count` devices share each sample.
     `memory_bytes` forces a budget for each. Raises RequestError for words and numbers that mean nothing.
     """
-    facts = facts or load_facts()
+    assumptions = assumptions or load_assumptions()
+    _check_numbers(count, dtype, minutes, memory_bytes)
+    known = _model(assumptions, model, layers, width)
+    job = make_job(known, size=size, seconds=seconds, fps=fps, num_steps=num_steps, guided=guided)
+    where = find_device(assumptions, device) if device is not None else None
+    if where is None:
+        _check_for_this_machine(known, count, stack, usd_hour, grid)
+    shares = inference_shares(assumptions, where, stack) if where else None
+    used: list[Assumption] = [*(shares.assumptions if shares else ())]
+    placed = place(assumptions, job, where, dtype, count, memory_bytes, used)
+    time, split = _time(assumptions, job, where, shares, count, used, placed.run)
+    takes = next(row.value for row in time if row.name == "seconds")
+    assert isinstance(takes, Range)
+    if where is not None:
+        money = _money(assumptions, where, takes, count, job.seconds, usd_hour, grid or "world", used)
+        tables = [published_prices(assumptions, money_of(money, "usd_per_video_second"))]
+    else:
+        money, tables = [], []
+        used += machine_facts(assumptions, this_machine())
+    usd = money_of(money, "usd")
+    tables += [placed.table] if placed.table else []
+    long_table, chart = _minutes(assumptions, job, where, shares, minutes, used)
+    on = f"{count} x {where.title}" if where and count > 1 else where.title if where else "this machine"
+    return Estimate(
+        title=f"Generate: {duration(job.seconds)} of {job.shape.size} by {known.title} on {on}",
+        summary="; ".join((shown(takes, "s"), *([shown(usd, "USD")] if usd else []), placed.words)),
+        rows=(*time, *placed.rows),
+        assumptions=unique(used),
+        tables=(*tables, long_table),
+        charts=(chart,),
+        notes=tuple(_notes(job, where, usd, split)),
+        parts=(("FLOPs", tuple(_flops_rows(job))), ("Money and energy", tuple(money))),
+    )
+
+
+def _check_numbers(count: int, dtype: str | None, minutes: tuple[float, ...], memory_bytes: int | None) -> None:
+    """Raises RequestError for what no plan can be made of."""
     if not 1 <= count <= 100_000:
         raise RequestError(f"count is {count}, and must be 1 to 100,000")
     if dtype is not None and dtype not in BYTES:
@@ -100,101 +138,100 @@ def plan_generate(
         raise RequestError(f"minutes are {minutes}, and must be above 0 and at most 100,000", "like --minutes 1,10,60")
     if memory_bytes is not None and memory_bytes < 1:
         raise RequestError(f"memory is {memory_bytes} bytes, and must be above 0")
-    known = _model(facts, model, layers, width)
-    job = make_job(known, size=size, seconds=seconds, fps=fps, num_steps=num_steps, guided=guided)
-    where = find_device(facts, device) if device is not None else None
-    if where is None:
-        for name, given in (("count", count > 1), ("stack", stack), ("price", usd_hour is not None), ("grid", grid)):
-            if given:
-                raise RequestError(f"{name} is for devices of the catalogue", "say which: --device h100")
-        if not isinstance(known, PresetModel):
-            raise RequestError(f"this machine cannot run {known.title}", "say on what to plan it: --device h100")
-    shares = inference_shares(facts, where, stack) if where else None
-    parts, decode = job.denoise(), known.decode_flops(job.shape)
-    used: list[Fact] = [*(shares.facts if shares else ())]
 
-    what = [
-        Row("tokens", known.tokens(job.shape), "tokens", f"{job.shape.size}, {job.shape.num_frames} frames"),
-        Row("forward_flops", known.forward(job.shape).total, "FLOP", "one pass of the transformer for one sample"),
+
+def _check_for_this_machine(
+    model: Costed, count: int, stack: str | None, usd_hour: float | None, grid: str | None
+) -> None:
+    """Raises RequestError for what only a device of the catalogue has, and for a model that Sorano does not run."""
+    for name, given in (("count", count > 1), ("stack", stack), ("price", usd_hour is not None), ("grid", grid)):
+        if given:
+            raise RequestError(f"{name} is for devices of the catalogue", "say which: --device h100")
+    if not isinstance(model, PresetModel):
+        raise RequestError(f"this machine cannot run {model.title}", "say on what to plan it: --device h100")
+
+
+def _flops_rows(job: PlannedVideo) -> list[Row]:
+    """Tokens and FLOPs: of a pass, of all passes, of the networks beside the transformer."""
+    model, parts, decode = job.model, job.denoise(), job.model.decode_flops(job.shape)
+    return [
+        Row("tokens", model.tokens(job.shape), "tokens", f"{job.shape.size}, {job.shape.num_frames} frames"),
+        Row("forward_flops", model.forward(job.shape).total, "FLOP", "one pass of the transformer for one sample"),
         Row("attention_share", parts.attention_share, "%", "4 s^2 D L of it; grows with the square of the video"),
         Row("passes", job.num_steps * job.branches, "", f"{job.num_steps} steps x {job.branches} with guidance"),
         Row("denoise_flops", parts.total, "FLOP", "all passes"),
         Row("decode_flops", decode, "FLOP", "latents to pixels" if decode else "the autoencoder is not published"),
-        *_encoders(known, job),
+        *_encoders(model, job),
         Row("flops_per_video_second", (parts.total + (decode or 0)) / job.seconds, "FLOP", ""),
+        *(_experts(model, job) if isinstance(model, PresetModel) else ()),
     ]
-    placed = place(facts, job, where, dtype, count, memory_bytes, used)
-    time, split = _time(facts, job, where, shares, count, used, placed.run)
-    seconds_range = next(row.value for row in time if row.name == "seconds")
-    assert isinstance(seconds_range, Range)
-    notes: list[str] = []
-    tables: list[Table] = []
-    money: list[Row] = []
-    usd: Value = None
-    if where is not None:
-        device_seconds = Range(*(getattr(seconds_range, case) * count for case in CASES))
-        money, more = costs(facts, where, device_seconds, usd_hour=usd_hour, grid=grid or "world")
-        used += more
-        money += [per_second(row, job.seconds) for row in money if row.name in ("usd", "kwh", "co2_g")]
-        found = {row.name: row.value for row in money}
-        usd, own = found.get("usd"), found.get("usd_per_video_second")
-        if usd is None:
-            notes.append(f"no price of {where.title} was found: give one with --price")
-        tables.append(published_prices(facts, own if isinstance(own, Range) else None))
-    else:
+
+
+def _money(
+    assumptions: Assumptions,
+    device: Device,
+    seconds: Range,
+    count: int,
+    video_seconds: float,
+    usd_hour: float | None,
+    grid: str,
+    used: list[Assumption],
+) -> list[Row]:
+    """Money and energy of `count` devices for so many seconds, for the video and for a second of it."""
+    device_seconds = Range(*(getattr(seconds, case) * count for case in CASES))
+    rows, more = costs(assumptions, device, device_seconds, usd_hour=usd_hour, grid=grid)
+    used += more
+    return rows + [per_second(row, video_seconds) for row in rows if row.name in ("usd", "kwh", "co2_g")]
+
+
+def money_of(rows: list[Row], name: str) -> Range | None:
+    """The value of a row of this name; None where no price is known."""
+    return next((row.value for row in rows if row.name == name and isinstance(row.value, Range)), None)
+
+
+def _notes(job: PlannedVideo, device: Device | None, usd: Range | None, split: Split) -> list[str]:
+    """What is missing or assumed: a price, this machine's speed, a video longer than those of training, the split."""
+    notes = []
+    if device is None:
         machine = this_machine()
-        used += machine_facts(facts, machine)
         notes.append(
             f"this machine ({machine.device}, {machine.dtype}): its speed is {machine.reason}; "
             "`--device h100` plans for another"
         )
-    if isinstance(known, PresetModel):
-        most = known.preset.max_num_frames
-        if most and job.shape.num_frames > most:
-            notes.append(
-                f"{known.name} was trained on at most {most} frames: beyond them only chunks keep their quality"
-            )
-        tables += [placed.table] if placed.table else []
-        what += _experts(known, job)
-    long_table, chart = _minutes(facts, job, where, shares, minutes, used)
-    tables.append(long_table)
-    on = f"{count} x {where.title}" if where and count > 1 else where.title if where else "this machine"
+    elif usd is None:
+        notes.append(f"no price of {device.title} was found: give one with --price")
+    most = job.model.preset.max_num_frames if isinstance(job.model, PresetModel) else None
+    if most and job.shape.num_frames > most:
+        notes.append(
+            f"{job.model.name} was trained on at most {most} frames: beyond them only chunks keep their quality"
+        )
     if split.ulysses * split.ring > 1:
         notes.append(f"each sample is shared by {split.words}")
-    return Estimate(
-        title=f"Generate: {duration(job.seconds)} of {job.shape.size} by {known.title} on {on}",
-        summary="; ".join((shown(seconds_range, "s"), *([shown(usd, "USD")] if usd else []), placed.words)),
-        rows=(*time, *placed.rows),
-        facts=unique(used),
-        tables=tuple(tables),
-        charts=(chart,),
-        notes=tuple(notes),
-        parts=(("FLOPs", tuple(what)), ("Money and energy", tuple(money))),
-    )
+    return notes
 
 
-def _model(facts: Facts, model: str | Costed | None, layers: int | None, width: int | None) -> Costed:
+def _model(assumptions: Assumptions, model: str | Costed | None, layers: int | None, width: int | None) -> Costed:
     if layers is None and width is None:
-        return find_model(facts, model or "world") if isinstance(model, str | None) else model
+        return find_model(assumptions, model or "world") if isinstance(model, str | None) else model
     if model is not None:
         raise RequestError("a model has its own layers and width", "give a model, or --layers and --width")
     for name, value, least, most in (("layers", layers, 1, 1000), ("width", width, 128, 131_072)):
         if value is not None and not least <= value <= most:
             raise RequestError(f"{name} is {value}, and must be {least:,} to {most:,}")
-    return of_dimensions(layers=layers, width=width, like=published(facts, "movie-gen-30b"))
+    return of_dimensions(layers=layers, width=width, like=published(assumptions, "movie-gen-30b"))
 
 
-def machine_facts(facts: Facts, machine: Machine) -> list[Fact]:
+def machine_facts(assumptions: Assumptions, machine: Machine) -> list[Assumption]:
     """What a plan for this machine stands on: its profile, and by how much plans of such profiles were wrong."""
-    wrong = _spread(facts, machine)
+    wrong = _spread(assumptions, machine)
     profile = machine.profile
     tag, source, date = "A", profile.name, wrong.date
     if machine.measured:  # named like "cpu, bfloat16, measured 2026-11-23"
         tag, source, date = "U", f"sorano plan calibrate: {profile.name}", profile.name.partition("measured ")[2]
 
-    def fact(name: str, value: float, unit: str, *, is_share: bool = False) -> Fact:
+    def fact(name: str, value: float, unit: str, *, is_share: bool = False) -> Assumption:
         low, high = value / wrong.high, value / wrong.low  # a machine twice as fast takes half as long
-        return Fact(f"machine.{name}", value, low, min(1.0, high) if is_share else high, unit, tag, date, source)
+        return Assumption(f"machine.{name}", value, low, min(1.0, high) if is_share else high, unit, tag, date, source)
 
     rate = fact("matmul", machine.flops_per_second, "FLOP/s")
     timed = machine.measured is None and machine.reason == "timed before"
@@ -209,45 +246,39 @@ def machine_facts(facts: Facts, machine: Machine) -> list[Fact]:
     ]
 
 
-def _spread(facts: Facts, machine: Machine) -> Fact:
-    return facts.constant("machine.calibrated" if machine.measured else "machine.guessed")
+def _spread(assumptions: Assumptions, machine: Machine) -> Assumption:
+    return assumptions.constant("machine.calibrated" if machine.measured else "machine.guessed")
 
 
-def service_seconds(facts: Facts, job: Job, device: Device, count: int, stack: str | None, used: list[Fact]) -> Range:
+def service_seconds(
+    assumptions: Assumptions, job: PlannedVideo, device: Device, count: int, stack: str | None, used: list[Assumption]
+) -> Range:
     """Seconds of one video on `count` devices of the catalogue, without waiting."""
-    shares = inference_shares(facts, device, stack)
-    used += shares.facts
-    rows, _ = _time(facts, job, device, shares, count, used, None)
+    shares = inference_shares(assumptions, device, stack)
+    used += shares.assumptions
+    rows, _ = _time(assumptions, job, device, shares, count, used, None)
     found = next(row.value for row in rows if row.name == "seconds")
     assert isinstance(found, Range)
     return found
 
 
 def _time(
-    facts: Facts,
-    job: Job,
+    assumptions: Assumptions,
+    job: PlannedVideo,
     device: Device | None,
     shares: Shares | None,
     count: int,
-    used: list[Fact],
+    used: list[Assumption],
     run: RunEstimate | None,
 ) -> tuple[list[Row], Split]:
+    """Seconds of a video by stage, and how the devices share a sample."""
     if device is None or shares is None:
         assert run is not None
-        wrong = _spread(facts, this_machine())
-        what = [
-            Row(name, Range(*(value * wrong.at(case) for case in CASES)), "s", why)
-            for name, value, why in (
-                ("seconds", run.seconds, "all stages, from the machine's profile"),
-                ("denoise_seconds", run.denoise_seconds, "FLOPs / (matrix rate x share)"),
-                ("decode_seconds", run.decode_seconds, ""),
-            )
-        ]
-        return what, Split(1, 1)
+        return _time_here(assumptions, run), Split(1, 1)
     parts, decode = job.denoise(), job.model.decode_flops(job.shape) or 0
-    tokens, passes = job.model.tokens(job.shape), job.num_steps * job.branches
-    serial, link, nic = (facts.constant(name) for name in ("parallel.serial", "link.share", "nic.gb_s"))
-    launch, decoder = facts.constant("launch.seconds_per_layer"), facts.constant("decode.launches")
+    passes = job.num_steps * job.branches
+    serial, launch = assumptions.constant("parallel.serial"), assumptions.constant("launch.seconds_per_layer")
+    decoder = assumptions.constant("decode.launches")
     used += [launch, decoder]
     split = split_tokens(count, job.model.heads, device.link_devices)
     rate = device.flops_per_second
@@ -261,14 +292,7 @@ def _time(
         one = attention + linear + passes * job.model.layers * launch.at(cost_case)
         exchanged = 0.0
         if count > 1:
-            nic_rate = nic.at(share_case) * 1e9
-            exchanged = passes * exchange_seconds(
-                job.model, tokens, split, device, link_share=link.at(share_case), nic_bytes_per_second=nic_rate
-            )
-            each = attention / passes / count
-            exchanged += passes * ring_exposed_seconds(
-                job.model, tokens, split, device, each, link_share=link.at(share_case), nic_bytes_per_second=nic_rate
-            )
+            exchanged = _exchanged(assumptions, job, split, device, attention / passes / count, share_case)
             one = shared(one, serial.at(cost_case), count) + exchanged
         exchanges.append(exchanged)
         denoises.append(one)
@@ -280,13 +304,40 @@ def _time(
         Row("decode_seconds", Range(*decodes) if decode else None, "s", f"share {shares.decode.value:g} of peak"),
     ]
     if count > 1:
-        used += [serial, link, nic]
+        used += [serial, assumptions.constant("link.share"), assumptions.constant("nic.gb_s")]
         alone = (
             parts.attention / rate / shares.attention.value + (parts.linear + parts.rest) / rate / shares.linear.value
         )
         rows.append(Row("parallel_efficiency", alone / count / denoises[1], "%", "against the same work on one device"))
         rows.append(Row("exchange_seconds", Range.of(*exchanges), "s", f"{split.words}; what work does not hide"))
     return rows, split
+
+
+def _time_here(assumptions: Assumptions, run: RunEstimate) -> list[Row]:
+    """Seconds of a run on this machine, and by how much plans from its profile were wrong."""
+    wrong = _spread(assumptions, this_machine())
+    return [
+        Row(name, Range(*(value * wrong.at(case) for case in CASES)), "s", why)
+        for name, value, why in (
+            ("seconds", run.seconds, "all stages, from the machine's profile"),
+            ("denoise_seconds", run.denoise_seconds, "FLOPs / (matrix rate x share)"),
+            ("decode_seconds", run.decode_seconds, ""),
+        )
+    ]
+
+
+def _exchanged(
+    assumptions: Assumptions, job: PlannedVideo, split: Split, device: Device, attention_seconds: float, rates: str
+) -> float:
+    """Seconds that all passes exchange tokens between devices and no work hides; `attention_seconds` is that of one
+    pass on each device, behind which a ring hides."""
+    tokens, passes = job.model.tokens(job.shape), job.num_steps * job.branches
+    network = {
+        "link_share": assumptions.constant("link.share").at(rates),
+        "nic_bytes_per_second": assumptions.constant("nic.gb_s").at(rates) * 1e9,
+    }
+    exchanged = passes * exchange_seconds(job.model, tokens, split, device, **network)
+    return exchanged + passes * ring_exposed_seconds(job.model, tokens, split, device, attention_seconds, **network)
 
 
 def _share_words(shares: Shares) -> str:
@@ -307,18 +358,18 @@ class Placed:
 
 
 def place(
-    facts: Facts,
-    job: Job,
+    assumptions: Assumptions,
+    job: PlannedVideo,
     device: Device | None,
     dtype: str | None,
     count: int,
     budget: int | None,
-    used: list[Fact],
+    used: list[Assumption],
 ) -> Placed:
     """Memory by stage on each of `count` devices, in the first way that fits; what would fit where none does."""
     machine = this_machine()
     if device is not None:
-        usable = facts.constant("memory.usable")
+        usable = assumptions.constant("memory.usable")
         used += [] if budget else [usable]
         machine = machine_of(device, usable)
     if budget is not None:
@@ -390,7 +441,7 @@ def _placed_words(placement: Placement, count: int) -> str:
 
 
 def _ways(
-    job: Job, model: PresetModel, machine: Machine, bytes_per_weight: float, count: int
+    job: PlannedVideo, model: PresetModel, machine: Machine, bytes_per_weight: float, count: int
 ) -> Iterator[tuple[Placement, dict[str, int]]]:
     """Every way to place the networks, the fastest first, with what each stage takes on each of `count` devices.
 
@@ -399,7 +450,7 @@ def _ways(
     """
     configs = model.configs
     together = job.branches if branches_together(model.latent(job.shape), configs.transformer.patch_size) else 1
-    held = memory.Job(job.shape, together, TEXT_TOKENS, configs.image_tokens, bytes_per_weight=bytes_per_weight)
+    held = memory.MemoryNeeds(job.shape, together, TEXT_TOKENS, configs.image_tokens, bytes_per_weight=bytes_per_weight)
     own = {"text": configs.text_encoder.parameters(), "denoise": configs.transformer.parameters()}
     divided = configs.parameters() - configs.vae.parameters()
     for placement in memory.ladder(job.shape, configs.geometry, on_cpu=machine.on_cpu):
@@ -420,7 +471,7 @@ def _ways(
         yield placement, stages
 
 
-def _encoders(model: Costed, job: Job) -> list[Row]:
+def _encoders(model: Costed, job: PlannedVideo) -> list[Row]:
     """What reads the prompt and a given picture; small beside denoising, and often forgotten in memory."""
     if not isinstance(model, PresetModel):
         return []
@@ -448,7 +499,7 @@ def _placements(latents: int, machine: Machine, ways: list[tuple[Placement, dict
     )  # fmt: skip
 
 
-def _experts(model: PresetModel, job: Job) -> list[Row]:
+def _experts(model: PresetModel, job: PlannedVideo) -> list[Row]:
     """How many steps each of two experts takes: the first those whose noise is at least the boundary."""
     boundary, shift = model.preset.boundary, model.preset.shift
     if model.configs.transformer_2 is None or boundary is None or shift is None:
@@ -462,7 +513,7 @@ def _experts(model: PresetModel, job: Job) -> list[Row]:
     ]
 
 
-def would_fit(job: Job, machine: Machine, run: RunEstimate, bytes_per_weight: float, count: int) -> list[str]:
+def would_fit(job: PlannedVideo, machine: Machine, run: RunEstimate, bytes_per_weight: float, count: int) -> list[str]:
     """What would make a request fit, best first: fewer frames and smaller sizes, other precisions, a larger device,
     more devices that share the weights as `_ways` shares them."""
     assert isinstance(job.model, PresetModel)
@@ -480,22 +531,22 @@ def would_fit(job: Job, machine: Machine, run: RunEstimate, bytes_per_weight: fl
     return [*ways, *([f"{together} of these that share the weights"] if together else [])]
 
 
-def machine_of(device: Device, usable: Fact) -> Machine:
+def machine_of(device: Device, usable: Assumption) -> Machine:
     """A device of the catalogue as `estimate_generate` takes it."""
     free = round(usable.value * device.memory_bytes)
     return Machine(device.name, "bfloat16", device.flops_per_second, free, device.title, ACCELERATOR)
 
 
 def _minutes(
-    facts: Facts,
-    job: Job,
+    assumptions: Assumptions,
+    job: PlannedVideo,
     device: Device | None,
     shares: Shares | None,
     minutes: tuple[float, ...],
-    used: list[Fact],
+    used: list[Assumption],
 ) -> tuple[Table, Chart]:
     """A film of so many minutes with full attention, and in chunks that attend to what was before them."""
-    chunk, context = facts.constant("chunk.seconds"), facts.constant("chunk.context_seconds")
+    chunk, context = assumptions.constant("chunk.seconds"), assumptions.constant("chunk.context_seconds")
     used += [chunk, context]
     passes = job.num_steps * job.branches
     rows: list[tuple[float | str | None, ...]] = []
@@ -540,12 +591,12 @@ def _minutes(
     return table, chart
 
 
-def full_flops(job: Job, seconds: float) -> Parts:
+def full_flops(job: PlannedVideo, seconds: float) -> Parts:
     """FLOPs of a film of so many seconds with every token attending to every other."""
     return job.model.forward(job.model.shape(job.shape.size, seconds, job.fps)).times(job.num_steps * job.branches)
 
 
-def chunked_flops(job: Job, seconds: float, *, chunk: float, context: float) -> Parts:
+def chunked_flops(job: PlannedVideo, seconds: float, *, chunk: float, context: float) -> Parts:
     """The same in chunks: each new token attends to its chunk and to a full context, whose keys and values are kept.
 
     The first chunks have less behind them; counting them as full keeps the cost a straight line.

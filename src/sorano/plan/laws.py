@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sorano.plan.facts import Facts, number
+from sorano.plan.assumptions import Assumptions, number
 
 
 @dataclass(frozen=True)
@@ -25,32 +25,34 @@ class Optimum:
     source: str
 
 
-def hunyuan(facts: Facts, flops: float, kind: str = "hunyuanvideo") -> Optimum:
+def hunyuan(assumptions: Assumptions, flops: float, kind: str = "hunyuanvideo") -> Optimum:
     """HunyuanVideo's law for video; with `kind` "hunyuanvideo-images" for the images that training begins with."""
-    row = facts.row("laws", f"{kind}.parameters")
-    tokens = _law(facts, f"{kind}.tokens", flops=flops)
-    return Optimum("HunyuanVideo", _law(facts, row["name"], flops=flops), tokens, row["tag"], row["source"])
+    row = assumptions.row("laws", f"{kind}.parameters")
+    tokens = _law(assumptions, f"{kind}.tokens", flops=flops)
+    return Optimum("HunyuanVideo", _law(assumptions, row["name"], flops=flops), tokens, row["tag"], row["source"])
 
 
-def precise(facts: Facts, flops: float) -> Optimum:
+def precise(assumptions: Assumptions, flops: float) -> Optimum:
     """The law of Yin et al. Its tokens follow from 6 N D = C."""
-    row = facts.row("laws", "precise.parameters")
-    parameters = _law(facts, row["name"], flops=flops)
+    row = assumptions.row("laws", "precise.parameters")
+    parameters = _law(assumptions, row["name"], flops=flops)
     return Optimum("Precise scaling laws", parameters, flops / 6 / parameters, row["tag"], row["source"])
 
 
-def batch_tokens(facts: Facts, parameters: float, tokens: float) -> float:
+def batch_tokens(assumptions: Assumptions, parameters: float, tokens: float) -> float:
     """Tokens of a step (Yin et al.)."""
-    return _law(facts, "precise.batch", parameters=parameters, tokens=tokens)
+    return _law(assumptions, "precise.batch", parameters=parameters, tokens=tokens)
 
 
-def learning_rate(facts: Facts, parameters: float, tokens: float) -> float:
+def learning_rate(assumptions: Assumptions, parameters: float, tokens: float) -> float:
     """Of AdamW, constant (Yin et al.)."""
-    return _law(facts, "precise.rate", parameters=parameters, tokens=tokens)
+    return _law(assumptions, "precise.rate", parameters=parameters, tokens=tokens)
 
 
-def _law(facts: Facts, name: str, *, flops: float = 1.0, tokens: float = 1e9, parameters: float = 1e9) -> float:
-    row = facts.row("laws", name)
+def _law(
+    assumptions: Assumptions, name: str, *, flops: float = 1.0, tokens: float = 1e9, parameters: float = 1e9
+) -> float:
+    row = assumptions.row("laws", name)
 
     def cell(column: str, default: float | None = None) -> float:
         return number(row, column, "laws", default)

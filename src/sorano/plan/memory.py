@@ -1,7 +1,8 @@
 """How a run fits into memory: which weights are on the device at each stage, and how much is decoded at once.
 
-The stages are text, state (what is given is encoded), denoise and decode. The ladder goes from the fastest way of
-placing them to the smallest, and the first rung that fits is taken:
+The stages are text, state (what is given is encoded), denoise, decode and, where the file's frames share the device's
+memory, write (beside decoding, where that comes in parts). The ladder goes from the fastest way of placing them to the
+smallest, and the first rung that fits is taken:
 
 | rung                     | on the device                                              | costs                  |
 |--------------------------|------------------------------------------------------------|------------------------|
@@ -19,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from sorano.models.wan.configs import ModelConfigs
 from sorano.plan.machine import Machine
-from sorano.plan.model import ModelConfigs
 from sorano.shapes import Geometry, LatentShape, VideoShape
 
 CHUNK_PIXELS = 2_000_000  # decoded at once: small clips whole, which is faster; large ones in constant memory
@@ -50,7 +51,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Job:
+class MemoryNeeds:
     """What the memory of a run depends on, beside the networks."""
 
     shape: VideoShape
@@ -60,6 +61,7 @@ class Job:
     has_pictures: bool = False  # something given is encoded
     bytes_per_weight: float | None = None  # None: as many as an activation has
     is_film: bool = False  # decoded as a stream, which knows no tiles
+    written_bytes: int = 0  # of the frames on their way into the file, where that takes the device's memory
 
 
 def decode_chunk(shape: VideoShape, geometry: Geometry) -> int:
@@ -91,11 +93,11 @@ def ladder(shape: VideoShape, geometry: Geometry, *, on_cpu: bool) -> Iterator[P
             yield replace(in_turn, tile=tile)
 
 
-def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Placement) -> dict[str, int]:
+def stage_bytes(configs: ModelConfigs, machine: Machine, job: MemoryNeeds, placement: Placement) -> dict[str, int]:
     """The peak of each stage on the device, without what Python and torch take themselves."""
     size = machine.bytes_per_value
     stored = job.bytes_per_weight or size
-    latent = job.shape.latent(spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal)
+    latent = configs.vae.geometry.latent(job.shape)
     text, vae, eyes = configs.text_encoder, configs.vae, configs.image_encoder
     everything = sum(round(network.parameters() * stored) for network in configs.networks())
 
@@ -106,7 +108,8 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
         return peak_bytes if machine.on_cpu else round(WORKSPACE * peak_bytes)
 
     remembered = 0
-    if placement.chunk < latent.num_frames or placement.tile is not None:
+    comes_in_parts = placement.chunk < latent.num_frames or placement.tile is not None
+    if comes_in_parts:
         remembered = vae.state_bytes(_at_once(job.shape, placement, configs.geometry), bytes_per_value=size)
     stages = {
         "text": 0
@@ -120,8 +123,11 @@ def stage_bytes(configs: ModelConfigs, machine: Machine, job: Job, placement: Pl
             )
         ),
         "decode": held(round(vae.parameters() * stored))
-        + working(vae.peak_bytes(_at_once(job.shape, placement, configs.geometry), bytes_per_value=size) + remembered),
+        + working(vae.peak_bytes(_at_once(job.shape, placement, configs.geometry), bytes_per_value=size) + remembered)
+        + comes_in_parts * job.written_bytes,
     }
+    if job.written_bytes:
+        stages["write"] = held(round(vae.parameters() * stored)) + job.written_bytes
     if job.has_pictures:
         own = round(stored * (vae.parameters() + (eyes.parameters() if eyes else 0)))
         chunk = replace(placement, chunk=decode_chunk(job.shape, configs.geometry), tile=None)
@@ -139,7 +145,7 @@ def host_bytes(configs: ModelConfigs, machine: Machine, placement: Placement) ->
 
 
 def choose(
-    configs: ModelConfigs, machine: Machine, job: Job, free_bytes: int | None
+    configs: ModelConfigs, machine: Machine, job: MemoryNeeds, free_bytes: int | None
 ) -> tuple[Placement, dict[str, int]]:
     """The first rung whose widest stage fits into `free_bytes`, or the last; and its stages."""
     for placement in ladder(job.shape, configs.geometry, on_cpu=machine.on_cpu):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sorano.errors import RequestError
+from sorano.plan.assumptions import Assumption, Assumptions, number
 from sorano.plan.estimate import CASES, Range, Row, Table
-from sorano.plan.facts import Fact, Facts, number
 from sorano.plan.hardware import Device
 
 JOULES_PER_KWH = 3.6e6
@@ -12,22 +12,27 @@ USD_SECOND = ("usd_s_low", "usd_s", "usd_s_high")
 
 
 def costs(
-    facts: Facts, device: Device, device_seconds: Range, *, usd_hour: float | None = None, grid: str = "world"
-) -> tuple[list[Row], list[Fact]]:
+    assumptions: Assumptions,
+    device: Device,
+    device_seconds: Range,
+    *,
+    usd_hour: float | None = None,
+    grid: str = "world",
+) -> tuple[list[Row], list[Assumption]]:
     """Rows "usd", "kwh", "co2_g" of so many device-seconds, and the constants behind them.
 
     kWh = the share of TDP x TDP x device-seconds x what hosts, network and cooling add. Raises RequestError for a price
     that is none, and for an electricity that is not known.
     """
-    if usd_hour is not None and not 0 < usd_hour < 1e6:
-        raise RequestError(f"price is {usd_hour:g}, and must be above 0 and below 1,000,000 USD per device-hour")
-    share, facility = facts.constant("energy.tdp"), facts.constant("energy.facility")
-    carbon = find_grid(facts, grid)
+    if usd_hour is not None:
+        check_price(usd_hour)
+    share, facility = assumptions.constant("energy.tdp"), assumptions.constant("energy.facility")
+    carbon = find_grid(assumptions, grid)
     rows: list[Row] = []
-    used: list[Fact] = []
+    used: list[Assumption] = []
     price = device.price
     if usd_hour is not None:
-        price = Fact("price.yours", usd_hour, usd_hour, usd_hour, "USD/h", "U", "", "given on the command line")
+        price = Assumption("price.yours", usd_hour, usd_hour, usd_hour, "USD/h", "U", "", "given on the command line")
     if price is not None:
         usd = Range(*(getattr(device_seconds, case) / 3600 * price.at(case) for case in CASES))
         rows.append(Row("usd", usd, "USD", f"device-hours x {price.value:g} USD/h"))
@@ -39,7 +44,7 @@ def costs(
                 for case in CASES
             )
         )
-        bill = facts.constant("energy.usd_kwh")
+        bill = assumptions.constant("energy.usd_kwh")
         why = f"{share.value:g} x {device.watts:g} W x device-seconds x {facility.value:g} for the facility"
         rows.append(Row("kwh", kwh, "kWh", why))
         rows.append(
@@ -57,12 +62,18 @@ def costs(
     return rows, used
 
 
-def find_grid(facts: Facts, name: str) -> Fact:
+def check_price(usd_hour: float) -> None:
+    """Raises RequestError for a price of a device-hour that is none."""
+    if not 0 < usd_hour < 1e6:
+        raise RequestError(f"price is {usd_hour:g}, and must be above 0 and below 1,000,000 USD per device-hour")
+
+
+def find_grid(assumptions: Assumptions, name: str) -> Assumption:
     """Grams of CO2 a kWh. Raises RequestError naming those that are known."""
-    if f"grid.{name}" not in facts.rows["constants"]:
-        known = [row.removeprefix("grid.") for row in facts.rows["constants"] if row.startswith("grid.")]
+    if f"grid.{name}" not in assumptions.rows["constants"]:
+        known = [row.removeprefix("grid.") for row in assumptions.rows["constants"] if row.startswith("grid.")]
         raise RequestError(f"there is no grid {name!r}", f"known are: {', '.join(known)}; add yours with --facts")
-    return facts.constant(f"grid.{name}")
+    return assumptions.constant(f"grid.{name}")
 
 
 def per_second(row: Row, seconds: float) -> Row:
@@ -72,14 +83,14 @@ def per_second(row: Row, seconds: float) -> Row:
     return Row(f"{row.name.removesuffix('_per_video')}_per_video_second", each, row.unit, "of the video")
 
 
-def published_prices(facts: Facts, own_usd_per_second: Range | None) -> Table:
+def published_prices(assumptions: Assumptions, own_usd_per_second: Range | None) -> Table:
     """What services charge for a second of video, and what hosting takes, ours first. Figures that contradict each
     other are all shown, those that nobody can buy any more are called history."""
     rows: list[tuple[str, str, float | None, float | None, float | None, str, str]] = []
     if own_usd_per_second is not None:
         own = own_usd_per_second
         rows.append(("this plan: devices alone", "own hosting", own.low, own.default, own.high, "", ""))
-    for row in facts.table("prices"):
+    for row in assumptions.table("prices"):
         if row["kind"] != "reported":  # is no price per second
             low, typical, high = (number(row, c, "prices") if row[c] else None for c in USD_SECOND)
             known = f"{row['tag']}, {row['date']}, {row['source']}"

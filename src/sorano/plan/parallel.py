@@ -104,13 +104,6 @@ def shared(seconds: float, serial: float, count: int) -> float:
     return seconds * (serial + (1 - serial) / count)
 
 
-def pipeline_bubble(stages: int, micro_batches: int, interleaved: int = 1) -> float:
-    """The share of a step that a pipeline stands still (1F1B; Narayanan et al., arXiv:2104.04473)."""
-    if interleaved > 1:
-        return (stages - 1) / (interleaved * micro_batches + stages - 1)
-    return (stages - 1) / (micro_batches + stages - 1)
-
-
 def young_daly(failure_seconds: float, checkpoint_seconds: float) -> tuple[float, float]:
     """The best time between checkpoints, and the share of time then lost to writing them and to work done again
     (Young 1974, Daly 2006). `failure_seconds`: mean time between failures of the whole machine."""

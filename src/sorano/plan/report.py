@@ -7,7 +7,7 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from sorano.plan.estimate import Bars, Chart, Estimate, Row, Table, says, short, shown
+from sorano.plan.estimate import BarChart, Chart, Estimate, Row, Table, says, short, shown
 
 COLOURS = ("#2f6fed", "#d9480f", "#2b8a3e", "#9c36b5", "#e8590c", "#0b7285")
 WIDTH, HEIGHT, LEFT, RIGHT, BELOW = 720, 340, 84, 32, 46
@@ -60,9 +60,11 @@ def _section(estimate: Estimate) -> str:
     parts += [_table(table) for table in estimate.tables]
     if estimate.notes:
         parts.append("<h2>Notes</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in estimate.notes) + "</ul>")
-    if estimate.facts:
+    if estimate.assumptions:
         parts.append("<h2>What it stands on</h2><table>")
-        parts += [f"<tr><td>{escape(f.name)}</td><td class=why>{escape(says(f))}</td></tr>" for f in estimate.facts]
+        parts += [
+            f"<tr><td>{escape(f.name)}</td><td class=why>{escape(says(f))}</td></tr>" for f in estimate.assumptions
+        ]
         parts.append("</table>")
     return "\n".join(parts)
 
@@ -88,9 +90,9 @@ def _table(table: Table) -> str:
     return f"<h2>{escape(table.title)}</h2><table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
-def svg(chart: Chart | Bars) -> str:
+def svg(chart: Chart | BarChart) -> str:
     """The lines of a chart; both axes logarithmic where it says so and nothing lies at or below zero. Or its bars."""
-    if isinstance(chart, Bars):
+    if isinstance(chart, BarChart):
         return _bars(chart)
     points = [point for _, line in chart.series for point in line if all(math.isfinite(part) for part in point)]
     if not points:
@@ -122,7 +124,7 @@ def svg(chart: Chart | Bars) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
 
 
-def _bars(chart: Bars) -> str:
+def _bars(chart: BarChart) -> str:
     """A bar below the other, each with its name and amount, and a line at the limit."""
     most = max([amount for _, amount in chart.bars] + ([chart.limit[1]] if chart.limit else [])) or 1.0
     left, right, height = 150, 90, 40 + 34 * len(chart.bars)

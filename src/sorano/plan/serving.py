@@ -19,11 +19,11 @@ from functools import cache
 from typing import Any
 
 from sorano.errors import RequestError
+from sorano.plan.assumptions import Assumption, Assumptions, load_assumptions
 from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, duration, short, unique
-from sorano.plan.facts import Fact, Facts, load_facts
 from sorano.plan.flops import find_model
-from sorano.plan.hardware import find_device
-from sorano.plan.inference import make_job, place, service_seconds
+from sorano.plan.hardware import Device, find_device
+from sorano.plan.inference import Placed, make_job, money_of, place, service_seconds
 from sorano.plan.money import costs, per_second, published_prices
 
 DAY = 86_400.0
@@ -129,153 +129,199 @@ def plan_serve(
     grid: str = "world",
     service: float | None = None,
     play_a_day: bool = False,
-    facts: Facts | None = None,
+    assumptions: Assumptions | None = None,
 ) -> Estimate:
     """Devices, waiting time, utilisation and cost of a service.
 
     `per_day` videos, `peak` times the average in the busiest hour; `quantile` of them begin within `wait` seconds.
     `count` devices make one video together. `service` overrides the seconds that one takes; `play_a_day` simulates.
     """
-    facts = facts or load_facts()
-    for name, value, low, high in (
-        ("per_day", per_day, 1e-3, 1e10),
-        ("peak", peak, 1.0, 100.0),
-        ("wait", wait, 0.0, 1e7),
-        ("quantile", quantile, 0.01, 0.9999),
-        ("count", count, 1, 100_000),
-        ("service", 1.0 if service is None else service, 1e-3, 1e7),
-    ):
-        if not low <= value <= high:
-            raise RequestError(f"{name} is {value:g}, and must be {low:g} to {high:g}")
-    where = find_device(facts, device)
-    used: list[Fact] = []
-    job = make_job(find_model(facts, model), size=size, seconds=seconds, num_steps=num_steps)
-    overhead = facts.constant("serve.overhead_s")
-    takes = service_seconds(facts, job, where, count, stack, used)
+    assumptions = assumptions or load_assumptions()
+    _check_numbers(per_day=per_day, peak=peak, wait=wait, quantile=quantile, count=count, service=service)
+    where = find_device(assumptions, device)
+    used: list[Assumption] = []
+    job = make_job(find_model(assumptions, model), size=size, seconds=seconds, num_steps=num_steps)
+    overhead = assumptions.constant("serve.overhead_s")
+    takes = service_seconds(assumptions, job, where, count, stack, used)
     takes = Range(*(getattr(takes, case) + overhead.at(case) for case in CASES))
     if service is not None:
         takes = Range(service, service, service)
     used.append(overhead)
-    rate = per_day * peak / DAY
-    if rate * takes.high > MAX_LOAD:
-        raise RequestError(
-            f"{rate * takes.high:,.0f} videos would be made at once, and a plan has at most {MAX_LOAD:,.0f}",
-            "ask for fewer a day, shorter or smaller ones",
-        )
-    placed = place(facts, job, where, None, count, None, used)
-    queues = {case: smallest(rate, getattr(takes, case), wait, quantile) for case in CASES}
-    chosen = queues["default"]
-    devices = Range(*(queues[case].pipelines * count for case in CASES))
-    busy_seconds = Range(*(per_day * getattr(takes, case) * count for case in CASES))
-    on_seconds = Range(*(getattr(devices, case) * DAY for case in CASES))
-    always, more = costs(facts, where, on_seconds, usd_hour=usd_hour, grid=grid)
-    scaled, _ = costs(facts, where, busy_seconds, usd_hour=usd_hour, grid=grid)
+    demand = Demand(per_day, peak, wait, quantile, takes)
+    placed = place(assumptions, job, where, None, count, None, used)
+    chosen = demand.queue()
+    devices = Range(*(demand.queue(case).pipelines * count for case in CASES))
+    money, more = _money(assumptions, where, demand, devices, count, job.seconds, usd_hour=usd_hour, grid=grid)
     used += more
-    rows = [
-        Row("devices", devices, where.title, f"{chosen.pipelines} pipelines of {count}"),
-        Row("service_seconds", takes, "s", "one video, without waiting"),
+    price = usd_hour or (where.price.value if where.price else None)
+    return Estimate(
+        title=f"Serve {short(per_day)} videos a day: {duration(job.seconds)} of {job.shape.size} by {job.model.title}",
+        summary=f"{devices.default:,.0f} x {where.title}, {chosen.load / chosen.pipelines:.0%} busy at the peak"
+        + ("" if placed.fits else f"; but one video takes {placed.words}"),
+        rows=_rows(demand, chosen, where, devices, count),
+        assumptions=unique(used),
+        tables=(
+            _other_volumes(demand, count, price),
+            published_prices(assumptions, money_of(money, "always_on_usd_per_video_second")),
+        ),
+        charts=(_wait_chart(demand, chosen, count),),
+        notes=_notes(placed, where, play_a_day),
+        parts=(
+            ("Memory of a device", placed.rows),
+            ("A simulated day", _played_day(demand, chosen) if play_a_day else ()),
+            ("Money and energy", tuple(money)),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is asked of a service, and how long one video takes it."""
+
+    per_day: float  # videos
+    peak: float  # the busiest hour over the average
+    wait: float  # seconds within which ...
+    quantile: float  # ... this share of videos begins
+    service: Range  # seconds of one video on its devices
+
+    def __post_init__(self) -> None:
+        if self.rate * self.service.high > MAX_LOAD:
+            raise RequestError(
+                f"{self.rate * self.service.high:,.0f} videos would be made at once, and a plan has at most "
+                f"{MAX_LOAD:,.0f}",
+                "ask for fewer a day, shorter or smaller ones",
+            )
+
+    @property
+    def rate(self) -> float:
+        """Videos a second at the peak."""
+        return self.per_day * self.peak / DAY
+
+    def queue(self, case: str = "default", factor: float = 1.0) -> Queue:
+        """The smallest service for `factor` times as many videos."""
+        return smallest(self.rate * factor, getattr(self.service, case), self.wait, self.quantile)
+
+
+def _check_numbers(**given: float | None) -> None:
+    """Raises RequestError for a number that makes no service; None is left to its default."""
+    bounds = {
+        "per_day": (1e-3, 1e10),
+        "peak": (1.0, 100.0),
+        "wait": (0.0, 1e7),
+        "quantile": (0.01, 0.9999),
+        "count": (1, 100_000),
+        "service": (1e-3, 1e7),
+    }
+    for name, value in given.items():
+        low, high = bounds[name]
+        if value is not None and not low <= value <= high:
+            raise RequestError(f"{name} is {value:g}, and must be {low:g} to {high:g}")
+
+
+def _rows(demand: Demand, chosen: Queue, device: Device, devices: Range, count: int) -> tuple[Row, ...]:
+    """Devices, utilisation and waiting times."""
+    within = f"{100 * demand.quantile:g} % begin within it; asked: {demand.wait:g} s"
+    return (
+        Row("devices", devices, device.title, f"{chosen.pipelines} pipelines of {count}"),
+        Row("service_seconds", demand.service, "s", "one video, without waiting"),
         Row("load", chosen.load, "pipelines busy at the peak", "arrivals x service time"),
         Row("utilisation_peak", chosen.load / chosen.pipelines, "%", ""),
-        Row("utilisation_day", chosen.load / peak / chosen.pipelines, "%", "averaged over the day"),
+        Row("utilisation_day", chosen.load / demand.peak / chosen.pipelines, "%", "averaged over the day"),
         Row("mean_wait_seconds", chosen.mean_wait, "s", "at the peak"),
-        Row("mean_wait_of_day_seconds", mean_wait_of_day(chosen, peak), "s", "over all videos of a day"),
-        Row(
-            "wait_at_quantile",
-            chosen.wait_at(quantile),
-            "s",
-            f"{100 * quantile:g} % begin within it; asked: {wait:g} s",
-        ),
-    ]
-    money: list[Row] = []
+        Row("mean_wait_of_day_seconds", mean_wait_of_day(chosen, demand.peak), "s", "over all videos of a day"),
+        Row("wait_at_quantile", chosen.wait_at(demand.quantile), "s", within),
+    )
+
+
+def _money(
+    assumptions: Assumptions,
+    device: Device,
+    demand: Demand,
+    devices: Range,
+    count: int,
+    video_seconds: float,
+    *,
+    usd_hour: float | None,
+    grid: str,
+) -> tuple[list[Row], list[Assumption]]:
+    """Money and energy of a video, of a month and of a second of video, with all devices always on and as a floor."""
+    on_seconds = Range(*(getattr(devices, case) * DAY for case in CASES))
+    busy_seconds = Range(*(demand.per_day * getattr(demand.service, case) * count for case in CASES))
+    always, used = costs(assumptions, device, on_seconds, usd_hour=usd_hour, grid=grid)
+    scaled, _ = costs(assumptions, device, busy_seconds, usd_hour=usd_hour, grid=grid)
+    rows: list[Row] = []
     for kind, found, why in (
         ("always_on", always, "the peak's devices all day"),
         ("autoscaled", scaled, "busy seconds only: the floor"),
     ):
         for row in found:
             if row.name in ("usd", "kwh", "co2_g") and isinstance(row.value, Range):
-                each = Range(*(getattr(row.value, case) / per_day for case in CASES))
+                each = Range(*(getattr(row.value, case) / demand.per_day for case in CASES))
                 idle = ", as if busy all of it" if kind == "always_on" and row.name != "usd" else ""
-                money.append(Row(f"{kind}_{row.name}_per_video", each, row.unit, why + idle))
+                rows.append(Row(f"{kind}_{row.name}_per_video", each, row.unit, why + idle))
     monthly = {"usd": "usd_month", "kwh": "kwh_month", "co2_g": "co2_month_g"}
     for found, ending, why in ((always, "", "the peak's devices all month"), (scaled, "_floor", "busy seconds only")):
         for row in found:
             if row.name in monthly and isinstance(row.value, Range):
                 total = Range(*(getattr(row.value, case) * MONTH_DAYS for case in CASES))
-                money.append(Row(monthly[row.name] + ending, total, row.unit, f"{MONTH_DAYS:.1f} days; {why}"))
-    money += [per_second(row, job.seconds) for row in money if row.name.startswith("always_on")]
-    own = next((row.value for row in money if row.name == "always_on_usd_per_video_second"), None)
-    volumes = []
-    price = usd_hour or (where.price.value if where.price else None)
+                rows.append(Row(monthly[row.name] + ending, total, row.unit, f"{MONTH_DAYS:.1f} days; {why}"))
+    rows += [per_second(row, video_seconds) for row in rows if row.name.startswith("always_on")]
+    return rows, used
+
+
+def _other_volumes(demand: Demand, count: int, price: float | None) -> Table:
+    """The same service for a tenth and for ten times as many videos."""
+    rows = []
     for factor in (0.1, 1.0, 10.0):
-        queue = smallest(rate * factor, takes.default, wait, quantile)
-        day_usd = price * queue.pipelines * count * 24 if price else None
-        volumes.append(
-            (
-                per_day * factor,
-                queue.pipelines * count,
-                queue.load / queue.pipelines,
-                queue.mean_wait,
-                day_usd / per_day / factor if day_usd else None,
-            )
-        )
+        queue = demand.queue(factor=factor)
+        usd = price * queue.pipelines * count * 24 / demand.per_day / factor if price else None
+        used = queue.load / queue.pipelines
+        rows.append((demand.per_day * factor, queue.pipelines * count, used, queue.mean_wait, usd))
+    return Table(
+        "Other volumes",
+        ("a day", "devices", "busy at peak", "mean wait", "always on, a video"),
+        tuple(rows),
+        ("", "", "%", "s", "USD"),
+    )
+
+
+def _wait_chart(demand: Demand, chosen: Queue, count: int) -> Chart:
+    """The waiting time with fewer and with more devices than are chosen."""
     fewest = math.floor(chosen.load) + 1
     most = max(chosen.pipelines + 6, math.ceil(1.3 * chosen.pipelines))
     curve = tuple(
-        (float(c * count), Queue(rate, takes.default, c).wait_at(quantile))
+        (float(c * count), replace(chosen, pipelines=c).wait_at(demand.quantile))
         for c in range(fewest, most, math.ceil((most - fewest) / DRAWN))
     )
-    played: list[Row] = []
-    if play_a_day:
-        if per_day > MAX_PLAYED:
-            raise RequestError(f"a day of {per_day:,.0f} videos is too long to play: at most {MAX_PLAYED:,}")
-        days = min(1000.0, PLAYED_JOBS / (rate * DAY))
-        at_peak = simulate(chosen, wait, days=days)
-        whole = simulate(chosen, wait, days=max(1.0, round(days)), peak=peak, profile=True)
-        played = [
-            Row("simulated_mean_wait", at_peak.mean_wait, "s", f"{at_peak.jobs:,} jobs, all hours as busy as the peak"),
-            Row(
-                "simulated_late_share",
-                at_peak.late_share,
-                "%",
-                f"waited longer than {wait:g} s; planned {1 - quantile:.3g}",
-            ),
-            Row("simulated_mean_wait_of_day", whole.mean_wait, "s", ""),
-            Row(
-                "simulated_utilisation", whole.utilisation, "%", f"{whole.jobs:,} jobs, days with their highs and lows"
-            ),
-        ]
-    return Estimate(
-        title=f"Serve {short(per_day)} videos a day: {duration(job.seconds)} of {job.shape.size} by {job.model.title}",
-        summary=f"{devices.default:,.0f} x {where.title}, {chosen.load / chosen.pipelines:.0%} busy at the peak"
-        + ("" if placed.fits else f"; but one video takes {placed.words}"),
-        rows=tuple(rows),
-        facts=unique(used),
-        tables=(
-            Table(
-                "Other volumes",
-                ("a day", "devices", "busy at peak", "mean wait", "always on, a video"),
-                tuple(volumes),
-                ("", "", "%", "s", "USD"),
-            ),
-            published_prices(facts, own if isinstance(own, Range) else None),
-        ),
-        charts=(Chart(f"Waiting time of {100 * quantile:g} %", "devices", "seconds", (("wait", curve),), log=False),),
-        notes=(
-            *(() if placed.fits else (f"it does not fit: {placed.rows[-1].value}",)),
-            *(
-                (f"the weights are more than stays on {where.title}: loading them for each video is not in the time",)
-                if placed.run is not None and placed.run.placement.in_turn
-                else ()
-            ),
-            "autoscaling approaches the floor as far as devices start within the waiting time",
-            *(() if play_a_day else ("--simulate plays a day, job by job",)),
-        ),
-        parts=(
-            ("Memory of a device", placed.rows),
-            ("A simulated day", tuple(played)),
-            ("Money and energy", tuple(money)),
-        ),
+    title = f"Waiting time of {100 * demand.quantile:g} %"
+    return Chart(title, "devices", "seconds", (("wait", curve),), log=False)
+
+
+def _played_day(demand: Demand, chosen: Queue) -> tuple[Row, ...]:
+    """What a simulation of the chosen service gives. Raises RequestError where a day has too many videos."""
+    if demand.per_day > MAX_PLAYED:
+        raise RequestError(f"a day of {demand.per_day:,.0f} videos is too long to play: at most {MAX_PLAYED:,}")
+    days = min(1000.0, PLAYED_JOBS / (demand.rate * DAY))
+    at_peak = simulate(chosen, demand.wait, days=days)
+    whole = simulate(chosen, demand.wait, days=max(1.0, round(days)), peak=demand.peak, profile=True)
+    late = f"waited longer than {demand.wait:g} s; planned {1 - demand.quantile:.3g}"
+    busy = f"{whole.jobs:,} jobs, days with their highs and lows"
+    return (
+        Row("simulated_mean_wait", at_peak.mean_wait, "s", f"{at_peak.jobs:,} jobs, all hours as busy as the peak"),
+        Row("simulated_late_share", at_peak.late_share, "%", late),
+        Row("simulated_mean_wait_of_day", whole.mean_wait, "s", ""),
+        Row("simulated_utilisation", whole.utilisation, "%", busy),
     )
+
+
+def _notes(placed: Placed, device: Device, is_played: bool) -> tuple[str, ...]:
+    notes = [] if placed.fits else [f"it does not fit: {placed.rows[-1].value}"]
+    if placed.run is not None and placed.run.placement.in_turn:
+        notes.append(
+            f"the weights are more than stays on {device.title}: loading them for each video is not in the time"
+        )
+    notes.append("autoscaling approaches the floor as far as devices start within the waiting time")
+    return (*notes, *(() if is_played else ("--simulate plays a day, job by job",)))
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ import math
 import re
 import tomllib
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from sorano.errors import RequestError
 from sorano.plan import laws
+from sorano.plan.assumptions import Assumption, Assumptions, line_of, load_assumptions, nearest, number
 from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, duration, short, unique
-from sorano.plan.facts import Fact, Facts, line_of, load_facts, nearest, number
 from sorano.plan.flops import Costed, PresetModel, PublishedModel, find_model, of_dimensions, published
 from sorano.plan.hardware import Device, find_device, training_share
 from sorano.plan.money import costs
@@ -69,7 +70,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Step:
+class OptimizerStep:
     """One optimizer step of a stage on its devices."""
 
     context: int  # devices a sample
@@ -94,7 +95,7 @@ def plan_train(
     count: int | None = None,
     usd_hour: float | None = None,
     grid: str = "world",
-    facts: Facts | None = None,
+    assumptions: Assumptions | None = None,
 ) -> Estimate:
     """What a training run takes.
 
@@ -102,7 +103,7 @@ def plan_train(
     budget: which model, how much data), `parameters` (a model of this size in Movie Gen's proportions). `device` and
     `count` stand over those of a config; without either it is 1,024 of h100.
     """
-    facts = facts or load_facts()
+    assumptions = assumptions or load_assumptions()
     given = [value for value in (preset, config, flops, parameters) if value is not None]
     if len(given) != 1:
         raise RequestError("say what to train in one way", "one of --preset, --config, --params or --flops")
@@ -112,35 +113,35 @@ def plan_train(
         parameters = _checked("", "parameters", parameters, hint="like --params 30e9")
     notes: list[str] = []
     if config is not None:
-        model, stages, words = read_config(facts, config)
+        model, stages, words = read_config(assumptions, config)
         for name, asked in (("device", device), ("count", count)):
             if asked is not None and words.get(name, asked) != asked:
                 notes.append(f"{name} {asked} was asked for, and stands over {words[name]} of {config}")
         device, count = device or words.get("device"), count or words.get("count")
-        known: tuple[Fact, ...] = ()
+        known: tuple[Assumption, ...] = ()
     elif preset is not None:
-        model = find_model(facts, preset)
-        stages, known = read_stages(facts, preset)
+        model = find_model(assumptions, preset)
+        stages, known = read_stages(assumptions, preset)
         if isinstance(model, PresetModel) and model.name == "world":
             count = count or 1
             notes = [
                 "sorano train world --recipe cpu     makes it, with its autoencoder: two cores, about two hours",
-                f"{launch_line(count, find_device(facts, device or 'h100'))}     makes a larger one",
+                f"{launch_line(count, find_device(assumptions, device or 'h100'))}     makes a larger one",
                 "the hours are arithmetic alone: so small a model waits for everything else",
             ]
             if count > 1:
                 notes.insert(2, "each process takes a share of every batch: as many as divide those of --dry-run")
     elif parameters is not None:
-        model = of_dimensions(parameters=parameters, like=published(facts, "movie-gen-30b"))
-        stages, known = read_stages(facts, "usual")
-    on, count = find_device(facts, device or "h100"), count or 1024
+        model = of_dimensions(parameters=parameters, like=published(assumptions, "movie-gen-30b"))
+        stages, known = read_stages(assumptions, "usual")
+    on, count = find_device(assumptions, device or "h100"), count or 1024
     if flops is not None:
-        return _of_budget(facts, flops, on, count, usd_hour, grid)
+        return _of_budget(assumptions, flops, on, count, usd_hour, grid)
     assumed = [(stage.name, fact.source) for stage, fact in zip(stages, known, strict=False) if fact.tag == "A"]
     if assumed:
         names, sources = zip(*assumed, strict=True)
         notes.append(f"what the stages show ({'; '.join(names)}) is an {'; '.join(dict.fromkeys(sources))}")
-    return _of_stages(facts, model, stages, on, count, usd_hour, grid, notes=notes, used=list(known))
+    return _of_stages(assumptions, model, stages, on, count, usd_hour, grid, notes=notes, used=list(known))
 
 
 def launch_line(count: int, device: Device) -> str:
@@ -157,11 +158,11 @@ def launch_line(count: int, device: Device) -> str:
     return f"torchrun {where} --nproc-per-node {math.ceil(count / nodes)} -m {command}"
 
 
-def read_stages(facts: Facts, model: str) -> tuple[tuple[Stage, ...], tuple[Fact, ...]]:
+def read_stages(assumptions: Assumptions, model: str) -> tuple[tuple[Stage, ...], tuple[Assumption, ...]]:
     """The stages of a model in stages.csv, or the usual ones, each with how it is known."""
-    rows = [row for row in facts.table("stages") if row["model"] == model]
+    rows = [row for row in assumptions.table("stages") if row["model"] == model]
     if not rows:
-        return read_stages(facts, "usual")
+        return read_stages(assumptions, "usual")
     stages, known = [], []
     for row in rows:
         where = f"stages.{row['name']}: "
@@ -170,11 +171,11 @@ def read_stages(facts: Facts, model: str) -> tuple[tuple[Stage, ...], tuple[Fact
         stages.append(Stage(name=row["title"] or row["name"], size=_checked(where, "size", row["size"]), **cells))
         words = {key: row[key] for key in ("tag", "date", "source", "note")}
         seen = numbers["samples"]
-        known.append(Fact(f"stages.{row['name']}", seen, seen, seen, "samples", **words))
+        known.append(Assumption(f"stages.{row['name']}", seen, seen, seen, "samples", **words))
     return tuple(stages), tuple(known)
 
 
-def read_config(facts: Facts, file: Path) -> tuple[Costed, tuple[Stage, ...], dict[str, Any]]:
+def read_config(assumptions: Assumptions, file: Path) -> tuple[Costed, tuple[Stage, ...], dict[str, Any]]:
     """A model and its stages from TOML. Raises RequestError naming the key that is wrong, and its line.
 
     model = "movie-gen-30b"            # or parameters = 30e9
@@ -211,12 +212,12 @@ def read_config(facts: Facts, file: Path) -> tuple[Costed, tuple[Stage, ...], di
     try:
         key = "device"
         if "device" in words:
-            find_device(facts, words["device"])
+            find_device(assumptions, words["device"])
         key = "model"
         model: Costed = (
-            find_model(facts, words["model"])
+            find_model(assumptions, words["model"])
             if "model" in words
-            else of_dimensions(parameters=words["parameters"], like=published(facts, "movie-gen-30b"))
+            else of_dimensions(parameters=words["parameters"], like=published(assumptions, "movie-gen-30b"))
         )
     except RequestError as error:
         raise RequestError(f"{_where(file, text, key)}{error.message}", error.hint) from error
@@ -240,7 +241,7 @@ def device_hours(flops: float, device: Device, mfu: float, goodput: float) -> fl
 
 
 def train_memory(
-    facts: Facts,
+    assumptions: Assumptions,
     model: Costed,
     tokens: int,
     *,
@@ -252,8 +253,8 @@ def train_memory(
     case: str = "default",
 ) -> dict[str, float]:
     """Bytes on each device, by what they are (the module's formula). `context`: devices that share a sample."""
-    gamma, slack = facts.constant("memory.gamma").at(case), facts.constant("memory.fragmentation").at(case)
-    buffers = facts.constant("memory.nccl_gb").at(case) * 1e9
+    gamma, slack = assumptions.constant("memory.gamma").at(case), assumptions.constant("memory.fragmentation").at(case)
+    buffers = assumptions.constant("memory.nccl_gb").at(case) * 1e9
     trained = trained_parameters(model)
     states = (OPTIMIZER_BYTES + EMA_BYTES * ema) * trained / shards
     blocks = 6 * trained / model.layers
@@ -265,38 +266,46 @@ def train_memory(
 
 
 def smallest_context(
-    facts: Facts, model: Costed, tokens: int, device: Device, count: int
+    assumptions: Assumptions, model: Costed, tokens: int, device: Device, count: int
 ) -> tuple[int, dict[str, float]]:
     """The fewest devices that must share a sample for it to fit, with what then lies on each."""
     context = 1
     while True:
-        parts = train_memory(facts, model, tokens, shards=count, context=context)
-        if sum(parts.values()) <= _usable_bytes(facts, device) or context * 2 > count:
+        parts = train_memory(assumptions, model, tokens, shards=count, context=context)
+        if sum(parts.values()) <= _usable_bytes(assumptions, device) or context * 2 > count:
             return context, parts
         context *= 2
 
 
 def plan_step(
-    facts: Facts, model: Costed, stage: Stage, device: Device, devices: int, context: int, rates: str = "default"
-) -> Step:
+    assumptions: Assumptions,
+    model: Costed,
+    stage: Stage,
+    device: Device,
+    devices: int,
+    context: int,
+    rates: str = "default",
+) -> OptimizerStep:
     """A step of a stage with `context` devices a sample; `rates` is the case of what devices and networks reach."""
     shape = _shape(model, stage)
     tokens, forward = model.tokens(shape), model.forward(shape)
     assert stage.batch is not None
     replicas = min(stage.batch, max(1, devices // context))
     each = stage.batch / replicas  # samples of a replica
-    speed = context * device.flops_per_second * (stage.mfu or training_share(facts, device).at(rates))
+    speed = context * device.flops_per_second * (stage.mfu or training_share(assumptions, device).at(rates))
     compute = each * 3 * forward.total / speed
     if devices == 1:
-        return Step(1, 1, compute, 0.0, 0.0)
+        return OptimizerStep(1, 1, compute, 0.0, 0.0)
     network: dict[str, float] = {
-        "link_share": facts.constant("link.share").at(rates),
-        "nic_bytes_per_second": facts.constant("nic.gb_s").at(rates) * 1e9,
+        "link_share": assumptions.constant("link.share").at(rates),
+        "nic_bytes_per_second": assumptions.constant("nic.gb_s").at(rates) * 1e9,
     }
     one, two = (
-        sum(train_memory(facts, model, tokens, shards=devices, context=context, batch=b).values()) for b in (1, 2)
+        sum(train_memory(assumptions, model, tokens, shards=devices, context=context, batch=b).values()) for b in (1, 2)
     )
-    held = 1 + max(0, int((_usable_bytes(facts, device) - one) / (two - one)))  # samples at once, between gatherings
+    held = 1 + max(
+        0, int((_usable_bytes(assumptions, device) - one) / (two - one))
+    )  # samples at once, between gatherings
     gathered = math.ceil(each / held) * gather_seconds(
         fsdp_bytes(trained_parameters(model)), device, devices, **network
     )
@@ -304,27 +313,75 @@ def plan_step(
     # Ulysses: forward, computed again, backward. A ring sends twice as much backward as forward
     exchanged = 3 * exchange_seconds(model, tokens, split, device, **network)
     exchanged += 4 * ring_exposed_seconds(model, tokens, split, device, forward.attention / speed, **network)
-    return Step(context, context * replicas, compute, gathered, each * exchanged)
+    return OptimizerStep(context, context * replicas, compute, gathered, each * exchanged)
 
 
-def fastest_step(facts: Facts, model: Costed, stage: Stage, device: Device, devices: int) -> Step:
+def fastest_step(assumptions: Assumptions, model: Costed, stage: Stage, device: Device, devices: int) -> OptimizerStep:
     """The step with as many devices a sample as are fastest: from the fewest that hold it to all of a node."""
-    context, _ = smallest_context(facts, model, model.tokens(_shape(model, stage)), device, devices)
-    steps = [plan_step(facts, model, stage, device, devices, context)]
+    context, _ = smallest_context(assumptions, model, model.tokens(_shape(model, stage)), device, devices)
+    steps = [plan_step(assumptions, model, stage, device, devices, context)]
     while (context := 2 * context) <= min(devices, device.link_devices, model.heads):
-        steps.append(plan_step(facts, model, stage, device, devices, context))
+        steps.append(plan_step(assumptions, model, stage, device, devices, context))
     return min(steps, key=lambda step: step.seconds)
 
 
-def working_share(facts: Facts, devices: int, rates: str = "default", cost: str = "default") -> float:
+def working_share(assumptions: Assumptions, devices: int, rates: str = "default", cost: str = "default") -> float:
     """The share of time that is work: goodput, or less where failures of so many devices leave less."""
-    apart, write = facts.constant("restart.hours_between_failures"), facts.constant("restart.checkpoint_seconds")
+    apart, write = (
+        assumptions.constant("restart.hours_between_failures"),
+        assumptions.constant("restart.checkpoint_seconds"),
+    )
     kept = kept_share(apart.at(rates) * 3600 / devices, write.at(cost))
-    return min(facts.constant("goodput").at(rates), kept)
+    return min(assumptions.constant("goodput").at(rates), kept)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage on its devices: an optimizer step of it, how long all of it takes, and what lies on each device."""
+
+    stage: Stage  # with its batch
+    shape: VideoShape
+    tokens: int  # of a sample
+    flops: float
+    attention_share: float
+    devices: int
+    step: OptimizerStep
+    seconds: Range
+    memory: dict[str, float]  # bytes on each device, by what they are
+
+    @property
+    def memory_bytes(self) -> float:
+        """On each device, all of it."""
+        return sum(self.memory.values())
+
+
+def plan_stage(assumptions: Assumptions, model: Costed, asked: Stage, device: Device, count: int) -> PlannedStage:
+    """Plan a stage, with its own number of devices or else `count`, in the fastest split of its samples."""
+    shape = _shape(model, asked)
+    tokens = model.tokens(shape)
+    stage = _with_batch(assumptions, model, asked, tokens)
+    assert stage.batch is not None
+    devices = stage.count or count
+    chosen = fastest_step(assumptions, model, stage, device, devices)
+    seconds: dict[str, float] = {}
+    for case, rates in BEST_CASES:
+        step = plan_step(assumptions, model, stage, device, devices, chosen.context, rates)
+        seconds[case] = stage.samples / stage.batch * step.seconds / working_share(assumptions, step.busy, rates, case)
+    return PlannedStage(
+        stage=stage,
+        shape=shape,
+        tokens=tokens,
+        flops=stage_flops(model, asked),
+        attention_share=model.forward(shape).attention_share,
+        devices=devices,
+        step=chosen,
+        seconds=Range(**seconds),
+        memory=train_memory(assumptions, model, tokens, shards=devices, context=chosen.context),
+    )
 
 
 def _of_stages(
-    facts: Facts,
+    assumptions: Assumptions,
     model: Costed,
     stages: tuple[Stage, ...],
     device: Device,
@@ -333,169 +390,193 @@ def _of_stages(
     grid: str,
     *,
     notes: list[str],
-    used: list[Fact],
+    used: list[Assumption],
 ) -> Estimate:
-    rnd, other = facts.constant("rnd.factor"), facts.constant("other.share")
-    used += [training_share(facts, device), facts.constant("goodput"), rnd, other]
-    used += [facts.constant(f"memory.{name}") for name in ("gamma", "fragmentation", "nccl_gb", "usable")]
-    rows: list[tuple[Any, ...]] = []
-    shares: list[tuple[Any, ...]] = []
-    schedule: list[tuple[str, tuple[tuple[float, float], ...]]] = []
-    seconds, device_seconds = dict.fromkeys(CASES, 0.0), dict.fromkeys(CASES, 0.0)
-    total_flops = linear_flops = tokens_seen = 0.0
-    counts: list[int] = []
-    busiest = 1
-    worst: tuple[float, str, int, dict[str, float]] = (0.0, "", 1, {})
-    for asked in stages:
-        shape = _shape(model, asked)
-        tokens, forward, flops = model.tokens(shape), model.forward(shape), stage_flops(model, asked)
-        stage = _with_batch(facts, model, asked, tokens)
+    rnd, other = assumptions.constant("rnd.factor"), assumptions.constant("other.share")
+    used += [training_share(assumptions, device), assumptions.constant("goodput"), rnd, other]
+    used += [assumptions.constant(f"memory.{name}") for name in ("gamma", "fragmentation", "nccl_gb", "usable")]
+    planned = [plan_stage(assumptions, model, stage, device, count) for stage in stages]
+    for asked, one in zip(stages, planned, strict=True):
+        notes += _notes_of_stage(assumptions, asked, one)
+    flops, tokens = sum(one.flops for one in planned), sum(one.tokens * one.stage.samples for one in planned)
+    seconds = Range(*(sum(getattr(one.seconds, case) for one in planned) for case in CASES))
+    paid = Range(*(sum(getattr(one.seconds, case) * one.devices for one in planned) for case in CASES))
+    money, more = costs(assumptions, device, paid, usd_hour=usd_hour, grid=grid)
+    used += more
+    counts = [one.devices for one in planned]
+    on = f"{_span(counts)} x {device.title}"
+    hours = Range(*(getattr(paid, case) / 3600 for case in CASES))
+    answers = [
+        *_work_rows(model, planned, flops, tokens),
+        _hours_row(assumptions, device, hours),
+        Row("days", Range(*(getattr(seconds, case) / 86_400 for case in CASES)), "days", on),
+        *money,
+    ]
+    optima = [laws.hunyuan(assumptions, flops), laws.precise(assumptions, flops)]
+    if isinstance(model, PresetModel) and model.configs.transformer_2 is not None:
+        notes.append("two experts share the samples and are trained one at a time: memory and checkpoints are one's")
+    busiest = max(one.step.busy for one in planned)
+    if busiest > 1:
+        notes.append(_restarts(assumptions, busiest, used))
+    step_tables = [_step_table(model, planned, device)] if max(counts) > 1 else []
+    return Estimate(
+        title=f"Train: {model.title} on {on}",
+        summary=f"{short(hours.default)} device-hours, {duration(seconds.default)} on {_span(counts)}",
+        rows=tuple(answers),
+        assumptions=unique(used),
+        tables=(_stage_table(planned), *step_tables, _law_table(assumptions, optima, flops)),
+        charts=(_schedule_chart(planned),),
+        notes=("left out: data and people; programme_ rows add failed runs and captioning", *notes),
+        parts=(
+            ("The whole programme", tuple(_programme_rows(money, rnd, other))),
+            ("Memory", tuple(_memory_rows(assumptions, model, planned, device))),
+            ("Batch and rate", tuple(_law_rows(assumptions, model, tokens))),
+            ("Storage", tuple(_storage(assumptions, model, stages, used))),
+        ),
+    )
+
+
+def _notes_of_stage(assumptions: Assumptions, asked: Stage, planned: PlannedStage) -> list[str]:
+    """What a reader should know of a stage: where its batch is from, devices that wait, steps that wait for FSDP."""
+    stage, step, notes = planned.stage, planned.step, []
+    if asked.batch is None:
+        notes.append(
+            f"assumption: {stage.name}: a batch of {stage.batch:,}, by {_source(assumptions, 'precise.batch')}"
+        )
+    if step.busy < planned.devices:
+        notes.append(_idle(stage, step, planned.devices))
+    if step.gathered > step.compute:
+        notes.append(
+            f"{stage.name}: a step takes FSDP {duration(step.gathered)} and work {duration(step.compute)}: "
+            "more devices make it no faster, and a larger batch costs no more time"
+        )
+    return notes
+
+
+def _work_rows(model: Costed, planned: list[PlannedStage], flops: float, tokens: float) -> list[Row]:
+    linear_flops = sum(6 * model.parameters * one.tokens * one.stage.samples for one in planned)
+    return [
+        Row("flops", flops, "FLOP", "three forward passes a sample, attention counted"),
+        Row("hardware_flops", flops * 4 / 3, "FLOP", "with activations computed again: a fourth pass"),
+        Row("flops_6nd", linear_flops, "FLOP", "6 N D, which leaves attention out"),
+        Row("tokens", tokens, "tokens", "video tokens seen"),
+    ]
+
+
+def _hours_row(assumptions: Assumptions, device: Device, hours: Range) -> Row:
+    mfu, goodput = training_share(assumptions, device), assumptions.constant("goodput")
+    return Row(
+        "device_hours",
+        hours,
+        "h",
+        f"MFU {mfu.value:g} (model FLOPs), goodput {goodput.value:g} or what failures leave, what exchange adds",
+    )
+
+
+def _programme_rows(money: list[Row], rnd: Assumption, other: Assumption) -> list[Row]:
+    """Dollars and energy with the runs that fail, the autoencoder and the captions."""
+    factor = {case: rnd.at(case) * (1 + other.at(case)) for case in CASES}
+    why = f"x {rnd.value:g} for runs that fail and are compared, + {other.value:g} for autoencoder and captions"
+    return [
+        Row(
+            f"programme_{row.name}",
+            Range(*(getattr(row.value, case) * factor[case] for case in CASES)),
+            row.unit,
+            why,
+        )
+        for row in money
+        if row.name in ("usd", "kwh") and isinstance(row.value, Range)
+    ]
+
+
+def _memory_rows(assumptions: Assumptions, model: Costed, planned: list[PlannedStage], device: Device) -> list[Row]:
+    """What lies on a device in the stage that takes most."""
+    widest = max(planned, key=lambda one: one.memory_bytes)
+    held, usable = widest.memory_bytes, _usable_bytes(assumptions, device)
+    at = f"a device, at its widest: {widest.stage.name}, {widest.step.context} devices a sample"
+    trained = trained_parameters(model)
+    return [
+        Row("memory_bytes", held, "bytes", at),
+        Row("fits", held <= usable, "", f"in {device.memory_bytes / 1e9:g} GB"),
+        Row("trained_parameters", trained, "parameters", "the transformer; other networks stand still"),
+        *(Row(f"{name.replace(' ', '_')}_bytes", value, "bytes", "") for name, value in widest.memory.items()),
+    ]
+
+
+def _law_rows(assumptions: Assumptions, model: Costed, tokens: float) -> list[Row]:
+    batch = laws.batch_tokens(assumptions, model.parameters, tokens)
+    rate = laws.learning_rate(assumptions, model.parameters, tokens)
+    return [
+        Row("batch_tokens", batch, "tokens", _source(assumptions, "precise.batch")),
+        Row("learning_rate", rate, "", _source(assumptions, "precise.rate")),
+    ]
+
+
+def _stage_table(planned: list[PlannedStage]) -> Table:
+    rows = []
+    for one in planned:
+        stage, took = one.stage, one.seconds.default
         assert stage.batch is not None
-        if asked.batch is None:
-            notes.append(f"assumption: {stage.name}: a batch of {stage.batch:,}, by {_source(facts, 'precise.batch')}")
-        devices = stage.count or count
-        counts.append(devices)
-        chosen = fastest_step(facts, model, stage, device, devices)
-        busiest = max(busiest, chosen.busy)
-        began = seconds["default"]
-        for case, rates in BEST_CASES:
-            step = plan_step(facts, model, stage, device, devices, chosen.context, rates)
-            took = stage.samples / stage.batch * step.seconds / working_share(facts, step.busy, rates, case)
-            seconds[case] += took
-            device_seconds[case] += took * devices
-        took = seconds["default"] - began
-        schedule.append((stage.name, ((began / 86_400, 0.0), (seconds["default"] / 86_400, 0.0))))
-        parts = train_memory(facts, model, tokens, shards=devices, context=chosen.context)
-        if sum(parts.values()) > worst[0]:
-            worst = (sum(parts.values()), stage.name, chosen.context, parts)
-        total_flops, tokens_seen = total_flops + flops, tokens_seen + tokens * stage.samples
-        linear_flops += 6 * model.parameters * tokens * stage.samples
         rows.append(
             (
                 stage.name,
-                f"{shape.size}, {shape.num_frames} frames",
-                tokens,
+                f"{one.shape.size}, {one.shape.num_frames} frames",
+                one.tokens,
                 stage.samples,
                 math.ceil(stage.samples / stage.batch),
-                flops,
-                forward.attention_share,
-                took * devices / 3600,
+                one.flops,
+                one.attention_share,
+                took * one.devices / 3600,
                 took / 86_400,
-                sum(parts.values()),
+                one.memory_bytes,
             )
         )
-        split = split_tokens(chosen.context, model.heads, device.link_devices)
-        shares.append(
-            (
-                stage.name,
-                devices,
-                chosen.busy,
-                split.words,
-                stage.batch,
-                chosen.compute,
-                chosen.gathered,
-                chosen.exchanged,
-                1 - chosen.compute / chosen.seconds,
-            )
-        )
-        if chosen.busy < devices:
-            notes.append(_idle(stage, chosen, devices))
-        if chosen.gathered > chosen.compute:
-            notes.append(
-                f"{stage.name}: a step takes FSDP {duration(chosen.gathered)} and work {duration(chosen.compute)}: "
-                "more devices make it no faster, and a larger batch costs no more time"
-            )
-    days = Range(*(seconds[case] / 86_400 for case in CASES))
-    paid = Range(*(device_seconds[case] for case in CASES))
-    hours = Range(*(device_seconds[case] / 3600 for case in CASES))
-    money, more = costs(facts, device, paid, usd_hour=usd_hour, grid=grid)
-    used += more
-    on = f"{_span(counts)} x {device.title}"
-    mfu, goodput = training_share(facts, device), facts.constant("goodput")
-    answers = [
-        Row("flops", total_flops, "FLOP", "three forward passes a sample, attention counted"),
-        Row("hardware_flops", total_flops * 4 / 3, "FLOP", "with activations computed again: a fourth pass"),
-        Row("flops_6nd", linear_flops, "FLOP", "6 N D, which leaves attention out"),
-        Row("tokens", tokens_seen, "tokens", "video tokens seen"),
-        Row(
-            "device_hours",
-            hours,
-            "h",
-            f"MFU {mfu.value:g} (model FLOPs), goodput {goodput.value:g} or what failures leave, what exchange adds",
-        ),
-        Row("days", days, "days", on),
-        *money,
-    ]
-    whole = []
-    for row in money:
-        if row.name in ("usd", "kwh") and isinstance(row.value, Range):
-            factor = {case: rnd.at(case) * (1 + other.at(case)) for case in CASES}
-            value = Range(*(getattr(row.value, case) * factor[case] for case in CASES))
-            why = f"x {rnd.value:g} for runs that fail and are compared, + {other.value:g} for autoencoder and captions"
-            whole.append(Row(f"programme_{row.name}", value, row.unit, why))
-    trained = trained_parameters(model)
-    memory = [
-        Row("memory_bytes", worst[0], "bytes", f"a device, at its widest: {worst[1]}, {worst[2]} devices a sample"),
-        Row("fits", worst[0] <= _usable_bytes(facts, device), "", f"in {device.memory_bytes / 1e9:g} GB"),
-        Row("trained_parameters", trained, "parameters", "the transformer; other networks stand still"),
-        *(Row(f"{name.replace(' ', '_')}_bytes", value, "bytes", "") for name, value in worst[3].items()),
-    ]
-    optima = [laws.hunyuan(facts, total_flops), laws.precise(facts, total_flops)]
-    law_rows = [
-        Row(
-            "batch_tokens",
-            laws.batch_tokens(facts, model.parameters, tokens_seen),
-            "tokens",
-            _source(facts, "precise.batch"),
-        ),
-        Row(
-            "learning_rate",
-            laws.learning_rate(facts, model.parameters, tokens_seen),
-            "",
-            _source(facts, "precise.rate"),
-        ),
-    ]
-    stage_table = Table(
+    return Table(
         "Stages",
         ("stage", "sample", "tokens", "samples", "steps", "FLOPs", "attention", "device-hours", "days", "memory"),
         tuple(rows),
         ("", "", "", "", "", "FLOP", "%", "", "", "bytes"),
     )
-    share_table = Table(
+
+
+def _step_table(model: Costed, planned: list[PlannedStage], device: Device) -> Table:
+    """How an optimizer step of each stage is shared, and what of it is not work."""
+    rows = []
+    for one in planned:
+        step, split = one.step, split_tokens(one.step.context, model.heads, device.link_devices)
+        rows.append(
+            (
+                one.stage.name,
+                one.devices,
+                step.busy,
+                split.words,
+                one.stage.batch,
+                step.compute,
+                step.gathered,
+                step.exchanged,
+                1 - step.compute / step.seconds,
+            )
+        )
+    return Table(
         "A step on its devices",
         ("stage", "devices", "busy", "a sample is on", "batch", "work", "FSDP", "exchange", "not hidden"),
-        tuple(shares),
+        tuple(rows),
         ("", "", "", "", "", "s", "s", "s", "%"),
     )
-    if isinstance(model, PresetModel) and model.configs.transformer_2 is not None:
-        notes.append("two experts share the samples and are trained one at a time: memory and checkpoints are one's")
-    if busiest > 1:
-        notes.append(_restarts(facts, busiest, used))
-    return Estimate(
-        title=f"Train: {model.title} on {on}",
-        summary=f"{short(hours.default)} device-hours, {duration(seconds['default'])} on {_span(counts)}",
-        rows=tuple(answers),
-        facts=unique(used),
-        tables=(stage_table, *([share_table] if max(counts) > 1 else []), _law_table(facts, optima, total_flops)),
-        charts=(_schedule_chart(schedule),),
-        notes=("left out: data and people; programme_ rows add failed runs and captioning", *notes),
-        parts=(
-            ("The whole programme", tuple(whole)),
-            ("Memory", tuple(memory)),
-            ("Batch and rate", tuple(law_rows)),
-            ("Storage", tuple(_storage(facts, model, stages, used))),
-        ),
-    )
 
 
-def _of_budget(facts: Facts, flops: float, device: Device, count: int, usd_hour: float | None, grid: str) -> Estimate:
+def _of_budget(
+    assumptions: Assumptions, flops: float, device: Device, count: int, usd_hour: float | None, grid: str
+) -> Estimate:
     if not 1e15 <= flops <= 1e30:
         raise RequestError(f"a budget of {flops:g} FLOPs is not between 1e15 and 1e30", "like --flops 8.4e23")
-    mfu, goodput = training_share(facts, device), facts.constant("goodput")
-    kept = {rates: working_share(facts, count, rates, case) for case, rates in BEST_CASES}
+    mfu, goodput = training_share(assumptions, device), assumptions.constant("goodput")
+    kept = {rates: working_share(assumptions, count, rates, case) for case, rates in BEST_CASES}
     hours = Range(*(device_hours(flops, device, mfu.at(rates), kept[rates]) for _, rates in BEST_CASES))
-    money, more = costs(facts, device, Range(*(3600 * getattr(hours, c) for c in CASES)), usd_hour=usd_hour, grid=grid)
-    optima = [laws.hunyuan(facts, flops), laws.precise(facts, flops)]
+    money, more = costs(
+        assumptions, device, Range(*(3600 * getattr(hours, c) for c in CASES)), usd_hour=usd_hour, grid=grid
+    )
+    optima = [laws.hunyuan(assumptions, flops), laws.precise(assumptions, flops)]
     rows = [
         Row("device_hours", hours, "h", f"MFU {mfu.value:g}, goodput {kept['default']:.3g}"),
         Row("days", Range(*(getattr(hours, c) / count / 24 for c in CASES)), "days", f"{count:,} x {device.title}"),
@@ -503,10 +584,38 @@ def _of_budget(facts: Facts, flops: float, device: Device, count: int, usd_hour:
         *(Row(f"{o.law.split()[0].lower()}_parameters", o.parameters, "parameters", o.source) for o in optima),
         *(Row(f"{o.law.split()[0].lower()}_tokens", o.tokens, "tokens", o.source) for o in optima),
     ]
-    spent = sorted(
-        (row for row in facts.table("runs") if _exact(row)), key=lambda row: abs(math.log(_exact(row) / flops))
+    budgets = [10 ** (20 + k / 4) for k in range(25)]
+    chart = Chart(
+        "Which model a budget buys",
+        "FLOPs",
+        "parameters",
+        tuple(
+            (law(assumptions, flops).law, tuple((c, law(assumptions, c).parameters) for c in budgets))
+            for law in (laws.hunyuan, laws.precise)
+        ),
     )
-    alike = Table(
+    larger = max(o.parameters for o in optima) / min(o.parameters for o in optima)
+    return Estimate(
+        title=f"Train with {flops:.3g} FLOPs",
+        summary=" or ".join(f"{o.parameters / 1e9:.3g} B" for o in optima)
+        + f" parameters: two laws, {larger:.1f}x apart",
+        rows=tuple(rows),
+        assumptions=unique([mfu, goodput, *more]),
+        tables=(_law_table(assumptions, optima, flops), _runs_alike(assumptions, flops)),
+        charts=(chart,),
+        notes=(
+            "making videos costs in proportion to the size: of two models as good, the smaller one is cheaper to serve",
+            "the laws count 6 N D; attention over long clips comes on top (sorano plan explain sora-2024)",
+        ),
+    )
+
+
+def _runs_alike(assumptions: Assumptions, flops: float) -> Table:
+    """The six published runs whose FLOPs are nearest to a budget."""
+    spent = sorted(
+        (row for row in assumptions.table("runs") if _exact(row)), key=lambda row: abs(math.log(_exact(row) / flops))
+    )
+    return Table(
         "Who spent about as much",
         ("run", "FLOPs", "parameters", "device-hours", "how known"),
         tuple(
@@ -521,34 +630,10 @@ def _of_budget(facts: Facts, flops: float, device: Device, count: int, usd_hour:
         ),
         ("", "FLOP", "", "", ""),
     )
-    budgets = [10 ** (20 + k / 4) for k in range(25)]
-    chart = Chart(
-        "Which model a budget buys",
-        "FLOPs",
-        "parameters",
-        tuple(
-            (law(facts, flops).law, tuple((c, law(facts, c).parameters) for c in budgets))
-            for law in (laws.hunyuan, laws.precise)
-        ),
-    )
-    larger = max(o.parameters for o in optima) / min(o.parameters for o in optima)
-    return Estimate(
-        title=f"Train with {flops:.3g} FLOPs",
-        summary=" or ".join(f"{o.parameters / 1e9:.3g} B" for o in optima)
-        + f" parameters: two laws, {larger:.1f}x apart",
-        rows=tuple(rows),
-        facts=unique([mfu, goodput, *more]),
-        tables=(_law_table(facts, optima, flops), alike),
-        charts=(chart,),
-        notes=(
-            "making videos costs in proportion to the size: of two models as good, the smaller one is cheaper to serve",
-            "the laws count 6 N D; attention over long clips comes on top (sorano plan explain sora-2024)",
-        ),
-    )
 
 
-def _usable_bytes(facts: Facts, device: Device) -> float:
-    return facts.constant("memory.usable").value * device.memory_bytes
+def _usable_bytes(assumptions: Assumptions, device: Device) -> float:
+    return assumptions.constant("memory.usable").value * device.memory_bytes
 
 
 def _shape(model: Costed, stage: Stage) -> VideoShape:
@@ -561,13 +646,13 @@ def _shape(model: Costed, stage: Stage) -> VideoShape:
     return VideoShape(frames, max(grid, round(height / grid) * grid), max(grid, round(width / grid) * grid))
 
 
-def _with_batch(facts: Facts, model: Costed, stage: Stage, tokens: int) -> Stage:
+def _with_batch(assumptions: Assumptions, model: Costed, stage: Stage, tokens: int) -> Stage:
     """The stage with a batch: its own, or what a scaling law says of so many tokens; no more than its samples."""
-    best = laws.batch_tokens(facts, model.parameters, tokens * stage.samples) / tokens
+    best = laws.batch_tokens(assumptions, model.parameters, tokens * stage.samples) / tokens
     return replace(stage, batch=max(1, min(stage.batch or round(best), math.floor(stage.samples))))
 
 
-def _idle(stage: Stage, step: Step, devices: int) -> str:
+def _idle(stage: Stage, step: OptimizerStep, devices: int) -> str:
     assert stage.batch is not None
     said = f"{stage.name}: {step.busy:,} of {devices:,} devices work"
     if step.busy == stage.batch * step.context:
@@ -580,16 +665,19 @@ def _span(counts: list[int]) -> str:
     return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
-def _source(facts: Facts, law: str) -> str:
-    return facts.row("laws", law)["source"]
+def _source(assumptions: Assumptions, law: str) -> str:
+    return assumptions.row("laws", law)["source"]
 
 
-def _restarts(facts: Facts, count: int, used: list[Fact]) -> str:
-    apart, write = facts.constant("restart.hours_between_failures"), facts.constant("restart.checkpoint_seconds")
-    used += [facts.constant("link.share"), facts.constant("nic.gb_s"), apart, write]
+def _restarts(assumptions: Assumptions, count: int, used: list[Assumption]) -> str:
+    apart, write = (
+        assumptions.constant("restart.hours_between_failures"),
+        assumptions.constant("restart.checkpoint_seconds"),
+    )
+    used += [assumptions.constant("link.share"), assumptions.constant("nic.gb_s"), apart, write]
     each = apart.value * 3600 / count
     every, _ = young_daly(each, write.value)
-    lost, goodput = 1 - kept_share(each, write.value), facts.constant("goodput").value
+    lost, goodput = 1 - kept_share(each, write.value), assumptions.constant("goodput").value
     says = (
         "which goodput stands for" if lost <= 1 - goodput else f"more than the {100 * (1 - goodput):.2g} % of goodput"
     )
@@ -599,8 +687,8 @@ def _restarts(facts: Facts, count: int, used: list[Fact]) -> str:
     )
 
 
-def _storage(facts: Facts, model: Costed, stages: tuple[Stage, ...], used: list[Fact]) -> list[Row]:
-    mbit, picture = facts.constant("storage.video_mbit_s"), facts.constant("storage.image_kb")
+def _storage(assumptions: Assumptions, model: Costed, stages: tuple[Stage, ...], used: list[Assumption]) -> list[Row]:
+    mbit, picture = assumptions.constant("storage.video_mbit_s"), assumptions.constant("storage.image_kb")
     used += [mbit, picture]
     latents = 0.0
     raw = dict.fromkeys(CASES, 0.0)
@@ -619,7 +707,7 @@ def _storage(facts: Facts, model: Costed, stages: tuple[Stage, ...], used: list[
     ]
 
 
-def _law_table(facts: Facts, optima: list[laws.Optimum], flops: float) -> Table:
+def _law_table(assumptions: Assumptions, optima: list[laws.Optimum], flops: float) -> Table:
     return Table(
         f"Where {flops:.3g} FLOPs are best spent",
         ("law", "parameters", "tokens", "batch", "rate", "source"),
@@ -628,8 +716,8 @@ def _law_table(facts: Facts, optima: list[laws.Optimum], flops: float) -> Table:
                 o.law,
                 o.parameters,
                 o.tokens,
-                laws.batch_tokens(facts, o.parameters, o.tokens),
-                laws.learning_rate(facts, o.parameters, o.tokens),
+                laws.batch_tokens(assumptions, o.parameters, o.tokens),
+                laws.learning_rate(assumptions, o.parameters, o.tokens),
                 f"{o.tag}: {o.source}",
             )
             for o in optima
@@ -638,9 +726,12 @@ def _law_table(facts: Facts, optima: list[laws.Optimum], flops: float) -> Table:
     )
 
 
-def _schedule_chart(schedule: list[tuple[str, tuple[tuple[float, float], ...]]]) -> Chart:
+def _schedule_chart(planned: list[PlannedStage]) -> Chart:
+    """A line for each stage, from the day it begins to the day it ends."""
+    ends = list(accumulate(one.seconds.default for one in planned))
     lines = [
-        (name, tuple((x, float(len(schedule) - row)) for x, _ in points)) for row, (name, points) in enumerate(schedule)
+        (one.stage.name, tuple((at / 86_400, float(len(planned) - row)) for at in (began, ended)))
+        for row, (one, began, ended) in enumerate(zip(planned, [0.0, *ends], ends, strict=False))
     ]
     return Chart("Schedule", "days", "stage", tuple(lines), log=False)
 

@@ -134,9 +134,9 @@ def _whole(plan: Estimate, width: int) -> Iterator[str]:
         yield ""
     for note in plan.notes:
         yield from textwrap.wrap(f"note: {note}", width, subsequent_indent="      ")
-    if plan.facts:
+    if plan.assumptions:
         yield from ("", "It stands on:")
-        for fact in plan.facts:
+        for fact in plan.assumptions:
             yield from textwrap.wrap(f"{fact.name}: {says(fact)}", width, initial_indent="  ", subsequent_indent="    ")
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sorano.errors import NumericsError
-from sorano.models.text_encoder import TextTokens
-from sorano.models.transformer import PreparedText, TokenTimes, VideoTransformer
+from sorano.models.wan.text_encoder import TextTokens
+from sorano.models.wan.transformer import PreparedText, TokenTimes, VideoTransformer
 from sorano.sampling.guidance import classifier_free, classifier_free_apart
 from sorano.sampling.schedule import NUM_TRAIN_TIMESTEPS, Schedule
 from sorano.sampling.solver import Solver, Velocity, unipc
@@ -30,7 +30,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Known:
+class ConditioningLatents:
     """The known part of a latent: where `mask_BTHW` is true the network sees `latent_BCTHW`, with timestep 0.
 
     `noise` is the share of noise that is in it, which the timestep then says: what is known need not be exact. The mask
@@ -76,7 +76,7 @@ def transformer_velocity(
     text: TextTokens,
     schedule: Schedule,
     *,
-    known: Known | None = None,
+    known: ConditioningLatents | None = None,
     beside_BCTHW: Tensor | None = None,
     image_BSD: Tensor | None = None,
     positions_T: Tensor | Sequence[float] | None = None,
@@ -148,10 +148,9 @@ def denoise(
     `positions_T` are the temporal positions of the latent frames (0, 1, 2 ... unless told). The state stays in float32
     whatever `dtype` the network computes in. Raises NumericsError as soon as a step is not finite.
     """
-    batch = noise_BCTHW.shape[0]
     known = None
     if known_BCTHW is not None and known_mask_BTHW is not None and bool(known_mask_BTHW.any()):
-        known = Known(known_BCTHW, known_mask_BTHW, known_noise)
+        known = ConditioningLatents(known_BCTHW, known_mask_BTHW, known_noise)
 
     def guided(network: VideoTransformer, guidance: float) -> Velocity:
         def of(prompts: TextTokens) -> Velocity:
@@ -160,42 +159,63 @@ def denoise(
                 positions_T=positions_T, dtype=dtype,
             )  # fmt: skip
 
-        prompts = _for_each(text, batch)
-        if guidance <= 1:
-            return of(prompts)
-        if negative_text is None:
-            raise ValueError("guidance above 1 needs negative_text: the encoding of an empty prompt will do")
-        negative = _for_each(negative_text, batch)
-        if branches_together:
-            return classifier_free(of(TextTokens.cat([prompts, negative])), guidance)
-        return classifier_free_apart(of(prompts), of(negative), guidance)
+        return _guided(of, text, negative_text, guidance, noise_BCTHW.shape[0], branches_together)
 
     velocity = guided(transformer, guidance)
     if low_noise is not None:
         after = started(guided(low_noise.transformer, low_noise.guidance), low_noise.begin)
         velocity = by_noise(velocity, after, schedule, low_noise.boundary)
-    steps = solver(velocity, noise_BCTHW.float(), schedule.sigmas)
-    # Reading an answer waits for the device. On an accelerator each step's is read when the next step is under way.
+    solved = _finite(solver(velocity, noise_BCTHW.float(), schedule.sigmas), schedule.num_steps, dtype)
+    for index, (sigma, x) in enumerate(solved, start=1):
+        yield Step(index, schedule.num_steps, sigma, x if known is None else known.put_into(x))
+
+
+def _guided(
+    of: Callable[[TextTokens], Velocity],
+    text: TextTokens,
+    negative_text: TextTokens | None,
+    guidance: float,
+    batch: int,
+    branches_together: bool,
+) -> Velocity:
+    """The velocity with classifier-free guidance, both branches in one batch or one after the other."""
+    prompts = _for_each(text, batch)
+    if guidance <= 1:
+        return of(prompts)
+    if negative_text is None:
+        raise ValueError("guidance above 1 needs negative_text: the encoding of an empty prompt will do")
+    negative = _for_each(negative_text, batch)
+    if branches_together:
+        return classifier_free(of(TextTokens.cat([prompts, negative])), guidance)
+    return classifier_free_apart(of(prompts), of(negative), guidance)
+
+
+def _finite(
+    solved: Iterator[tuple[float, Tensor]], num_steps: int, dtype: torch.dtype
+) -> Iterator[tuple[float, Tensor]]:
+    """The same (sigma, x); raises NumericsError for a step that is not finite.
+
+    Reading an answer waits for the device: on an accelerator each step's is read when the next step is under way.
+    """
     unread: list[tuple[int, float, Tensor]] = []
 
     def read() -> None:
         for index, sigma, is_finite in unread:
             if not bool(is_finite):
                 raise NumericsError(
-                    f"step {index} of {schedule.num_steps} (sigma {sigma:.3f}) gave numbers that are not finite"
+                    f"step {index} of {num_steps} (sigma {sigma:.3f}) gave numbers that are not finite"
                     f" (computed in {str(dtype).removeprefix('torch.')})",
                     hint="compute in float32, and check the digests of the weights",
                 )
         unread.clear()
 
-    for index, (sigma, x) in enumerate(steps, start=1):
+    for index, (sigma, x) in enumerate(solved, start=1):
         if x.device.type != "cpu":
             read()
         unread.append((index, sigma, torch.isfinite(x).all()))
         if x.device.type == "cpu":
             read()
-        latent = x if known is None else known.put_into(x)
-        yield Step(index, schedule.num_steps, sigma, latent)
+        yield sigma, x
     read()
 
 

@@ -146,7 +146,7 @@ def addresses(source: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Fact:
+class Assumption:
     """A number that a plan stands on. `low` and `high` bound what is believable; `tag` says how it is known."""
 
     name: str
@@ -170,17 +170,17 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Assumptions:
     """All tables. `rows[table][name]` is a row as read; the methods give numbers."""
 
     rows: Mapping[str, Mapping[str, Row]] = field(repr=False)
     user_file: Path | None = None
 
-    def constant(self, name: str) -> Fact:
+    def constant(self, name: str) -> Assumption:
         """The constant of this name. Raises RequestError, naming the nearest, for one that there is not."""
         row = self.row("constants", name)
         value = number(row, "value", "constants")
-        return Fact(
+        return Assumption(
             name=name,
             value=value,
             low=number(row, "low", "constants", value),
@@ -203,7 +203,7 @@ class Facts:
         return list(self.rows[name].values())
 
 
-def load_facts(user_file: Path | None = None) -> Facts:
+def load_assumptions(user_file: Path | None = None) -> Assumptions:
     """The tables of the package with the rows of a user's file over them (`--facts`, or the variable SORANO_FACTS).
 
     Raises RequestError naming the file and the line where it does not parse.
@@ -240,15 +240,20 @@ def find_name(rows: Mapping[str, Row], name: str) -> str:
     key = re.sub(r"[\s_]", "-", name.lower().strip())
     titles = {row["title"].lower().replace(" ", "-"): known for known, row in rows.items() if row.get("title")}
     short = {text.replace("-", ""): known for text, known in [*titles.items(), *((known, known) for known in rows)]}
-    return key if key in rows else titles.get(key) or short.get(key.replace("-", "")) or key
+    bare = key.replace("-", "")
+    found = key if key in rows else titles.get(key) or short.get(bare)
+    if found is None and any(map(str.isdigit, bare)):  # "A6000", "4090", "NVIDIA H100": the only one that it can be
+        ends = {known for text, known in short.items() if text.endswith(bare) or bare.endswith(text)}
+        found = ends.pop() if len(ends) == 1 else None
+    return found or key
 
 
 @cache
-def _load(user_file: Path | None, _changed: int) -> Facts:
+def _load(user_file: Path | None, _changed: int) -> Assumptions:
     rows = {table: _read_csv(DATA / f"{table}.csv") for table in TABLES}
     if user_file is not None:
         _override(rows, user_file)
-    return Facts(rows, user_file)
+    return Assumptions(rows, user_file)
 
 
 def _read_csv(file: Path) -> dict[str, Row]:

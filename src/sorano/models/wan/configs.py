@@ -1,21 +1,19 @@
-"""What the networks of a model are made of: the configurations of a diffusers folder, read without a weight."""
+"""The configurations of a diffusers folder of the Wan family, read without a weight, and what follows from them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sorano.errors import CheckpointError
-from sorano.models.config import (
+from sorano.models.config import read_json
+from sorano.models.wan.config import (
     ImageEncoderConfig,
     TextEncoderConfig,
     TransformerConfig,
     VaeConfig,
     inert_fields,
-    require_pipeline,
 )
 from sorano.shapes import Geometry
 
@@ -35,11 +33,7 @@ class ModelConfigs:
     @classmethod
     def of_folder(cls, folder: Path) -> ModelConfigs:
         """Reads every `config.json`. Raises CheckpointError naming the one missing or not understood."""
-        index = _read_json(folder / "model_index.json")
-        try:
-            require_pipeline(index)
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'model_index.json'}: {error}") from error
+        index = read_json(folder / "model_index.json")
         notes: list[str] = []
 
         def read(part: str, kind: type) -> Any:
@@ -97,7 +91,7 @@ class ModelConfigs:
 
 
 def _read(file: Path, kind: Any, notes: list[str]) -> Any:
-    words = _read_json(file)
+    words = read_json(file)
     try:
         made = kind.from_dict(words)
         unknown = inert_fields(kind, words)
@@ -107,15 +101,3 @@ def _read(file: Path, kind: Any, notes: list[str]) -> Any:
         return made
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{file} does not describe a model that Sorano knows: {error}") from error
-
-
-def _read_json(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        raise CheckpointError(f"{file} is missing", "the model folder is incomplete: install or download it again")
-    try:
-        words = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise CheckpointError(f"{file} cannot be read: {error}") from error
-    if not isinstance(words, Mapping):
-        raise CheckpointError(f"{file} cannot be read: it holds no object")
-    return words

@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.attention import Rotation, attention, keeps_float32_bias, norm_heads, rotation, split_bias
-from sorano.models.config import MAX_TEXT_TOKENS, TransformerConfig
-from sorano.models.layers import Linear, in_cache, linear, stack, stacked
-from sorano.models.text_encoder import TextTokens
+from sorano.models.layers import Linear, fused, in_cache, linear, stack
+from sorano.models.wan.config import MAX_TEXT_TOKENS, TransformerConfig
+from sorano.models.wan.text_encoder import TextTokens
 
 Given = list[tuple[Tensor, Tensor, Tensor | None]]  # keys_BSNK, values_BSNK and bias of a text, and of an image
 
@@ -89,14 +89,14 @@ class VideoTransformer(nn.Module):
         """
         grid = self._grid(latent_BCTHW)
         text = self.prepare_text(text, latent_BCTHW.dtype) if isinstance(text, TextTokens) else text
-        turns = self._rotation(grid, positions_T, latent_BCTHW.device)
+        rope = self._rotation(grid, positions_T, latent_BCTHW.device)
         time_BUD, rows_BU6D = self.condition_embedder.time(timestep_BU)
         x_BLD = self._patch(latent_BCTHW)
         times = timestep_index_BL
         if times is None or isinstance(times, Tensor):
             times = TokenTimes(times, rows_BU6D.shape[1], x_BLD.shape[1])
         for index, block in enumerate(self.blocks):
-            x_BLD = block(x_BLD, rows_BU6D, times, turns, text.of_block(index), latent_BCTHW.dtype)
+            x_BLD = block(x_BLD, rows_BU6D, times, rope, text.of_block(index), latent_BCTHW.dtype)
         shift, scale = (self.scale_shift_table.float() + time_BUD[:, :, None]).unbind(2)
         y_BLD = modulated_norm(x_BLD, shift, scale, times, self.config.eps, latent_BCTHW.dtype)
         return self._unpatch(self.proj_out(y_BLD), grid)
@@ -236,17 +236,17 @@ class Block(nn.Module):
         x_BLD: Tensor,
         rows_BU6D: Tensor,
         times: TokenTimes,
-        turns: Rotation,
+        rope: Rotation,
         given: Given,
         dtype: torch.dtype,
     ) -> Tensor:
         rows = (rows_BU6D + self.scale_shift_table.float()).unbind(2)
         shift, scale, gate = rows[:3]
         y = modulated_norm(x_BLD, shift, scale, times, self.eps, dtype)
-        x_BLD = gated_sum(x_BLD, self.attn1.to_video(y, turns), gate, times)
+        x_BLD = gated_sum(x_BLD, self.attn1.self_attention(y, rope), gate, times)
 
         y = self.norm2(x_BLD).to(dtype)
-        y = self.attn2.to_given(y, given)
+        y = self.attn2.cross_attention(y, given)
         x_BLD = x_BLD + y if torch.is_grad_enabled() else x_BLD.add_(y)
 
         shift, scale, gate = rows[3:]
@@ -269,15 +269,15 @@ class Attention(nn.Module):
         self.norm_q = RMSNormWeight(width)
         self.norm_k = RMSNormWeight(width)
 
-    def to_video(self, x_BLD: Tensor, turns: Rotation) -> Tensor:
+    def self_attention(self, x_BLD: Tensor, rope: Rotation) -> Tensor:
         q_BLD, k_BLD, v_BLD = self._queries_keys_values(x_BLD)
-        q = norm_heads(q_BLD, self.norm_q.weight, self.num_heads, self.eps, turns)
-        k = norm_heads(k_BLD, self.norm_k.weight, self.num_heads, self.eps, turns)
+        q = norm_heads(q_BLD, self.norm_q.weight, self.num_heads, self.eps, rope)
+        k = norm_heads(k_BLD, self.norm_k.weight, self.num_heads, self.eps, rope)
         return self._out(attention(q, k, v_BLD.unflatten(-1, (self.num_heads, -1))))
 
     def _queries_keys_values(self, x_BLD: Tensor) -> Sequence[Tensor]:
         layers = [getattr(self, name) for name in STACKED]
-        together = None if torch.is_grad_enabled() else stacked(layers)
+        together = None if torch.is_grad_enabled() else fused(layers)
         if together is None:
             return [layer(x_BLD) for layer in layers]
         weight, bias = (tensor.to(x_BLD.dtype) for tensor in together)
@@ -306,7 +306,7 @@ class CrossAttention(Attention):
         k = norm_heads(self.add_k_proj(image_BSD), self.norm_added_k.weight, self.num_heads, self.eps)
         return k, self.add_v_proj(image_BSD).unflatten(-1, (self.num_heads, -1))
 
-    def to_given(self, x_BLD: Tensor, given: Given) -> Tensor:
+    def cross_attention(self, x_BLD: Tensor, given: Given) -> Tensor:
         q = norm_heads(self.to_q(x_BLD), self.norm_q.weight, self.num_heads, self.eps)
         y, *others = (attention(q, k, v, bias) for k, v, bias in given)
         for other in others:
@@ -549,18 +549,18 @@ def gated_sum(x_BLD: Tensor, y_BLD: Tensor, gate_BUD: Tensor, times: TokenTimes)
     return out
 
 
-def stack_attention(network: nn.Module) -> None:
+def fuse_qkv(network: nn.Module) -> None:
     """Lays weights of queries, keys and values side by side in every self-attention where one product is faster."""
-    for _, module in _stackable(network):
-        if _is_faster_stacked(module.to_q.in_features, module.to_q.weight.device):
+    for _, module in _fusable(network):
+        if _is_faster_fused(module.to_q.in_features, module.to_q.weight.device):
             stack([getattr(module, name) for name in STACKED])
 
 
-def stacked_homes(network: nn.Module, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
-    """Empty memory on the device for the weights that `stack_attention` would move, by name: load them into it."""
+def fused_storage(network: nn.Module, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
+    """Empty memory on the device for the weights that `fuse_qkv` would move, by name: load them into it."""
     homes: dict[str, Tensor] = {}
-    for path, module in _stackable(network):
-        if not _is_faster_stacked(module.to_q.in_features, torch.device(device)):
+    for path, module in _fusable(network):
+        if not _is_faster_fused(module.to_q.in_features, torch.device(device)):
             continue
         for kind in ("weight", "bias"):
             shapes = [getattr(getattr(module, name), kind).shape for name in STACKED]
@@ -570,13 +570,13 @@ def stacked_homes(network: nn.Module, dtype: torch.dtype, device: torch.device |
     return homes
 
 
-def _stackable(network: nn.Module) -> Iterator[tuple[str, Attention]]:
+def _fusable(network: nn.Module) -> Iterator[tuple[str, Attention]]:
     for path, module in network.named_modules():
         if isinstance(module, Attention) and not isinstance(module, CrossAttention):
             yield path, module
 
 
-def _is_faster_stacked(width: int, device: torch.device) -> bool:
+def _is_faster_fused(width: int, device: torch.device) -> bool:
     return device.type not in ("cpu", "meta") or width <= STACKED_WIDTH_ON_CPU
 
 

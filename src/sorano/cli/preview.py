@@ -4,7 +4,7 @@ Only where stderr is a terminal. kitty, WezTerm and Ghostty are known by their e
 sixel is asked of it (primary device attributes, xterm's control sequences); all others get half blocks, two pixels a
 character, in 24 or 256 colours as COLORTERM says.
 
-Not covered: films, whose windows are shown as finished frames only; terminals inside others (tmux) get half blocks.
+Films show the window at hand. Not covered: terminals inside others (tmux), which get half blocks.
 """
 
 from __future__ import annotations

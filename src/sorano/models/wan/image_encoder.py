@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.attention import attention
-from sorano.models.config import ImageEncoderConfig
 from sorano.models.layers import Conv2d, Linear
-from sorano.models.transformer import AffineNorm
+from sorano.models.wan.config import ImageEncoderConfig
+from sorano.models.wan.transformer import AffineNorm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +144,7 @@ class VisionTower(nn.Module):
         super().__init__()
         self.embeddings = Embeddings(config)
         self.pre_layrnorm = AffineNorm(config.hidden_size, config.layer_norm_eps)  # spelt so in every checkpoint
-        self.encoder = Layers(config)
+        self.encoder = ImageLayers(config)
         self.post_layernorm = AffineNorm(config.hidden_size, config.layer_norm_eps)
 
 
@@ -164,7 +164,7 @@ class Embeddings(nn.Module):
         return torch.cat([whole_B1D, patches_BSD], dim=1) + self.position_embedding.weight.float()
 
 
-class Layers(nn.Module):
+class ImageLayers(nn.Module):
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
@@ -178,7 +178,7 @@ class EncoderLayer(nn.Module):
         self.layer_norm1 = AffineNorm(config.hidden_size, config.layer_norm_eps)
         self.self_attn = SelfAttention(config)
         self.layer_norm2 = AffineNorm(config.hidden_size, config.layer_norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = ImageMlp(config)
 
     def forward(self, x_BSD: Tensor, dtype: torch.dtype) -> Tensor:
         x_BSD = x_BSD + self.self_attn(self.layer_norm1(x_BSD).to(dtype))
@@ -202,7 +202,7 @@ class SelfAttention(nn.Module):
         return out
 
 
-class FeedForward(nn.Module):
+class ImageMlp(nn.Module):
     """Linear, GELU (exact), Linear."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:

@@ -24,8 +24,8 @@ from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor, nn
 
 from sorano.models.attention import attention
-from sorano.models.config import MAX_TEXT_TOKENS, TextEncoderConfig
 from sorano.models.layers import Linear
+from sorano.models.wan.config import MAX_TEXT_TOKENS, TextEncoderConfig
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 _CHINESE = "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
@@ -84,7 +84,7 @@ def clean_prompt(prompt: str) -> str:
 
 
 class Tokenizer:
-    """A vocabulary: `encode` turns prompts into ids, `unknown_words` names what it does not know."""
+    """A vocabulary: `encode` turns prompts into ids."""
 
     def __init__(self, fast: FastTokenizer, max_length: int = MAX_TEXT_TOKENS) -> None:
         self.fast = fast
@@ -117,27 +117,6 @@ class Tokenizer:
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """The ids of each cleaned prompt, with the end token, cut to `max_length`."""
         return [self._cut(self.fast.encode(clean_prompt(prompt)).ids) for prompt in prompts]
-
-    def unknown_words(self, prompt: str) -> list[str]:
-        """The words of the prompt that are not in the vocabulary, in order, each once, as the user wrote them.
-
-        Punctuation is not counted as words.
-        """
-        unknown = self.fast.token_to_id(UNKNOWN)
-        prompt = clean_prompt(prompt)
-        encoding = self.fast.encode(prompt)
-        pairs = zip(encoding.offsets, encoding.ids, strict=True)
-        words = [prompt[start:stop] for (start, stop), token in pairs if token == unknown]
-        return list(dict.fromkeys(word for word in words if any(char.isalnum() for char in word)))
-
-    def num_known_words(self, prompt: str) -> int:
-        """How many of the prompt's tokens the vocabulary has, punctuation and the end token aside."""
-        encoding = self.fast.encode(clean_prompt(prompt))
-        special = {self.fast.token_to_id(token) for token in (PAD, END, UNKNOWN)}
-        return sum(
-            token not in special and any(char.isalnum() for char in text)
-            for token, text in zip(encoding.ids, encoding.tokens, strict=True)
-        )
 
     def _cut(self, ids: list[int]) -> list[int]:
         return ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]]

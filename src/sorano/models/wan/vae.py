@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sorano.models.config import VaeConfig
 from sorano.models.layers import (
     CausalConv3d,
     ChannelRMSNorm,
@@ -31,7 +30,7 @@ from sorano.models.layers import (
     norm_silu,
     video_of,
 )
-from sorano.shapes import video_frames
+from sorano.models.wan.config import VaeConfig
 
 GUARD = 6  # latents thrown away at a tile's border; the convolutions after the attention reach 12, the last ones little
 
@@ -114,7 +113,7 @@ class VideoAutoencoder(nn.Module):
         state: State = {}
         parts = [self._begin(part, state).cpu() for part in latent_BCTHW.split(latents_at_once, dim=2)]
         b, _, t, rows, columns = latent_BCTHW.shape
-        video = torch.empty(b, 3, video_frames(t, self.config.scale_factor_temporal), rows * scale, columns * scale)
+        video = torch.empty(b, 3, self.config.geometry.video_frames(t), rows * scale, columns * scale)
         for seen_y, kept_y in _tiles(rows, size, min(GUARD, size // 4)):
             for seen_x, kept_x in _tiles(columns, size, min(GUARD, size // 4)):
                 state, start = {}, 0

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sorano.cli.console import report_errors
 from sorano.errors import RequestError, SoranoError
 from sorano.plan.estimate import Estimate
 from sorano.plan.machine import Profile
@@ -32,7 +32,7 @@ Count = Annotated[int, typer.Option(help="How many of them.")]
 Price = Annotated[float | None, typer.Option("--price", help="USD per device-hour. Default: what is usual for it.")]
 Grid = Annotated[str, typer.Option(help="Whose electricity: world, us, china, france, norway.")]
 Stack = Annotated[str | None, typer.Option(help="Whose speed to assume, like fa2 or fa3. Default: the newest known.")]
-FactsFile = Annotated[Path | None, typer.Option("--facts", help="TOML with your own numbers, over ours by name.")]
+AssumptionsFile = Annotated[Path | None, typer.Option("--facts", help="TOML with your own numbers, over ours by name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Also write a page with charts.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the page where it exists.")]
@@ -71,7 +71,7 @@ def generate(
     grid: Annotated[
         str | None, typer.Option(help="Whose electricity: world, us, china, france, norway. Default: world.")
     ] = None,
-    facts: FactsFile = None,
+    assumptions: AssumptionsFile = None,
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
@@ -81,7 +81,7 @@ def generate(
     """What one video takes: on this machine, on a device of the catalogue, or on several."""
 
     def plan() -> Estimate:
-        from sorano.plan.facts import load_facts
+        from sorano.plan.assumptions import load_assumptions
         from sorano.plan.inference import plan_generate
         from sorano.request import parse_bytes
 
@@ -102,7 +102,7 @@ def generate(
             grid=grid,
             minutes=_minutes(minutes),
             memory_bytes=parse_bytes(memory) if memory else None,
-            facts=load_facts(facts),
+            assumptions=load_assumptions(assumptions),
         )
 
     _show(plan, as_json, html, overwrite, why, currency)
@@ -112,13 +112,13 @@ def generate(
 def train(
     preset: Annotated[str | None, typer.Option(help="A model, with its published stages or usual ones.")] = None,
     config: Annotated[Path | None, typer.Option(help="A model and its stages in TOML.")] = None,
-    params: Annotated[float | None, typer.Option(help="A model of this many parameters, like 30e9.")] = None,
+    params: Annotated[str | None, typer.Option(help="A model of this many parameters, like 30e9 or 30B.")] = None,
     flops: Annotated[float | None, typer.Option(help="A budget, like 8.4e23: which model, how much data.")] = None,
     device: Annotated[str | None, typer.Option(help="An accelerator, like h200. Default: the file's, or h100.")] = None,
     count: Annotated[int | None, typer.Option(help="How many of them. Default: the file's, or 1024.")] = None,
     price: Price = None,
     grid: Grid = "world",
-    facts: FactsFile = None,
+    assumptions: AssumptionsFile = None,
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
@@ -128,19 +128,20 @@ def train(
     """What a training run takes, stage by stage; or which model a budget buys, by two scaling laws."""
 
     def plan() -> Estimate:
-        from sorano.plan.facts import load_facts
+        from sorano.plan.assumptions import load_assumptions
         from sorano.plan.training import plan_train
+        from sorano.units import parse_count
 
         return plan_train(
             preset,
             config=config,
             flops=flops,
-            parameters=params,
+            parameters=None if params is None else parse_count(params),
             device=device,
             count=count,
             usd_hour=price,
             grid=grid,
-            facts=load_facts(facts),
+            assumptions=load_assumptions(assumptions),
         )
 
     _show(plan, as_json, html, overwrite, why, currency)
@@ -163,7 +164,7 @@ def serve(
     stack: Stack = None,
     price: Price = None,
     grid: Grid = "world",
-    facts: FactsFile = None,
+    assumptions: AssumptionsFile = None,
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
@@ -173,7 +174,7 @@ def serve(
     """How many devices a service needs for its waiting time, and what a video then costs."""
 
     def plan() -> Estimate:
-        from sorano.plan.facts import load_facts
+        from sorano.plan.assumptions import load_assumptions
         from sorano.plan.serving import plan_serve
 
         return plan_serve(
@@ -192,7 +193,7 @@ def serve(
             grid=grid,
             service=service,
             play_a_day=simulate,
-            facts=load_facts(facts),
+            assumptions=load_assumptions(assumptions),
         )
 
     _show(plan, as_json, html, overwrite, why, currency)
@@ -208,7 +209,7 @@ def edge(
     size: Size = None,
     seconds: Seconds = None,
     num_steps: Steps = None,
-    facts: FactsFile = None,
+    assumptions: AssumptionsFile = None,
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
@@ -218,8 +219,8 @@ def edge(
     """Does a model fit a phone or a laptop, at how many bits, and how fast could it be at best?"""
 
     def plan() -> Estimate:
+        from sorano.plan.assumptions import load_assumptions
         from sorano.plan.edge import plan_edge
-        from sorano.plan.facts import load_facts
 
         return plan_edge(
             model,
@@ -230,7 +231,7 @@ def edge(
             size=size,
             seconds=seconds,
             num_steps=num_steps,
-            facts=load_facts(facts),
+            assumptions=load_assumptions(assumptions),
         )
 
     _show(plan, as_json, html, overwrite, why, currency)
@@ -239,7 +240,7 @@ def edge(
 @app.command()
 def explain(
     claim: Annotated[str, typer.Argument(help="sora-2024, gpt-3 or chatgpt-2023.")],
-    facts: FactsFile = None,
+    assumptions: AssumptionsFile = None,
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
@@ -249,10 +250,10 @@ def explain(
     """A claim that many repeat: reproduced step by step, and what it leaves out."""
 
     def plan() -> Estimate:
+        from sorano.plan.assumptions import load_assumptions
         from sorano.plan.claims import explain as explained
-        from sorano.plan.facts import load_facts
 
-        return explained(claim, facts=load_facts(facts))
+        return explained(claim, assumptions=load_assumptions(assumptions))
 
     _show(plan, as_json, html, overwrite, why, currency)
 
@@ -267,7 +268,7 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Several plans side by side, in quotes."""
-    with _errors_said():
+    with report_errors():
         from sorano.plan import estimate as answers
 
         made = [_collect(words) for words in plans]
@@ -285,7 +286,7 @@ def calibrate(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure this machine and keep its profile: later plans and runs predict from it. Half a minute on two cores."""
-    with _errors_said():
+    with report_errors():
         from dataclasses import asdict
 
         from sorano.calibrate import calibrate as measure
@@ -306,18 +307,18 @@ def sources(
         str | None,
         typer.Argument(help="constants, devices, models, runs, measured, prices, stages or laws."),
     ] = None,
-    facts: FactsFile = None,
+    assumptions: AssumptionsFile = None,
     as_json: AsJson = False,
     html: Html = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Every number that plans stand on, with its source, date and tag."""
-    with _errors_said():
-        from sorano.plan.facts import TABLES, TAGS, load_facts, nearest
+    with report_errors():
+        from sorano.plan.assumptions import TABLES, TAGS, load_assumptions, nearest
 
         if table is not None and table not in TABLES:
             raise RequestError(f"there is no table {table!r}", f"the nearest is {nearest(table, list(TABLES))}")
-        loaded = load_facts(facts)
+        loaded = load_assumptions(assumptions)
         chosen = {name: loaded.table(name) for name in TABLES if table in (None, name)}
         made = _of_tables(chosen)
         _say(made, {"tags": TAGS, **chosen} if as_json else None)
@@ -352,8 +353,8 @@ def _of_profile(profile: Profile) -> Estimate:
 
 def _of_tables(tables: dict[str, list[dict[str, str]]]) -> Estimate:
     """Tables of facts, for people: each row's numbers in one cell, beside how they are known."""
+    from sorano.plan.assumptions import TAGS, addresses
     from sorano.plan.estimate import Table
-    from sorano.plan.facts import TAGS, addresses
 
     apart = ("name", "tag", "date", "source", "note")
     made = []
@@ -388,7 +389,7 @@ def _show(
     if _collected is not None:
         _collected.append(plan())
         return
-    with _errors_said():
+    with report_errors():
         from sorano.plan.words import in_currency, parse_currency
 
         own = parse_currency(currency) if currency else None
@@ -466,11 +467,3 @@ def _minutes(text: str) -> tuple[float, ...]:
     if not found or not all(0 < minute <= 1e5 for minute in found):
         raise RequestError(f"minutes are {text!r}", "write them like --minutes 1,10,60")
     return tuple(sorted(found))
-
-
-@contextmanager
-def _errors_said() -> Iterator[Any]:
-    from sorano.console import errors_said
-
-    with errors_said():
-        yield

@@ -12,12 +12,14 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -26,11 +28,18 @@ from typer.core import TyperGroup
 
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, CapacityError, RequestError, SoranoError
 from sorano.settings import defaults_for, settings_file
-from sorano.trust.printable import printable_line
+from sorano.trust.printable import printable_line, printable_lines
 
 ENGINE = ("torch", "safetensors", "tokenizers", "ftfy", "huggingface_hub")
 # Packages that not every install has, and the extra that brings them.
-EXTRAS = {**dict.fromkeys(ENGINE, "engine"), "numba": "train", "simpy": "plan"}
+SERVE = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "prometheus_client", "psycopg", "multipart")
+EXTRAS = {
+    **dict.fromkeys(ENGINE, "engine"),
+    **dict.fromkeys(SERVE, "serve"),
+    "webauthn": "desk",
+    "numba": "train",
+    "simpy": "plan",
+}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OS_HINTS = {
     errno.ENAMETOOLONG: "use a shorter name: most disks take 255 bytes",
@@ -41,6 +50,25 @@ OS_HINTS = {
     errno.ENOTDIR: "check the path",
     errno.ELOOP: "the links lead in a circle: name the file itself",
 }
+ALIASES = {  # what other programs call an option of ours
+    "--preset": ("--model", "--checkpoint", "--ckpt"),
+    "--guidance": ("--cfg", "--cfg-scale", "--guidance-scale"),
+    "--num-steps": ("--steps", "--num-inference-steps"),
+    "--num-frames": ("--frames",),
+    "--seconds": ("--duration", "--length"),
+    "--size": ("--width", "--height", "--resolution", "--ratio", "--aspect", "--aspect-ratio"),
+    "--output": ("--out", "--file"),
+    "--negative-prompt": ("--negative",),
+    "--image": ("--init-image", "--first-frame"),
+    "--last": ("--last-frame", "--end-image"),
+    "--variations": ("--batch", "--num-videos"),
+    "--quiet": ("--silent",),
+    "--verbose": ("--debug",),
+    "--memory": ("--vram",),
+    "--dtype": ("--precision",),
+}
+# What the parser says of a value, and what that means.
+PARSED = {"valid integer": "a whole number", "valid number": "a number", "valid boolean": "true or false"}
 _NEED_NO_DEFAULTS = {"doctor", "--help", "-h", "--version"}  # these work however damaged the user's settings are
 asked_to_stop = threading.Event()  # looked at after each step: what a library's import swallows is not forgotten
 _running = "sorano"  # the command, for hints: "sorano keys init"
@@ -102,8 +130,10 @@ def _report_usage(error: Any) -> int:
         message = f"{settings_file()}: {message}"
     if kind == "NoSuchOption":
         message = f"{command} has no option {error.option_name}"
-        near = error.possibilities or get_close_matches(error.option_name, _options(context), n=3)
-        hint = f"did you mean {' or '.join(near)}? {hint}" if near else hint
+        meant = _nearest_option(error.option_name, context)
+        hint = f"did you mean {meant}? {hint}" if meant else hint
+        if error.option_name == "--prompt":
+            hint = f'the prompt is given without an option: {command} "a red ball bounces"'
     elif kind == "MissingParameter" and error.param is not None:
         name = error.param.metavar or str(error.param.name or "").upper()
         message = f"{command} needs {name}"
@@ -111,7 +141,11 @@ def _report_usage(error: Any) -> int:
         name = message.split("'")[1] if message.count("'") >= 2 else message
         near = get_close_matches(name, context.command.commands if context is not None else [], n=1, cutoff=0.5)
         message = f"there is no command {name!r}"
+        if name in ("help", "version"):
+            near = [f"--{name}"]
         hint = f"did you mean {command} {near[0]}?" if near else f"{command} --help lists them"
+    elif message.startswith("Invalid value for"):
+        message = _describe_invalid_value(message)
     elif message.startswith("Got unexpected extra argument"):
         hint = f"put quotes round what is more than one word; {hint}"
     print_error(" ".join(message.split()), hint)
@@ -123,10 +157,40 @@ def source_of(context: Any, name: str) -> str:
     return str(getattr(context.get_parameter_source(name), "name", ""))
 
 
+def _nearest_option(name: str, context: Any) -> str | None:
+    """The option that was probably meant: as other programs call it, or the most alike."""
+    options = _options(context)
+    for ours, others in ALIASES.items():
+        if name in others and ours in options:
+            return ours
+    return next(iter(get_close_matches(name, options, n=1, cutoff=0.7)), None)
+
+
+def _describe_invalid_value(message: str) -> str:
+    """ "Invalid value for '--seed': Input should be a valid integer, unable ..." as "--seed must be a whole number"."""
+    match = re.match(r"Invalid value for (.+?): (.*)", message, re.DOTALL)
+    if match is None:
+        return message
+    name = match[1].split(" / ")[0].strip("'")
+    kind = next((meaning for said, meaning in PARSED.items() if said in match[2]), None)
+    said = match[2].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{name} must be {kind}" if kind else f"{name} {said}" if said.startswith("must") else f"{name}: {said}"
+
+
 def _options(context: Any) -> list[str]:
     if context is None:
         return []
     return [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+
+
+def say(text: str) -> None:
+    """Print a sentence for people on stderr."""
+    print(printable_lines(text), file=sys.stderr, flush=True)
+
+
+def absolute(path: Path | None) -> str | None:
+    """The path from the root, as it is printed."""
+    return os.path.abspath(path) if path is not None else None
 
 
 def print_error(message: str, hint: str | None) -> None:
@@ -137,7 +201,7 @@ def print_error(message: str, hint: str | None) -> None:
 
 
 @contextmanager
-def errors_said(interrupted: str = "nothing was written") -> Iterator[None]:
+def report_errors(interrupted: str = "nothing was written") -> Iterator[None]:
     """Errors become two lines on stderr and their exit code; a request to stop becomes 130."""
     asked_to_stop.clear()
     heard = [signal.SIGTERM]
