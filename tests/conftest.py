@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+from support.counts import FULL
+from support.scheduling import give_up_real_time
 
 from sorano import video
-
-FULL = os.environ.get("SORANO_FULL") == "1"
 
 TINY_WORDS = (
     "a an the red blue green ball cube cylinder small large bounces rolls spins on at in grass sand snow stone dawn "
@@ -16,11 +16,18 @@ TINY_WORDS = (
 ).split()
 
 
+def pytest_configure():
+    """Before anything encodes AV1, and in each process of pytest-xdist."""
+    give_up_real_time()
+
+
 def pytest_collection_modifyitems(items):
-    """Tests marked `full` run only where scripts/check asks for the full counts."""
+    """Tests marked `full` run only where scripts/check asks for the full counts, `posix` ones not on Windows."""
     for item in items:
         if "full" in item.keywords and not FULL:
             item.add_marker(pytest.mark.skip(reason="the full counts: SORANO_FULL=1"))
+        if "posix" in item.keywords and os.name != "posix":
+            item.add_marker(pytest.mark.skip(reason="signals and limits of POSIX"))
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +56,10 @@ def tiny_folder(tmp_path_factory) -> Path:
     import torch
 
     from sorano.models import checkpoint
-    from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
-    from sorano.models.text_encoder import TextEncoder, build_tokenizer
-    from sorano.models.transformer import VideoTransformer
-    from sorano.models.vae import VideoAutoencoder
+    from sorano.models.wan.config import TextEncoderConfig, TransformerConfig, VaeConfig
+    from sorano.models.wan.text_encoder import TextEncoder, build_tokenizer
+    from sorano.models.wan.transformer import VideoTransformer
+    from sorano.models.wan.vae import VideoAutoencoder
     from sorano.sampling.schedule import scheduler_config
 
     torch.manual_seed(0)
@@ -93,3 +100,26 @@ def tiny_verbs(tiny_folder, tmp_path_factory) -> Path:
     card = json.loads((folder / "sorano.json").read_text())
     (folder / "sorano.json").write_text(json.dumps(card | {"known": list(ALL_KINDS), "small_vocabulary": False}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """The URL of a PostgreSQL of the tests' own; None where there is none to be had."""
+    from support import serving
+
+    with serving.postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """The URL of an empty database of the server, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'jobs.sqlite3'}"
+    url = request.getfixturevalue("postgres_url")
+    if url is None:
+        pytest.skip("neither pgserver nor Debian's postgresql is here")
+    from support import serving
+
+    serving.empty(url)
+    return url

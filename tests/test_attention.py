@@ -168,11 +168,11 @@ def test_an_unknown_backend_is_named_with_those_that_exist() -> None:
         choose_backend("flash")
 
 
-def _norm_rotate_slowly(x: Tensor, weight: Tensor, turns: Tensor | None) -> Tensor:
+def _norm_rotate_slowly(x: Tensor, weight: Tensor, rope: Tensor | None) -> Tensor:
     y = F.rms_norm(x, (x.shape[-1],), weight, 1e-6).unflatten(-1, (3, -1))
-    if turns is None:
+    if rope is None:
         return y
-    cos, sin = turns.unbind(-1)
+    cos, sin = rope.unbind(-1)
     x0, x1 = y.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([x0 * cos - x1 * sin, x0 * sin + x1 * cos], dim=-1).flatten(-2)
 
@@ -181,13 +181,13 @@ def _norm_rotate_slowly(x: Tensor, weight: Tensor, turns: Tensor | None) -> Tens
 def test_norm_heads_equals_norm_then_rotation_with_its_gradient(turned: bool) -> None:
     generator = torch.Generator().manual_seed(5)
     positions = torch.arange(10.0)
-    turns = rotation((positions, positions / 3, positions % 4), 12) if turned else None
+    rope = rotation((positions, positions / 3, positions % 4), 12) if turned else None
     upstream = torch.randn(2, 10, 3, 12, generator=generator)
     results = []
     for slow in (True, False):
         torch.manual_seed(6)
         x, weight = torch.randn(2, 10, 36).requires_grad_(), torch.rand(36).requires_grad_()
-        y = _norm_rotate_slowly(x, weight, turns) if slow else norm_heads(x, weight, 3, 1e-6, turns)
+        y = _norm_rotate_slowly(x, weight, rope) if slow else norm_heads(x, weight, 3, 1e-6, rope)
         y.backward(upstream)
         results.append((y.detach(), x.grad, weight.grad))
     for expected, found in zip(*results, strict=True):
@@ -208,14 +208,14 @@ def test_rotation_keeps_lengths_and_depends_on_distance_only() -> None:
 
 def test_turning_back_undoes_turning() -> None:
     x = torch.randn(1, 4, 2, 12, generator=torch.Generator().manual_seed(8))
-    turns = rotation((torch.arange(4.0), torch.arange(4.0), torch.arange(4.0)), 12)
-    torch.testing.assert_close(rotate(rotate(x.clone(), turns), turns, backwards=True), x)
+    rope = rotation((torch.arange(4.0), torch.arange(4.0), torch.arange(4.0)), 12)
+    torch.testing.assert_close(rotate(rotate(x.clone(), rope), rope, backwards=True), x)
 
 
 def test_rotation_without_complex_numbers_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(1, 4, 2, 12, generator=torch.Generator().manual_seed(9))
-    turns = rotation((torch.arange(4.0), torch.arange(4.0), torch.arange(4.0)), 12)
-    expected = [rotate(x.clone(), turns, backwards=b) for b in (False, True)]
+    rope = rotation((torch.arange(4.0), torch.arange(4.0), torch.arange(4.0)), 12)
+    expected = [rotate(x.clone(), rope, backwards=b) for b in (False, True)]
     monkeypatch.setattr(module, "COMPLEX_DEVICES", ())
     for b in (False, True):
-        torch.testing.assert_close(rotate(x.clone(), turns, backwards=b), expected[b])
+        torch.testing.assert_close(rotate(x.clone(), rope, backwards=b), expected[b])

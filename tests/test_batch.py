@@ -106,3 +106,10 @@ def test_the_doctor_looks_at_everything_and_names_what_mends(monkeypatch):
     assert all(check["mend"] for check in checks if check["state"] != "ok")
     extras = [check for check in checks if check["name"] == "extra"]
     assert extras[0]["mend"] == "pip install 'sorano[train]'"
+
+
+def test_a_text_file_has_a_prompt_on_each_line(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red ball\n\n  a blue cube \n")
+    lines = batch.read(file, tmp_path, SHARED)
+    assert [one.request.prompt for one in lines] == ["a red ball", "a blue cube"]

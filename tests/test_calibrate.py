@@ -76,7 +76,7 @@ def test_planned_memory_is_within_a_tenth_of_the_measured_peak(size, seconds, tm
     """Of the embedded model, above what Python and its libraries take themselves."""
     code = f"""
 import sys, torch, numpy, av, PIL.Image, tokenizers, safetensors, huggingface_hub
-import sorano.engine, sorano.models.vae, sorano.models.transformer, sorano.models.text_encoder
+import sorano.engine, sorano.models.wan.vae, sorano.models.wan.transformer, sorano.models.wan.text_encoder
 import sorano.models.checkpoint, sorano.sampling.denoise, sorano.device
 from sorano.models.runtime import keep_freed_memory
 keep_freed_memory()

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sorano.errors import CheckpointError
-from sorano.models import checkpoint, transformer
-from sorano.models.layers import stacked
+from sorano.models import checkpoint
+from sorano.models.layers import fused
+from sorano.models.wan import transformer
 from sorano.sampling.schedule import scheduler_config
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
@@ -127,10 +128,10 @@ def test_loading_maps_the_file_instead_of_copying_it(folder: Path, monkeypatch: 
 def test_queries_keys_and_values_are_loaded_side_by_side_and_saved_apart(folder: Path, tmp_path: Path) -> None:
     loaded = checkpoint.load(folder)
     for block in loaded.transformer.blocks:
-        weight, bias = stacked([getattr(block.attn1, name) for name in transformer.STACKED])
+        weight, bias = fused([getattr(block.attn1, name) for name in transformer.STACKED])
         assert weight.shape == (144, 48) and bias.shape == (144,)
         assert torch.equal(weight[48:96], block.attn1.to_k.weight)
-        assert stacked([getattr(block.attn2, name) for name in transformer.STACKED]) is None
+        assert fused([getattr(block.attn2, name) for name in transformer.STACKED]) is None
     checkpoint.save(tmp_path / "again", loaded)
     names, again = load_file(folder / TRANSFORMER), load_file(tmp_path / "again" / TRANSFORMER)
     assert names.keys() == again.keys() and all(torch.equal(names[key], again[key]) for key in names)
@@ -359,7 +360,7 @@ def test_a_configuration_with_an_unknown_field_is_refused(folder: Path, part: st
     ],
 )
 def test_a_new_field_that_changes_nothing_is_a_note(folder: Path, part: str, field: str, value: object) -> None:
-    from sorano.plan.model import ModelConfigs
+    from sorano.models.wan.configs import ModelConfigs
 
     _edit_json(folder / part / "config.json", **{field: value})
     checkpoint.load(folder)

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sorano import __version__, cli, stream, video
+from sorano.cli import progress
 from sorano.request import Request
 
 path = importlib.import_module("sorano.engine")
@@ -201,6 +202,7 @@ def test_a_request_to_stop_that_something_swallows_ends_the_run_at_the_next_step
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_works_is_exit_130_without_a_file(tiny_folder, tmp_path, which):
     words = ["generate", PROMPT, "--preset", tiny_folder, "-o", tmp_path / "a.mp4"]
@@ -254,7 +256,7 @@ def test_the_module_is_the_command(tiny_folder, tmp_path):
 
 
 def test_a_long_job_on_a_cpu_asks_for_a_yes(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "LONG_SECONDS", 0)
+    monkeypatch.setattr(progress, "LONG_SECONDS", 0)
     done = generate(tiny_folder, "-o", tmp_path / "a.mp4")
     assert done.exit_code == 2 and "on the CPU" in done.stderr and "--yes" in done.stderr
     assert os.listdir(tmp_path) == []
@@ -281,3 +283,19 @@ def test_a_name_with_a_colon_is_a_files_name(tiny_folder, tmp_path, monkeypatch)
     done = generate(tiny_folder, "-o", "12:30.mp4", "--seed", 1)
     assert done.exit_code == 0, done.stderr
     assert run("show", "12:30.mp4").exit_code == 0 and os.listdir(tmp_path) == ["12:30.mp4"]
+
+
+@pytest.mark.posix
+def test_an_interrupt_while_python_ends_does_not_change_how_the_command_ended():
+    script = """
+import os, signal, sys
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+late = Late()  # goes when Python clears its modules, after it took its own signal handlers away
+from sorano.cli import main
+sys.argv = ["sorano", "--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

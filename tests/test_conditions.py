@@ -8,6 +8,7 @@ from PIL import Image
 from sorano.conditions import FirstFrame, frames_to_video, read_picture, start_state, video_to_frames
 from sorano.errors import RequestError
 from sorano.models import checkpoint
+from sorano.models.wan.family import WAN
 from sorano.shapes import LatentShape, VideoShape
 
 LATENT = LatentShape(3, 4, 6)
@@ -61,7 +62,8 @@ def test_a_first_frame_is_encoded_alone_and_known(tiny_folder):
     vae = checkpoint.load(tiny_folder).vae
     shape = VideoShape(9, 32, 48)
     picture = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
-    state, said = FirstFrame(picture).apply(start_state([0], 16, shape.latent()), shape, ByToken(vae.encode_latent))
+    start = start_state([0], 16, WAN.geometry.latent(shape))
+    state, said = FirstFrame(picture).apply(start, shape, ByToken(vae.encode_latent))
     alone = vae.encode_latent(frames_to_video(picture[None]))
     assert alone.shape == (1, 16, 1, 4, 6)
     assert torch.equal(state.known_BCTHW[:, :, :1], alone)
@@ -78,7 +80,7 @@ def test_a_first_frame_of_another_aspect_says_what_is_cropped():
         return torch.zeros(1, 16, 1, 4, 4)
 
     wide = np.zeros((64, 128, 3), np.uint8)
-    _, said = FirstFrame(wide).apply(start_state([0], 16, shape.latent()), shape, ByToken(encode))
+    _, said = FirstFrame(wide).apply(start_state([0], 16, WAN.geometry.latent(shape)), shape, ByToken(encode))
     assert seen[0].shape == (1, 3, 1, 32, 32)
     assert "50% of it is cropped" in said
 

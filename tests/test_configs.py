@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from sorano.errors import CheckpointError
-from sorano.models import family
-from sorano.models.config import ImageEncoderConfig, TextEncoderConfig, TransformerConfig, VaeConfig
-from sorano.plan.model import ModelConfigs
+from sorano.models.wan import sizes
+from sorano.models.wan.config import ImageEncoderConfig, TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.wan.configs import ModelConfigs
 
 OFFICIAL: dict[str, tuple[Any, dict[str, Any]]] = {
-    "transformer": (family.T2V_14B, family.T2V_14B.to_dict()),
-    "vae": (family.VAE_2_1, family.VAE_2_1.to_dict()),
+    "transformer": (sizes.T2V_14B, sizes.T2V_14B.to_dict()),
+    "vae": (sizes.VAE_2_1, sizes.VAE_2_1.to_dict()),
     "text_encoder": (  # as the hub has it: fields of the first export and of the decoder among them
-        family.UMT5_XXL,
+        sizes.UMT5_XXL,
         {
             "_name_or_path": "google/umt5-xxl", "architectures": ["UMT5EncoderModel"], "classifier_dropout": 0.0,
             "d_ff": 10240, "d_kv": 64, "d_model": 4096, "decoder_start_token_id": 0, "dense_act_fn": "gelu_new",
@@ -30,7 +30,7 @@ OFFICIAL: dict[str, tuple[Any, dict[str, Any]]] = {
         },
     ),
     "image_encoder": (
-        family.CLIP_VIT_H,
+        sizes.CLIP_VIT_H,
         {
             "_name_or_path": "laion/CLIP-ViT-H-14", "architectures": ["CLIPVisionModel"], "attention_dropout": 0.0,
             "dropout": 0.0, "hidden_act": "gelu", "hidden_size": 1280, "image_size": 224, "initializer_factor": 1.0,
@@ -120,14 +120,14 @@ def test_a_wrong_value_or_an_unknown_field_is_named(part: str, field: str, value
 
 @pytest.mark.parametrize("name", ["latents_mean", "latents_std"])
 def test_an_autoencoder_that_states_no_statistics_is_refused(name: str) -> None:
-    words = {key: value for key, value in family.VAE_2_1.to_dict().items() if key != name}
+    words = {key: value for key, value in sizes.VAE_2_1.to_dict().items() if key != name}
     with pytest.raises(ValueError, match=f"{name} has 0 values"):
         VaeConfig.from_dict(words)
 
 
 def test_as_many_channels_come_out_as_in_where_none_are_stated() -> None:
-    words = {**family.TI2V_5B.to_dict(), "out_channels": None}
-    assert TransformerConfig.from_dict(words) == family.TI2V_5B
+    words = {**sizes.TI2V_5B.to_dict(), "out_channels": None}
+    assert TransformerConfig.from_dict(words) == sizes.TI2V_5B
 
 
 def test_the_error_names_the_file(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_error_names_the_file(tmp_path: Path) -> None:
         (tmp_path / part).mkdir()
         (tmp_path / part / "config.json").write_text(json.dumps(words))
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline"}))
-    assert ModelConfigs.of_folder(tmp_path).transformer == family.T2V_14B
+    assert ModelConfigs.of_folder(tmp_path).transformer == sizes.T2V_14B
     file = tmp_path / "text_encoder" / "config.json"
     file.write_text(json.dumps({**OFFICIAL["text_encoder"][1], "num_heads": "many"}))
     with pytest.raises(CheckpointError, match=r"text_encoder/config\.json.*num_heads is 'many'"):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sorano.errors import NumericsError
-from sorano.models.text_encoder import TextTokens
-from sorano.sampling.denoise import Known, Step, denoise, transformer_velocity
+from sorano.models.wan.text_encoder import TextTokens
+from sorano.sampling.denoise import ConditioningLatents, Step, denoise, transformer_velocity
 from sorano.sampling.schedule import euler_schedule, unipc_schedule
 from sorano.sampling.solver import euler
 
@@ -155,7 +155,7 @@ def test_the_loop_makes_no_gradients() -> None:
 def test_after_the_first_step_no_tensor_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each reading would make an accelerator wait. (Positions are numbers of the host.)"""
     given = _known()
-    known = Known(given["known_BCTHW"], given["known_mask_BTHW"])
+    known = ConditioningLatents(given["known_BCTHW"], given["known_mask_BTHW"])
     velocity = transformer_velocity(tiny.transformer(), tiny.text(), SCHEDULE, known=known)
     with torch.no_grad():
         first = velocity(tiny.latent(), SCHEDULE.sigmas[0])

@@ -1,11 +1,13 @@
 """What the documents promise: files that exist, every file on the map, every flag and public name explained."""
 
 import dataclasses
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 import sorano
 from sorano import cli
@@ -14,7 +16,15 @@ from sorano.request import Request
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "sorano"
 DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/how-it-works.md"]
-DOCUMENTS += ["docs/trust.md", "docs/LOG.md"]
+DOCUMENTS += [
+    "docs/trust.md",
+    "docs/serve.md",
+    "docs/LOG.md",
+    "docs/index.md",
+    "docs/api.md",
+    "SECURITY.md",
+    "CODE_OF_CONDUCT.md",
+]
 MODEL_CARD = "MODEL_CARD.md"
 
 
@@ -42,7 +52,9 @@ def test_paths_that_the_documents_name_exist():
     missing = []
     for document in written():
         text = document.read_text(encoding="utf-8")
-        for name in re.findall(r"(?<![\w/.-])((?:src/sorano|tests|benchmarks|scripts|docs|\.ci)/[\w./-]*\w)", text):
+        for name in re.findall(
+            r"(?<![\w/.-])((?:src/sorano|tests|benchmarks|scripts|docs|examples|\.ci)/[\w./-]*\w)", text
+        ):
             if not (ROOT / name).exists() and not list(ROOT.glob(name + ".*")):
                 missing.append(f"{document.relative_to(ROOT)}: {name}")
     assert not missing
@@ -81,6 +93,24 @@ def test_every_flag_and_every_word_is_documented():
     assert not sorted(flag for flag in flags if flag not in text)
     names = [name for name in sorano.__all__ if not name.endswith("Error") or name == "SoranoError"]
     assert not [name for name in names if name not in text]
+
+
+def test_the_api_page_has_every_public_name():
+    """docs/api.md: each name by where it is, `::: sorano.engine.generate`; errors in their tree."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = dict(line.removeprefix("::: ").rsplit(".", 1)[::-1] for line in re.findall(r"^::: \S+", text, re.M))
+    errors = [name for name in sorano.__all__ if isinstance(getattr(sorano, name), type)]
+    errors = [name for name in errors if issubclass(getattr(sorano, name), Exception)]
+    assert not [name for name in errors if name not in text]
+    assert not [name for name in sorano.__all__ if name not in shown and name not in errors]
+    assert not [name for name, module in shown.items() if not hasattr(importlib.import_module(module), name)]
+
+
+def test_the_site_shows_every_page():
+    """mkdocs.yml: each page of docs/ stands in the navigation, and what stands there exists."""
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    shown = [page for entry in site["nav"] for page in entry.values()]
+    assert sorted(shown) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
 def test_the_readme_gives_a_first_result_soon():

@@ -1,6 +1,7 @@
-"""Another geometry than Wan's: 8k + 1 frames, 32 x 32 pixels a latent. Nothing but the configs says so."""
+"""A second family with another geometry: 8k + 1 frames, 32 x 32 pixels a latent. Only its `Family` knows."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from PIL import Image
 
 import sorano
 from sorano.conditions import Continue, Region
-from sorano.models import checkpoint
-from sorano.models.config import VaeConfig
+from sorano.errors import CheckpointError
+from sorano.models import checkpoint, registry
+from sorano.models.family import Family
+from sorano.models.wan.config import VaeConfig
+from sorano.models.wan.configs import ModelConfigs
 from sorano.shapes import Geometry
 
 EIGHT = VaeConfig(
@@ -18,6 +22,20 @@ EIGHT = VaeConfig(
     patch_size=4, in_channels=48, out_channels=48, z_dim=16, latents_mean=(0.0,) * 16, latents_std=(1.0,) * 16,
     scale_factor_temporal=8, scale_factor_spatial=32,
 )  # fmt: skip
+
+
+def load(folder, *, device, dtype, digests, filled):
+    """This family's loader: its networks are drawn, and the folder holds their configs."""
+    return dataclasses.replace(tiny.bundle(), vae=tiny.vae(EIGHT).eval(), folder=folder)
+
+
+FAMILY = Family(
+    name="Eight",
+    pipelines=("EightPipeline",),
+    geometry=Geometry(8, 32, (1, 2, 2)),
+    read_configs=ModelConfigs.of_folder,
+    load=load,
+)
 
 
 class Notes(sorano.Listener):
@@ -32,10 +50,14 @@ class Notes(sorano.Listener):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "eight"
     checkpoint.save(folder, dataclasses.replace(tiny.bundle(), vae=tiny.vae(EIGHT)))
-    card = '{"size": "128x64", "num_frames": 17, "max_num_frames": 25, "fps": 8, "num_steps": 2, "guidance": 1.0, '
+    card = '{"size": "128x64", "num_frames": 25, "max_num_frames": 25, "fps": 8, "num_steps": 2, "guidance": 1.0, '
     card += '"known": ["first", "prefix", "middle", "suffix", "keyframe", "region"]}'
     (folder / "sorano.json").write_text(card)
-    return folder
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "EightPipeline"}))
+    registry.FAMILIES.append(FAMILY)
+    yield folder
+    registry.FAMILIES.remove(FAMILY)
 
 
 @pytest.fixture
@@ -45,6 +67,13 @@ def make(folder, tmp_path):
         return sorano.generate("a red ball", output=tmp_path / name, **{**words, **options})
 
     return make
+
+
+def test_a_folder_of_no_family_is_refused_with_those_that_are_run(folder, monkeypatch):
+    assert registry.family_of_folder(folder) is FAMILY
+    monkeypatch.setattr(registry, "FAMILIES", registry.FAMILIES[:1])
+    with pytest.raises(CheckpointError, match="EightPipeline.*Sorano runs the Wan family"):
+        registry.read_configs(folder)
 
 
 def test_the_geometry_follows_from_the_configs(folder):
@@ -77,8 +106,15 @@ def test_a_film_goes_on_window_by_window(make):
 
 
 def test_a_video_is_extended_and_a_region_is_made_anew(make):
-    first = make("first.mp4")
+    first = make("first.mp4", num_frames=17)
     longer = make("longer.mp4", seconds=1.0, conditions=[Continue(first.path)])
     assert len(longer.frames_THWC) == 17 + 8
     anew = make("anew.mp4", conditions=[Region(first.path, (0, 0, 64, 64))])
     assert anew.frames_THWC.shape == first.frames_THWC.shape
+
+
+def test_going_back_makes_by_default_what_can_be_made_at_once(make):
+    """Of a model whose usual clip is its longest, less than that: the given video's beginning needs room."""
+    first = make("first.mp4", num_frames=25)
+    earlier = make("earlier.mp4", conditions=[Continue(first.path, "backward")])
+    assert len(earlier.frames_THWC) == 25 + 9

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sorano.models.config import TransformerConfig, VaeConfig
-from sorano.models.text_encoder import TextTokens
-from sorano.models.transformer import VideoTransformer
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.config import TransformerConfig, VaeConfig
+from sorano.models.wan.text_encoder import TextTokens
+from sorano.models.wan.transformer import VideoTransformer
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.sampling.denoise import denoise
 from sorano.sampling.schedule import SCHEDULES
 from sorano.sampling.solver import SOLVERS

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 import sorano
 from sorano import cli, fetch, hub
 from sorano.errors import CapacityError, CheckpointError, RequestError
-from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.wan.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.wan.configs import ModelConfigs
 from sorano.plan.generate import format_bytes
-from sorano.plan.model import ModelConfigs
 from sorano.presets import PRESETS
 from sorano.sampling.schedule import scheduler_config
 
@@ -435,7 +435,7 @@ def test_list_and_show_say_what_is_there_and_rm_frees_it(server):
     assert shown["memory_bytes"]["cpu float32"] > shown["memory_bytes"]["cpu bfloat16"] > 0
     assert shown["settings"]["num_steps"] == PRESETS["toy"].num_steps and shown["repo"] == REPO
     assert shown["least_memory_bytes"]["cuda bfloat16"] < shown["memory_bytes"]["cuda bfloat16"]
-    assert hub.show("tiny-org/other")["settings"]["size"] == "64x64"  # it has toy's networks
+    assert hub.show("tiny-org/other")["settings"]["size"] == "128x128"  # it has toy's networks
     assert hub.remove("toy") == models["toy"].disk_bytes
     assert not hub.home_of(REPO).exists() and hub.find(PRESETS["toy"]) is None
     assert [model.name for model in hub.list_models() if model.state == "pulled"] == ["tiny-org/other"]
@@ -513,7 +513,7 @@ def test_the_commands_print_data_on_stdout_and_words_on_stderr(server):
     shown = run("show", "toy").stdout
     for word in (REPO, "MIT", "cuda bfloat16", "num_steps", str(TRANSFORMER.parameters())):
         assert word in shown
-    assert json.loads(run("show", "toy", "--json").stdout)["settings"]["num_frames"] == 17
+    assert json.loads(run("show", "toy", "--json").stdout)["settings"]["num_frames"] == 25
     removed = run("rm", "toy", "--json")
     assert json.loads(removed.stdout)["freed_bytes"] > TOTAL and "removed" in removed.stderr
 

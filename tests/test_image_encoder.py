@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sorano.models import image_encoder as image_module
-from sorano.models.config import ImageEncoderConfig
-from sorano.models.image_encoder import ImageEncoder, ImageProcessor, weight_name
+from sorano.models.wan import image_encoder as image_module
+from sorano.models.wan.config import ImageEncoderConfig
+from sorano.models.wan.image_encoder import ImageEncoder, ImageProcessor, weight_name
 from sorano.video import read_image
 
 transformers = pytest.importorskip("transformers")
@@ -77,7 +77,7 @@ PERTURBATIONS = {
     "norms": (image_module.AffineNorm, "__init__", _with_eps),
     "positions": (image_module.Embeddings, "forward", _early),
     "GELU": (
-        image_module.FeedForward,
+        image_module.ImageMlp,
         "forward",
         lambda original: lambda self, x: self.fc2(nn.functional.gelu(self.fc1(x), approximate="tanh")),
     ),

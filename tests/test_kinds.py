@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 
 import sorano
 from sorano import cli, remix
+from sorano.cli import generate as commands
 from sorano.errors import RequestError
 from sorano.media import read, write
-from sorano.trust import credentials, label, roots
+from sorano.trust.provenance import credentials, label, roots
 from sorano.trust.verify import Verdict
 
 PROMPT = "a red ball bounces on the grass at sunset"
@@ -91,7 +92,7 @@ def test_what_a_gif_cannot_show_is_said_before_work(tiny_folder, tmp_path):
 
 def test_the_command_writes_one_and_opens_it(tiny_folder, tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(cli, "_open", opened.append)
+    monkeypatch.setattr(commands, "show_file", opened.append)
     words = ["generate", PROMPT, "--preset", str(tiny_folder), "--seed", "1", "--device", "cpu", "--open", "--json"]
     done = CliRunner().invoke(cli.app, [*words, "-o", str(tmp_path / "a.gif")])
     assert done.exit_code == 0, done.stderr
@@ -102,5 +103,5 @@ def test_where_there_is_no_screen_open_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    cli._open(tmp_path / "a.mp4")
+    commands.show_file(tmp_path / "a.mp4")
     assert "nothing here to show it with" in capsys.readouterr().err

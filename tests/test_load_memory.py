@@ -9,18 +9,18 @@ import pytest
 from safetensors.torch import save_file
 
 from sorano.models import checkpoint
-from sorano.models.config import TextEncoderConfig, TransformerConfig
-from sorano.models.text_encoder import TextEncoder
-from sorano.models.transformer import VideoTransformer
+from sorano.models.wan.config import TextEncoderConfig, TransformerConfig
+from sorano.models.wan.text_encoder import TextEncoder
+from sorano.models.wan.transformer import VideoTransformer
 
 MEASURE = """
 import json, sys, threading, time
 import torch
 from pathlib import Path
 from sorano.models import checkpoint
-from sorano.models.config import TextEncoderConfig, TransformerConfig
-from sorano.models.text_encoder import TextEncoder
-from sorano.models.transformer import VideoTransformer
+from sorano.models.wan.config import TextEncoderConfig, TransformerConfig
+from sorano.models.wan.text_encoder import TextEncoder
+from sorano.models.wan.transformer import VideoTransformer
 
 def anonymous():  # memory that is not a file's
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) * 1024

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from sorano.errors import CheckpointError
 from sorano.models import lora as lora_module
-from sorano.models.layers import stacked
+from sorano.models.layers import fused
 from sorano.models.lora import Delta, Lora, load_lora, merge, unmerge
-from sorano.models.transformer import STACKED, VideoTransformer, stack_attention
+from sorano.models.wan.transformer import STACKED, VideoTransformer, fuse_qkv
 
 Tensors = dict[str, Tensor]
 RANK = 3
@@ -136,7 +136,7 @@ def test_loras_come_and_go_without_leaving_a_bit(dtype: torch.dtype, tmp_path: P
 
 def test_weights_side_by_side_part_for_a_lora_and_come_together_after_it(tmp_path: Path) -> None:
     network, plain = tiny.transformer(), tiny.transformer()
-    stack_attention(network)
+    fuse_qkv(network)
     lora = _load(tmp_path, _as_peft(_matrices(seed=1)), name="first")
     inputs = tiny.latent(1), torch.tensor([500.0]), tiny.text((5,))
     with torch.inference_mode():
@@ -146,7 +146,7 @@ def test_weights_side_by_side_part_for_a_lora_and_come_together_after_it(tmp_pat
         assert tiny.error(network(*inputs), plain(*inputs)) < 1e-5
         unmerge(network, lora)
         assert torch.equal(network(*inputs), before)
-    assert all(stacked([getattr(block.attn1, name) for name in STACKED]) is not None for block in network.blocks)
+    assert all(fused([getattr(block.attn1, name) for name in STACKED]) is not None for block in network.blocks)
 
 
 def test_two_loras_are_the_sum_of_both(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """The ladder of memory: what is said to fit fits, and every rung gives the same video."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +15,7 @@ from sorano.engine import generate
 from sorano.errors import CapacityError, RequestError
 from sorano.models import checkpoint
 from sorano.plan import Machine, Placement, estimate_generate
-from sorano.plan.memory import Job, choose, ladder, stage_bytes
+from sorano.plan.memory import MemoryNeeds, choose, ladder, stage_bytes
 from sorano.presets import PRESETS
 from sorano.request import Request, parse_bytes
 from sorano.shapes import VideoShape
@@ -28,7 +32,7 @@ def configs(name):
 @pytest.mark.parametrize("name", ["wan2.1-t2v-14b", "wan2.2-t2v-a14b", "wan2.1-i2v-14b-720p", "wan2.2-ti2v-5b"])
 def test_each_rung_needs_no_more_than_the_one_before(name):
     shape = VideoShape(121, 704, 1280) if "5b" in name else LARGE
-    job = Job(shape, branches=2, text_tokens=64, has_pictures="i2v" in name)
+    job = MemoryNeeds(shape, branches=2, text_tokens=64, has_pictures="i2v" in name)
     peaks = [
         max(stage_bytes(configs(name), GPU, job, placement).values())
         for placement in ladder(shape, configs(name).geometry, on_cpu=False)
@@ -38,7 +42,7 @@ def test_each_rung_needs_no_more_than_the_one_before(name):
 
 
 def test_the_first_rung_that_fits_is_taken():
-    job = Job(LARGE, branches=1, text_tokens=64)
+    job = MemoryNeeds(LARGE, branches=1, text_tokens=64)
     wan = configs("wan2.1-t2v-14b")
     taken = [choose(wan, GPU, job, gigabytes * 10**9)[0] for gigabytes in (100, 50, 20, 1)]
     assert [placement.in_turn for placement in taken] == [False, True, True, True]
@@ -158,3 +162,27 @@ def test_encoding_in_chunks_equals_encoding_whole():
     whole = vae.encode_latent(video)
     for chunk in (1, 2, 3, 5, 9):
         assert tiny.error(vae.encode_in_chunks(video, chunk), whole) < 1e-5
+
+
+def test_the_frames_of_the_file_are_counted_however_small_the_model_makes_them():
+    world, shape = configs("world"), VideoShape(17, 64, 96)
+    cpu = Machine("cpu", "bfloat16", 1e11, free_bytes=None)
+    small, large = (estimate_generate(world, cpu, shape, num_steps=1, upscale=up) for up in (3, 18))
+    pixels = 64 * 96 * 18**2
+    assert large.peak_bytes - small.peak_bytes > 0.8 * pixels * (47 + 6.6 * 17)
+    assert estimate_generate(world, cpu, shape, num_steps=1, upscale=18, is_written=False).peak_bytes < large.peak_bytes
+    tight = replace(cpu, free_bytes=600 * 10**6)
+    assert not estimate_generate(world, tight, shape, num_steps=1, upscale=18).fits
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read as Linux counts it")
+@pytest.mark.parametrize("words", [("--size", "1080p"), ("--size", "128x128", "--seconds", "4", "--memory", "600MB")])
+def test_a_run_takes_what_was_planned(tmp_path, words):
+    command = [sys.executable, "-m", "sorano", "generate", PROMPT, "--num-steps", "1", "--seed", "1", "--json", "-q"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "a.mp4"), *words], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert 0.85 < made["measured"]["peak_bytes"] / made["planned"]["peak_bytes"] < 1.15

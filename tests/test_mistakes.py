@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sorano import cli
+from sorano.cli.app import PANELS
 
 LONG = "a" * 300
 G = ["generate", "a red ball", "--device", "cpu"]
@@ -74,7 +75,9 @@ MISTAKES = {  # what is typed: the exit code, and a word of the cause or of the 
     "a plan of no size": (["plan", "generate", "world", "--size", "big"], 2, "big"),
     "a plan with a count for this machine": (["plan", "generate", "world", "--count", "8"], 2, "--device h100"),
     "an electricity that is none": (
-        ["plan", "generate", "wan2.1-t2v-1.3b", "--device", "h100", "--grid", "mars"], 2, "france",
+        ["plan", "generate", "wan2.1-t2v-1.3b", "--device", "h100", "--grid", "mars"],
+        2,
+        "france",
     ),
     "a mark of a missing file": (["mark", "none.mp4"], 1, "none.mp4"),
     "a mark into a missing folder": (["mark", "ok.png", "-o", "none/"], 2, ".png"),
@@ -86,7 +89,7 @@ MISTAKES = {  # what is typed: the exit code, and a word of the cause or of the 
     "a root that is none": (["trust", "add", "note.txt"], 1, "note.txt"),
     "a carrier that is none": (["keys", "disclose", "0123"], 2, "0123"),
     "a batch that is missing": (["batch", "none.jsonl"], 2, "none.jsonl"),
-    "a batch that is none": (["batch", "note.txt"], 2, "note.txt"),
+    "a batch that is none": (["batch", "ok.png"], 2, "ok.png"),
     "a batch into a missing folder": (["batch", "note.txt", "-o", "none"], 2, "mkdir"),
     "a remix of a text": (["remix", "note.txt", "on the snow"], 2, "note.txt"),
     "a blend of nothing": (["blend", "none.mp4", "none2.mp4"], 2, "none.mp4"),
@@ -96,6 +99,16 @@ MISTAKES = {  # what is typed: the exit code, and a word of the cause or of the 
     "an audience that is none": ([*G, "--audience", "moon"], 2, "us-ca"),
     "settings that are none": ([*G, "--settings", "best"], 2, "best"),
     "a mask that is missing": (["edit", "there.mp4", "it is night", "--mask", "none.png"], 2, ""),
+    "an option of other programs": ([*G, "--guidance-scale", "5"], 2, "did you mean --guidance?"),
+    "a width": ([*G, "--width", "64"], 2, "did you mean --size?"),
+    "a prompt as an option": (["generate", "--prompt", "a red ball"], 2, 'sorano generate "a red ball bounces"'),
+    "a command of other programs": (["help"], 2, "sorano --help"),
+    "a rate with its unit": ([*G, "--fps", "24fps"], 2, "--fps must be a number"),
+    "lines without their p": ([*G, "--size", "720"], 2, "--size 720p"),
+    "a change at no time": ([*G, "--at", "soon=it is night"], 2, "--at"),
+    "a time of a region without one": (["edit", "there.mp4", "it is night", "--from", "5"], 2, "--region"),
+    "a file to resume that is finished": (["resume", "there.mp4"], 2, "sorano remix"),
+    "parameters that are no number": (["plan", "train", "--params", "30x"], 2, "30B"),
     "a recipe that is none": (["train", "world", "--recipe", "huge"], 2, "huge"),
 }
 
@@ -186,7 +199,7 @@ def test_help_shows_what_it_should():
     picture = runner.invoke(cli.app, ["image", "--help"]).stdout
     assert not [flag for flag in ("--seconds", "--num-frames", "--fps", "--sheet", "MP4") if flag in picture]
     top = runner.invoke(cli.app, ["--help"]).stdout
-    places = [top.index(panel) for panel in cli.PANELS]
+    places = [top.index(panel) for panel in PANELS]
     assert places == sorted(places)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sorano.models import family
-from sorano.models.config import VaeConfig
+from sorano.models.wan import sizes
+from sorano.models.wan.config import VaeConfig
 from sorano.presets import PRESETS
 from sorano.request import Request
 from sorano.resolve import resolve
@@ -79,7 +79,7 @@ NEGATIVE = (
 PREFIX = {"wan2.1-i2v-14b-480p": "镜头晃动，", "wan2.1-i2v-14b-720p": "镜头晃动，", "wan2.1-flf2v-14b": "镜头切换，"}
 
 VAES = {
-    "2.1": (family.VAE_2_1, {
+    "2.1": (sizes.VAE_2_1, {
         "base_dim": 96, "decoder_base_dim": None, "z_dim": 16, "dim_mult": (1, 2, 4, 4), "num_res_blocks": 2,
         "temperal_downsample": (False, True, True), "is_residual": False, "in_channels": 3, "out_channels": 3,
         "patch_size": None, "scale_factor_temporal": 4, "scale_factor_spatial": 8,
@@ -92,7 +92,7 @@ VAES = {
             3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
         ),
     }),
-    "2.2": (family.VAE_2_2, {
+    "2.2": (sizes.VAE_2_2, {
         "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "dim_mult": (1, 2, 4, 4), "num_res_blocks": 2,
         "temperal_downsample": (False, True, True), "is_residual": True, "in_channels": 12, "out_channels": 12,
         "patch_size": 2, "scale_factor_temporal": 4, "scale_factor_spatial": 16,
@@ -142,9 +142,9 @@ def test_the_networks_of_a_preset_are_the_official_ones(name: str) -> None:
     official = {**OF_ALL, **dict(zip(COLUMNS, TRANSFORMERS[name], strict=True))}
     assert fields_of(configs.transformer) == official
     assert configs.transformer_2 == (configs.transformer if "a14b" in name else None)
-    assert configs.vae is (family.VAE_2_2 if name == "wan2.2-ti2v-5b" else family.VAE_2_1)
-    assert configs.text_encoder is family.UMT5_XXL
-    assert configs.image_encoder == (family.CLIP_VIT_H if name in PREFIX else None)
+    assert configs.vae is (sizes.VAE_2_2 if name == "wan2.2-ti2v-5b" else sizes.VAE_2_1)
+    assert configs.text_encoder is sizes.UMT5_XXL
+    assert configs.image_encoder == (sizes.CLIP_VIT_H if name in PREFIX else None)
     assert configs.expand_timesteps == (name == "wan2.2-ti2v-5b")
 
 
@@ -156,8 +156,8 @@ def test_the_autoencoders_are_the_official_ones(kind: str) -> None:
 
 
 def test_the_encoders_are_the_official_ones() -> None:
-    assert fields_of(family.UMT5_XXL) == UMT5_XXL
-    assert fields_of(family.CLIP_VIT_H) == CLIP_VIT_H and family.CLIP_VIT_H.num_tokens == 257
+    assert fields_of(sizes.UMT5_XXL) == UMT5_XXL
+    assert fields_of(sizes.CLIP_VIT_H) == CLIP_VIT_H and sizes.CLIP_VIT_H.num_tokens == 257
 
 
 def asked(name: str, tmp_path: Any, **words: Any) -> Any:

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from sorano.listener import Listener
-from sorano.models import checkpoint, family
-from sorano.models import transformer as transformer_module
-from sorano.models.config import TransformerConfig
-from sorano.models.text_encoder import TextEncoder, TextTokens
-from sorano.models.transformer import VideoTransformer
-from sorano.models.vae import VideoAutoencoder
+from sorano.models import checkpoint
+from sorano.models.wan import sizes
+from sorano.models.wan import transformer as transformer_module
+from sorano.models.wan.config import TransformerConfig
+from sorano.models.wan.text_encoder import TextEncoder, TextTokens
+from sorano.models.wan.transformer import VideoTransformer
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.pipeline import Model, denoise, encode_text, start
 from sorano.plan.machine import Machine
 from sorano.presets import PRESETS, find_preset
@@ -314,12 +315,12 @@ def test_parity_fails_when_something_is_spoilt(
 # At full size, without memory.
 
 OFFICIAL = {
-    "T2V-1.3B": (family.T2V_1_3B, {}),
-    "T2V-14B": (family.T2V_14B, {}),
-    "I2V-14B": (family.I2V_14B, {}),
-    "FLF2V-14B": (family.FLF2V_14B, {}),
-    "TI2V-5B": (family.TI2V_5B, {}),
-    "I2V-A14B": (family.I2V_A14B, {}),
+    "T2V-1.3B": (sizes.T2V_1_3B, {}),
+    "T2V-14B": (sizes.T2V_14B, {}),
+    "I2V-14B": (sizes.I2V_14B, {}),
+    "FLF2V-14B": (sizes.FLF2V_14B, {}),
+    "TI2V-5B": (sizes.TI2V_5B, {}),
+    "I2V-A14B": (sizes.I2V_A14B, {}),
 }
 
 
@@ -337,7 +338,7 @@ def test_at_full_size_names_and_shapes_are_the_stock_ones(name: str) -> None:
     assert config.parameters() == sum(tensor.numel() for tensor in theirs.parameters())
 
 
-@pytest.mark.parametrize("config", [family.VAE_2_1, family.VAE_2_2], ids=["2.1", "2.2"])
+@pytest.mark.parametrize("config", [sizes.VAE_2_1, sizes.VAE_2_2], ids=["2.1", "2.2"])
 def test_the_autoencoders_at_full_size_are_the_stock_ones(config: Any) -> None:
     words = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
     with torch.device("meta"):
@@ -347,9 +348,9 @@ def test_the_autoencoders_at_full_size_are_the_stock_ones(config: Any) -> None:
 
 
 def test_the_text_encoder_at_full_size_is_the_stock_one() -> None:
-    words = family.UMT5_XXL.to_dict()
+    words = sizes.UMT5_XXL.to_dict()
     with torch.device("meta"):
-        mine = TextEncoder(family.UMT5_XXL)
+        mine = TextEncoder(sizes.UMT5_XXL)
         theirs = transformers.UMT5EncoderModel(transformers.UMT5Config(**words))
     theirs_table = table(theirs)
     theirs_table.pop("encoder.embed_tokens.weight", None)  # tied to shared.weight

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from sorano.models import attention as attention_module
 from sorano.models import layers as layers_module
-from sorano.models import text_encoder as text_module
-from sorano.models import transformer as transformer_module
-from sorano.models import vae as vae_module
-from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
-from sorano.models.text_encoder import TextTokens
+from sorano.models.wan import text_encoder as text_module
+from sorano.models.wan import transformer as transformer_module
+from sorano.models.wan import vae as vae_module
+from sorano.models.wan.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.wan.text_encoder import TextTokens
 from sorano.sampling import solver as solver_module
 from sorano.sampling.schedule import SCHEDULES
 from sorano.sampling.solver import SOLVERS
@@ -74,9 +74,9 @@ def test_the_transformer_equals_diffusers(config: TransformerConfig, per_token: 
 def test_rotations_equal_diffusers_table_to_the_bit() -> None:
     stock = diffusers.models.transformers.transformer_wan.WanRotaryPosEmbed(24, (1, 2, 2), 64)
     cos, sin = stock(tiny.latent(frames=5, rows=8, columns=6))
-    turns = tiny.transformer()._make_rotation((5, 4, 3), torch.arange(5.0))
-    assert torch.equal(turns[..., 0], cos[0, ..., 0::2])
-    assert torch.equal(turns[..., 1], sin[0, ..., 1::2])
+    rope = tiny.transformer()._make_rotation((5, 4, 3), torch.arange(5.0))
+    assert torch.equal(rope[..., 0], cos[0, ..., 0::2])
+    assert torch.equal(rope[..., 1], sin[0, ..., 1::2])
 
 
 def test_gradients_equal_diffusers() -> None:
@@ -94,7 +94,7 @@ def _shift_positions(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _weaken_norm(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return lambda x, weight, heads, eps, turns=None: original(x, weight, heads, eps + 1e-3, turns)
+    return lambda x, weight, heads, eps, rope=None: original(x, weight, heads, eps + 1e-3, rope)
 
 
 def _miscount(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -123,7 +123,7 @@ PERTURBATIONS = {
     "sign of the rotation": (
         attention_module,
         "rotate",
-        lambda original: lambda x, turns, backwards=False: original(x, turns * torch.tensor([1.0, -1.0])),
+        lambda original: lambda x, rope, backwards=False: original(x, rope * torch.tensor([1.0, -1.0])),
     ),
     "timestep of known tokens": (
         transformer_module,

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from sorano.models import checkpoint
-from sorano.models import transformer as transformer_module
-from sorano.models.text_encoder import TextTokens
+from sorano.models.wan import transformer as transformer_module
+from sorano.models.wan.text_encoder import TextTokens
 from sorano.presets import PRESETS
 from sorano.sampling import schedule as schedule_module
 from sorano.sampling.denoise import denoise
@@ -63,8 +63,9 @@ def _quiet(pipeline: Any) -> Any:
     return pipeline
 
 
-def _image() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+def _image(spatial: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A picture of 4 x 6 latents."""
+    return np.random.default_rng(0).integers(0, 256, (4 * spatial, 6 * spatial, 3), dtype=np.uint8)
 
 
 def _ours(folder: Path, *, image: bool = False) -> tuple[checkpoint.Bundle, Tensor]:
@@ -73,7 +74,7 @@ def _ours(folder: Path, *, image: bool = False) -> tuple[checkpoint.Bundle, Tens
     prompt, empty = (bundle.text_encoder.encode(bundle.tokenizer.encode([text])) for text in (PROMPT, ""))
     known: dict[str, Tensor] = {}
     if image:
-        pixels = torch.from_numpy(_image()).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
+        pixels = torch.from_numpy(_image(bundle.geometry.spatial)).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
         latent, mask = torch.zeros(1, 16, 3, 4, 6), torch.zeros(1, 3, 4, 6, dtype=torch.bool)
         latent[:, :, :1], mask[:, 0] = bundle.vae.encode_latent(pixels), True
         known = {"known_BCTHW": latent, "known_mask_BTHW": mask}
@@ -112,7 +113,9 @@ def test_image_to_video_equals_the_stock_pipeline(folder: Path, image_to_video: 
     from PIL import Image
 
     bundle, latent = _ours(folder, image=True)
-    expected = _stock(image_to_video, image=Image.fromarray(_image()))
+    spatial = bundle.geometry.spatial
+    size = {"height": 4 * spatial, "width": 6 * spatial}
+    expected = _stock(image_to_video, image=Image.fromarray(_image(spatial)), **size)
     assert tiny.error(latent, expected) < BOUND
     assert tiny.error(latent[:, :, 1:], _ours(folder)[1][:, :, 1:]) > 1e-2  # the image matters
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from sorano.errors import CapacityError, CheckpointError
-from sorano.models.config import TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.wan import family
+from sorano.models.wan.config import TextEncoderConfig, TransformerConfig, VaeConfig
 from sorano.plan import Machine, ModelConfigs, estimate_generate, free_memory_bytes
 from sorano.plan import machine as plan_machine
 from sorano.plan.generate import format_bytes
-from sorano.shapes import VideoShape, nearest_num_frames, parse_size
+from sorano.shapes import VideoShape, parse_size
 
 WAN = ModelConfigs(  # Wan 2.1 1.3B
     transformer=TransformerConfig(num_attention_heads=12, num_layers=30, ffn_dim=8960),
@@ -44,7 +45,7 @@ def test_what_does_not_fit_says_what_would_and_that_fits():
     assert estimate.largest_fit in str(caught.value.hint)
     _, size, _, seconds = estimate.largest_fit.split()
     width, height = parse_size(size)
-    shape = VideoShape(nearest_num_frames(float(seconds), 16), height, width)
+    shape = VideoShape(family.WAN.geometry.nearest_num_frames(float(seconds), 16), height, width)
     assert estimate_generate(WAN, small, shape, num_steps=50).fits
 
 

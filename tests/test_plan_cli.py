@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from sorano.cli import app
 from sorano.plan import compare, plan_edge, plan_generate
-from sorano.plan.estimate import Bars, Chart, Range, shown
-from sorano.plan.facts import load_facts
+from sorano.plan.assumptions import load_assumptions
+from sorano.plan.estimate import BarChart, Chart, Range, shown
 from sorano.plan.report import svg
 from sorano.plan.serving import plan_serve
 
@@ -111,17 +111,17 @@ def test_plans_are_side_by_side():
     shown = run(words).stdout
     assert "world on H100" in shown.replace("\n", " ") and "RTX 4090" in shown
     plans = json.loads(run(f"{words} --json").stdout)["plans"]
-    assert [plan["values"]["tokens"] for plan in plans] == [80, 32_760]
+    assert [plan["values"]["tokens"] for plan in plans] == [112, 32_760]
 
 
 def test_plans_are_compared_in_python_as_on_the_command_line():
-    facts = load_facts()
-    plans = [plan_generate("world", device=device, facts=facts) for device in ("h100", "rtx4090")]
+    assumptions = load_assumptions()
+    plans = [plan_generate("world", device=device, assumptions=assumptions) for device in ("h100", "rtx4090")]
     made = compare(*plans)
     table = made.tables[0]
     assert table.columns[1:] == tuple(plan.title for plan in plans)
     assert [row[0] for row in table.rows][:2] == ["seconds", "denoise seconds"]
-    assert {fact.name for fact in made.facts} >= {"price.h100", "price.rtx4090"}
+    assert {fact.name for fact in made.assumptions} >= {"price.h100", "price.rtx4090"}
 
 
 @pytest.mark.parametrize("words", PAGES)
@@ -140,7 +140,7 @@ def test_plans_side_by_side_are_one_table_of_a_page(tmp_path):
     page = tmp_path / "report.html"
     run(f'compare "generate world --device h100" "generate world --device a100" --html {page}')
     text = page.read_text()
-    assert text.count("<h1>") == 1 and "<th>Generate: 1.42 s of 64x64 by world on A100" in text
+    assert text.count("<h1>") == 1 and "<th>Generate: 2.08 s of 128x128 by world on A100" in text
 
 
 def test_a_calibration_prints_a_table_one_document_or_a_page(monkeypatch, tmp_path):
@@ -165,8 +165,8 @@ def test_many_names_of_lines_do_not_lie_over_each_other():
 
 
 def test_bars_keep_their_proportions_and_stay_in_the_picture():
-    (chart,) = plan_edge("wan2.1-t2v-1.3b", device="snapdragon-8-elite", facts=load_facts()).charts
-    assert isinstance(chart, Bars) and chart.limit is not None
+    (chart,) = plan_edge("wan2.1-t2v-1.3b", device="snapdragon-8-elite", assumptions=load_assumptions()).charts
+    assert isinstance(chart, BarChart) and chart.limit is not None
     drawing = ElementTree.fromstring(svg(chart))
     wide = [float(part.get("width")) for part in drawing.iter("rect")]
     assert wide[0] / wide[1] == pytest.approx(chart.bars[0][1] / chart.bars[1][1], rel=0.01)
@@ -187,7 +187,7 @@ def test_a_page_stands_alone(tmp_path):
 
 
 def test_charts_are_drawings_that_parse():
-    for made in (plan_serve("world", per_day=10, facts=load_facts()),):
+    for made in (plan_serve("world", per_day=10, assumptions=load_assumptions()),):
         for chart in made.charts:
             drawing = ElementTree.fromstring(svg(chart))
             lines = [part for part in drawing.iter() if part.tag == "polyline"]

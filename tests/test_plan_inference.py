@@ -8,15 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sorano.errors import RequestError
+from sorano.plan.assumptions import load_assumptions, number
 from sorano.plan.edge import plan_edge
 from sorano.plan.estimate import CASES, Range
-from sorano.plan.facts import load_facts, number
 from sorano.plan.flops import find_model
 from sorano.plan.hardware import find_device
 from sorano.plan.inference import chunked_flops, full_flops, make_job, plan_generate
 from sorano.plan.parallel import (
     exchange_seconds,
-    pipeline_bubble,
     ring_bytes,
     shared,
     split_tokens,
@@ -25,7 +24,7 @@ from sorano.plan.parallel import (
 )  # fmt: skip
 from sorano.plan.serving import plan_serve
 
-FACTS = load_facts()
+FACTS = load_assumptions()
 RATED = [name for name, row in FACTS.rows["devices"].items() if row["bf16_tflops"] or row["int8_tops"]]
 MODELS = ["world", "wan2.1-t2v-1.3b", "wan2.2-ti2v-5b", "wan2.2-t2v-a14b", "hunyuanvideo-13b", "movie-gen-30b"]
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
@@ -46,7 +45,7 @@ def check(made):
 
 
 def seconds(model, **words):
-    return plan_generate(model, device="h100", facts=FACTS, **words)["seconds"].default
+    return plan_generate(model, device="h100", assumptions=FACTS, **words)["seconds"].default
 
 
 @QUICK
@@ -58,15 +57,15 @@ def seconds(model, **words):
     steps=st.integers(1, 200),
 )
 def test_nothing_is_ever_negative_or_not_a_number(model, device, count, length, steps):
-    check(plan_generate(model, device=device, count=count, seconds=length, num_steps=steps, facts=FACTS))
+    check(plan_generate(model, device=device, count=count, seconds=length, num_steps=steps, assumptions=FACTS))
 
 
 @pytest.mark.parametrize("device", FACTS.rows["devices"])
 def test_every_device_is_planned_or_refused_in_words(device):
-    check(plan_edge("wan2.1-t2v-1.3b", device=device, facts=FACTS))
+    check(plan_edge("wan2.1-t2v-1.3b", device=device, assumptions=FACTS))
     plans = [
-        lambda: plan_generate("wan2.2-ti2v-5b", device=device, facts=FACTS),
-        lambda: plan_serve("wan2.2-ti2v-5b", per_day=100, device=device, facts=FACTS),
+        lambda: plan_generate("wan2.2-ti2v-5b", device=device, assumptions=FACTS),
+        lambda: plan_serve("wan2.2-ti2v-5b", per_day=100, device=device, assumptions=FACTS),
     ]
     for plan in plans:
         if device in RATED:
@@ -85,7 +84,7 @@ def test_every_device_is_planned_or_refused_in_words(device):
     steps=st.integers(1, 100),
 )
 def test_what_an_edge_device_takes_is_never_below_its_floors(model, memory, bandwidth, tops, steps):
-    words = {"memory_gb": memory, "bandwidth_gb_s": bandwidth, "tops": tops, "num_steps": steps, "facts": FACTS}
+    words = {"memory_gb": memory, "bandwidth_gb_s": bandwidth, "tops": tops, "num_steps": steps, "assumptions": FACTS}
     made = plan_edge(model, **words)
     check(made)
     if tops:
@@ -98,7 +97,7 @@ def test_what_an_edge_device_takes_is_never_below_its_floors(model, memory, band
 
 
 def test_an_edge_floor_is_the_full_rate_and_what_fits_has_room_to_work():
-    made = plan_edge("wan2.1-t2v-1.3b", device="snapdragon-8-elite", facts=FACTS)
+    made = plan_edge("wan2.1-t2v-1.3b", device="snapdragon-8-elite", assumptions=FACTS)
     job = make_job(find_model(FACTS, "wan2.1-t2v-1.3b"))
     flops = job.denoise().total + job.model.decode_flops(job.shape)
     assert made["arithmetic_seconds"] == pytest.approx(flops / 45e12)
@@ -107,8 +106,8 @@ def test_an_edge_floor_is_the_full_rate_and_what_fits_has_room_to_work():
     configs = job.model.configs
     widest = max(network.parameters() for network in configs.networks())
     assert made["peak_bytes"] > widest * made["fits_at_bits"] / 8  # weights and what they work on
-    assert {fact.name for fact in made.facts} == {"infer.phone", "edge.usable"}
-    dense = plan_edge("wan2.1-t2v-1.3b", device="h100", facts=FACTS)  # fits at 16 bits
+    assert {fact.name for fact in made.assumptions} == {"infer.phone", "edge.usable"}
+    dense = plan_edge("wan2.1-t2v-1.3b", device="h100", assumptions=FACTS)  # fits at 16 bits
     assert dense["arithmetic_seconds"] == pytest.approx(flops / 989e12)
 
 
@@ -124,8 +123,8 @@ def test_more_pixels_longer_videos_and_more_steps_take_longer(model, scale, step
 @QUICK
 @given(model=st.sampled_from(MODELS[1:]), few=st.sampled_from([1, 2, 4, 8]), more=st.sampled_from([2, 4, 8]))
 def test_more_devices_are_never_slower_but_for_what_they_exchange(model, few, more):
-    one = plan_generate(model, device="h100", count=few, facts=FACTS)
-    many = plan_generate(model, device="h100", count=few * more, facts=FACTS)
+    one = plan_generate(model, device="h100", count=few, assumptions=FACTS)
+    many = plan_generate(model, device="h100", count=few * more, assumptions=FACTS)
     for case in CASES:
         exchanged = many["exchange_seconds"].high * 2
         assert getattr(many["seconds"], case) <= getattr(one["seconds"], case) + exchanged
@@ -143,7 +142,7 @@ def test_larger_models_take_longer():
 def test_eight_devices_are_near_what_was_measured(name, tolerance):
     row = FACTS.row("measured", name)
     stack = "fa3" if "FlashAttention-3" in row["stack"] else "one"
-    made = plan_generate(row["model"], size=row["size"], device="h100", count=8, stack=stack, facts=FACTS)
+    made = plan_generate(row["model"], size=row["size"], device="h100", count=8, stack=stack, assumptions=FACTS)
     assert made["denoise_seconds"].default == pytest.approx(number(row, "seconds", "measured"), rel=tolerance)
 
 
@@ -161,29 +160,34 @@ def test_the_wall_of_full_attention_and_the_line_of_chunks():
 
 
 def test_a_request_that_does_not_fit_says_what_would_best_first():
-    made = plan_generate("wan2.2-t2v-a14b", size="1280x720", device="a10", facts=FACTS)
-    small = plan_generate("wan2.2-t2v-a14b", size="1280x720", seconds=60.0, device="a10", facts=FACTS)
+    made = plan_generate("wan2.2-t2v-a14b", size="1280x720", device="a10", assumptions=FACTS)
+    small = plan_generate("wan2.2-t2v-a14b", size="1280x720", seconds=60.0, device="a10", assumptions=FACTS)
     assert made["fits"] in (True, False) and small["fits"] is False
     assert small["would_fit"].startswith("--size") and "a device with" in small["would_fit"]
     with pytest.raises(KeyError):
-        plan_generate("wan2.1-t2v-1.3b", device="h100", facts=FACTS)["would_fit"]
+        plan_generate("wan2.1-t2v-1.3b", device="h100", assumptions=FACTS)["would_fit"]
 
 
 def test_weights_in_fewer_bits_need_less():
     peaks = [
-        plan_generate("wan2.1-t2v-14b", device="h100", dtype=dtype, facts=FACTS)["peak_bytes"]
+        plan_generate("wan2.1-t2v-14b", device="h100", dtype=dtype, assumptions=FACTS)["peak_bytes"]
         for dtype in ("bfloat16", "float8", "int4")
     ]
     assert peaks == sorted(peaks, reverse=True) and peaks[0] > 1.2 * peaks[2]
 
 
 def test_money_is_hours_times_price_and_energy_is_watts_times_seconds():
-    made = plan_generate("wan2.1-t2v-14b", device="h100", count=4, usd_hour=2.0, facts=FACTS)
+    made = plan_generate("wan2.1-t2v-14b", device="h100", count=4, usd_hour=2.0, assumptions=FACTS)
     device_seconds = 4 * made["seconds"].default
     assert made["usd"].default == pytest.approx(2 * device_seconds / 3600)
     assert made["kwh"].default == pytest.approx(device_seconds * 700 * 0.9 * 1.72 / 3.6e6)
     assert made["co2_g"].default == pytest.approx(470 * made["kwh"].default)
-    assert {fact.name for fact in made.facts} >= {"price.yours", "energy.tdp", "energy.facility", "parallel.serial"}
+    assert {fact.name for fact in made.assumptions} >= {
+        "price.yours",
+        "energy.tdp",
+        "energy.facility",
+        "parallel.serial",
+    }
 
 
 def test_this_machine_is_planned_by_the_same_function_as_a_run(monkeypatch, tmp_path):
@@ -191,7 +195,7 @@ def test_this_machine_is_planned_by_the_same_function_as_a_run(monkeypatch, tmp_
     from sorano.plan.machine import this_machine
 
     monkeypatch.setenv("SORANO_CACHE", str(tmp_path))
-    made = plan_generate("world", facts=FACTS)
+    made = plan_generate("world", assumptions=FACTS)
     job = make_job(find_model(FACTS, "world"))
     run = estimate_generate(job.model.configs, this_machine(), job.shape, num_steps=job.num_steps, fps=job.fps)
     assert made["seconds"].default == run.seconds and made["peak_bytes"] == run.peak_bytes
@@ -201,14 +205,14 @@ def test_this_machine_says_what_its_plan_stands_on(monkeypatch, tmp_path):
     from sorano.plan.machine import CPU, profile_file
 
     monkeypatch.setenv("SORANO_CACHE", str(tmp_path))
-    guessed = plan_generate("world", facts=FACTS)
-    known = {fact.name: fact for fact in guessed.facts}
+    guessed = plan_generate("world", assumptions=FACTS)
+    known = {fact.name: fact for fact in guessed.assumptions}
     assert {"machine.matmul", "machine.linear", "machine.decode", "machine.guessed"} <= set(known)
     assert known["machine.linear"].tag == "A" and any("guessed: run" in note for note in guessed.notes)
     profile = replace(CPU, name="cpu, float32, measured 2026-11-20", flops_per_second=6e10)
     profile.write(profile_file("cpu", "float32"))
-    measured = plan_generate("world", facts=FACTS)
-    known = {fact.name: fact for fact in measured.facts}
+    measured = plan_generate("world", assumptions=FACTS)
+    known = {fact.name: fact for fact in measured.assumptions}
     assert (known["machine.matmul"].tag, known["machine.matmul"].date) == ("U", "2026-11-20")
     assert known["machine.matmul"].value == 6e10 and known["machine.linear"].low < known["machine.linear"].high <= 1
     narrow, wide = measured["seconds"], guessed["seconds"]
@@ -216,19 +220,19 @@ def test_this_machine_says_what_its_plan_stands_on(monkeypatch, tmp_path):
 
 
 def test_devices_that_share_a_video_share_its_memory_too():
-    words = {"size": "1280x720", "device": "h100", "facts": FACTS}
+    words = {"size": "1280x720", "device": "h100", "assumptions": FACTS}
     one, eight = (plan_generate("wan2.2-t2v-a14b", count=count, **words) for count in (1, 8))
     for stage in ("text_bytes", "denoise_bytes"):
         assert eight[stage] < one[stage]
     assert not one["fits"] or eight["peak_bytes"] < one["peak_bytes"]
-    published = [plan_generate("movie-gen-30b", device="h100", count=count, facts=FACTS) for count in (1, 8)]
+    published = [plan_generate("movie-gen-30b", device="h100", count=count, assumptions=FACTS) for count in (1, 8)]
     assert published[1]["weight_bytes"] == pytest.approx(published[0]["weight_bytes"] / 8)
 
 
 @pytest.mark.parametrize("model", ["wan2.1-t2v-1.3b", "wan2.1-i2v-14b-480p", "wan2.2-ti2v-5b", "wan2.2-t2v-a14b"])
 @pytest.mark.parametrize("count", [1, 4])
 def test_what_is_taken_is_the_first_way_to_place_it_that_fits(model, count):
-    made = plan_generate(model, device="rtx5090", count=count, facts=FACTS)
+    made = plan_generate(model, device="rtx5090", count=count, assumptions=FACTS)
     ways = next(table for table in made.tables if table.title.startswith("Ways to place it"))
     first = next((row for row in ways.rows if row[-1]), ways.rows[-1])
     assert (made["text_bytes"], made["denoise_bytes"], made["decode_bytes"]) == first[1:4]
@@ -237,7 +241,7 @@ def test_what_is_taken_is_the_first_way_to_place_it_that_fits(model, count):
 
 @pytest.mark.parametrize(("model", "budget"), [("wan2.2-t2v-a14b", 12 * 10**9), ("movie-gen-30b", 20 * 10**9)])
 def test_more_devices_make_it_fit_where_a_plan_says_so(model, budget):
-    words = {"size": "1280x720", "device": "h100", "memory_bytes": budget, "facts": FACTS}
+    words = {"size": "1280x720", "device": "h100", "memory_bytes": budget, "assumptions": FACTS}
     advice = plan_generate(model, **words)["would_fit"]
     together = int(advice.rpartition(" or ")[2].split()[0])
     assert "of these that share the weights" in advice and together > 1
@@ -245,30 +249,30 @@ def test_more_devices_make_it_fit_where_a_plan_says_so(model, budget):
 
 
 def test_a_budget_is_what_a_published_model_must_fit_into():
-    words = {"device": "h100", "facts": FACTS}
+    words = {"device": "h100", "assumptions": FACTS}
     assert plan_generate("movie-gen-30b", **words)["fits"]
     assert not plan_generate("movie-gen-30b", memory_bytes=12 * 10**9, **words)["fits"]
 
 
 def test_what_devices_exchange_has_bounds():
-    exchanged = plan_generate("wan2.1-t2v-14b", device="h100", count=8, facts=FACTS)["exchange_seconds"]
+    exchanged = plan_generate("wan2.1-t2v-14b", device="h100", count=8, assumptions=FACTS)["exchange_seconds"]
     assert 0 < exchanged.low < exchanged.default < exchanged.high
 
 
 def test_the_summary_is_the_answer():
-    made = plan_generate("wan2.1-t2v-1.3b", device="h100", facts=FACTS)
+    made = plan_generate("wan2.1-t2v-1.3b", device="h100", assumptions=FACTS)
     assert "USD" in made.summary and "which fits" in made.summary and made.summary not in made.title
 
 
 def test_money_and_carbon_are_said_for_a_second_of_video_too():
-    made = plan_generate("wan2.1-t2v-1.3b", device="h100", facts=FACTS)
+    made = plan_generate("wan2.1-t2v-1.3b", device="h100", assumptions=FACTS)
     length = make_job(find_model(FACTS, "wan2.1-t2v-1.3b")).seconds
     for name in ("usd", "kwh", "co2_g"):
         assert made[f"{name}_per_video_second"].high == pytest.approx(made[name].high / length)
 
 
 def test_published_prices_keep_what_contradicts_them_and_what_is_over():
-    made = plan_generate("wan2.1-t2v-1.3b", device="h100", facts=FACTS)
+    made = plan_generate("wan2.1-t2v-1.3b", device="h100", assumptions=FACTS)
     table = next(table for table in made.tables if "published prices" in table.title)
     rows = {row[0]: row for row in table.rows}
     assert "app closed 2026-04-26" in rows["Sora 2"][-1] and rows["Sora 2"][1] == "history"
@@ -279,19 +283,19 @@ def test_published_prices_keep_what_contradicts_them_and_what_is_over():
 
 
 def test_a_model_of_layers_and_width_is_planned():
-    made = plan_generate(layers=48, width=6144, device="h100", size="1280x768", facts=FACTS)
-    assert made["forward_flops"] == plan_generate("movie-gen-30b", device="h100", facts=FACTS)["forward_flops"]
+    made = plan_generate(layers=48, width=6144, device="h100", size="1280x768", assumptions=FACTS)
+    assert made["forward_flops"] == plan_generate("movie-gen-30b", device="h100", assumptions=FACTS)["forward_flops"]
     with pytest.raises(RequestError, match="a model has its own"):
-        plan_generate("world", layers=4, facts=FACTS)
+        plan_generate("world", layers=4, assumptions=FACTS)
     with pytest.raises(RequestError, match="layers is 0"):
-        plan_generate(layers=0, device="h100", facts=FACTS)
+        plan_generate(layers=0, device="h100", assumptions=FACTS)
 
 
 def test_flash_attention_2_is_known_where_it_was_measured():
-    named, one = (plan_generate("wan2.1-t2v-14b", device="h100", stack=s, facts=FACTS) for s in ("fa2", "one"))
+    named, one = (plan_generate("wan2.1-t2v-14b", device="h100", stack=s, assumptions=FACTS) for s in ("fa2", "one"))
     assert named["seconds"] == one["seconds"]
     with pytest.raises(RequestError, match="fa2"):
-        plan_generate("wan2.1-t2v-14b", device="a100", stack="fa2", facts=FACTS)
+        plan_generate("wan2.1-t2v-14b", device="a100", stack="fa2", assumptions=FACTS)
 
 
 @pytest.mark.parametrize(
@@ -311,15 +315,15 @@ def test_flash_attention_2_is_known_where_it_was_measured():
 )
 def test_words_that_contradict_each_other_are_refused(words, said):
     with pytest.raises(RequestError, match=said):
-        plan_generate(**{"model": "world", "facts": FACTS, **words})
+        plan_generate(**{"model": "world", "assumptions": FACTS, **words})
 
 
 @pytest.mark.parametrize("price", [-5.0, 0.0, math.nan, math.inf, 1e6])
 def test_a_price_that_is_none_is_refused(price):
     with pytest.raises(RequestError, match="price is"):
-        plan_generate("wan2.1-t2v-1.3b", device="h100", usd_hour=price, facts=FACTS)
+        plan_generate("wan2.1-t2v-1.3b", device="h100", usd_hour=price, assumptions=FACTS)
     with pytest.raises(RequestError, match="price is"):
-        plan_serve("wan2.1-t2v-1.3b", per_day=10, usd_hour=price, facts=FACTS)
+        plan_serve("wan2.1-t2v-1.3b", per_day=10, usd_hour=price, assumptions=FACTS)
 
 
 @pytest.mark.parametrize(
@@ -341,12 +345,12 @@ def test_a_price_that_is_none_is_refused(price):
 )
 def test_numbers_and_words_that_mean_nothing_are_refused(words, said):
     with pytest.raises(RequestError, match=said):
-        plan_generate("wan2.1-t2v-1.3b", **{"device": "h100", "facts": FACTS, **words})
+        plan_generate("wan2.1-t2v-1.3b", **{"device": "h100", "assumptions": FACTS, **words})
 
 
 def test_an_unknown_model_names_the_nearest():
     with pytest.raises(RequestError, match="wan2.1-t2v-14bb") as caught:
-        plan_generate("wan2.1-t2v-14bb", facts=FACTS)
+        plan_generate("wan2.1-t2v-14bb", assumptions=FACTS)
     assert "wan2.1-t2v-14b" in str(caught.value.hint)
 
 
@@ -371,10 +375,8 @@ def test_ulysses_divides_the_heads_and_stays_within_fast_links(count, heads, lin
     assert (split.ulysses, split.ring) == (ulysses, ring)
 
 
-def test_closed_forms_of_sharing_pipelines_and_checkpoints():
+def test_closed_forms_of_sharing_and_checkpoints():
     assert shared(100.0, 0.0, 4) == 25.0 and shared(100.0, 1.0, 4) == 100.0
-    assert pipeline_bubble(4, 12) == pytest.approx(3 / 15)
-    assert pipeline_bubble(4, 12, interleaved=2) < pipeline_bubble(4, 12)
     every, lost = young_daly(86_400.0, 50.0)
     assert every == pytest.approx(math.sqrt(2 * 50 * 86_400))
     assert lost == pytest.approx(math.sqrt(2 * 50 / 86_400))

@@ -7,13 +7,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sorano.models import family
-from sorano.models.config import MAX_TEXT_TOKENS
-from sorano.models.image_encoder import ImageEncoder
-from sorano.models.text_encoder import TextEncoder, TextTokens
-from sorano.models.transformer import VideoTransformer
-from sorano.models.vae import VideoAutoencoder
-from sorano.plan.facts import load_facts
+from sorano.models.wan import sizes
+from sorano.models.wan.config import MAX_TEXT_TOKENS
+from sorano.models.wan.family import WAN
+from sorano.models.wan.image_encoder import ImageEncoder
+from sorano.models.wan.text_encoder import TextEncoder, TextTokens
+from sorano.models.wan.transformer import VideoTransformer
+from sorano.models.wan.vae import VideoAutoencoder
+from sorano.plan.assumptions import load_assumptions
 from sorano.plan.flops import find_model, of_dimensions, of_preset, published
 from sorano.presets import PRESETS
 from sorano.shapes import VideoShape
@@ -32,7 +33,7 @@ def counted(run):
 def test_a_pass_of_every_preset_counts_as_torch_counts_it(name):
     model = of_preset(PRESETS[name])
     config, vae = model.configs.transformer, model.configs.vae
-    latent = SMALL.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
+    latent = vae.geometry.latent(SMALL)
     with torch.device("meta"):
         network = VideoTransformer(config)
     size = (1, config.in_channels, latent.num_frames, latent.rows, latent.columns)
@@ -48,11 +49,11 @@ def test_a_pass_of_every_preset_counts_as_torch_counts_it(name):
     assert model.forward(SMALL).total == pytest.approx(flops, rel=0.01)
 
 
-@pytest.mark.parametrize("config", [family.VAE_2_1, family.VAE_2_2, WORLD.vae], ids=["2.1", "2.2", "world"])
+@pytest.mark.parametrize("config", [sizes.VAE_2_1, sizes.VAE_2_2, WORLD.vae], ids=["2.1", "2.2", "world"])
 def test_the_autoencoders_count_as_torch_counts_them(config):
     with torch.device("meta"):
         network = VideoAutoencoder(config)
-    latent = SMALL.latent(spatial=config.scale_factor_spatial, temporal=config.scale_factor_temporal)
+    latent = config.geometry.latent(SMALL)
     z = torch.zeros(1, config.z_dim, latent.num_frames, latent.rows, latent.columns, device="meta")
     video = torch.zeros(1, 3, SMALL.num_frames, SMALL.height, SMALL.width, device="meta")
     decoded, encoded = counted(lambda: network.decode(z)), counted(lambda: network.encode(video))
@@ -61,7 +62,7 @@ def test_the_autoencoders_count_as_torch_counts_them(config):
     assert config.encode_flops(SMALL) == pytest.approx(encoded, rel=0.01)
 
 
-@pytest.mark.parametrize("config", [family.UMT5_XXL, WORLD.text_encoder], ids=["umt5-xxl", "world"])
+@pytest.mark.parametrize("config", [sizes.UMT5_XXL, WORLD.text_encoder], ids=["umt5-xxl", "world"])
 def test_the_text_encoders_count_as_torch_counts_them(config):
     with torch.device("meta"):
         network = TextEncoder(config)
@@ -72,21 +73,21 @@ def test_the_text_encoders_count_as_torch_counts_them(config):
 
 def test_the_encoder_of_pictures_has_the_weights_that_are_planned():
     with torch.device("meta"):
-        eyes = ImageEncoder(family.CLIP_VIT_H)
-    assert sum(weight.numel() for weight in eyes.parameters()) == family.CLIP_VIT_H.parameters()
+        eyes = ImageEncoder(sizes.CLIP_VIT_H)
+    assert sum(weight.numel() for weight in eyes.parameters()) == sizes.CLIP_VIT_H.parameters()
 
 
 def test_parts_add_up_and_attention_grows_with_the_square():
-    model = find_model(load_facts(), "wan2.1-t2v-1.3b")
+    model = find_model(load_assumptions(), "wan2.1-t2v-1.3b")
     one, two = model.forward(VideoShape(81, 480, 832)), model.forward(VideoShape(81, 960, 832))
     assert two.attention == 4 * one.attention
     assert one.total == one.attention + one.linear + one.rest
     config = model.configs.transformer
-    assert one.total == config.flops(VideoShape(81, 480, 832).latent())
+    assert one.total == config.flops(WAN.geometry.latent(VideoShape(81, 480, 832)))
 
 
 def test_a_model_of_a_wanted_size_keeps_its_proportions():
-    like = published(load_facts(), "movie-gen-30b")
+    like = published(load_assumptions(), "movie-gen-30b")
     assert of_dimensions(parameters=30e9, like=like).width == like.width
     for parameters in (1e9, 7e9, 100e9):
         made = of_dimensions(parameters=parameters, like=like)

@@ -7,16 +7,16 @@ from statistics import geometric_mean
 import pytest
 
 from sorano.plan import laws
+from sorano.plan.assumptions import load_assumptions, number
 from sorano.plan.claims import CLIPS, attention_factor, explain, sora
 from sorano.plan.estimate import Range
-from sorano.plan.facts import load_facts, number
 from sorano.plan.flops import find_model, published
 from sorano.plan.hardware import find_device
 from sorano.plan.money import costs
 from sorano.plan.training import device_hours
 from sorano.shapes import VideoShape, parse_size
 
-FACTS = load_facts()
+FACTS = load_assumptions()
 MEASURED = {row["name"]: row for row in FACTS.table("measured")}
 
 
@@ -109,10 +109,10 @@ def test_a_claims_numbers_are_rows_of_the_tables(tmp_path):
     mine.write_text(
         "[constants.claim.language.decode]\nvalue = 0.1\n[constants.claim.chatgpt.words_per_day]\nvalue = 9e9\n"
     )
-    usual, made = (explain("chatgpt-2023", facts=facts) for facts in (FACTS, load_facts(mine)))
+    usual, made = (explain("chatgpt-2023", assumptions=assumptions) for assumptions in (FACTS, load_assumptions(mine)))
     assert (usual["a100_by_arithmetic"], usual["a100_in_practice"]) == pytest.approx((260, 1560), rel=0.01)
     assert made["words_per_day"] == 9e9 and made["a100_in_practice"] == pytest.approx(usual["a100_in_practice"])
-    known = {fact.name: fact for fact in usual.facts}
+    known = {fact.name: fact for fact in usual.assumptions}
     assert {known[f"claim.language.{name}"].tag for name in ("arithmetic", "decode")} == {"A"}
     whys = {row.name: row.why for row in usual.rows}
     assert all(whys[name].startswith("assumption: ") for name in ("a100_by_arithmetic", "a100_in_practice"))

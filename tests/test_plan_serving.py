@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sorano.errors import RequestError
+from sorano.plan.assumptions import load_assumptions
 from sorano.plan.estimate import Range
-from sorano.plan.facts import load_facts
 from sorano.plan.serving import Queue, erlang_c, mean_wait_of_day, plan_serve, share_of_peak, simulate, smallest
 
-FACTS = load_facts()
+FACTS = load_assumptions()
 FULL = bool(os.environ.get("SORANO_FULL"))
 
 
@@ -41,7 +41,7 @@ def test_erlangs_formula_is_the_recursion_from_one_server_on(servers, busy):
     count=st.sampled_from([1, 2, 8]),
 )
 def test_a_service_is_never_less_than_its_work(per_day, peak, wait, quantile, count):
-    words = {"peak": peak, "wait": wait, "quantile": quantile, "count": count, "facts": FACTS}
+    words = {"peak": peak, "wait": wait, "quantile": quantile, "count": count, "assumptions": FACTS}
     made = plan_serve("wan2.1-t2v-1.3b", per_day=per_day, **words)
     for row in made.all_rows():
         values = [row.value.low, row.value.default, row.value.high] if isinstance(row.value, Range) else [row.value]
@@ -54,28 +54,30 @@ def test_a_service_is_never_less_than_its_work(per_day, peak, wait, quantile, co
 
 
 def test_a_service_says_whether_its_model_fits():
-    tight = plan_serve("wan2.2-t2v-a14b", per_day=10, device="rtx4090", size="1280x720", facts=FACTS)
+    tight = plan_serve("wan2.2-t2v-a14b", per_day=10, device="rtx4090", size="1280x720", assumptions=FACTS)
     assert tight["fits"] is True and any("weights are more than stays on" in note for note in tight.notes)
-    small = plan_serve("wan2.2-t2v-a14b", per_day=10, device="rtx4090", size="1280x720", seconds=30.0, facts=FACTS)
+    small = plan_serve(
+        "wan2.2-t2v-a14b", per_day=10, device="rtx4090", size="1280x720", seconds=30.0, assumptions=FACTS
+    )
     assert small["fits"] is False and small["peak_bytes"] > 24e9
     assert "does NOT fit" in small.summary and any("does not fit" in note for note in small.notes)
-    large = plan_serve("wan2.2-t2v-a14b", per_day=10, device="b300", facts=FACTS)
+    large = plan_serve("wan2.2-t2v-a14b", per_day=10, device="b300", assumptions=FACTS)
     assert large["fits"] is True and "NOT" not in large.summary
     assert not any("weights are more" in note for note in large.notes)
 
 
 def test_small_numbers_of_videos_keep_their_digits():
-    assert plan_serve("world", per_day=0.5, facts=FACTS).title.startswith("Serve 0.5 videos")
+    assert plan_serve("world", per_day=0.5, assumptions=FACTS).title.startswith("Serve 0.5 videos")
 
 
 def test_money_of_a_service_is_said_for_a_second_of_video_too():
-    made = plan_serve("wan2.1-t2v-1.3b", per_day=1000, facts=FACTS)
+    made = plan_serve("wan2.1-t2v-1.3b", per_day=1000, assumptions=FACTS)
     for name in ("usd", "kwh", "co2_g"):
         assert 0 < made[f"always_on_{name}_per_video_second"].default < made[f"always_on_{name}_per_video"].default
 
 
 def test_your_price_is_the_price_at_every_volume():
-    tables = [plan_serve("world", per_day=1000, usd_hour=usd, facts=FACTS).tables[0] for usd in (1.0, 2.0)]
+    tables = [plan_serve("world", per_day=1000, usd_hour=usd, assumptions=FACTS).tables[0] for usd in (1.0, 2.0)]
     assert [row[-1] for row in tables[1].rows] == pytest.approx([2 * row[-1] for row in tables[0].rows])
 
 
@@ -83,9 +85,9 @@ def test_a_very_large_service_is_planned_quickly_or_refused():
     import time
 
     began = time.perf_counter()
-    plan_serve("world", per_day=1e6, service=30_000.0, facts=FACTS)
+    plan_serve("world", per_day=1e6, service=30_000.0, assumptions=FACTS)
     with pytest.raises(RequestError, match="at once"):
-        plan_serve("world", per_day=1e10, service=1e7, facts=FACTS)
+        plan_serve("world", per_day=1e10, service=1e7, assumptions=FACTS)
     assert time.perf_counter() - began < 5
 
 
@@ -138,12 +140,12 @@ def test_a_day_with_highs_and_lows_agrees_within_a_tenth():
 
 
 def test_a_plan_plays_days_beside_its_formula():
-    made = plan_serve("world", per_day=1000, service=147.0, play_a_day=True, facts=FACTS)
+    made = plan_serve("world", per_day=1000, service=147.0, play_a_day=True, assumptions=FACTS)
     assert made["simulated_mean_wait"] == pytest.approx(made["mean_wait_seconds"], rel=0.10)
     assert made["simulated_mean_wait_of_day"] == pytest.approx(made["mean_wait_of_day_seconds"], rel=0.10)
     assert made["simulated_utilisation"] == pytest.approx(made["utilisation_day"], rel=0.05)
     with pytest.raises(RequestError, match="too long to play"):
-        plan_serve("world", per_day=1e7, play_a_day=True, facts=FACTS)
+        plan_serve("world", per_day=1e7, play_a_day=True, assumptions=FACTS)
 
 
 @pytest.mark.parametrize("peak", [1.0, 1.5, 2.0, 2.5, 8.0])
@@ -162,14 +164,14 @@ def test_the_worked_table():
 
 
 def test_a_service_is_planned():
-    made = plan_serve("wan2.2-ti2v-5b", per_day=10_000, facts=FACTS)
+    made = plan_serve("wan2.2-ti2v-5b", per_day=10_000, assumptions=FACTS)
     assert made["devices"].default * 86_400 > made["service_seconds"].default * 10_000 * 2.5
     assert made["autoscaled_usd_per_video"].default < made["always_on_usd_per_video"].default
     assert 0 < made["utilisation_day"] < made["utilisation_peak"] < 1
     assert all(math.isfinite(row.value) for row in made.all_rows() if isinstance(row.value, float))
-    busier = plan_serve("wan2.2-ti2v-5b", per_day=20_000, facts=FACTS)
+    busier = plan_serve("wan2.2-ti2v-5b", per_day=20_000, assumptions=FACTS)
     assert busier["devices"].default > made["devices"].default
-    patient = plan_serve("wan2.2-ti2v-5b", per_day=10_000, wait=3600, facts=FACTS)
+    patient = plan_serve("wan2.2-ti2v-5b", per_day=10_000, wait=3600, assumptions=FACTS)
     assert patient["devices"].default <= made["devices"].default
 
 
@@ -188,4 +190,4 @@ def test_a_service_is_planned():
 )
 def test_a_service_that_means_nothing_is_refused(words):
     with pytest.raises(RequestError, match=next(iter(words))):
-        plan_serve("world", **{"per_day": 10, "facts": FACTS, **words})
+        plan_serve("world", **{"per_day": 10, "assumptions": FACTS, **words})

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from sorano.cli import app
 from sorano.errors import RequestError
 from sorano.plan import laws
+from sorano.plan.assumptions import load_assumptions
 from sorano.plan.claims import number_of
 from sorano.plan.estimate import Range
-from sorano.plan.facts import load_facts
 from sorano.plan.flops import find_model
 from sorano.plan.hardware import find_device
 from sorano.plan.parallel import fsdp_bytes, kept_share, ring_bytes, ring_exposed_seconds, split_tokens
@@ -32,11 +32,11 @@ from sorano.plan.training import (
 from sorano.train.ranks import Ranks
 from sorano.train.recipes import RECIPES
 
-FACTS = load_facts()
+FACTS = load_assumptions()
 
 
 def test_movie_gens_stages_and_hours():
-    made = plan_train("movie-gen-30b", count=6144, facts=FACTS)
+    made = plan_train("movie-gen-30b", count=6144, assumptions=FACTS)
     assert made["flops"] == pytest.approx(7.6e22 + 5.86e23 + 1.07e24, rel=0.03)
     hours = made["device_hours"]
     assert hours.low < 1.25e6 < hours.high and hours.low < 2.03e6 < hours.high  # two published estimates
@@ -46,13 +46,13 @@ def test_movie_gens_stages_and_hours():
 @pytest.mark.parametrize(("stage", "tolerance"), [(1, 0.2), (3, 0.1)])  # the second doubled its devices on the way
 def test_movie_gens_days_on_the_wall(stage, tolerance):
     """54 h and 149 h on up to 6,144 H100: the first is exchange more than work, as a card a device would not allow."""
-    made = plan_train("movie-gen-30b", count=6144, facts=FACTS)
+    made = plan_train("movie-gen-30b", count=6144, assumptions=FACTS)
     hours = 24 * made.tables[0].rows[stage - 1][made.tables[0].columns.index("days")]
     assert hours == pytest.approx(number_of(FACTS.row("runs", f"movie-gen-video-{stage}")["gpu_hours"]), rel=tolerance)
 
 
 def test_step_videos_hours():
-    hours = plan_train("step-video-30b", device="h800", count=2992, facts=FACTS)["device_hours"]
+    hours = plan_train("step-video-30b", device="h800", count=2992, assumptions=FACTS)["device_hours"]
     assert 0.57e6 < hours.default < 1.82e6  # derived from its 32 % and its clips, whose mix was not published
 
 
@@ -82,7 +82,7 @@ def test_long_samples_are_shared_until_they_fit():
 
 
 def test_a_budget_shows_both_laws_side_by_side():
-    made = plan_train(flops=8.4e23, facts=FACTS)
+    made = plan_train(flops=8.4e23, assumptions=FACTS)
     assert made["hunyuanvideo_parameters"] == pytest.approx(32.0e9, rel=0.01)
     assert made["hunyuanvideo_tokens"] == pytest.approx(4.43e12, rel=0.01)
     assert made["precise_parameters"] == pytest.approx(13.1e9, rel=0.01)
@@ -97,7 +97,7 @@ def test_batch_and_rate_of_a_large_run():
 
 @pytest.mark.parametrize("parameters", [1e8, 1.3e9, 30e9, 1e12])
 def test_larger_models_cost_more_and_nothing_is_negative(parameters):
-    one, two = (plan_train(parameters=p, facts=FACTS) for p in (parameters, 2 * parameters))
+    one, two = (plan_train(parameters=p, assumptions=FACTS) for p in (parameters, 2 * parameters))
     assert two["flops"] > one["flops"] and two["device_hours"].default > one["device_hours"].default
     for row in one.all_rows():
         for value in [row.value.low, row.value.high] if isinstance(row.value, Range) else [row.value]:
@@ -106,7 +106,7 @@ def test_larger_models_cost_more_and_nothing_is_negative(parameters):
 
 
 def test_the_whole_programme_costs_more_than_the_run():
-    made = plan_train("step-video-30b", facts=FACTS)
+    made = plan_train("step-video-30b", assumptions=FACTS)
     assert made["programme_usd"].default == pytest.approx(2.0 * 1.12 * made["usd"].default)
 
 
@@ -117,7 +117,7 @@ def test_stages_are_read_from_toml(tmp_path):
         '[[stage]]\nname = "pictures"\nsamples = 1e8\nsize = "256x256"\nbatch = 1024\n'
         '[[stage]]\nname = "clips"\nsamples = 1e6\nsize = "832x480"\nframes = 81\nmfu = 0.4\n'
     )
-    made = plan_train(config=file, facts=FACTS)
+    made = plan_train(config=file, assumptions=FACTS)
     assert "64 x H200" in made.title and [row[0] for row in made.tables[0].rows] == ["pictures", "clips"]
 
 
@@ -164,7 +164,7 @@ def test_a_config_that_is_wrong_is_said_with_its_line(tmp_path, text, said):
     file = tmp_path / "stages.toml"
     file.write_text(text)
     with pytest.raises(RequestError, match=said):
-        plan_train(config=file, facts=FACTS)
+        plan_train(config=file, assumptions=FACTS)
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,14 @@ def test_a_config_that_is_wrong_is_said_with_its_line(tmp_path, text, said):
 )
 def test_contradictions_and_absurd_numbers_are_refused(words):
     with pytest.raises(RequestError):
-        plan_train(facts=FACTS, **words)
+        plan_train(assumptions=FACTS, **words)
 
 
 def test_our_own_model_comes_with_the_command_that_makes_it():
-    made = plan_train("world", facts=FACTS)
+    made = plan_train("world", assumptions=FACTS)
     commands = [note for note in made.notes if note.startswith("sorano train world --recipe ")]
     assert {note.split()[4] for note in commands} == {"cpu", "gpu"} <= set(RECIPES)
-    lines = {count: " ".join(plan_train("world", count=count, facts=FACTS).notes) for count in (8, 16)}
+    lines = {count: " ".join(plan_train("world", count=count, assumptions=FACTS).notes) for count in (8, 16)}
     assert "torchrun --standalone --nproc-per-node 8 -m sorano train world --recipe gpu" in lines[8]
     assert "--nnodes 2" in lines[16] and "--nproc-per-node 8" in lines[16]
     gpu = RECIPES["gpu"]
@@ -228,7 +228,7 @@ def config(tmp_path):
 
 
 def test_days_are_those_of_the_stages_on_their_own_devices(config):
-    made = plan_train(config=config, facts=FACTS)
+    made = plan_train(config=config, assumptions=FACTS)
     rows = made.tables[0].rows
     hours, days = (made.tables[0].columns.index(name) for name in ("device-hours", "days"))
     assert made["days"].default == pytest.approx(sum(row[days] for row in rows))
@@ -238,15 +238,15 @@ def test_days_are_those_of_the_stages_on_their_own_devices(config):
 
 
 def test_what_is_asked_for_stands_over_the_file_and_is_said(config):
-    asked = plan_train(config=config, device="a100", count=16, facts=FACTS)
+    asked = plan_train(config=config, device="a100", count=16, assumptions=FACTS)
     assert "8 to 16 x A100" in asked.title
     assert sum("stands over" in note for note in asked.notes) == 2
-    same = plan_train(config=config, device="h200", facts=FACTS)
+    same = plan_train(config=config, device="h200", assumptions=FACTS)
     assert "8 to 64 x H200" in same.title and not any("stands over" in note for note in same.notes)
 
 
 def test_networks_that_stand_still_have_no_gradients():
-    made = plan_train("wan2.1-t2v-1.3b", count=1, facts=FACTS)
+    made = plan_train("wan2.1-t2v-1.3b", count=1, assumptions=FACTS)
     assert made["states_bytes"] == pytest.approx(22.7e9, rel=0.01)
     assert made["checkpoint_bytes"] == pytest.approx(17e9, rel=0.01)
     two = find_model(FACTS, "wan2.2-t2v-a14b")  # two experts, trained one at a time
@@ -262,7 +262,7 @@ def test_two_streams_gather_blocks_of_both():
 
 def test_devices_help_as_far_as_the_batch_reaches():
     def days(count):
-        return plan_train("movie-gen-30b", count=count, facts=FACTS)
+        return plan_train("movie-gen-30b", count=count, assumptions=FACTS)
 
     few, many, most = (days(count) for count in (512, 4096, 200_000))
     assert few["days"].default > many["days"].default > most["days"].default
@@ -276,7 +276,9 @@ def test_devices_help_as_far_as_the_batch_reaches():
 
 @pytest.mark.parametrize("device", ["h100", "rtx4090", "gb200"])
 def test_more_devices_are_never_slower_but_for_what_they_exchange(device):
-    days = [plan_train("wan2.1-t2v-1.3b", device=device, count=4**power, facts=FACTS)["days"] for power in range(11)]
+    days = [
+        plan_train("wan2.1-t2v-1.3b", device=device, count=4**power, assumptions=FACTS)["days"] for power in range(11)
+    ]
     for fewer, more in pairwise(days):
         assert more.default <= 1.001 * fewer.default
 
@@ -305,7 +307,7 @@ def test_failures_cost_more_than_goodput_on_many_devices():
     assert working_share(FACTS, 8) == working_share(FACTS, 1024) == goodput
     shares = [working_share(FACTS, 10**power) for power in (4, 5, 6, 7)]
     assert goodput > shares[0] > shares[1] > shares[2] > shares[3] > 0
-    notes = plan_train("movie-gen-30b", count=6144, facts=FACTS).notes
+    notes = plan_train("movie-gen-30b", count=6144, assumptions=FACTS).notes
     assert any("more than the 5 % of goodput" in note for note in notes)
 
 
@@ -319,11 +321,11 @@ def test_the_page_about_plans_says_what_failures_cost_and_its_stages_can_be_plan
     assert lost == pytest.approx([0.026, 0.24], abs=0.003)
     file = tmp_path / "stages.toml"
     file.write_text(page.partition("# stages.toml\n")[2].partition("\n\n")[0])
-    assert len(plan_train(config=file, facts=FACTS).tables[0].rows) == 2
+    assert len(plan_train(config=file, assumptions=FACTS).tables[0].rows) == 2
 
 
 def test_one_device_exchanges_nothing_and_says_nothing_of_it():
-    made = plan_train("wan2.1-t2v-1.3b", count=1, facts=FACTS)
+    made = plan_train("wan2.1-t2v-1.3b", count=1, assumptions=FACTS)
     assert not any("FSDP" in note or "fails" in note for note in made.notes)
     assert [table.title for table in made.tables][1].startswith("Where")
     assert made["device_hours"].default == pytest.approx(
@@ -345,27 +347,29 @@ def test_a_ring_within_a_node_goes_over_its_links():
 
 @pytest.mark.parametrize("words", [{"preset": "wan2.1-t2v-1.3b"}, {"parameters": 3e9}])
 def test_stages_that_nobody_published_are_called_an_assumption(words):
-    made = plan_train(facts=FACTS, **words)
+    made = plan_train(assumptions=FACTS, **words)
     assert any("is an assumption: as many samples as Movie Gen saw" in note for note in made.notes)
-    assert {fact.tag for fact in made.facts if fact.name.startswith("stages.")} == {"A"}
-    known = plan_train("movie-gen-30b", facts=FACTS)
-    assert {fact.tag for fact in known.facts if fact.name.startswith("stages.")} == {"S", "D"}
+    assert {fact.tag for fact in made.assumptions if fact.name.startswith("stages.")} == {"A"}
+    known = plan_train("movie-gen-30b", assumptions=FACTS)
+    assert {fact.tag for fact in known.assumptions if fact.name.startswith("stages.")} == {"S", "D"}
     assert not any("assumption" in note for note in known.notes)
 
 
 def test_stages_and_laws_are_yours_to_override(tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text("[stages.usual-3]\nsamples = 7.4e6\n[laws.'precise.parameters']\nfactor = 3.1574\n")
-    made, usual = (plan_train(parameters=3e9, facts=facts) for facts in (load_facts(mine), FACTS))
+    made, usual = (
+        plan_train(parameters=3e9, assumptions=assumptions) for assumptions in (load_assumptions(mine), FACTS)
+    )
     assert made["flops"] < 0.3 * usual["flops"]
-    assert next(fact for fact in made.facts if fact.name == "stages.usual-3").tag == "U"
-    assert laws.precise(load_facts(mine), 1e24).parameters == 2 * laws.precise(FACTS, 1e24).parameters
+    assert next(fact for fact in made.assumptions if fact.name == "stages.usual-3").tag == "U"
+    assert laws.precise(load_assumptions(mine), 1e24).parameters == 2 * laws.precise(FACTS, 1e24).parameters
 
 
 def test_a_stage_without_a_batch_says_which_was_assumed(tmp_path):
     file = tmp_path / "stages.toml"
     file.write_text('parameters = 1e9\n[[stage]]\nname = "pictures"\nsamples = 1e9\n')
-    made = plan_train(config=file, count=8, facts=FACTS)
+    made = plan_train(config=file, count=8, assumptions=FACTS)
     assert any("assumption: pictures: a batch of" in note for note in made.notes)
 
 

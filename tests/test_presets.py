@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from sorano.errors import CheckpointError, RequestError
-from sorano.models import family
-from sorano.models.config import DIFFUSERS_VERSION, PIPELINES
-from sorano.plan.model import ModelConfigs
+from sorano.models.config import DIFFUSERS_VERSION
+from sorano.models.wan import family, sizes
+from sorano.models.wan.configs import ModelConfigs
 from sorano.presets import PRESETS, find_preset, nearest_presets, preset_of_folder, write_card
 from sorano.request import Request
 from sorano.resolve import resolve
@@ -28,7 +28,7 @@ def write_configs(folder: Path, configs: ModelConfigs, **index: Any) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text(json.dumps(network.to_dict()))
     words = {
-        "_class_name": PIPELINES[configs.transformer.condition_channels > 0],
+        "_class_name": family.WAN.pipelines[configs.transformer.condition_channels > 0],
         "_diffusers_version": DIFFUSERS_VERSION,
         "expand_timesteps": configs.expand_timesteps,
         "transformer_2": ["diffusers", "WanTransformer3DModel"] if configs.transformer_2 else [None, None],
@@ -119,7 +119,7 @@ def test_a_folder_of_other_statistics_or_vocabulary_is_still_of_its_family(tmp_p
     other = replace(
         configs,
         vae=configs.vae.with_statistics([0.0] * 48, [1.0] * 48),
-        text_encoder=replace(family.UMT5_XXL, vocab_size=32000),
+        text_encoder=replace(sizes.UMT5_XXL, vocab_size=32000),
     )
     assert find_preset(write_configs(tmp_path / "mine", other)).fps == 24
 
@@ -177,7 +177,7 @@ def test_the_embedded_folder_is_its_preset_by_any_path(tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     shutil.copytree(world.folder, copy)
     copied = find_preset(str(copy))  # by the card that it ships
-    assert (copied.size, copied.num_frames, copied.fps, copied.num_steps) == ("64x64", 17, 12, 24)
+    assert (copied.size, copied.num_frames, copied.fps, copied.num_steps) == ("128x128", 25, 12, 24)
     assert copied.known == world.known and copied.small_vocabulary and copied.max_side == world.max_side
 
 

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 import sorano
-from sorano import cli, preview
+from sorano import cli
+from sorano.cli import preview
+from sorano.cli.progress import ConsoleListener
 
 
 @pytest.fixture
@@ -127,9 +129,26 @@ def test_the_command_draws_only_on_a_terminal(tmp_path, tiny_folder, monkeypatch
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setattr(preview, "kind_of", lambda environment: "blocks")
-        talk = cli.Talk(quiet=False, verbose=False, previews=True)
-        with talk:
-            talk.preview(1, 2, lambda: np.zeros((8, 8, 3), np.uint8))
+        listener = ConsoleListener(quiet=False, verbose=False, previews=True)
+        with listener:
+            listener.preview(1, 2, lambda: np.zeros((8, 8, 3), np.uint8))
         terminal.flush()
         assert "▀".encode() in os.read(ours, 65536)
     os.close(ours)
+
+
+def test_a_film_is_seen_window_by_window(tiny_verbs, tmp_path):
+    seen = []
+
+    class Watch(sorano.Listener):
+        def preview(self, step, num_steps, look):
+            seen.append((step, num_steps, look()))
+
+    made = sorano.generate(
+        "a red ball", preset=str(tiny_verbs), seed=1, device="cpu", num_steps=3, upscale=1, seconds=6,
+        output=tmp_path / "a.mp4", listener=Watch(),
+    )  # fmt: skip
+    windows = [one for one in seen if one[0] == 1]
+    assert len(windows) >= 2 and len(seen) == 3 * len(windows)
+    assert {one[2].shape for one in seen} == {(*made.frames_THWC.shape[1:3], 3)}
+    assert not np.array_equal(seen[-1][2], seen[2][2])  # the window at hand, not what the film began with

@@ -12,9 +12,9 @@ from sorano.errors import CheckpointError, RequestError
 from sorano.presets import PRESETS, find_preset
 from sorano.request import MAX_PROMPT_CHARACTERS, Request, slug
 from sorano.resolve import resolve
-from sorano.shapes import VideoShape, latent_frames
+from sorano.shapes import VideoShape
 
-WORLD = PRESETS["world"]
+WORLD = replace(PRESETS["world"], size="64x64", num_frames=17, max_side=128)  # whatever weights the package carries
 PROMPT = "a red ball bounces on the grass at sunset"
 
 
@@ -87,6 +87,23 @@ def test_any_size_is_written_and_made_in_its_aspect(size, made):
     assert resolve(job.request, WORLD).output_size == job.output_size
 
 
+@pytest.mark.parametrize(
+    ("size", "made"),
+    [("128x128", "64x64"), ("96x64", "80x48"), ("32x32", "64x64"), ("1280x720", "80x48"), ("64x64", "64x64")],
+)
+def test_a_size_that_is_to_fit_is_made_as_the_model_was_trained(size, made):
+    job = resolve(Request(prompt=PROMPT, size=size, upscale="fit"), WORLD)
+    assert job.shape.size == made and job.output_size == tuple(int(side) for side in size.split("x"))
+    again = resolve(job.request, WORLD)
+    assert (again.shape, again.output_size, again.request) == (job.shape, job.output_size, job.request)
+
+
+@pytest.mark.parametrize("size", [None, "16:9"])
+def test_without_a_size_in_pixels_fit_is_auto(size):
+    fit, auto = (resolve(Request(prompt=PROMPT, size=size, seed=1, upscale=one), WORLD) for one in ("fit", "auto"))
+    assert (fit.shape, fit.output_size, fit.request) == (auto.shape, auto.output_size, auto.request)
+
+
 @pytest.mark.parametrize("size", ["9999x64", "64x9999", "1x1", "8x64"])
 def test_sizes_that_no_video_has_are_refused(size):
     with pytest.raises(RequestError, match="16 to 4096 pixels a side"):
@@ -153,7 +170,7 @@ def test_every_length_that_resolves_is_on_the_grid_and_within_the_limit(seconds,
         job = resolve(Request(prompt=PROMPT, seconds=seconds, fps=fps), WORLD)
     except RequestError:
         return
-    latent_frames(job.shape.num_frames)
+    job.geometry.latent_frames(job.shape.num_frames)
     assert job.shape.num_frames <= WORLD.max_num_frames or job.is_film
 
 

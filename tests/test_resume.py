@@ -21,7 +21,7 @@ path = sys.modules["sorano.engine"]
 @pytest.fixture
 def request_(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(stream, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "WORTH_KEEPING_SECONDS", 0.0)
     return Request(
         prompt="a red ball", preset=str(tiny_folder), seed=5, output=str(tmp_path / "a.mp4"), device="cpu", upscale=1
     )
@@ -68,6 +68,7 @@ def test_a_run_is_finished_from_any_folder_elsewhere_and_with_the_decoder_alone(
     (tiny_folder.parent / "b.mp4").unlink()
 
 
+@pytest.mark.posix
 def test_a_run_that_was_killed_while_decoding_is_finished_by_the_command(request_, tmp_path):
     script = f"""
 import os, signal, sys
@@ -86,7 +87,7 @@ sorano.generate("a red ball", preset={request_.preset!r}, seed=5, output={reques
 
 
 def test_a_short_run_keeps_nothing(request_, tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "KEPT_SECONDS", 1e9)
+    monkeypatch.setattr(stream, "WORTH_KEEPING_SECONDS", 1e9)
     monkeypatch.setattr(stream, "require_picture", lambda frames: (_ for _ in ()).throw(NumericsError("spoilt")))
     with pytest.raises(NumericsError):
         generate(request_)
@@ -154,8 +155,17 @@ def test_what_is_kept_outlives_a_resumption_that_fails_at_once(request_, tmp_pat
         patched.setattr(stream, "decode", lambda *_: (_ for _ in ()).throw(NumericsError("spoilt")))
         with pytest.raises(NumericsError):
             generate(request_)
-        patched.setattr(stream, "KEPT_SECONDS", 1e9)  # that run itself did nothing worth keeping
+        patched.setattr(stream, "WORTH_KEEPING_SECONDS", 1e9)  # that run itself did nothing worth keeping
         with pytest.raises(NumericsError) as caught:
             path.resume(tmp_path / "a.mp4")
     assert any("sorano resume" in note for note in caught.value.__notes__)
     assert np.array_equal(path.resume(tmp_path / "a.mp4").frames_THWC, expected)
+
+
+def test_the_longest_name_has_room_for_what_is_kept(tmp_path):
+    names = ["b" * 251 + ".mp4", "b" * 250 + "c.mp4", "夜" * 83 + ".mp4"]
+    folders = [workfolder.parts_of(tmp_path / name) for name in names]
+    for folder in folders:
+        folder.mkdir()
+    assert len(set(folders)) == 3 and all(folder.name.endswith(".parts") for folder in folders)
+    assert workfolder.parts_of(tmp_path / "a.mp4").name == "a.mp4.parts"

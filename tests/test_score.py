@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sorano.world import probe
+from sorano.world import evaluator as network
 from sorano.world.caption import parse
 from sorano.world.dataset import lay, sample
 from sorano.world.render import render
@@ -19,14 +19,14 @@ from sorano.world.score import (
     LAYOUT_FRAMES,
     NUM_FRAMES,
     WEIGHTS,
+    Evaluator,
+    EvaluatorReading,
     Exam,
-    Judge,
-    Reading,
     Scores,
     exam,
     fullest_caption,
     gravity_of,
-    load_judge,
+    load_evaluator,
     mark,
     masked_psnr,
     num_stated,
@@ -40,9 +40,9 @@ CUBE = Thing("cube", "blue", "large", "stays still")
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
+def evaluator() -> Evaluator:
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    return load_judge()
+    return load_evaluator()
 
 
 @pytest.fixture(scope="module")
@@ -64,87 +64,87 @@ def rendered(seeds: list[int], fps: float = FPS) -> np.ndarray:
     return np.stack([sample("heldout", seed, num_frames=LAYOUT_FRAMES, fps=fps).frames_THWC[:17] for seed in seeds])
 
 
-def reading(attributes: Attributes, height_T: np.ndarray | None = None) -> Reading:
+def reading(attributes: Attributes, height_T: np.ndarray | None = None) -> EvaluatorReading:
     """What a judge would say who sees exactly these attributes."""
     metres_TS2 = np.zeros((NUM_FRAMES, 2, 2))
     if height_T is not None:
         metres_TS2[:, :, 1] = height_T[:, None]
     visible_TS = np.zeros((NUM_FRAMES, 2), bool)
     visible_TS[:, : len(attributes.things)] = True
-    return Reading(attributes, {}, metres_TS2, visible_TS, FPS)
+    return EvaluatorReading(attributes, {}, metres_TS2, visible_TS, FPS)
 
 
 # --- the shipped judge
 
 
-def test_the_judge_reads_held_out_renderings(judge: Judge, paper: Exam) -> None:
-    scores = score(paper.frames_NTHWC, paper.attributes, judge=judge, truths=paper.samples)
+def test_the_judge_reads_held_out_renderings(evaluator: Evaluator, paper: Exam) -> None:
+    scores = score(paper.frames_NTHWC, paper.attributes, evaluator=evaluator, truths=paper.samples)
     assert scores.mean_accuracy >= 0.9
     assert scores.all_correct >= 0.5
     assert scores.permanence >= 0.9
     assert scores.velocity_error < 0.25
 
 
-def test_the_judge_reads_captions_in_both_languages(judge: Judge, paper: Exam) -> None:
+def test_the_judge_reads_captions_in_both_languages(evaluator: Evaluator, paper: Exam) -> None:
     english = [fullest_caption("heldout", seed) for seed in range(6)]
     chinese = [fullest_caption("heldout", seed, language="zh") for seed in range(6)]
     for texts in (english, chinese):
-        assert score(paper.frames_NTHWC[:6], texts, judge=judge).mean_accuracy >= 0.85
+        assert score(paper.frames_NTHWC[:6], texts, evaluator=evaluator).mean_accuracy >= 0.85
 
 
-def test_captions_of_other_clips_score_low(judge: Judge, paper: Exam) -> None:
+def test_captions_of_other_clips_score_low(evaluator: Evaluator, paper: Exam) -> None:
     others = paper.attributes[1:] + paper.attributes[:1]
-    scores = score(paper.frames_NTHWC, others, judge=judge)
+    scores = score(paper.frames_NTHWC, others, evaluator=evaluator)
     assert scores.mean_accuracy < 0.6
     assert scores.all_correct < 0.1
 
 
-def test_blur_is_read_nearly_as_well(judge: Judge, paper: Exam) -> None:
+def test_blur_is_read_nearly_as_well(evaluator: Evaluator, paper: Exam) -> None:
     video_NTCHW = torch.from_numpy(paper.frames_NTHWC).permute(0, 1, 4, 2, 3).float()
     flat = video_NTCHW.flatten(0, 1)
     blurred = torch.nn.functional.interpolate(
         torch.nn.functional.interpolate(flat, (32, 32), mode="area"), (64, 64), mode="bilinear"
     )
     frames = blurred.view_as(video_NTCHW).permute(0, 1, 3, 4, 2).to(torch.uint8).numpy()
-    assert score(frames, paper.attributes, judge=judge).mean_accuracy >= 0.85
+    assert score(frames, paper.attributes, evaluator=evaluator).mean_accuracy >= 0.85
 
 
-def test_gravity_is_measured_on_falls(judge: Judge) -> None:
-    readings = judge.read(rendered(falls(12)))
+def test_gravity_is_measured_on_falls(evaluator: Evaluator) -> None:
+    readings = evaluator.read(rendered(falls(12)))
     assert abs(np.median([one.gravity(0) for one in readings]) - 9.8) < 0.15 * 9.8
 
 
-def test_gravity_is_not_recited(judge: Judge) -> None:
+def test_gravity_is_not_recited(evaluator: Evaluator) -> None:
     """A fall played in slow motion must read as a weaker gravity: g (12/16)^2."""
-    readings = judge.read(rendered(falls(12), fps=16.0))
+    readings = evaluator.read(rendered(falls(12), fps=16.0))
     slow = 9.8 * (12 / 16) ** 2
     assert abs(np.median([one.gravity(0) for one in readings]) - slow) < 0.2 * slow
 
 
-def test_a_frozen_clip_does_not_move(judge: Judge, paper: Exam) -> None:
+def test_a_frozen_clip_does_not_move(evaluator: Evaluator, paper: Exam) -> None:
     frozen = np.repeat(paper.frames_NTHWC[:, :1], NUM_FRAMES, 1)
-    alive = score(paper.frames_NTHWC, paper.attributes, judge=judge)
-    scores = score(frozen, paper.attributes, judge=judge)
+    alive = score(paper.frames_NTHWC, paper.attributes, evaluator=evaluator)
+    scores = score(frozen, paper.attributes, evaluator=evaluator)
     assert scores.accuracy("motion") < alive.accuracy("motion") - 0.4
     assert scores.accuracy("camera") < 0.6
-    falling = score(np.repeat(rendered(falls(3))[:, :1], NUM_FRAMES, 1), ["a ball falls"] * 3, judge=judge)
+    falling = score(np.repeat(rendered(falls(3))[:, :1], NUM_FRAMES, 1), ["a ball falls"] * 3, evaluator=evaluator)
     assert falling.gravity_error == 1.0
 
 
-def test_a_black_clip_scores_low(judge: Judge, paper: Exam) -> None:
-    scores = score(np.zeros_like(paper.frames_NTHWC), paper.attributes, judge=judge)
+def test_a_black_clip_scores_low(evaluator: Evaluator, paper: Exam) -> None:
+    scores = score(np.zeros_like(paper.frames_NTHWC), paper.attributes, evaluator=evaluator)
     assert scores.mean_accuracy < 0.5
     assert scores.all_correct == 0
 
 
-def test_a_thing_that_vanishes_is_noticed(judge: Judge) -> None:
+def test_a_thing_that_vanishes_is_noticed(evaluator: Evaluator) -> None:
     caught = []
     for seed in range(8):
         laid = lay("heldout", seed, num_frames=LAYOUT_FRAMES)
         frames_THWC, _, _ = render(laid.scene, 64, 64, frames=slice(0, NUM_FRAMES))
-        assert judge.read(frames_THWC[None])[0].permanent
-        frames_THWC[9:], _, _ = render(probe.without(laid.scene, 0), 64, 64, frames=slice(9, NUM_FRAMES))
-        caught.append(not judge.read(frames_THWC[None])[0].permanent)
+        assert evaluator.read(frames_THWC[None])[0].permanent
+        frames_THWC[9:], _, _ = render(network.without(laid.scene, 0), 64, 64, frames=slice(9, NUM_FRAMES))
+        caught.append(not evaluator.read(frames_THWC[None])[0].permanent)
     assert sum(caught) >= 7
 
 
@@ -154,7 +154,7 @@ def test_weights_are_small_and_are_read_strictly(tmp_path) -> None:
     (tmp_path / "config.json").write_text(text.replace('"ball"', '"box"'))
     (tmp_path / "judge.safetensors").write_bytes((WEIGHTS / "judge.safetensors").read_bytes())
     with pytest.raises(ValueError, match="another world"):
-        load_judge(folder=tmp_path)
+        load_evaluator(folder=tmp_path)
 
 
 # --- scoring
@@ -242,7 +242,7 @@ def test_psnr_looks_at_the_things_only() -> None:
     assert masked_psnr(made, true, mask) == pytest.approx(20 * math.log10(25.5))
 
 
-def test_a_perfect_model_reaches_every_row_and_a_grey_one_does_not(judge: Judge) -> None:
+def test_a_perfect_model_reaches_every_row_and_a_grey_one_does_not(evaluator: Evaluator) -> None:
     def perfect(texts, seeds):
         split = "heldout" if texts[0] == fullest_caption("heldout", seeds[0]) else "combinations"
         return np.stack([sample(split, seed, num_frames=LAYOUT_FRAMES).frames_THWC[:17] for seed in seeds])
@@ -250,7 +250,7 @@ def test_a_perfect_model_reaches_every_row_and_a_grey_one_does_not(judge: Judge)
     def grey(texts, seeds):
         return np.full((len(texts), NUM_FRAMES, 64, 64, 3), 128, np.uint8)
 
-    settings = {"num_clips": 8, "num_untrained": 4, "judge": judge}
+    settings = {"num_clips": 8, "num_untrained": 4, "evaluator": evaluator}
     report = score_model(perfect, reconstruct=lambda frames: frames, untrained=grey, **settings)
     assert [row.name for row in report.rows() if not row.reached and "combinations" not in row.name] == []
     assert "untrained" in report.table() and report.psnr > 100
@@ -262,11 +262,11 @@ def test_a_perfect_model_reaches_every_row_and_a_grey_one_does_not(judge: Judge)
 
 
 def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
-    training = probe.Training(num_clips=6, look_steps=4, look_batch=2, read_steps=2, read_batch=2)
+    training = network.Training(num_clips=6, look_steps=4, look_batch=2, read_steps=2, read_batch=2)
     settings = {"log": lambda text: None, "save_every": 1, "data": tmp_path / "clips"}
-    probe.train_judge(tmp_path / "straight", training, **settings)
+    network.train_evaluator(tmp_path / "straight", training, **settings)
 
-    calls, real = [], probe._loss
+    calls, real = [], network._loss
 
     def dies_in_step_3(*arguments):
         calls.append(1)
@@ -274,14 +274,14 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(probe, "_loss", dies_in_step_3)
+    monkeypatch.setattr(network, "_loss", dies_in_step_3)
     with pytest.raises(KeyboardInterrupt):
-        probe.train_judge(tmp_path / "resumed", training, **settings)
-    probe.train_judge(tmp_path / "resumed", training, **settings)
+        network.train_evaluator(tmp_path / "resumed", training, **settings)
+    network.train_evaluator(tmp_path / "resumed", training, **settings)
     files = [(tmp_path / name / "judge.safetensors").read_bytes() for name in ("straight", "resumed")]
     assert files[0] == files[1]
     assert len(calls) == 7
-    assert load_judge(folder=tmp_path / "resumed").read(np.zeros((1, 17, 64, 64, 3), np.uint8))
+    assert load_evaluator(folder=tmp_path / "resumed").read(np.zeros((1, 17, 64, 64, 3), np.uint8))
 
 
 def test_the_background_and_the_things_move_as_they_do() -> None:
@@ -291,7 +291,7 @@ def test_the_background_and_the_things_move_as_they_do() -> None:
     video = torch.stack(frames)[None, :, None].repeat(1, 1, 3, 1, 1)
     cover = torch.full((1, 8, 3, 16, 16), -20.0)
     cover[:, :, 0] = 0.0
-    camera, _ = probe.motions(video, cover)
+    camera, _ = network.motions(video, cover)
     assert camera[0, 0].abs().max() == 0
     assert torch.allclose(camera[0, 1:, 0], torch.tensor(-1.0), atol=0.3)  # half a cell of 2 pixels, in half cells
     assert camera[0, 1:, 1].abs().max() < 0.2
@@ -300,6 +300,6 @@ def test_the_background_and_the_things_move_as_they_do() -> None:
 def test_spoiling_keeps_the_picture() -> None:
     clip = torch.from_numpy(sample("train", 5, num_frames=4).frames_THWC).permute(0, 3, 1, 2).float() / 127.5 - 1
     for seed in range(20):
-        spoiled = probe.spoil(clip, np.random.default_rng(seed))
+        spoiled = network.spoil(clip, np.random.default_rng(seed))
         assert spoiled.shape == clip.shape and spoiled.abs().max() <= 1
         assert (spoiled - clip).abs().mean() < 0.25

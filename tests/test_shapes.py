@@ -5,58 +5,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sorano.errors import RequestError
-from sorano.shapes import (
-    LatentShape,
-    VideoShape,
-    latent_frames,
-    nearest_num_frames,
-    nearest_size,
-    parse_size,
-    pixel_grid,
-    video_frames,
-)
+from sorano.models.wan import sizes
+from sorano.shapes import Geometry, LatentShape, VideoShape, nearest_size, parse_size
+
+WAN_2_1, WAN_2_2 = Geometry(4, 8, (1, 2, 2)), Geometry(4, 16, (1, 2, 2))
 
 
-def test_the_native_clip_is_eighty_tokens():
+def test_a_small_clip_is_eighty_tokens():
     shape = VideoShape(17, 64, 64)
-    assert shape.latent() == LatentShape(5, 8, 8)
-    assert shape.latent().tokens() == 80
-    assert shape.latent().video() == shape
+    assert WAN_2_1.latent(shape) == LatentShape(5, 8, 8)
+    assert WAN_2_1.tokens(shape) == 80
     assert shape.size == "64x64"
 
 
 def test_open_weights_shapes_have_their_published_tokens():
-    assert VideoShape(81, 480, 832).latent().tokens() == 21 * 30 * 52  # Wan 2.1 1.3B at 480P
-    assert VideoShape(121, 704, 1280).latent(spatial=16).tokens() == 31 * 22 * 40  # Wan 2.2 5B
-    assert pixel_grid() == 16
-    assert pixel_grid(spatial=16) == 32
+    assert WAN_2_1.tokens(VideoShape(81, 480, 832)) == 21 * 30 * 52  # Wan 2.1 1.3B at 480P
+    assert WAN_2_2.tokens(VideoShape(121, 704, 1280)) == 31 * 22 * 40  # Wan 2.2 5B
+    assert WAN_2_1.pixel_grid == 16 and WAN_2_2.pixel_grid == 32
+    for vae, geometry in ((sizes.VAE_2_1, WAN_2_1), (sizes.VAE_2_2, WAN_2_2)):
+        assert (vae.geometry.temporal, vae.geometry.spatial) == (geometry.temporal, geometry.spatial)
 
 
 @pytest.mark.parametrize("num_frames", [0, -3, 2, 16, 18])
 def test_frames_off_the_grid_are_refused(num_frames):
     with pytest.raises(ValueError, match="4k"):
-        latent_frames(num_frames)
+        WAN_2_1.latent_frames(num_frames)
 
 
 def test_pixels_off_the_grid_are_refused():
     with pytest.raises(ValueError, match="multiple of 8"):
-        VideoShape(17, 60, 64).latent()
+        WAN_2_1.latent(VideoShape(17, 60, 64))
     with pytest.raises(ValueError, match="patches"):
-        LatentShape(5, 7, 8).tokens()
+        LatentShape(5, 7, 8).tokens((1, 2, 2))
 
 
-@given(st.integers(1, 400))
-def test_latent_and_video_frames_are_inverse(latents):
-    assert latent_frames(video_frames(latents)) == latents
+@given(st.integers(1, 400), st.integers(1, 16))
+def test_latent_and_video_frames_are_inverse(latents, temporal):
+    geometry = Geometry(temporal, 8)
+    assert geometry.latent_frames(geometry.video_frames(latents)) == latents
 
 
-@given(st.floats(0.01, 60), st.floats(1, 60))
-def test_the_nearest_length_is_on_the_grid_and_nothing_on_it_is_nearer(seconds, fps):
-    num_frames = nearest_num_frames(seconds, fps)
-    latent_frames(num_frames)
+@given(st.floats(0.01, 60), st.floats(1, 60), st.integers(1, 16))
+def test_the_nearest_length_is_on_the_grid_and_nothing_on_it_is_nearer(seconds, fps, temporal):
+    geometry = Geometry(temporal, 8)
+    num_frames = geometry.nearest_num_frames(seconds, fps)
+    geometry.latent_frames(num_frames)
     distance = abs(num_frames - seconds * fps)
-    assert distance <= abs(num_frames + 4 - seconds * fps) + 1e-6
-    assert num_frames == 1 or distance <= abs(num_frames - 4 - seconds * fps) + 1e-6
+    assert distance <= abs(num_frames + temporal - seconds * fps) + 1e-6
+    assert num_frames == 1 or distance <= abs(num_frames - temporal - seconds * fps) + 1e-6
 
 
 def test_the_nearest_size():

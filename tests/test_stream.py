@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import sorano
 from sorano import errors, stream, video, workfolder
 from sorano.conditions import Blend, Continue, Loop
-from sorano.frames import Rate, alpha_inside, at_rate, taking_over
+from sorano.frames import Rate, fade_out_error, feathered_alpha, resample_rate
 from sorano.remix import request_of
 from sorano.request import Request
 
@@ -78,17 +78,17 @@ def test_windows_share_their_latents_and_the_decoder_goes_on(make, emitted, monk
     """The slow twin: all latents of the film decoded at once give the same frames."""
     monkeypatch.setattr(stream, "ANCHOR", 0.0)
     latents, last = [], []
-    real = stream.Run._denoised
+    real = stream.Run._denoise_window
 
     def denoised(self, stretch, known, new, suffix, **how):
         latent = real(self, stretch, known, new, suffix, **how)
-        if how["goes_on"]:
+        if how["continues"]:
             assert torch.equal(latent[:, :, :known], last[-1][:, :, -known:])
         last.append(latent)
-        latents.append(latent[:, :, known if how["goes_on"] else 0 :])
+        latents.append(latent[:, :, known if how["continues"] else 0 :])
         return latent
 
-    monkeypatch.setattr(stream.Run, "_denoised", denoised)
+    monkeypatch.setattr(stream.Run, "_denoise_window", denoised)
     made = make(seconds=5)
     model = path.load(made.request.preset, "cpu")
     whole = model.bundle.vae.decode(torch.cat(latents, 2).to(getattr(torch, model.machine.dtype)))
@@ -109,6 +109,7 @@ def test_work_grows_with_the_length_and_not_with_its_square(make):
     assert (longer - long) == pytest.approx(long - short, rel=0.01)
 
 
+@pytest.mark.posix
 def test_a_killed_film_goes_on_and_ends_as_an_uninterrupted_one(make, tiny_verbs, tmp_path, steady_coder):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that sums are taken in the same order in both processes
@@ -153,22 +154,26 @@ sorano.generate({PROMPT!r}, preset={str(tiny_verbs)!r}, seed=5, device="cpu", dt
 def test_a_finished_denoise_is_not_lost_to_a_failed_decode(make, tmp_path, monkeypatch, steady_coder):
     expected = make("straight.mp4", seconds=4).frames_THWC
     monkeypatch.setattr(stream, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(stream, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "WORTH_KEEPING_SECONDS", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(stream.Run, "_decoded", lambda *_, **__: (_ for _ in ()).throw(errors.NumericsError("spoilt")))
+        patched.setattr(
+            stream.Run, "_decode_window", lambda *_, **__: (_ for _ in ()).throw(errors.NumericsError("spoilt"))
+        )
         with pytest.raises(errors.NumericsError) as caught:
             make(seconds=4)
     assert any("sorano resume" in note for note in caught.value.__notes__)
     denoised = []
-    real = stream.Run._denoised
-    monkeypatch.setattr(stream.Run, "_denoised", lambda *a, **k: denoised.append(1) or real(*a, **k))
+    real = stream.Run._denoise_window
+    monkeypatch.setattr(stream.Run, "_denoise_window", lambda *a, **k: denoised.append(1) or real(*a, **k))
     made = sorano.resume(tmp_path / "film.mp4")
     assert np.array_equal(made.frames_THWC, expected)
     assert len(denoised) == 6  # of 7 windows the first was not made again
 
 
 def test_a_failure_leaves_nothing_where_little_is_lost(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(stream.Run, "_decoded", lambda *_, **__: (_ for _ in ()).throw(errors.NumericsError("spoilt")))
+    monkeypatch.setattr(
+        stream.Run, "_decode_window", lambda *_, **__: (_ for _ in ()).throw(errors.NumericsError("spoilt"))
+    )
     with pytest.raises(errors.NumericsError):
         make(seconds=4)
     assert not list(tmp_path.iterdir())
@@ -305,7 +310,7 @@ def test_another_rate_shows_what_is_on_screen_at_each_moment_in_any_chunks():
         wanted = [min(23, int(k * 24 / to + 1e-6)) for k in range(int(24 * to / 24))]
         for size in (1, 5, 24):
             chunks = [frames[i : i + size] for i in range(0, 24, size)]
-            shown = np.concatenate(list(at_rate(chunks, 24, to, len(wanted))))[:, 0, 0, 0]
+            shown = np.concatenate(list(resample_rate(chunks, 24, to, len(wanted))))[:, 0, 0, 0]
             assert shown.tolist() == wanted
     assert Rate(12, 12)(frames) is frames
 
@@ -313,7 +318,7 @@ def test_another_rate_shows_what_is_on_screen_at_each_moment_in_any_chunks():
 def test_a_region_fades_inside_and_never_outside():
     mask = np.zeros((100, 200), bool)
     mask[20:70, 0:90] = True
-    alpha = alpha_inside(mask)
+    alpha = feathered_alpha(mask)
     assert alpha[~mask].max() == 0 and alpha[45, 40] == 1 and 0 < alpha[20, 40] < 1
     assert alpha[45, 0] == 1  # the picture's own border is no edge
 
@@ -321,9 +326,9 @@ def test_a_region_fades_inside_and_never_outside():
 def test_taking_over_starts_at_the_old_frame_and_ends_at_the_new():
     frames = np.full((10, 2, 2, 3), 100, np.uint8)
     error = np.full((2, 2, 3), 40, np.float32)
-    made = taking_over(frames, error, 0, 8)[:, 0, 0, 0].astype(int)
+    made = fade_out_error(frames, error, 0, 8)[:, 0, 0, 0].astype(int)
     assert 130 <= made[0] < 140 and made[7] <= 105 and made[8] == 100 and (np.diff(made) <= 0).all()
-    parts = [taking_over(frames[:3], error, 0, 8), taking_over(frames[3:], error, 3, 8)]
+    parts = [fade_out_error(frames[:3], error, 0, 8), fade_out_error(frames[3:], error, 3, 8)]
     assert np.array_equal(np.concatenate(parts)[:, 0, 0, 0], made)
 
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+import sorano
 from sorano import threads
 from sorano.threads import Use
 
@@ -21,21 +23,29 @@ def settings_in(code, **extra):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("module", ["sorano", "sorano.cli", "sorano.plan.cli", "sorano.train.recipes"])
-def test_threads_wait_passively_from_any_first_import(module):
-    assert settings_in(f"import {module}")["OMP_WAIT_POLICY"] == "PASSIVE"
+@pytest.mark.parametrize("module", ["sorano", "sorano.cli", "sorano.cli.plan", "sorano.train.recipes"])
+def test_threads_spin_briefly_from_any_first_import(module):
+    found = settings_in(f"import {module}")
+    assert found["GOMP_SPINCOUNT"] == str(threads.SPINS) and "OMP_WAIT_POLICY" not in found
+
+
+def test_threads_sleep_where_the_system_does_not_say_what_its_cores_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(threads, "STAT", tmp_path / "stat")
+    settings = {}
+    threads.wait_briefly(settings)
+    assert settings["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 @pytest.mark.parametrize("name", threads.WAIT_SETTINGS)
 def test_the_users_own_setting_stands(name):
-    found = settings_in("import sorano", **{name: "ACTIVE" if "POLICY" in name else "7"})
-    assert found[name] in ("ACTIVE", "7") and found.get("OMP_WAIT_POLICY") != "PASSIVE"
-    assert threads.choose(5, {"OMP_NUM_THREADS": "5"}) == 5
+    value = "ACTIVE" if "POLICY" in name else "7"
+    found = settings_in("import sorano", **{name: value})
+    assert {one: found[one] for one in threads.WAIT_SETTINGS if one in found} == {name: value}
 
 
 def test_torch_is_not_loaded_before_the_setting():
     code = "import sys, sorano; assert 'torch' not in sys.modules"
-    assert settings_in(code)["KMP_BLOCKTIME"] == "0"
+    assert settings_in(code)["KMP_BLOCKTIME"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -59,8 +69,84 @@ def test_a_containers_quota_counts(monkeypatch, tmp_path):
     assert threads.allowed_cores() == 1
 
 
-def test_the_number_of_threads_is_decided_once(monkeypatch):
-    monkeypatch.setattr(threads, "_decided", False)
-    monkeypatch.setattr(threads, "free_cores", lambda before, after, cores: 1)
-    assert threads.choose(4, {}) == 1
-    assert threads.choose(4, {}) == 4  # what was set since then is somebody's own
+class Cores:
+    """A machine of four cores whose use by others a test sets, with a clock of its own."""
+
+    def __init__(self, monkeypatch):
+        self.when = self.busy = self.own = 0.0
+        self.others, self.share = 0.0, 1.0  # cores that others use, and this process
+        monkeypatch.setattr(threads, "allowed_cores", lambda: 4)
+        monkeypatch.setattr(threads.Use, "now", classmethod(lambda cls: Use(self.when, self.busy, self.own)))
+        monkeypatch.setattr(threads.time, "monotonic", lambda: self.when)
+        monkeypatch.setattr(threads.time, "sleep", self.pass_by)
+        self.adapter = threads.Adapter()
+
+    def pass_by(self, seconds):
+        self.when, self.own = self.when + seconds, self.own + self.share * seconds
+        self.busy += (self.others + self.share) * seconds
+
+    def threads_after(self, seconds, others, environment=None, share=1.0):
+        self.others, self.share = others, share
+        self.pass_by(seconds)
+        return self.adapter.adapt(environment or {})
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_number_of_threads_follows_the_cores_that_others_leave_free(monkeypatch, four_threads):
+    cores = Cores(monkeypatch)
+    assert (
+        cores.threads_after(0, 0.0) == 4 and cores.when >= threads.LEAST_SECONDS
+    )  # the first time, it waits and looks
+    assert cores.threads_after(1, 3.0) == torch.get_num_threads() == 1
+    assert cores.threads_after(0.01, 0.0) == 1  # too short a time to tell
+    assert cores.threads_after(1, 1.0) == torch.get_num_threads() == 3
+    assert cores.threads_after(1, 0.0) == 4
+    assert cores.threads_after(1, 9.0) == 1  # one, at least
+
+
+def test_what_others_did_while_this_process_was_idle_does_not_count(monkeypatch, four_threads):
+    cores = Cores(monkeypatch)
+    cores.threads_after(1, 0.0)
+    assert cores.threads_after(3600, 3.0, share=0.01) == 4
+    assert cores.threads_after(1, 3.0) == 1
+    assert cores.threads_after(60, 0.0) == 4  # one long step
+
+
+def test_the_users_own_number_of_threads_stands(monkeypatch, four_threads):
+    cores = Cores(monkeypatch)
+    assert cores.threads_after(1, 3.0, {"OMP_NUM_THREADS": "4"}) == 4
+    assert cores.threads_after(1, 3.0) == 1
+    torch.set_num_threads(2)
+    assert cores.threads_after(1, 0.0) == torch.get_num_threads() == 2
+
+
+def test_there_are_never_more_threads_than_torch_would_take(monkeypatch, four_threads):
+    torch.set_num_threads(2)
+    cores = Cores(monkeypatch)
+    assert cores.threads_after(1, 0.0) == 2
+    assert cores.threads_after(1, 3.0) == 1
+    assert cores.threads_after(1, 0.0) == 2
+
+
+def test_a_run_adapts_at_each_step(tiny_folder, monkeypatch):
+    calls = []
+    monkeypatch.setattr(threads, "adapt", lambda: calls.append(torch.get_num_threads()))
+    sorano.generate("a red ball", preset=str(tiny_folder), seed=1, num_steps=3, device="cpu", dtype="float32")
+    assert len(calls) >= 4  # three steps and a decoded chunk
+
+
+def test_a_clip_is_the_same_by_any_number_of_threads(tiny_folder):
+    made = []
+    before = torch.get_num_threads()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        made.append(sorano.generate("a red ball", preset=str(tiny_folder), seed=1, device="cpu").frames_THWC)
+    torch.set_num_threads(before)
+    assert (made[0] == made[1]).all() and (made[0] == made[2]).all()

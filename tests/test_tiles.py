@@ -9,7 +9,7 @@ import torch
 
 import sorano
 from sorano.models import checkpoint
-from sorano.models import vae as module
+from sorano.models.wan import vae as module
 from sorano.world.dataset import sample
 
 
@@ -24,17 +24,18 @@ def trained():
     return checkpoint.load(folder).vae
 
 
-@pytest.mark.parametrize("seed", [5, 11])
+@pytest.mark.parametrize("seed", [5, pytest.param(11, marks=pytest.mark.full)])
 def test_trained_weights_give_75_decibels_and_no_seam(trained, seed):
-    clip = sample("heldout", seed, num_frames=9, height=192, width=256)
+    scale = trained.config.scale_factor_spatial
+    size = 16 * scale  # 256 pixels, the smallest tile that a plan asks for
+    clip = sample("heldout", seed, num_frames=9, height=24 * scale, width=32 * scale)
     video = torch.from_numpy(clip.frames_THWC.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     with torch.inference_mode():
         latent = trained.encode_latent(video)
-        whole, tiled = trained.decode(latent), trained.decode_tiled(latent, 128)
+        whole, tiled = trained.decode(latent), trained.decode_tiled(latent, size)
     assert tiled.shape == whole.shape
     assert psnr(tiled, whole) > 75
-    scale = trained.config.scale_factor_spatial
-    borders = [kept.stop * scale for _, kept in module._tiles(256 // scale, 128 // scale, 4)[:-1]]
+    borders = [kept.stop * scale for _, kept in module._tiles(32, 16, 4)[:-1]]
     assert len(borders) >= 2
     error = (tiled - whole).diff(dim=-1).abs().amax((0, 1, 2, 3))  # a step in the error is what a seam is
     assert max(error[column - 1] for column in borders) < 1 / 127.5  # less than one level of 255

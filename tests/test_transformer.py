@@ -11,12 +11,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sorano.models import layers
-from sorano.models import transformer as transformer_module
 from sorano.models.attention import choose_backend, norm_heads, rotation
-from sorano.models.config import ROWS_OF_SCORES, TransformerConfig
-from sorano.models.layers import stacked
-from sorano.models.text_encoder import TextTokens
-from sorano.models.transformer import STACKED, TokenTimes, VideoTransformer, gated_sum, modulated_norm, stack_attention
+from sorano.models.config import ROWS_OF_SCORES
+from sorano.models.layers import fused
+from sorano.models.wan import transformer as transformer_module
+from sorano.models.wan.config import TransformerConfig
+from sorano.models.wan.text_encoder import TextTokens
+from sorano.models.wan.transformer import (
+    STACKED,
+    TokenTimes,
+    VideoTransformer,
+    fuse_qkv,
+    gated_sum,
+    modulated_norm,
+)
 from sorano.shapes import LatentShape
 
 TIMES = torch.tensor([[700.0, 0.0], [300.0, 20.0]])
@@ -203,8 +211,8 @@ def test_without_gradients_and_part_by_part_the_velocity_is_the_same(
     times = TIMES if agree is not None else TIMES[:, :1]
     expected = model(latent, times, tiny.text(), timestep_index_BL=index)
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-    stack_attention(model)
-    assert all(stacked([getattr(block.attn1, name) for name in STACKED]) is not None for block in model.blocks)
+    fuse_qkv(model)
+    assert all(fused([getattr(block.attn1, name) for name in STACKED]) is not None for block in model.blocks)
     monkeypatch.setattr(layers, "CACHED_BYTES", {"cpu": 1})
     before = latent.clone()
     with torch.inference_mode():
@@ -217,11 +225,11 @@ def test_without_gradients_and_part_by_part_the_velocity_is_the_same(
 def test_norms_make_no_float32_copy_of_all_tokens_and_the_gated_sum_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "CACHED_BYTES", {"cpu": 1})
     x, row, times = torch.randn(1, 1000, 48), torch.randn(1, 1, 48), TokenTimes(None, 1, 1000)
-    turns = rotation((torch.arange(1000),) * 3, 24)
+    rope = rotation((torch.arange(1000),) * 3, 24)
     with torch.no_grad():
         with Largest(torch.float32, beside=x) as largest:
             y = modulated_norm(x, row, row, times, 1e-6, torch.bfloat16)
-            norm_heads(y, row[0, 0], 2, 1e-6, turns)
+            norm_heads(y, row[0, 0], 2, 1e-6, rope)
         assert gated_sum(x, y, row, times) is x
     assert 0 < largest.numel < x.numel() / 4
 
@@ -230,7 +238,7 @@ def test_products_of_half_precision_come_together_from_float32_weights() -> None
     block = tiny.transformer().blocks[0].attn1
     x = torch.randn(1, 5, 48, dtype=torch.bfloat16)
     apart = [layer(x) for layer in (block.to_q, block.to_k, block.to_v)]
-    stack_attention(block)
+    fuse_qkv(block)
     with torch.inference_mode():
         for found, expected in zip(block._queries_keys_values(x), apart, strict=True):
             assert tiny.error(found.float(), expected.float()) < 0.01

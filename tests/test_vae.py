@@ -6,8 +6,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sorano.models import layers
-from sorano.models.config import VaeConfig
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.config import VaeConfig
+from sorano.models.wan.family import WAN
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.shapes import VideoShape
 
 RESIDUAL = VaeConfig(
@@ -139,7 +140,7 @@ def test_config_counts_parameters_and_flops_exactly(config, monkeypatch):
             vae.encode(video(frames))
         assert config.encode_flops(shape, batch=2) == encode.get_total_flops()
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as decode:
-            vae.decode(latent(shape.latent().num_frames))
+            vae.decode(latent(WAN.geometry.latent(shape).num_frames))
         assert config.decode_flops(shape, batch=2) == decode.get_total_flops()
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from sorano.models.checkpoint import Bundle
-from sorano.models.config import ImageEncoderConfig, TextEncoderConfig, TransformerConfig, VaeConfig
-from sorano.models.image_encoder import ImageEncoder, ImageProcessor
-from sorano.models.text_encoder import TextEncoder, TextTokens, Tokenizer, build_tokenizer
-from sorano.models.transformer import VideoTransformer
-from sorano.models.vae import VideoAutoencoder
+from sorano.models.wan.config import ImageEncoderConfig, TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.wan.image_encoder import ImageEncoder, ImageProcessor
+from sorano.models.wan.text_encoder import TextEncoder, TextTokens, Tokenizer, build_tokenizer
+from sorano.models.wan.transformer import VideoTransformer
+from sorano.models.wan.vae import VideoAutoencoder
 from sorano.sampling.schedule import scheduler_config
 
 WORDS = ["a red ball rolls left on the grass at noon", "一个红色的球"]

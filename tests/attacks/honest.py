@@ -26,7 +26,7 @@ from attacks.tools import (
     timescale,
     with_edits,
 )
-from sorano.trust import credentials, keys, store
+from sorano.trust.provenance import credentials, keys, store
 
 
 def names_studio_a(report):
@@ -253,6 +253,49 @@ def mirrored(stage, folder):
 def with_bars(stage, folder):
     """Black bars above and below."""
     return copied(stage, folder, frames=np.pad(stage.shown, ((0, 0), (46, 46), (0, 0), (0, 0))))
+
+
+def upright(stage, ground):
+    frames = np.ascontiguousarray(ground).copy()
+    frames[:, 292 : 292 + stage.shown.shape[1]] = stage.shown
+    return frames
+
+
+@honest("MATCHED", check=names_studio_a)
+def upright_between_black_bars(stage, folder):
+    """An upright video of 9:16, black above and below."""
+    return copied(stage, folder, frames=upright(stage, np.zeros((len(stage.shown), 854, 480, 3), np.uint8)))
+
+
+@honest("MATCHED", "UNVERIFIED")
+def upright_before_itself_blurred(stage, folder):
+    """An upright video of 9:16, before itself, enlarged, blurred and darker, as players and sites do."""
+    ground = []
+    for frame in stage.shown:
+        big = cv2.resize(frame, None, fx=854 / 270, fy=854 / 270)
+        left = (big.shape[1] - 480) // 2
+        ground.append(cv2.GaussianBlur(big[:854, left : left + 480], (0, 0), 24) * 0.7)
+    return copied(stage, folder, frames=upright(stage, np.stack(ground).astype(np.uint8)))
+
+
+@honest("UNVERIFIED")
+def with_a_logo_bar(stage, folder):
+    """An upright video of 9:16 with a bar of one colour and letters on it: nobody signed those."""
+    frames = upright(stage, np.zeros((len(stage.shown), 854, 480, 3), np.uint8))
+    frames[:, 600:680] = (240, 60, 40)
+    for frame in frames:
+        cv2.putText(frame, "CHANNEL 5", (120, 655), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (255, 255, 255), 3)
+    return copied(stage, folder, frames=frames)
+
+
+@honest("UNVERIFIED")
+def a_comment_beside_a_quoted_film(stage, folder):
+    """A film of somebody else that shows the recording in it, with a second left out: a quotation, no forgery."""
+    import footage
+
+    frames = footage.clip("landscape", 540, 960, 48, 9)
+    frames[:, 118:388, 346:826] = np.concatenate([stage.shown[:24], stage.shown[48:]])
+    return copied(stage, folder, frames=frames)
 
 
 @honest("MATCHED", "UNVERIFIED")

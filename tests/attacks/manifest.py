@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from attacks.registry import attack
 from attacks.stage import c2pa_box
 from attacks.tools import FPS, XMP_UUID, Box, encode, frames_of, parse, remux, root
-from sorano.trust import credentials, fingerprint, record, store
+from sorano.trust import record
+from sorano.trust.copies import fingerprint
+from sorano.trust.provenance import credentials, store
 
 GROUP = "manifest"
 
@@ -81,7 +83,7 @@ def signed_past_checks(stage, folder, signer):
 def root_with_the_same_name_and_subject(stage, folder):
     """A root of the same subject as Studio A's own, with another key."""
     with stage.at("alice"):
-        from sorano.trust import keys
+        from sorano.trust.provenance import keys
 
         name = keys.common_name(keys.certificates(keys.export(), "the root")[0])
     return signed_past_checks(stage, folder, root(name).leaf("Studio A"))
@@ -100,7 +102,7 @@ def expired_leaf(stage, folder):
 def leaf_of_tomorrow(stage, folder):
     """Foreign film is signed with a certificate of House B that begins tomorrow."""
     begins = datetime.now(UTC) + timedelta(days=1)
-    from sorano.trust import keys
+    from sorano.trust.provenance import keys
 
     kept, keys.check_validity = keys.check_validity, lambda *_: None
     try:
@@ -162,10 +164,10 @@ def manifest_as_a_comment(stage, folder):
 @attack(GROUP)
 def stored_manifest_under_another_id(stage, folder):
     """Foreign film with an id of Mallory's, under which Studio A's manifest is put into the store."""
-    from sorano.trust import watermark
+    from sorano.trust.watermark import embed, payload
 
     false_id = 0xBADBADBAD0
-    frames = watermark.mark_frames(stage.foreign, watermark.Payload(1, "captured", false_id), fps=FPS)
+    frames = embed.mark_frames(stage.foreign, payload.Payload(1, "captured", false_id), fps=FPS)
     with stage.at("alice"):
         own = store.find(stage.id_of(stage.signed))[0]
     store.put(false_id, own, folder / "store")
@@ -175,10 +177,10 @@ def stored_manifest_under_another_id(stage, folder):
 @attack(GROUP)
 def stored_manifest_of_mallory(stage, folder):
     """Mallory signs a fingerprint of foreign film under the stolen id, and puts that into the store."""
-    from sorano.trust import watermark
+    from sorano.trust.watermark import embed, payload
 
     stolen = stage.id_of(stage.signed)
-    frames = watermark.mark_frames(stage.foreign, watermark.Payload(1, "captured", stolen), fps=FPS)
+    frames = embed.mark_frames(stage.foreign, payload.Payload(1, "captured", stolen), fps=FPS)
     path = encode(folder / "forged.mp4", frames, sound=stage.lies)
     shutil.copy(path, folder / "hers.mp4")
     prints = fingerprint.take(frames_of(path), FPS).to_bytes()
@@ -195,10 +197,10 @@ def stored_manifest_of_mallory(stage, folder):
 )
 def stolen_id_in_a_trusted_manifest(stage, folder):
     """House B signs foreign film as a recording with the id that Studio A's recording has."""
-    from sorano.trust import watermark
+    from sorano.trust.watermark import embed, payload
 
     stolen = stage.id_of(stage.signed)
-    frames = watermark.mark_frames(stage.foreign, watermark.Payload(1, "captured", stolen), fps=FPS)
+    frames = embed.mark_frames(stage.foreign, payload.Payload(1, "captured", stolen), fps=FPS)
     path = encode(folder / "forged.mp4", frames, sound=stage.lies)
     shutil.copy(path, folder / "theirs.mp4")
     prints = fingerprint.take(frames_of(path), FPS).to_bytes()

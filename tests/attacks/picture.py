@@ -7,7 +7,7 @@ import numpy as np
 from attacks.registry import attack
 from attacks.stage import COUNT, HEIGHT, WIDTH
 from attacks.tools import FPS, Track, encode, frames_of
-from sorano.trust import watermark
+from sorano.trust.watermark import embed, payload
 
 GROUP = "picture"
 SMALL = "a region of 1 % of the picture is below the smallest change that a match finds"
@@ -69,8 +69,8 @@ def face_replaced_for_half_a_second(stage, folder):
 @attack(GROUP)
 def face_replaced_and_marked_again(stage, folder):
     """10 % is replaced before marking: the forger re-marks all with the public key and the stolen id."""
-    stolen = watermark.Payload(1, "captured", stage.id_of(stage.signed))
-    return forged(stage, folder, watermark.mark_frames(patched(stage, 0.10, source=stage.foreign), stolen, fps=FPS))
+    stolen = payload.Payload(1, "captured", stage.id_of(stage.signed))
+    return forged(stage, folder, embed.mark_frames(patched(stage, 0.10, source=stage.foreign), stolen, fps=FPS))
 
 
 @attack(GROUP)
@@ -175,6 +175,81 @@ def words_in_the_bars(stage, folder):
     return forged(stage, folder, tall)
 
 
+def surrounded(frames, ground, place):
+    """Frames on a larger ground [T, H, W, 3], their corner at a place."""
+    out = np.ascontiguousarray(ground).copy()
+    out[:, place[0] : place[0] + HEIGHT, place[1] : place[1] + WIDTH] = frames
+    return out
+
+
+def says_what_is_not_covered(report):
+    """The part that was signed is named, and that the rest was not."""
+    if report["box"] is None:
+        return "the genuine part was not found"
+    return None if "is not covered" in report["summary"] else f"it does not say so: {report['summary']}"
+
+
+@attack(GROUP, quick=True, check=says_what_is_not_covered)
+def genuine_within_a_foreign_film(stage, folder):
+    """The genuine picture, whole and sharp, in the middle of a foreign film four times as large."""
+    ground = footage.clip("landscape", 2 * HEIGHT, 2 * WIDTH, COUNT, 9)
+    return forged(stage, folder, surrounded(stage.shown, ground, (118, 346)))
+
+
+@attack(GROUP, check=says_what_is_not_covered)
+def foreign_film_in_the_bars(stage, folder):
+    """Upright video: the genuine picture, above and below it foreign film."""
+    ground = footage.clip("handheld", 854, WIDTH, COUNT, 5)
+    return forged(stage, folder, surrounded(stage.shown, ground, (292, 0)))
+
+
+@attack(GROUP, check=says_what_is_not_covered)
+def another_picture_blurred_around(stage, folder):
+    """Upright video: around the genuine picture a foreign one, enlarged and blurred as players do with the own one."""
+    ground = footage.clip("street", 854, WIDTH, COUNT, 5)
+    ground = np.stack([cv2.GaussianBlur(frame, (0, 0), 16) for frame in ground])
+    return forged(stage, folder, surrounded(stage.shown, ground, (292, 0)))
+
+
+@attack(GROUP, check=says_what_is_not_covered)
+def words_in_the_bars_for_half_a_second(stage, folder):
+    """Black bars, with small grey words in them for half a second."""
+    ground = np.zeros((COUNT, 854, WIDTH, 3), np.uint8)
+    ground[30:42] = written(ground[30:42], "he lies about all of this", (20, 700), 0.7, (110, 110, 110), 1)
+    return forged(stage, folder, surrounded(stage.shown, ground, (292, 0)))
+
+
+@attack(GROUP, check=says_what_is_not_covered)
+def one_foreign_frame_in_the_bars(stage, folder):
+    """Black bars, in one frame a foreign picture."""
+    ground = np.zeros((COUNT, 854, WIDTH, 3), np.uint8)
+    ground[40] = footage.clip("street", 854, WIDTH, 1, 5)[0]
+    return forged(stage, folder, surrounded(stage.shown, ground, (292, 0)))
+
+
+@attack(GROUP)
+def lie_between_bars(stage, folder):
+    """The face is replaced (10 %), and plain bars are put around the picture."""
+    frames = patched(stage, 0.1, source=stage.foreign)
+    return forged(stage, folder, surrounded(frames, np.full((COUNT, 854, WIDTH, 3), 24, np.uint8), (292, 0)))
+
+
+@attack(GROUP)
+def cut_between_bars(stage, folder):
+    """The middle second is cut out, and plain bars are put around the picture."""
+    frames = surrounded(stage.shown, np.zeros((COUNT, 854, WIDTH, 3), np.uint8), (292, 0))
+    heard = np.concatenate([stage.heard[:48_000], stage.heard[96_000:]])
+    return forged(stage, folder, np.concatenate([frames[:24], frames[48:]]), sound=heard)
+
+
+@attack(GROUP)
+def foreign_before_and_after_bars(stage, folder):
+    """A second of foreign film that fills the upright frame, then the genuine picture between black bars."""
+    frames = surrounded(stage.shown, np.zeros((COUNT, 854, WIDTH, 3), np.uint8), (292, 0))
+    frames[:24] = footage.clip("street", 854, WIDTH, 24, 5)
+    return forged(stage, folder, frames)
+
+
 @attack(GROUP)
 def ghost_over_the_picture(stage, folder):
     """Foreign film at half strength over the genuine one."""
@@ -224,7 +299,7 @@ def hybrid_in_the_cells_marked_again(stage, folder):
 
 def marked_again(stage, frames):
     """Frames with the public mark of the signed recording's id."""
-    return watermark.mark_frames(frames, watermark.Payload(1, "captured", stage.id_of(stage.signed)), fps=FPS)
+    return embed.mark_frames(frames, payload.Payload(1, "captured", stage.id_of(stage.signed)), fps=FPS)
 
 
 def recoloured(stage, area, blue, red):
@@ -265,15 +340,15 @@ def another_take_of_the_same_scene(stage, folder):
 @attack("mark", quick=True)
 def another_take_with_the_id(stage, folder):
     """The same person in the same room at another time, marked with the public key and the stolen id."""
-    stolen = watermark.Payload(1, "captured", stage.id_of(stage.signed))
-    return forged(stage, folder, watermark.mark_frames(stage.lie, stolen, fps=FPS), sound=stage.lies)
+    stolen = payload.Payload(1, "captured", stage.id_of(stage.signed))
+    return forged(stage, folder, embed.mark_frames(stage.lie, stolen, fps=FPS), sound=stage.lies)
 
 
 @attack("mark")
 def id_on_foreign_film(stage, folder):
     """Foreign film is marked with the public key and the stolen id."""
-    stolen = watermark.Payload(1, "captured", stage.id_of(stage.signed))
-    return forged(stage, folder, watermark.mark_frames(stage.foreign, stolen, fps=FPS))
+    stolen = payload.Payload(1, "captured", stage.id_of(stage.signed))
+    return forged(stage, folder, embed.mark_frames(stage.foreign, stolen, fps=FPS))
 
 
 @attack("mark")
@@ -296,15 +371,15 @@ def mark_copied_by_smoothing(stage, folder):
 @attack("mark")
 def another_kind_with_the_id(stage, folder):
     """An AI-made clip is marked as recorded by a camera, with its own id."""
-    stolen = watermark.Payload(1, "captured", stage.id_of(stage.made))
-    frames = watermark.mark_frames(frames_of(stage.made), stolen, fps=FPS)
+    stolen = payload.Payload(1, "captured", stage.id_of(stage.made))
+    frames = embed.mark_frames(frames_of(stage.made), stolen, fps=FPS)
     return forged(stage, folder, frames, sound=stage.heard)
 
 
 @attack("mark")
 def two_ids_in_one_file(stage, folder):
     """The first half carries one signed recording's mark, the second is foreign under another's."""
-    second = watermark.mark_frames(stage.foreign, watermark.Payload(1, "captured", stage.id_of(stage.other)), fps=FPS)
+    second = embed.mark_frames(stage.foreign, payload.Payload(1, "captured", stage.id_of(stage.other)), fps=FPS)
     return forged(stage, folder, np.concatenate([stage.shown[:36], second[36:]]))
 
 
@@ -318,6 +393,6 @@ def genuine_under_a_veil(stage, folder):
 @attack("mark")
 def similar_scenes_with_a_copied_id(stage, folder):
     """Rendered worlds of another seed, marked with the id of the signed one."""
-    stolen = watermark.Payload(1, "made", stage.id_of(stage.made))
-    frames = watermark.mark_frames(footage.clip("world", HEIGHT, WIDTH, COUNT, 6), stolen, fps=FPS)
+    stolen = payload.Payload(1, "made", stage.id_of(stage.made))
+    frames = embed.mark_frames(footage.clip("world", HEIGHT, WIDTH, COUNT, 6), stolen, fps=FPS)
     return forged(stage, folder, frames)

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from attacks.tools import C2PA_UUID, FPS, Authority, encode, frames_of, parse, remux, root, sound_of, voice
-from sorano.trust import keys, record, roots, verify
+from sorano.trust import record, verify
+from sorano.trust.provenance import keys, roots
 
 HEIGHT, WIDTH, COUNT = 270, 480, 72  # three seconds
 SECONDS = COUNT / FPS
@@ -149,7 +150,7 @@ class Stage:
 
     def id_of(self, signed: Path) -> int:
         """The mark's id in a signed file."""
-        from sorano.trust import credentials
+        from sorano.trust.provenance import credentials
 
         with self.at("alice"):
             found = credentials.read(signed, roots.anchors())
@@ -159,7 +160,7 @@ class Stage:
 
     def signed_by(self, path: Path, signer: Authority, **words: Any) -> Path:
         """A file that somebody signs in place with a certificate of their choice."""
-        from sorano.trust import credentials
+        from sorano.trust.provenance import credentials
 
         credentials.sign(path, credentials.Statement(words.pop("kind", "captured"), **words), signer.identity())
         return path

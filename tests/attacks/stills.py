@@ -301,10 +301,10 @@ def photo_hybrid(stage, folder):
 @attack(GROUP)
 def photo_with_the_id(stage, folder):
     """A foreign picture is marked with the public key and the id of a signed photograph."""
-    from sorano.trust import watermark
+    from sorano.trust.watermark import embed, payload
 
-    stolen = watermark.Payload(1, "captured", stage.id_of(stage.photo))
-    Image.fromarray(watermark.mark_image(stage.false_picture, stolen)).save(folder / "forged.png")
+    stolen = payload.Payload(1, "captured", stage.id_of(stage.photo))
+    Image.fromarray(embed.mark_image(stage.false_picture, stolen)).save(folder / "forged.png")
     return folder / "forged.png"
 
 

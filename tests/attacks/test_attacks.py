@@ -8,15 +8,16 @@ import json
 
 import numpy as np
 import pytest
-from conftest import FULL
 from support import copies, corpus
+from support.counts import FULL
 
 from attacks import codec, container, honest, manifest, picture, sound, stills, timing, words
 from attacks.registry import ATTACKS, HONEST
 from attacks.stage import Stage
 from attacks.tools import FPS, encode, frames_of
 from sorano.errors import SoranoError
-from sorano.trust import containers, record
+from sorano.trust import record
+from sorano.trust.provenance import containers
 
 MODULES = (codec, container, honest, manifest, picture, sound, stills, timing, words)
 UNACCEPTED = frozenset({"TAMPERED", "SUSPICIOUS", "UNVERIFIED"})
@@ -124,9 +125,12 @@ NAMED_AS_CHANGED = {"1.25x"}  # another speed is a change, and is called one
 
 
 def test_a_thousand_honest_copies_are_rarely_accused(stage, tmp_path):
-    """At most 1 % of ordinary copies of clips of twelve kinds, kept out of calibration, are TAMPERED or SUSPICIOUS."""
+    """At most 1 % of ordinary copies of clips of twelve kinds are TAMPERED or SUSPICIOUS.
+
+    Thresholds were set on seeds 0 and 1, and mended by what seed 3 showed (docs/LOG.md).
+    """
     names = [name for name in copies.COPIES if name not in NAMED_AS_CHANGED]
-    clips = [(kind, seed) for seed in range(1, 11, 2) for kind in corpus.KINDS][: -(-1000 // len(names))]
+    clips = [(kind, seed) for seed in range(5, 15, 2) for kind in corpus.KINDS][: -(-1000 // len(names))]
     if not FULL:
         clips, names = clips[:1], ["CRF 28", "half size"]
     accused, count = [], 0
@@ -139,6 +143,7 @@ def test_a_thousand_honest_copies_are_rarely_accused(stage, tmp_path):
             copy = copies.COPIES[name]
             report = stage.ask(copy.write(shown, FPS, tmp_path / copy.name_of("copy")))
             count += 1
+            print(count, kind, seed, name, report["verdict"], report["summary"], flush=True)  # progress: pytest -s
             if report["verdict"] in ACCUSED:
                 accused.append((kind, seed, name, report["summary"]))
     assert len(accused) <= count // 100, (count, accused)

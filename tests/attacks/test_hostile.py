@@ -10,10 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import FULL
+from support.counts import FULL
 
 from attacks import hostile
-from sorano.trust.sandbox import PATIENCE, RESERVED_BYTES, Limits
+from sorano.trust.sandbox import PATIENCE, RESERVED_BYTES, ResourceLimits
 
 QUICK = (
     hostile.film_1080p_of_4800_frames,
@@ -23,7 +23,7 @@ QUICK = (
     hostile.png_of_49_megapixels,
     hostile.png_profile_bomb,
 )
-SECONDS = Limits.seconds if FULL else 3.0
+SECONDS = ResourceLimits.seconds if FULL else 3.0
 MEASURED = """
 import json, resource, sys
 from sorano.cli import main
@@ -63,7 +63,7 @@ def test_a_hostile_file_ends_within_the_limits(make, tmp_path):
     assert shown.startswith(("TAMPERED", "SUSPICIOUS", "UNVERIFIED")) if code != 1 else said[0].startswith("error: ")
     assert not any("Traceback" in line for line in said)
     assert seconds < SECONDS + 3, seconds
-    assert own < 64 << 20 and child < Limits.memory_bytes + RESERVED_BYTES, (own, child)
+    assert own < 64 << 20 and child < ResourceLimits.memory_bytes + RESERVED_BYTES, (own, child)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")

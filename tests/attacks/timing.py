@@ -283,9 +283,9 @@ def still_video_of_a_signed_photo(stage, folder):
 @attack(GROUP)
 def another_take_between(stage, folder):
     """The middle second is another take of the same person in the same room, marked again with the stolen id."""
-    from sorano.trust import watermark
+    from sorano.trust.watermark import embed, payload
 
     frames = stage.plain.copy()
     frames[24:48] = stage.lie[24:48]
-    stolen = watermark.Payload(1, "captured", stage.id_of(stage.signed))
-    return cut(stage, folder, watermark.mark_frames(frames, stolen, fps=FPS))
+    stolen = payload.Payload(1, "captured", stage.id_of(stage.signed))
+    return cut(stage, folder, embed.mark_frames(frames, stolen, fps=FPS))

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from sorano.trust import keys
+from sorano.trust.provenance import keys
 
 FPS = 24
 RATE = 48_000  # samples of sound a second

@@ -5,7 +5,7 @@ import re
 
 from attacks.registry import attack
 from attacks.tools import Box, encode
-from sorano.trust import credentials, label
+from sorano.trust.provenance import credentials, label
 from sorano.trust.verify import Report
 
 GROUP = "words"
@@ -68,7 +68,7 @@ def label_that_clears_the_screen(stage, folder):
         "ContentPropagator": NASTY,
     }
     words |= {"PropagateID": NASTY, "ReservedCode2": ""}
-    from sorano.trust import containers
+    from sorano.trust.provenance import containers
 
     containers.write_text(path, folder / "labelled.mp4", label.KEY, json.dumps(words))
     return folder / "labelled.mp4"

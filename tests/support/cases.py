@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sorano.trust import watermark
+from sorano.trust.watermark import embed, payload
 from support import copies, corpus, forgeries
 
 FPS = 24
@@ -47,8 +47,8 @@ class Clip:
     def __init__(self, kind, seed, size, seconds):
         self.original = corpus.clip(kind, seed, size, seconds, FPS)
         identity = (0x9E3779B97F4A7C15 * (1 + seed * 1000 + corpus.KINDS.index(kind))) % (1 << 40)
-        self.payload = watermark.Payload(watermark.VERSION, "made", identity)
-        marked = watermark.mark_frames(self.original, self.payload, fps=FPS)
+        self.payload = payload.Payload(payload.VERSION, "made", identity)
+        marked = embed.mark_frames(self.original, self.payload, fps=FPS)
         self.shown = copies.first_generation(marked, float(FPS))
 
     def of(self, case):

@@ -171,7 +171,7 @@ class Requests:
                 if stage == "film" and done > total / 2:
                     raise KeyboardInterrupt
 
-        kept, stream.KEPT_SECONDS = stream.KEPT_SECONDS, 0.0
+        kept, stream.WORTH_KEEPING_SECONDS = stream.WORTH_KEEPING_SECONDS, 0.0
         every, stream.CHECKPOINT_SECONDS = stream.CHECKPOINT_SECONDS, 0.0
         output = self.folder / "resumed.mp4"
         try:
@@ -182,7 +182,7 @@ class Requests:
         except KeyboardInterrupt:
             resume(output)
         finally:
-            stream.KEPT_SECONDS, stream.CHECKPOINT_SECONDS = kept, every
+            stream.WORTH_KEEPING_SECONDS, stream.CHECKPOINT_SECONDS = kept, every
         digests.array(read_video(output).frames_THWC)
 
     def _family(self, digests: Digests, kind: str) -> None:

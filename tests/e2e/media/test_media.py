@@ -475,7 +475,6 @@ def test_what_is_changed_is_said(tmp_path):
     assert media.probe(tmp_path / "d.mkv").num_video_tracks == 1
 
 
-
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rate=st.sampled_from([12, Fraction(24000, 1001), 25, Fraction(30000, 1001), 60]),

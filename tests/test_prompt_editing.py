@@ -2,10 +2,12 @@
 
 import pytest
 
+from sorano.presets import find_preset
+from sorano.prompt_editing import merged
 from sorano.sources import saved_prompt
-from sorano.wording import merged
 from sorano.world.caption import parse
 
+WORLD = find_preset("world")
 SAVED = "a red ball bounces on the grass at sunset"
 
 
@@ -19,7 +21,7 @@ SAVED = "a red ball bounces on the grass at sunset"
     ],
 )
 def test_a_change_of_the_scene_leaves_the_thing(words, field, value):
-    after, before = parse(merged(SAVED, words, small_vocabulary=True)), parse(SAVED)
+    after, before = parse(merged(SAVED, words, WORLD.captions)), parse(SAVED)
     assert getattr(after, field) == value and after.things == before.things
 
 
@@ -28,15 +30,15 @@ def test_a_change_of_the_scene_leaves_the_thing(words, field, value):
     [("make it blue", "color", "blue"), ("a cube", "kind", "cube"), ("it jumps", "motion", "jumps")],
 )
 def test_a_change_of_the_thing_leaves_the_scene(words, field, value):
-    after, before = parse(merged(SAVED, words, small_vocabulary=True)), parse(SAVED)
+    after, before = parse(merged(SAVED, words, WORLD.captions)), parse(SAVED)
     assert getattr(after.things[0], field) == value
     assert (after.ground, after.time) == (before.ground, before.time)
 
 
 def test_a_whole_prompt_replaces_the_saved_one():
     whole = "a blue cube spins on the snow at night"
-    for small in (True, False):
-        assert merged(SAVED, whole, small_vocabulary=small) == whole
+    for captions in (WORLD.captions, None):
+        assert merged(SAVED, whole, captions) == whole
 
 
 def test_other_models_are_told_after_the_rest():
