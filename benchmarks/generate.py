@@ -94,9 +94,11 @@ def warm(job: Job, repeats: int, *, with_peer: bool) -> dict[str, Any]:
         in_float32 = Model(model.preset, exact, _reload(job, "float32"))
         runs["ours, float32, s"] = lambda: ours(in_float32, job)
     if with_peer:
+        vae = job.preset.read_configs().vae
+        noise = start_state([job.request.seed or 0], vae.z_dim, vae.geometry.latent(job.shape)).noise_BCTHW
         for dtype in ("float32", "bfloat16"):
             pipeline = peer(job, dtype)
-            runs[f"diffusers, {dtype}, s"] = lambda pipeline=pipeline: theirs(pipeline, job)  # type: ignore[misc]
+            runs[f"diffusers, {dtype}, s"] = lambda pipeline=pipeline: theirs(pipeline, job, noise)  # type: ignore[misc]
     last, seconds = take_turns(runs, repeats)
     of_ours = seconds[f"ours, {model.machine.dtype}, s"]  # the one that a user gets
     rows: dict[str, Any] = dict(seconds)
@@ -124,7 +126,7 @@ def shares_of_peak(job: Job, configs: ModelConfigs, repeats: int) -> dict[str, A
     matrix = torch.randn(PEAK_SIZE, PEAK_SIZE, dtype=dtype)
     peak = 2 * PEAK_SIZE**3 / min(timed(lambda: matrix @ matrix, repeats + 1))
     rows: dict[str, Any] = {f"peak of matrix products, {model.machine.dtype}, GFLOP/s": peak / 1e9}
-    latent = job.shape.latent(spatial=configs.vae.scale_factor_spatial, temporal=configs.vae.scale_factor_temporal)
+    latent = configs.vae.geometry.latent(job.shape)
     listener = sorano.Listener()
     text = pipeline.encode_text(model, job)
     tokens = int(text.text_BSD.shape[1])
@@ -168,11 +170,8 @@ def peer(job: Job, dtype: str) -> Any:
     return pipeline
 
 
-def theirs(pipeline: Any, job: Job) -> np.ndarray:
+def theirs(pipeline: Any, job: Job, noise_BCTHW: torch.Tensor) -> np.ndarray:
     """Frames of the job as the stock pipeline makes them from the same noise."""
-    vae = pipeline.vae.config
-    latent = job.shape.latent(spatial=vae.scale_factor_spatial, temporal=vae.scale_factor_temporal)
-    noise_BCTHW = start_state([job.request.seed or 0], vae.z_dim, latent).noise_BCTHW
     made = pipeline(
         prompt=job.request.prompt,
         negative_prompt=job.request.negative_prompt,

@@ -23,7 +23,8 @@ VIDEOS = (("32x32", 1.42, 24), ("64x64", 1.42, 24), ("64x64", 2.08, 40), ("96x96
 MAKE = """
 import json, sys
 import PIL.Image, av, huggingface_hub, numpy, safetensors, tokenizers, torch
-import sorano.device, sorano.engine, sorano.models.text_encoder, sorano.models.transformer, sorano.models.vae
+import sorano.device, sorano.engine
+import sorano.models.wan.text_encoder, sorano.models.wan.transformer, sorano.models.wan.vae
 from sorano.models.runtime import keep_freed_memory
 keep_freed_memory()
 own = next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))

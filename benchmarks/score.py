@@ -1,4 +1,4 @@
-"""What the embedded model gets right: the judge's table, with ceilings, floors and aims, and one JSON line.
+"""What the embedded model gets right: the evaluator's table, with ceilings, floors and aims, and one JSON line.
 
     python benchmarks/score.py [--clips 200] [--recipe cpu|gpu] [--num-steps 24] [--guidance 4] [FOLDER]
 

@@ -1,7 +1,7 @@
 """The tamper map: fitted to honest copies, and judged on clips that it was not fitted to.
 
     python benchmarks/tamper.py --gather FILE [--clips 60] [--first 0] [--size 270x480] [--copies 5] [--forgeries 3]
-    python benchmarks/tamper.py --calibrate FILE      # writes src/sorano/trust/tamper_calibration.json
+    python benchmarks/tamper.py --calibrate FILE      # writes src/sorano/trust/watermark/tamper_calibration.json
     python benchmarks/tamper.py --report FILE         # tables, and one JSON line
 
 `--gather` appends what the map measures of each case to a file of JSON lines, and goes on where it was stopped: cases
@@ -26,8 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support import cases, corpus
 
-from sorano.trust import tamper
-from sorano.trust.watermark import detect
+from sorano.trust.watermark import tamper
+from sorano.trust.watermark.detect import detect
 
 FALSE_ALARMS = 0.005  # the rate that the threshold is set for; the bar is twice that
 HIDDEN, STEPS, BATCH = 16, 2000, 1024

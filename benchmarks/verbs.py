@@ -38,7 +38,7 @@ ENDLESS = (
 
 
 def small(frames):
-    """Frames as the judge sees them, 64x64."""
+    """Frames as the evaluator sees them, 64x64."""
     if frames.shape[1] == 64:
         return frames
     step = frames.shape[1] // 64
@@ -74,7 +74,7 @@ class Clips:
             emit(film, frames_THWC)
 
         stream.Run._emit = emitted
-        self.judge = judging.load_judge()
+        self.evaluator = judging.load_evaluator()
         self.captions = [judging.fullest_caption("heldout", number) for number in range(count)]
         self.files, frames = [], []
         for number, text in enumerate(self.captions):
@@ -82,10 +82,11 @@ class Clips:
             self.files.append(made.path)
             frames.append(small(made.frames_THWC))
         self.frames = np.stack(frames)
+        self.length = self.frames.shape[1]  # frames of a usual clip
         self.scores = self.score(self.frames, self.captions)
 
     def score(self, frames_NTHWC, said):
-        return judging.score(np.asarray(frames_NTHWC), said, judge=self.judge)
+        return judging.score(np.asarray(frames_NTHWC), said, evaluator=self.evaluator)
 
     def share(self, scores, without=()):
         """Mean accuracy over what text to video gets right, over its own."""
@@ -107,17 +108,18 @@ class Clips:
 def frame(clips, say):
     """A given frame, reproduced: against what the autoencoder makes of it alone."""
     sampler = judging.load_sampler()
-    exam = judging.exam("heldout", clips.count)
+    exam = judging.exam("heldout", clips.count, size=sampler.size, num_frames=sampler.num_frames)
+    place = sampler.num_frames - 1
     own, first, last = [], [], []
     for number, text in enumerate(clips.captions):
         given = exam.frames_NTHWC[number, 0]
         own.append(psnr(sampler.reconstruct(given[None, None])[0, 0], given))
         made = sorano.generate(text, seed=number, conditions=[FirstFrame(given)], upscale=1)
         first.append(psnr(made.frames_THWC[0], given))
-        end = exam.frames_NTHWC[number, 16]
-        conditions = [FirstFrame(given), Keyframe(16 / 12, end)]
+        end = exam.frames_NTHWC[number, place]
+        conditions = [FirstFrame(given), Keyframe(place / 12, end)]
         made = sorano.generate(text, seed=number, conditions=conditions, upscale=1)
-        last.append(psnr(made.frames_THWC[16], end))
+        last.append(psnr(made.frames_THWC[place], end))
     row = {"autoencoder": np.mean(own), "first frame": np.mean(first), "keyframe at the end": np.mean(last)}
     say(f"a given frame: {row['first frame']:.2f} dB, the autoencoder alone {row['autoencoder']:.2f} (within 0.5)")
     say(f"a keyframe at the end of a clip: {row['keyframe at the end']:.2f} dB (led to, and reached)")
@@ -130,9 +132,9 @@ def extend(clips, say):
     for number, file in enumerate(clips.files):
         frames = clips.make("longer", seconds=16 / 12, seed=number, conditions=[Continue(file)])
         ends.append(small(frames)[-17:])
-        joins.append([jump(one, 16) for one in (clips.before_marking(), frames)])
+        joins.append([jump(one, clips.length - 1) for one in (clips.before_marking(), frames)])
         frames = clips.make("before", seconds=1, seed=number, conditions=[Continue(file, "backward")])
-        backward.append([jump(one, len(frames) - 18) for one in (clips.before_marking(), frames)])
+        backward.append([jump(one, len(frames) - clips.length - 1) for one in (clips.before_marking(), frames)])
     kept = clips.share(clips.score(ends, clips.captions), without=("motion", "relation"))
     exam = judging.exam("heldout", clips.count)
     errors = {"extension": [], "inside a clip": []}
@@ -141,7 +143,7 @@ def extend(clips, say):
         for name, start, given in (("extension", 8, 13), ("inside a clip", 0, 5)):
             file = write_video(clips.folder / "given.mp4", truth[:given], 12, overwrite=True)
             frames = clips.make("rolled", clips.captions[number], seconds=1, seed=number, conditions=[Continue(file)])
-            ours, true = clips.judge.read(np.stack([small(frames)[start : start + 17], truth[start : start + 17]]))
+            ours, true = clips.evaluator.read(np.stack([small(frames)[start : start + 17], truth[start : start + 17]]))
             errors[name].append(np.linalg.norm(ours.metres_TS2[-5:, 0] - true.metres_TS2[-5:, 0], axis=-1).mean())
     off, own = (float(np.mean(errors[name])) for name in ("extension", "inside a clip"))
     say(f"attributes kept in an extension: {kept:.1%} of text to video's own (95 %)")
@@ -200,7 +202,7 @@ def blend(clips, say):
         first.append(small(frames)[:17])
         last.append(small(frames)[-17:])
         frames = clips.before_marking()
-        joins += [jump(frames, 16), jump(frames, len(frames) - 18)]
+        joins += [jump(frames, clips.length - 1), jump(frames, len(frames) - clips.length - 1)]
     a = clips.share(clips.score(first, clips.captions[:count]))
     b = clips.share(clips.score(last, clips.captions[1:]))
     say(f"blend: the first's attributes at its end {a:.1%}, the second's {b:.1%} (90 %); joins {np.median(joins):.2f}")
@@ -273,9 +275,10 @@ print(json.dumps({"seconds": seconds, "took": took, "peak_bytes": peak, "first":
 
 def film(clips, say, long=600.0):
     """Films: time, memory and work by length, beside what full attention would cost."""
-    from sorano.plan.model import ModelConfigs
+    from sorano.models.wan.configs import ModelConfigs
     from sorano.presets import find_preset
-    from sorano.shapes import LatentShape, VideoShape, nearest_num_frames
+    from sorano.segments import OVERLAP
+    from sorano.shapes import VideoShape, parse_size
 
     rows = []
     for seconds in (20.0, 60.0, long):
@@ -288,14 +291,17 @@ def film(clips, say, long=600.0):
             f"{seconds:.0f} s of film: {one['took']:.0f} s ({one['took'] / seconds:.2f} x its length), peak "
             f"{one['peak_bytes'] / 1e6:.0f} MB; a second takes {one['first']:.2f} s at first, {one['last']:.2f} at last"
         )
-    configs: ModelConfigs = find_preset("world").read_configs()
-    per_window = configs.transformer.flops(LatentShape(5, 8, 8), batch=2, text_tokens=64)
+    preset = find_preset("world")
+    configs: ModelConfigs = preset.read_configs()
+    geometry, side = configs.geometry, min(parse_size(preset.size))
+    window = geometry.latent(VideoShape(preset.num_frames, side, side))
+    per_window = configs.transformer.flops(window, batch=2, text_tokens=64)
     table = {}
     for minutes in (1, 10, 60):
-        frames = nearest_num_frames(60 * minutes, 12)
-        latent = VideoShape(frames, 64, 64).latent()
+        frames = geometry.nearest_num_frames(60 * minutes, preset.fps)
+        latent = geometry.latent(VideoShape(frames, side, side))
         whole = configs.transformer.flops(latent, batch=2, text_tokens=64)
-        chunks = per_window * -(-latent.num_frames // 3)
+        chunks = per_window * -(-latent.num_frames // (window.num_frames - OVERLAP))
         table[minutes] = {"full attention": 24 * whole, "by windows": 24 * chunks}
         say(f"{minutes} min: full attention {24 * whole / 1e12:.1f} TFLOP, by windows {24 * chunks / 1e12:.2f} TFLOP")
     memory = rows[2]["peak_bytes"] / rows[0]["peak_bytes"]

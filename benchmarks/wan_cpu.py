@@ -15,14 +15,14 @@ from dataclasses import replace
 import torch
 from wan_parts import decoder, measure, peak_rate, report, text_encoder, transformer
 
-from sorano.models import family
+from sorano.models.wan import sizes
 from sorano.shapes import VideoShape
 
-TRANSFORMER = replace(family.T2V_1_3B, num_attention_heads=4, num_layers=6, ffn_dim=2048, text_dim=512)
+TRANSFORMER = replace(sizes.T2V_1_3B, num_attention_heads=4, num_layers=6, ffn_dim=2048, text_dim=512)
 BY_TOKEN = replace(TRANSFORMER, in_channels=48, out_channels=48)
-TEXT = replace(family.UMT5_XXL, vocab_size=4096, d_model=512, d_ff=1280, num_layers=6, num_heads=8)
-VAE_2_1 = replace(family.VAE_2_1, base_dim=32)
-VAE_2_2 = replace(family.VAE_2_2, base_dim=32, decoder_base_dim=48)
+TEXT = replace(sizes.UMT5_XXL, vocab_size=4096, d_model=512, d_ff=1280, num_layers=6, num_heads=8)
+VAE_2_1 = replace(sizes.VAE_2_1, base_dim=32)
+VAE_2_2 = replace(sizes.VAE_2_2, base_dim=32, decoder_base_dim=48)
 SMALL, LARGE = VideoShape(9, 128, 192), VideoShape(17, 192, 320)
 
 

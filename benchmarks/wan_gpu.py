@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from wan_parts import Row, Timed, decoder, measure, peak_rate, report, text_encoder, transformer
 
-from sorano.models import family
+from sorano.models.wan import sizes
 from sorano.shapes import VideoShape
 
 QUOTED = {  # seconds on one H200 unless said; each with its source
@@ -28,7 +28,7 @@ QUOTED = {  # seconds on one H200 unless said; each with its source
     "5B 704x1280x121, a forward": "157.21 for 100 at 101 to 121 frames, FastVideo FA2",
     "text encoder": "0.28 LightX2V (H100), 1.16 SGLang in float32",
 }
-SMALL_TEXT = replace(family.UMT5_XXL, vocab_size=4096, d_model=256, d_ff=512, num_layers=2, num_heads=4)
+SMALL_TEXT = replace(sizes.UMT5_XXL, vocab_size=4096, d_model=256, d_ff=512, num_layers=2, num_heads=4)
 
 
 def main() -> None:
@@ -61,8 +61,8 @@ def main() -> None:
 def builders(device: str, dtype: torch.dtype, peer: bool, small: bool) -> list[Any]:
     """What is timed, each made when its turn comes."""
     if small:
-        tiny = replace(family.T2V_1_3B, num_attention_heads=2, num_layers=2, ffn_dim=512, text_dim=256)
-        shape, vae = VideoShape(9, 64, 96), replace(family.VAE_2_1, base_dim=16)
+        tiny = replace(sizes.T2V_1_3B, num_attention_heads=2, num_layers=2, ffn_dim=512, text_dim=256)
+        shape, vae = VideoShape(9, 64, 96), replace(sizes.VAE_2_1, base_dim=16)
         return [
             lambda: transformer(tiny, shape, 8, device, dtype, peer=peer, name="1.3B (toy), a forward"),
             lambda: decoder(vae, shape, device, dtype, peer=peer),
@@ -70,11 +70,11 @@ def builders(device: str, dtype: torch.dtype, peer: bool, small: bool) -> list[A
         ]
     wide, square = VideoShape(81, 480, 832), VideoShape(121, 704, 1280)
     return [
-        lambda: transformer(family.T2V_1_3B, wide, 8, device, dtype, peer=peer, name="1.3B 480x832x81, a forward"),
-        lambda: decoder(family.VAE_2_1, wide, device, dtype, peer=peer),
-        lambda: decoder(family.VAE_2_2, square, device, dtype, peer=peer),
-        lambda: text_encoder(family.UMT5_XXL, device, dtype, peer=peer),
-        lambda: transformer(family.TI2V_5B, square, 16, device, dtype, peer=peer, name="5B 704x1280x121, a forward"),
+        lambda: transformer(sizes.T2V_1_3B, wide, 8, device, dtype, peer=peer, name="1.3B 480x832x81, a forward"),
+        lambda: decoder(sizes.VAE_2_1, wide, device, dtype, peer=peer),
+        lambda: decoder(sizes.VAE_2_2, square, device, dtype, peer=peer),
+        lambda: text_encoder(sizes.UMT5_XXL, device, dtype, peer=peer),
+        lambda: transformer(sizes.TI2V_5B, square, 16, device, dtype, peer=peer, name="5B 704x1280x121, a forward"),
     ]
 
 

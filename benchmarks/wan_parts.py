@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.checkpoint import layout
-from sorano.models.config import MAX_TEXT_TOKENS, TextEncoderConfig, TransformerConfig, VaeConfig
-from sorano.models.text_encoder import TextEncoder, TextTokens
-from sorano.models.transformer import VideoTransformer, stack_attention
-from sorano.models.vae import VideoAutoencoder
-from sorano.shapes import VideoShape
+from sorano.models.wan.config import MAX_TEXT_TOKENS, TextEncoderConfig, TransformerConfig, VaeConfig
+from sorano.models.wan.text_encoder import TextEncoder, TextTokens
+from sorano.models.wan.transformer import VideoTransformer, fuse_qkv
+from sorano.models.wan.vae import VideoAutoencoder
+from sorano.shapes import Geometry, VideoShape
 
 TEXT_TOKENS = 40  # of the prompt, real ones; both sides attend to 512
 
@@ -96,8 +96,8 @@ def transformer(
     from sorano.plan import branches_together
 
     ours = made(lambda: VideoTransformer(config), device, dtype)
-    stack_attention(ours)  # as loading does
-    latent = shape.latent(spatial=spatial)
+    fuse_qkv(ours)  # as loading does
+    latent = Geometry(4, spatial).latent(shape)
     size = (1, config.in_channels, latent.num_frames, latent.rows, latent.columns)
     x = torch.randn(size, device=device, dtype=dtype)
     words = torch.randn(branches, TEXT_TOKENS, config.text_dim, device=device, dtype=dtype)
@@ -132,12 +132,11 @@ def decoder(
 ) -> Row:
     """The autoencoder's decoder, chunk by chunk as `generate` runs it."""
     from sorano.plan import decode_chunk
-    from sorano.shapes import Geometry
 
     ours = made(lambda: VideoAutoencoder(config), device, dtype)
-    latent = shape.latent(spatial=config.scale_factor_spatial)
+    latent = config.geometry.latent(shape)
     x = torch.randn(1, config.z_dim, latent.num_frames, latent.rows, latent.columns, device=device, dtype=dtype)
-    chunk = decode_chunk(shape, Geometry(spatial=config.scale_factor_spatial))
+    chunk = decode_chunk(shape, config.geometry)
 
     def run_ours() -> Tensor:
         if chunk >= latent.num_frames:

@@ -28,9 +28,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import footage
 
-from sorano.trust import audio
-from sorano.trust.tamper import tamper_map
-from sorano.trust.watermark import CODE, HEADER_PASSES, Marker, Payload, detect, mark_frames
+from sorano.trust.watermark import audio
+from sorano.trust.watermark.detect import detect
+from sorano.trust.watermark.embed import Marker, mark_frames
+from sorano.trust.watermark.payload import CODE, HEADER_PASSES, Payload
+from sorano.trust.watermark.tamper import tamper_map
 
 FPS = 24
 PARTS = ("hidden", "attacks", "embedded", "tamper", "forwarded", "audio", "false", "speed")

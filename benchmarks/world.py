@@ -1,6 +1,6 @@
-"""Clips per second of the world: with and without anti-aliasing, on one thread, on all cores, and as tensors.
+"""Clips per second of the world: with and without anti-aliasing, on one thread and on all cores.
 
-    python benchmarks/world.py [--clips 60] [--device cuda]
+    python benchmarks/world.py [--clips 60]
 
 Prints a table and, last, one line of JSON. Medians of three rounds; compiling and drawing the first clip are left out.
 Drawing, simulating, rendering and captioning are all counted.
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from sorano.world.dataset import sample_batch, samples
+from sorano.world.dataset import samples
 from sorano.world.scene import WORLDS
 
 ROUNDS = 3
@@ -38,7 +38,6 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=60, help="clips a round")
     parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
     parser.add_argument("--num-frames", type=int, default=17)
-    parser.add_argument("--device", help="also render with tensors on this device")
     arguments = parser.parse_args()
     shape = {"height": arguments.size, "width": arguments.size, "num_frames": arguments.num_frames}
     cores = os.cpu_count() or 1
@@ -50,10 +49,6 @@ def main() -> None:
             for threads in sorted({1, cores}):
                 speed = rate(partial(samples, "train", workers=threads, **settings), arguments.clips)
                 rows.append((world, bool(antialias), f"compiled, {threads} threads", speed))
-            if arguments.device:
-                render = partial(sample_batch, "train", device=arguments.device, **settings)
-                render(range(2))
-                rows.append((world, bool(antialias), f"tensors, {arguments.device}", rate(render, arguments.clips)))
     size, load = f"{arguments.size}x{arguments.size}", os.getloadavg()[0]
     print(f"{arguments.num_frames} frames of {size}, {cores} cores, load {load:.1f} when it ended")
     print(f"{'world':6} {'anti-aliased':13} {'how':22} {'clips/s':>8}")

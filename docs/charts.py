@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sorano.plan import explain, plan_generate, plan_serve, plan_train
-from sorano.plan.facts import load_facts
+from sorano.plan.assumptions import load_assumptions
 from sorano.plan.report import svg
 
 DOCS = Path(__file__).parent
@@ -12,12 +12,14 @@ DOCS = Path(__file__).parent
 
 def charts() -> Iterator[tuple[str, str]]:
     """The name and the text of each chart; dark on white, for pages of either colour."""
-    facts = load_facts()
+    assumptions = load_assumptions()
     made = {
-        "plan-wall.svg": plan_generate("movie-gen-30b", size="1280x720", fps=24.0, device="h100", facts=facts),
-        "plan-queue.svg": plan_serve("wan2.2-ti2v-5b", per_day=10_000, facts=facts),
-        "plan-laws.svg": plan_train(flops=8.4e23, facts=facts),
-        "plan-attention.svg": explain("sora-2024", facts=facts),
+        "plan-wall.svg": plan_generate(
+            "movie-gen-30b", size="1280x720", fps=24.0, device="h100", assumptions=assumptions
+        ),
+        "plan-queue.svg": plan_serve("wan2.2-ti2v-5b", per_day=10_000, assumptions=assumptions),
+        "plan-laws.svg": plan_train(flops=8.4e23, assumptions=assumptions),
+        "plan-attention.svg": explain("sora-2024", assumptions=assumptions),
     }
     style = "<style>text{font:12px system-ui,sans-serif}</style><rect width='100%' height='100%' fill='#fff'/>"
     for name, estimate in made.items():

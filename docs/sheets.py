@@ -29,7 +29,7 @@ def world(columns: int = 8, rows: int = 4, size: int = 128) -> np.ndarray:
     return np.concatenate([np.concatenate(tiles[r * columns : (r + 1) * columns], 1) for r in range(rows)])
 
 
-def samples(columns: int = 6, scale: int = 2) -> np.ndarray:
+def samples(columns: int = 6, shown: int = 128) -> np.ndarray:
     """Evenly spaced frames of one video for each prompt, enlarged without smoothing."""
     import sorano
 
@@ -37,7 +37,9 @@ def samples(columns: int = 6, scale: int = 2) -> np.ndarray:
     for seed, prompt in enumerate(SHEET_PROMPTS):
         frames = sorano.generate(prompt, seed=seed, upscale="none").frames_THWC
         picked = frames[np.linspace(0, len(frames) - 1, columns).round().astype(int)]
-        rows.append(np.concatenate(list(picked), axis=1).repeat(scale, 0).repeat(scale, 1))
+        rows.append(
+            np.concatenate(list(picked), axis=1).repeat(shown // frames.shape[1], 0).repeat(shown // frames.shape[1], 1)
+        )
     half = len(rows) // 2
     gap = np.full((rows[0].shape[0] * half, 8, 3), 255, np.uint8)
     return np.concatenate([np.concatenate(rows[:half]), gap, np.concatenate(rows[half:])], axis=1)
@@ -49,7 +51,8 @@ def marks(height: int = 72, width: int = 112, scale: int = 2) -> np.ndarray:
     import footage
 
     import sorano
-    from sorano.trust.watermark import Payload, mark_frames
+    from sorano.trust.watermark.embed import mark_frames
+    from sorano.trust.watermark.payload import Payload
 
     made = sorano.generate(SHEET_PROMPTS[0], seed=0)
     clips = [(made.frames_THWC, made.fps, 0.1, 0.1)]
