@@ -390,39 +390,39 @@ def test_the_queue_is_paused_moved_and_edited(served):
 
 
 def test_a_running_job_is_cancelled_within_a_step(tmp_path):
-    with in_process(tmp_path, maker=FixedMaker(steps=200, seconds=0.05)) as (client, service, worker):
+    with in_process(tmp_path, maker=FixedMaker(steps=2000, seconds=0.05)) as (client, service, worker):
         video = made(client)
         thread = threading.Thread(target=worker.work_once)
         thread.start()
         serving.wait_until(lambda: client.get(f"/v1/videos/{video['id']}").json()["step"])
         answer = client.post(f"/v1/videos/{video['id']}/cancel").json()
         assert answer["status"] == "failed" and answer["error"]["code"] == "cancelled"
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive() and list(service.store.work.iterdir()) == []
 
 
 def test_a_running_job_that_is_deleted_leaves_nothing(tmp_path):
-    with in_process(tmp_path, maker=FixedMaker(steps=200, seconds=0.05)) as (client, service, worker):
+    with in_process(tmp_path, maker=FixedMaker(steps=2000, seconds=0.05)) as (client, service, worker):
         video = made(client)
         thread = threading.Thread(target=worker.work_once)
         thread.start()
         serving.wait_until(lambda: client.get(f"/v1/videos/{video['id']}").json()["step"])
         assert client.delete(f"/v1/videos/{video['id']}").json()["deleted"]
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
         assert list(service.store.work.iterdir()) == list(service.store.videos.iterdir()) == []
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_job_back(tmp_path):
-    with in_process(tmp_path, maker=FixedMaker(steps=100, seconds=0.05)) as (client, service, worker):
+    with in_process(tmp_path, maker=FixedMaker(steps=2000, seconds=0.05)) as (client, service, worker):
         video = made(client)
         thread = threading.Thread(target=worker.work_once)
         thread.start()
         serving.wait_until(lambda: (client.get(f"/v1/videos/{video['id']}").json()["step"] or 0) > 1)
         worker.stop(now=True)
-        thread.join(5)
+        thread.join(60)
         assert client.get(f"/v1/videos/{video['id']}").json()["status"] == "queued"
-        worker.maker.seconds = 0
+        worker.maker.seconds, worker.maker.steps = 0, 10
         worker._stopping.clear()
         worker._hurried.clear()
         worker.work_once()
@@ -751,7 +751,7 @@ def away(*_, **__):
 
 
 def test_a_database_that_is_away_for_a_moment_costs_nothing(tmp_path):
-    with in_process(tmp_path, maker=FixedMaker(steps=4, seconds=0.05), lease_seconds=5) as (client, service, worker):
+    with in_process(tmp_path, maker=FixedMaker(steps=4, seconds=0.05), lease_seconds=15) as (client, service, worker):
         video = made(client)
         write, count = service.jobs.database.write, []
 
@@ -767,17 +767,17 @@ def test_a_database_that_is_away_for_a_moment_costs_nothing(tmp_path):
 
 def test_a_worker_that_loses_the_database_stops_and_another_goes_on(tmp_path):
     maker = FixedMaker(steps=1000, seconds=0.02)
-    with in_process(tmp_path, maker=maker, lease_seconds=0.6) as (client, service, worker):
+    with in_process(tmp_path, maker=maker, lease_seconds=3) as (client, service, worker):
         video = made(client)
         read, write = service.jobs.database.read, service.jobs.database.write
         thread = threading.Thread(target=lambda: quietly(worker.work_once))
         thread.start()
         serving.wait_until(lambda: client.get(f"/v1/videos/{video['id']}").json()["step"])
         service.jobs.database.read = service.jobs.database.write = away
-        thread.join(20)
+        thread.join(60)
         service.jobs.database.read, service.jobs.database.write = read, write
         assert not thread.is_alive()
-        serving.wait_until(lambda: service.jobs.sweep() and service.jobs.counts().get("queued"), 5)
+        serving.wait_until(lambda: service.jobs.sweep() and service.jobs.counts().get("queued"))
         maker.steps = 3
         worker.work_once()
         assert client.get(f"/v1/videos/{video['id']}").json()["status"] == "completed"

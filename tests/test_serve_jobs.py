@@ -282,7 +282,7 @@ def test_a_watcher_hears_of_a_new_job(table):
     assert not watcher.wait(0.05)
     submit(table)
     began = time.monotonic()
-    assert watcher.wait(5.0) and time.monotonic() - began < 4.0
+    assert watcher.wait(60.0) and time.monotonic() - began < 50.0  # woken, not timed out
     watcher.close()
 
 

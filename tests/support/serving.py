@@ -178,7 +178,7 @@ def call(address, path, body=None, method=None, headers=None, seconds=20):
             return error.code, json.loads(error.read() or b"{}")
 
 
-def wait_until(look, seconds=30.0, every=0.05):
+def wait_until(look, seconds=60.0, every=0.05):
     """What `look` returns once that is true; AssertionError after so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
