@@ -62,6 +62,12 @@ def refused(answer, code, param=None):
     return error
 
 
+def test_every_error_says_what_to_do_next():
+    for code, kind in CODES.items():
+        assert Problem(code, "the cause", "").message == f"the cause; {kind.step}" and len(kind.step) > 12
+        assert Problem(code, "the cause", "a better step").message == "the cause; a better step"
+
+
 # Bodies.
 
 

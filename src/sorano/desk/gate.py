@@ -313,7 +313,9 @@ def look(content: IO[bytes], says_media: bool, suffix: str) -> tuple[str, str] |
             if not says_media and not _is_media(content.read(SNIFF_BYTES)):
                 return None
             said = error.message.replace(str(path), "the file").replace(folder, "")
-            raise Problem("invalid_file", f"media that cannot be read does not pass: {said}", error.hint) from error
+            raise Problem(
+                "invalid_file", f"media that cannot be read does not pass: {said}", error.hint or ""
+            ) from error
         except SoranoError as error:
             log("gate failed", level="error", error=error.message)
             raise Problem("internal_error", "the gate cannot verify now", "see its log") from error

@@ -99,7 +99,10 @@ class Assets:
                 )
             if wants != "video":
                 raise Problem(
-                    "invalid_value", f"{given.param} is a picture: {given.value} is a video", param=given.param
+                    "invalid_value",
+                    f"{given.param} is a picture: {given.value} is a video",
+                    "send a picture, or extend the video",
+                    param=given.param,
                 )
             return f"video:{row['id']}/{row['epoch']}"
         if given.kind == "file":
@@ -110,7 +113,10 @@ class Assets:
         kind = row["found"]["kind"]
         if kind != wants:
             raise Problem(
-                "invalid_file", f"{given.param} must be a {wants}: {row['name']} is a {kind}", param=given.param
+                "invalid_file",
+                f"{given.param} must be a {wants}: {row['name']} is a {kind}",
+                f"send a {wants}",
+                param=given.param,
             )
         return f"upload:{row['stored']}"
 
@@ -126,7 +132,7 @@ class Assets:
             else:
                 raise ValueError(reference)
         except ValueError as error:
-            raise Problem("input_gone", f"{reference!r} is no file of this store") from error
+            raise Problem("input_gone", f"{reference!r} is no file of this store", "upload it and ask again") from error
         if not path.is_file():
             raise Problem("input_gone", f"a file that the job needs, {place}, was deleted", "upload it and ask again")
         return path
@@ -170,7 +176,7 @@ class Assets:
                 shutil.copyfileobj(file, target)
             size = path.stat().st_size
             if size == 0:
-                raise Problem("invalid_file", f"{param} is empty", param=param)
+                raise Problem("invalid_file", f"{param} is empty", "send the file itself", param=param)
             with open(path, "rb") as written:
                 return size, hashlib.file_digest(written, "sha256").hexdigest()
         except OSError as error:
@@ -190,7 +196,7 @@ class Assets:
                 said = error.message.replace(f"{path} ", "").replace(str(path), "the file")
                 is_ours = isinstance(error, PolicyError) or type(error) is SoranoError  # the classifier's
                 code = code_of(error) if is_ours else "invalid_file"
-                raise Problem(code, f"{param} cannot be used: {said}", error.hint, param=param) from error
+                raise Problem(code, f"{param} cannot be used: {said}", error.hint or "", param=param) from error
         return dict(found)
 
     def _opened(self, given: Reference) -> tuple[IO[bytes], str]:
@@ -218,10 +224,14 @@ class Assets:
             )
         except Exception as error:  # whatever another server does is the caller's file that cannot be had
             raise Problem(
-                "invalid_file", f"{given.param} cannot be fetched: {error}"[:300], param=given.param
+                "invalid_file",
+                f"{given.param} cannot be fetched: {error}"[:300],
+                "send the file itself",
+                param=given.param,
             ) from error
         if answer.status != 200:
-            raise Problem("invalid_file", f"{given.param} cannot be fetched: HTTP {answer.status}", param=given.param)
+            said = f"{given.param} cannot be fetched: HTTP {answer.status}"
+            raise Problem("invalid_file", said, "send the file itself", param=given.param)
         return io.BytesIO(answer.body), Path(parts.path).name or "upload"
 
 
@@ -233,7 +243,9 @@ def decoded(url: str, param: str) -> bytes:
     try:
         return decode_data_url(match[2], match[3])
     except ValueError as error:
-        raise Problem("invalid_value", f"{param} is not base64: {error}", param=param) from error
+        raise Problem(
+            "invalid_value", f"{param} is not base64: {error}", "encode the bytes again", param=param
+        ) from error
 
 
 def storage_problem(error: OSError) -> Problem:

@@ -152,7 +152,8 @@ class Orders:
         """The jobs of an order, in the queue. The ones of before where the POST is a repetition."""
         body_hash = self._hash(order, sent.route, remixed_from)
         if order.count > self.settings.most_variations:
-            raise Problem("invalid_value", f"n is at most {self.settings.most_variations} here", param="n")
+            said, hint = f"n is at most {self.settings.most_variations} here", "send the rest in a second request"
+            raise Problem("invalid_value", said, hint, param="n")
         prepared = self._prepared(order, caller)
         described = prepared.described
         planned = described["planned"]
@@ -194,7 +195,9 @@ class Orders:
         if model in PRESETS:
             raise Problem("model_unavailable", f"{model} is not on this server", f"sorano pull {model}", param="model")
         if not model.isprintable() or len(model) > 200:
-            raise Problem("invalid_value", "model is a name of at most 200 characters", param="model")
+            raise Problem(
+                "invalid_value", "model is a name of at most 200 characters", "/v1/models lists them", param="model"
+            )
         return model, known.get(default, default), [f"there is no model {model} here: made with {default}"]
 
     def models(self) -> dict[str, str]:

@@ -62,7 +62,9 @@ class Policy:
                 )
             why = None if self.classifier is None else self.classifier(text)
             if why is not None:
-                raise Problem("content_policy_violation", f"the prompt is refused: {why}", param="prompt")
+                raise Problem(
+                    "content_policy_violation", f"the prompt is refused: {why}", "say it otherwise", param="prompt"
+                )
 
 
 def load_classifier(name: str) -> Callable[[Any], str | None]:

@@ -88,7 +88,9 @@ def _preset(api: Api, model: str | None) -> Preset:
 def _read(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or len(prompt) > MOST_PROMPT:
-        raise Problem("invalid_type", f"prompt is text of at most {MOST_PROMPT} characters", param="prompt")
+        raise Problem(
+            "invalid_type", f"prompt is text of at most {MOST_PROMPT} characters", "shorten it", param="prompt"
+        )
     model = body.get("model")
     preset = _preset(api, model if isinstance(model, str) else None)
     told: dict[str, Any] = {"object": "reading", "unknown": [], "near": {}, "read_as": [], "has_thing": True}

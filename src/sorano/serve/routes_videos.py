@@ -320,7 +320,8 @@ def _verified(api: Api, body: Mapping[str, Any], caller: Caller) -> dict[str, An
     known = [name for name in ("file", "file_id", "id") if body.get(name) is not None]
     unknown = [name for name in body if name not in ("file", "file_id", "id", "map")]
     if unknown:
-        raise Problem("unknown_parameter", f"there is no parameter {unknown[0][:80]!r}", param=unknown[0][:80])
+        name, hint = unknown[0][:80], "known are file, file_id, id, map"
+        raise Problem("unknown_parameter", f"there is no parameter {name!r}", hint, param=name)
     if len(known) != 1:
         raise Problem(
             "missing_required_parameter", "say which file", "send file, file_id, or the id of a video", param="file"
@@ -410,7 +411,7 @@ def _model(name: str, preset: str, *, with_words: bool = False) -> dict[str, Any
 def _key(request: HttpRequest) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= 255:
-        raise Problem("invalid_value", "an Idempotency-Key has 1 to 255 characters")
+        raise Problem("invalid_value", "an Idempotency-Key has 1 to 255 characters", "send a shorter one")
     return key
 
 

@@ -120,7 +120,8 @@ def reference(value: Any, param: str) -> Reference:
         raise _wrong(param, "a file", value)
     if value.startswith("data:"):
         if len(value) > MOST_DATA_URL:
-            raise Problem("request_too_large", f"{param} is longer than {MOST_DATA_URL} characters", param=param)
+            said = f"{param} is longer than {MOST_DATA_URL} characters"
+            raise Problem("request_too_large", said, "upload it to /v1/files and send its file_id", param=param)
         return Reference("data", value, param)
     if value.startswith(("http://", "https://")):
         return Reference("url", value, param)
@@ -144,7 +145,8 @@ def box(value: Any, param: str) -> list[float]:
     """A region in pixels: [x, y, width, height], or "x,y,width,height"."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or len(parts) != 4:
-        raise Problem("invalid_value", f"{param} is x, y, width, height in pixels: got {_shown(value)}", param=param)
+        said = f"{param} is x, y, width, height in pixels: got {_shown(value)}"
+        raise Problem("invalid_value", said, 'send four numbers, like "32,32,64,64"', param=param)
     return [number(part, param) for part in parts]
 
 
@@ -280,9 +282,11 @@ class Parsed:
         priority = _within("priority", self.values.get("priority", 0), -MOST_PRIORITY, MOST_PRIORITY)
         deadline = self.values.get("deadline_seconds")
         if deadline is not None and not 0 < deadline <= MOST_DEADLINE:
-            raise Problem(
-                "invalid_value", f"deadline_seconds is above 0 and at most {MOST_DEADLINE:g}", param="deadline_seconds"
+            said, hint = (
+                "deadline_seconds is no time that a job can have",
+                f"send one above 0 and at most {MOST_DEADLINE:g}",
             )
+            raise Problem("invalid_value", said, hint, param="deadline_seconds")
         return Order(
             {**{str(name): value for name, value in given.items()}, **words},
             self.values.get("model"),
@@ -365,7 +369,7 @@ def _list(value: Any, param: str, most: int) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise _wrong(param, "a list of objects", value)
     if len(value) > most:
-        raise Problem("invalid_value", f"{param} has {len(value)} elements; the most is {most}", param=param)
+        raise Problem("invalid_value", f"{param} has {len(value)} elements", f"send at most {most}", param=param)
     return value
 
 
@@ -383,7 +387,8 @@ def _loose(value: Any) -> Any:
 
 def _within(name: str, value: int, least: int, most: int) -> int:
     if not least <= value <= most:
-        raise Problem("invalid_value", f"{name} is a whole number from {least} to {most}: got {value}", param=name)
+        said = f"{name} is a whole number from {least} to {most}: got {value}"
+        raise Problem("invalid_value", said, f"send {least if value < least else most}, or leave it out", param=name)
     return value
 
 
@@ -392,7 +397,8 @@ def _as_is(value: Any, _param: str) -> Any:
 
 
 def _wrong(param: str, wanted: str, value: Any) -> Problem:
-    return Problem("invalid_type", f"{param} must be {wanted}: got {_shown(value)}", param=param.partition("[")[0])
+    name = param.partition("[")[0]
+    return Problem("invalid_type", f"{param} must be {wanted}: got {_shown(value)}", f"send {wanted}", param=name)
 
 
 def _shown(value: Any) -> str:

@@ -249,7 +249,7 @@ class Webhooks:
                 )
         if body.get("name") is not None:
             if not isinstance(body["name"], str) or not 0 < len(body["name"]) <= 200:
-                raise Problem("invalid_value", "name is text of 1 to 200 characters", param="name")
+                raise Problem("invalid_value", "name is text of 1 to 200 characters", "choose another", param="name")
             values["name"] = body["name"]
         if body.get("url") is not None:
             try:
@@ -262,7 +262,12 @@ class Webhooks:
         if body.get("event_types") is not None:
             kinds = body["event_types"]
             if not isinstance(kinds, list) or not kinds or not all(isinstance(one, str) for one in kinds):
-                raise Problem("invalid_type", "event_types is a list of names", param="event_types")
+                raise Problem(
+                    "invalid_type",
+                    "event_types is a list of names",
+                    "send [] of them, or leave it out",
+                    param="event_types",
+                )
             if wrong := [one for one in kinds if one not in EVENT_TYPES]:
                 raise Problem(
                     "invalid_value",

@@ -27,7 +27,7 @@ def answer_problems(app: FastAPI) -> None:
     async def of_framework(_: HttpRequest, error: HTTPException) -> Response:
         codes = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 401: "invalid_api_key"}
         code = codes.get(error.status_code, "invalid_value" if error.status_code < 500 else "internal_error")
-        hint = "the routes are in /openapi.json" if code in ("not_found", "method_not_allowed") else None
+        hint = "the routes are in /openapi.json" if code in ("not_found", "method_not_allowed") else ""
         said = answered(Problem(code, str(error.detail), hint))
         said.headers.update(error.headers or {})
         return said

@@ -100,7 +100,9 @@ def nested(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         rest = name[match.end() :] if match else ""
         keys = PATH.findall(rest)
         if match is None or "".join(f"[{key}]" for key in keys) != rest or len(keys) > MOST_DEPTH:
-            raise Problem("invalid_value", f"the form's field {name[:80]!r} is no name like video[id]")
+            raise Problem(
+                "invalid_value", f"the form's field {name[:80]!r} is no name like video[id]", "close each bracket"
+            )
         _put(top, [match[0], *keys], value, name)
     return top
 
@@ -121,22 +123,38 @@ def _put(top: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
                 return
             place = place.setdefault(key, fresh)
         else:
-            raise Problem("invalid_value", f"the form's field {name[:80]!r} contradicts another", param=keys[0])
+            raise Problem(
+                "invalid_value",
+                f"the form's field {name[:80]!r} contradicts another",
+                "name each field once",
+                param=keys[0],
+            )
         if following is not None and not isinstance(place, dict | list):
-            raise Problem("invalid_value", f"the form's field {name[:80]!r} contradicts another", param=keys[0])
+            raise Problem(
+                "invalid_value",
+                f"the form's field {name[:80]!r} contradicts another",
+                "name each field once",
+                param=keys[0],
+            )
 
 
 def _in_list(place: list[Any], key: str, following: str | None, fresh: Any, rest: list[str], name: str) -> Any:
     """The element of a list that a key means: by its number, or with "" the last one that lacks what comes."""
     if len(place) >= MOST_ITEMS:
-        raise Problem("invalid_value", f"the form's field {name[:80]!r} is too long a list")
+        raise Problem(
+            "invalid_value", f"the form's field {name[:80]!r} is too long a list", f"send at most {MOST_ITEMS}"
+        )
     if key.isdecimal():
         number = min(int(key), len(place))  # numbers rise by one, or a gap is closed
         if number == len(place):
             place.append(fresh)
         return place[number]
     if key != "":
-        raise Problem("invalid_value", f"the form's field {name[:80]!r} names an element of a list by a word")
+        raise Problem(
+            "invalid_value",
+            f"the form's field {name[:80]!r} names an element of a list by a word",
+            "number them from 0",
+        )
     if following is not None and place and isinstance(place[-1], dict) and following not in place[-1]:
         return place[-1]
     if following is not None and place and isinstance(place[-1], dict) and len(rest) > 1:

@@ -17,11 +17,15 @@ from sorano.errors import SoranoError
 
 @dataclass(frozen=True)
 class Kind:
-    """A code's HTTP status and OpenAI type; `retry` answers the clients' question whether to send it again."""
+    """A code's HTTP status and OpenAI type; `retry` answers the clients' question whether to send it again.
+
+    `step` is the next step where an error of the engine's offers none of its own.
+    """
 
     status: int
     type: str = "invalid_request_error"
     retry: bool | None = None
+    step: str = "change the request: its parameters are in /openapi.json"
 
 
 SERVER, LIMIT = "server_error", "rate_limit_error"
@@ -35,11 +39,11 @@ CODES: dict[str, Kind] = {
     "missing_required_parameter": Kind(400),
     "unknown_parameter":          Kind(400),
     "unsupported":                Kind(400),
-    "invalid_file":               Kind(400),
+    "invalid_file":               Kind(400, step="send another file, or convert this one first"),
     "remote_url_not_allowed":     Kind(400),
-    "does_not_fit":               Kind(400),
-    "model_unavailable":          Kind(400),
-    "content_policy_violation":   Kind(400),
+    "does_not_fit":               Kind(400, step="ask for fewer pixels or seconds"),
+    "model_unavailable":          Kind(400, step="/v1/models lists what this server has"),
+    "content_policy_violation":   Kind(400, step="say or show something else"),
     "request_too_large":          Kind(413),
     "unsupported_media_type":     Kind(415),
     # who asks
@@ -58,16 +62,16 @@ CODES: dict[str, Kind] = {
     "quota_exceeded":             Kind(429, "insufficient_quota", retry=False),
     "too_many_listeners":         Kind(429, LIMIT),
     # the server
-    "internal_error":             Kind(500, SERVER, retry=False),
+    "internal_error":             Kind(500, SERVER, retry=False, step="see the server's log"),
     "database_unavailable":       Kind(503, SERVER, retry=True),
     "storage_full":               Kind(503, SERVER, retry=True),
     # of jobs alone
-    "cancelled":                  Kind(409, retry=False),
+    "cancelled":                  Kind(409, retry=False, step="send it again to make it anew"),
     "deadline_exceeded":          Kind(409, retry=False),
     "worker_lost":                Kind(500, SERVER, retry=False),
     "input_gone":                 Kind(404),
-    "generation_failed":          Kind(500, SERVER, retry=False),
-    "signing_failed":             Kind(500, SERVER, retry=False),
+    "generation_failed":          Kind(500, SERVER, retry=False, step="try another seed or fewer steps"),
+    "signing_failed":             Kind(500, SERVER, retry=False, step="`sorano doctor` looks at the keys"),
     # of the upload gate alone
     "media_refused":              Kind(403, "permission_error", retry=False),
     "upstream_unavailable":       Kind(502, SERVER, retry=True),
@@ -115,12 +119,12 @@ class Problem(Exception):
         self,
         code: str,
         message: str,
-        hint: str | None = None,
+        hint: str,  # the next step; "": that of the code
         *,
         param: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.message = message if hint is None else f"{message}; {hint}"
+        self.message = f"{message}; {hint or CODES[code].step}"
         super().__init__(self.message)
         self.code, self.param, self.retry_after = code, param, retry_after
 
@@ -154,7 +158,7 @@ def code_of(error: SoranoError) -> str:
 
 def problem_of(error: SoranoError, param: str | None = None) -> Problem:
     """The same as an answer."""
-    hint = None if error.hint is None else as_parameters(error.hint)
+    hint = "" if error.hint is None else as_parameters(error.hint)
     return Problem(code_of(error), as_parameters(error.message), hint, param=param)
 
 
