@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import sorano
 
 PACKAGE = Path(sorano.__file__).parent
@@ -264,6 +266,25 @@ def test_every_module_of_trust_says_what_it_does_not_cover():
     for path in MODULES:
         if path.parts[0] == "trust" and path.name not in ("__init__.py",):
             assert "Not covered:" in (ast.get_docstring(ast.parse((PACKAGE / path).read_text())) or ""), path
+
+
+def test_type_checkers_see_the_public_names_that_there_are():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (seen,) = (node.body for node in tree.body if isinstance(node, ast.If))
+    imported = {alias.name: node.module for node in seen for alias in node.names}
+    found = {name: f"sorano.{module}" for module, names in sorano._MODULES.items() for name in names}
+    assert imported == found and sorted(found) == sorano.__all__ and set(found) <= set(dir(sorano))
+    assert all(getattr(sorano, name).__module__.startswith("sorano") for name in found)
+
+
+def test_a_module_of_a_public_name_comes_along_and_others_are_unknown():
+    modules_after("import sorano; sorano.errors.RequestError, sorano.trust.verify, sorano.conditions.Loop")
+    with pytest.raises(AttributeError, match="no attribute 'generatr'"):
+        _ = sorano.generatr
+
+
+def test_verifying_needs_no_engine():
+    assert not {"sorano.engine", "sorano.conditions", "sorano.pipeline"} & modules_after("import sorano.trust.verify")
 
 
 def test_every_public_name_is_there():
