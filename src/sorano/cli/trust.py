@@ -81,6 +81,9 @@ def mark(
         bool,
         typer.Option("--private", help="Mark with a secret carrier; sorano keys disclose gives it away later."),
     ] = False,
+    mark_audio: Annotated[
+        bool, typer.Option("--mark-audio", help="Mark what is heard too; the audio is coded again for it.")
+    ] = False,
     title: Annotated[str | None, typer.Option(help="Its title in the credential. Default: the file's name.")] = None,
     producer: ProducerFlag = "Sorano",
     audience: Annotated[str, typer.Option(help="Whose law asks for labels: cn, eu, in, us-ca, none.")] = "none",
@@ -106,6 +109,7 @@ def mark(
             producer=producer,
             audience=audience,
             visible_label=visible_label,
+            mark_audio=mark_audio,
         )
         target = _target(file, output, in_place)
         sandbox.require_readable(file)  # what is hostile ends here

@@ -1,14 +1,16 @@
 """The tracks that go along with a picture into another file: audio, subtitles, chapters.
 
-Packets are copied where the new container takes their codec; audio is encoded again where it does not, with its layout.
+Packets are copied where the new container takes their codec; audio is encoded again where it does not, or where its
+samples are to be changed (a watermark), with its layout.
 All stamps move by one shift, so that picture and sound stay together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sorano.media.read import is_broadcast
 from sorano.media.timing import SLACK_SECONDS, Continued, placed
@@ -26,13 +28,35 @@ COPIED_TEXT = {"mp4": ("mov_text",), "matroska": ("subrip", "ass", "webvtt"), "w
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # that both encoders know
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 OPUS_RATE = 48000
+CHANGED_BIT_RATE = 128_000  # a channel and second, where samples were changed: coding again costs nothing that is heard
+
+
+class ChangesAudio(Protocol):
+    """What changes the samples of a track, piece by piece: `sorano.trust.watermark.audio.AudioMarker`."""
+
+    def __call__(self, samples_NC: NDArray[Any], /) -> NDArray[Any]:
+        """The next samples [N, channels], -1..1; returns those that are finished."""
+
+    def finish(self) -> NDArray[Any]:
+        """Those that are left: as many in all as were given."""
+
+
+AudioChange = Callable[[int, int], ChangesAudio]  # of so many samples a second and channels
 
 
 class AudioTrack:
     """One audio track on its way into another file: `shift` seconds later there, from `start` on for `most` seconds."""
 
     def __init__(
-        self, heard: Any, out: Any, kind: str, *, shift: float = 0.0, start: float = 0.0, most: float | None = None
+        self,
+        heard: Any,
+        out: Any,
+        kind: str,
+        *,
+        shift: float = 0.0,
+        start: float = 0.0,
+        most: float | None = None,
+        change: AudioChange | None = None,
     ) -> None:
         self.heard, self.out, self.shift, self.start = heard, out, shift, start
         self.end = float("inf") if most is None else start + most
@@ -41,14 +65,19 @@ class AudioTrack:
         name = codec.codec.canonical_name
         # A coarse time base (AVI: a packet's length) cannot say where sound in another container's packets lies.
         is_fine = bool(heard.time_base) and heard.time_base <= Fraction(1, 1000)
-        self.is_copied = name in COPIED[kind] and (is_fine or name == "mp3")
-        self.count = 0  # samples that were encoded
+        self.is_copied = change is None and name in COPIED[kind] and (is_fine or name == "mp3")
+        self.count = 0  # samples that were taken
+        self.sent = 0  # samples that were encoded
+        self.change: ChangesAudio | None = None
         self.continued = Continued(is_broadcast(heard.container))
         self.last: int | None = None  # decoding time of the last packet that was copied
         if self.is_copied:
             self.stream = out.add_stream_from_template(heard)
         else:
             self._encoder(kind, codec)
+            if change is not None:
+                self.change = change(self.rate, self.channels)
+                self.stream.codec_context.bit_rate = min(512_000, CHANGED_BIT_RATE * self.channels)
             self.said = f"its audio ({name}) is coded again as {self.stream.codec_context.codec.canonical_name}"
             if self.layout != codec.layout.name and len(codec.layout.channels) != self.stream.codec_context.channels:
                 self.said += f", its {codec.layout.name} channels as {self.layout}"
@@ -130,13 +159,20 @@ class AudioTrack:
             self._send(samples)
 
     def _send(self, samples: NDArray[np.float32]) -> None:
+        self.count += len(samples)
+        self._write(samples if self.change is None else self.change(samples))
+
+    def _write(self, samples: NDArray[Any]) -> None:
         import av
         import numpy as np
 
-        made = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "flt", self.layout)
+        if not len(samples):
+            return
+        flat = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
+        made = av.AudioFrame.from_ndarray(flat, "flt", self.layout)
         made.sample_rate, made.time_base = self.rate, Fraction(1, self.rate)
-        made.pts = self.count + round(self.start * self.rate)
-        self.count += len(samples)
+        made.pts = self.sent + round(self.start * self.rate)
+        self.sent += len(samples)
         self.out.mux(self.stream.encode(made))
 
     def close(self) -> None:
@@ -145,6 +181,8 @@ class AudioTrack:
             return
         for piece in self.resampler.resample(None):
             self._put(piece.to_ndarray().reshape(-1, self.channels), None)
+        if self.change is not None:
+            self._write(self.change.finish())
         self.out.mux(self.stream.encode())
 
 
@@ -174,9 +212,12 @@ class TextTrack:
 
 
 class Tracks:
-    """Everything beside the picture on its way into another file, and in words what does not come along as it was."""
+    """Everything beside the picture on its way into another file, and in words what does not come along as it was.
 
-    def __init__(self, given: Any, out: Any, kind: str, *, shift: float) -> None:
+    `change` changes the samples of the audio tracks, each with one of its own.
+    """
+
+    def __init__(self, given: Any, out: Any, kind: str, *, shift: float, change: AudioChange | None = None) -> None:
         self.by_index: dict[int, AudioTrack | TextTrack] = {}
         self.said: list[str] = []  # what is coded again
         self.lost: list[str] = []  # what is left out
@@ -184,7 +225,7 @@ class Tracks:
             if stream.codec_context is None:
                 self.lost.append("an audio track in a code that is not known here is left out")
                 continue
-            track = AudioTrack(stream, out, kind, shift=shift)
+            track = AudioTrack(stream, out, kind, shift=shift, change=change)
             self.by_index[stream.index] = track
             if track.said and track.said not in self.said:
                 self.said.append(track.said)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.errors import VideoError
 from sorano.media import read
-from sorano.media.audio import COPIED_TEXT, Tracks, carry_chapters
+from sorano.media.audio import COPIED_TEXT, AudioChange, Tracks, carry_chapters
 from sorano.media.timing import JUMP
 
 if TYPE_CHECKING:
@@ -63,8 +63,18 @@ def losses(media: Media, kind: str) -> list[str]:
     return lost
 
 
-def recode(media: Media, target: Path, kind: str, paint: Paint, tags: Mapping[str, str]) -> Recoded:
-    """Writes `target`, of a kind (mp4, matroska, webm). Raises VideoError; a full disk is an OSError."""
+def recode(
+    media: Media,
+    target: Path,
+    kind: str,
+    paint: Paint,
+    tags: Mapping[str, str],
+    change: AudioChange | None = None,
+) -> Recoded:
+    """Writes `target`, of a kind (mp4, matroska, webm); `change` changes what is heard, as `paint` what is shown.
+
+    Raises VideoError; a full disk is an OSError.
+    """
     import av
 
     done = Recoded()
@@ -79,7 +89,7 @@ def recode(media: Media, target: Path, kind: str, paint: Paint, tags: Mapping[st
                 given = stack.enter_context(read.opened(media.path))
                 first, origin = _starts(media)
                 shift = -origin
-                tracks = Tracks(given, out, kind, shift=shift)
+                tracks = Tracks(given, out, kind, shift=shift, change=change)
                 done.notes += tracks.said
                 carry_chapters(given, out, shift)
                 origin = first - origin  # when the picture begins

@@ -12,6 +12,8 @@ from sorano.media import read
 from sorano.media.read import MOST_SIDE, Picture, Shown, chunks, pictures_of, shown, sound
 from sorano.trust.provenance import containers
 
+AUDIO_RATE = 16_000  # samples a second, of what is fingerprinted and searched for a mark
+
 
 @dataclass(frozen=True)
 class InspectedMedia(read.Media):
@@ -25,4 +27,15 @@ def probe(path: str | Path) -> InspectedMedia:
     return InspectedMedia(**vars(read.probe(path)), container=containers.sniff(path))
 
 
-__all__ = ["MOST_SIDE", "InspectedMedia", "Picture", "Shown", "chunks", "pictures_of", "probe", "shown", "sound"]
+__all__ = [
+    "AUDIO_RATE",
+    "MOST_SIDE",
+    "InspectedMedia",
+    "Picture",
+    "Shown",
+    "chunks",
+    "pictures_of",
+    "probe",
+    "shown",
+    "sound",
+]

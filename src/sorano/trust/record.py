@@ -7,14 +7,14 @@ read back, and never by one that has less of frames, seconds, channels, tracks o
 What the original says of its origin (public mark, labels, credential, metadata) is read first: what AI made cannot be
 marked as a recording, and a file that says anything of the kind becomes an ingredient of what it is made into.
 
-Not covered: sound is not marked; 10-bit and HDR become 8 bits; further video tracks are left out; WebM and MKV get the
-mark and the label, and no signature, because C2PA has no place in them.
+Not covered: audio is marked only when asked, for it has to be coded again; 10-bit and HDR become 8 bits; further video
+tracks are left out; WebM and MKV get the mark and the label, and no signature, because C2PA has no place in them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from sorano.video import (
 )
 
 if TYPE_CHECKING:
+    from sorano.media.audio import ChangesAudio
     from sorano.trust.verify import Report
     from sorano.video import Frames
 
@@ -57,6 +58,7 @@ class Marking:
     producer: str = "Sorano"
     audience: str = "none"
     visible_label: bool | None = None
+    mark_audio: bool = False  # mark what is heard too: it is coded again
 
     def __post_init__(self) -> None:
         if self.kind not in credentials.SOURCE_TYPES:
@@ -117,6 +119,8 @@ def mark_file(
             f"{source} cannot be marked as a recording: {'; '.join(origin.reasons)}",
             "keep what it says with --made, or name what it was edited from with --edit-of",
         )
+    if words.mark_audio and not found.has_audio:
+        raise RequestError(f"{source} has no audio to mark", "leave --mark-audio out")
     signer = keys.identity()
     carrier = keys.new_carrier() if words.private else None
     chosen = release.Mark("captured" if words.kind == "captured" else "made", release.new_id(), carrier)
@@ -356,6 +360,10 @@ def _mark_video(
             one.about == "mark" and "not read" not in one.found for one in report.evidence
         ):
             notes.append("the mark does not read back: the picture may be too small, too plain or too short")
+        if words.mark_audio and not _is_heard(media.probe(temporary), chosen):
+            notes.append(
+                "the audio's mark does not read back: it may be too short (3 s are needed), too quiet or too even"
+            )
     if manifest is not None:
         release.remember(chosen, manifest)
     return replace(report, path=str(target))
@@ -388,7 +396,25 @@ def _encode(
     if kind != "mp4" and words.kind != "captured":
         text = release.label_of(chosen, words.producer, keys.identity(), origin.label)
         tags[label.KEY] = text.to_json()
-    return recode.recode(found, target, kind, paint, tags)
+    return recode.recode(found, target, kind, paint, tags, _audio_marker(chosen) if words.mark_audio else None)
+
+
+def _is_heard(found: media.InspectedMedia, chosen: release.Mark) -> bool:
+    """Whether the mark reads back from the audio that players choose."""
+    from sorano.trust.watermark.audio import AudioDetector
+
+    detector = AudioDetector(media.AUDIO_RATE)
+    for piece in media.sound(found, media.AUDIO_RATE):
+        detector.add(piece)
+    detection = detector.detect(chosen.key)
+    return detection is not None and detection.payload == chosen.audio_payload
+
+
+def _audio_marker(chosen: release.Mark) -> Callable[[int, int], ChangesAudio]:
+    """What marks an audio track of so many samples a second and channels."""
+    from sorano.trust.watermark.audio import AudioMarker
+
+    return lambda rate, channels: AudioMarker(chosen.audio_payload, rate, channels, chosen.key)
 
 
 def _require_whole(found: media.InspectedMedia, made: recode.Recoded, target: Path) -> None:

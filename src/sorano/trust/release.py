@@ -3,8 +3,9 @@
 The order is mark, encode, faststart, AIGC label, C2PA signature, confirm. `generate` and `sorano mark` share these
 steps. A signature that does not hold is an error and the file is withheld; a mark that cannot be read is recorded.
 
-Not covered: sound is carried along unmarked; frames smaller than a carrier's tile may be too small for a mark that
-reads; what leaves memory otherwise (`Video.frames_THWC` in Python is not marked: `Video.save` marks what it writes).
+Not covered: audio, which only `sorano mark --mark-audio` marks; frames smaller than a carrier's tile may be too small
+for a mark that reads; what leaves memory otherwise (`Video.frames_THWC` in Python is not marked: `Video.save` marks
+what it writes).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import TrustError
 from sorano.trust.copies import fingerprint
 from sorano.trust.provenance import credentials, keys, label, roots, store
+from sorano.trust.watermark.marks import AUDIO_BITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +49,11 @@ class Mark:
         from sorano.trust.watermark.payload import PUBLIC_KEY
 
         return PUBLIC_KEY if self.carrier is None else self.carrier.key
+
+    @property
+    def audio_payload(self) -> int:
+        """What the audio says: the last bits of the id."""
+        return self.id & ((1 << AUDIO_BITS) - 1)
 
     @property
     def payload(self) -> Any:

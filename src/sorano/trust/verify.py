@@ -20,7 +20,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -33,11 +33,12 @@ from sorano.trust.copies.lookup import Evidence, StoredMatch
 from sorano.trust.indicators import Indicator, words
 from sorano.trust.printable import printable_line
 from sorano.trust.provenance import containers, credentials, keys, roots, store
-from sorano.trust.watermark.marks import DetectedMark
+from sorano.trust.watermark.marks import DetectedAudioMark, DetectedMark
 
 if TYPE_CHECKING:
     from sorano.trust import media as media_module
     from sorano.trust.provenance.label import FoundLabel
+    from sorano.trust.watermark.audio import AudioDetector
     from sorano.trust.watermark.tamper import TamperedRegion, TamperMap
     from sorano.video import Frames
 
@@ -75,6 +76,7 @@ class Observations:
     credential: credentials.Credential | None = None
     labels: tuple[FoundLabel, ...] = ()
     mark: DetectedMark | None = None
+    audio_mark: DetectedAudioMark | None = None
     stored: tuple[StoredMatch, ...] = ()
     regions: tuple[TamperedRegion, ...] = ()
     indicators: tuple[Indicator, ...] = ()
@@ -247,7 +249,8 @@ def look(
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     scan = FileScan(found, compares=credential is None)
     scan.watch(notes, damaged=credential is not None and credential.state in ("changed", "broken"))
-    mark, detection, key = scan.mark(carriers, notes, thorough=credential is None)
+    with scan.listening(notes) if credential is None else nullcontext():
+        mark, detection, key = scan.mark(carriers, notes, thorough=credential is None)
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
     stored: list[StoredMatch] = []
     if credential is None and mark is not None:
@@ -265,6 +268,7 @@ def look(
         credential=credential,
         labels=labels,
         mark=mark,
+        audio_mark=scan.audio_mark(carriers),
         stored=tuple(stored),
         regions=() if shown is None else shown.regions,
         indicators=tuple(odd),
@@ -281,7 +285,6 @@ def _stored(
     scan: FileScan, mark: DetectedMark, detection: Any, folders: list[Path], anchors: str, notes: list[str]
 ) -> list[StoredMatch]:
     """The manifests that a mark's id finds, compared with what was seen and is heard now."""
-    scan.listen(notes)
     found = lookup.find(mark, folders, anchors, scan.fingerprinter.stored(), notes, detection)
     stored = _within(scan, mark, detection, found)
     return stored if scan.complete else [lookup.incomplete(one) for one in stored]
@@ -376,6 +379,7 @@ class FileScan:
         self.complete = True  # whether all of the file was seen
         self.seconds = 0.0  # of what a child has, that a pass over the frames takes
         self.brief = 0  # frames that are shown for less than a screen's refresh
+        self.audio: AudioDetector | None = None  # what was heard
 
     def _taker(self) -> Any:
         """What takes a fingerprint for comparing: of every frame."""
@@ -443,14 +447,48 @@ class FileScan:
         with suppress(VideoError):
             yield from ahead(media.pictures_of(self.found))
 
-    def listen(self, notes: list[str]) -> None:
-        """The sound, for the fingerprint; nothing is known of it where it cannot be decoded."""
+    @contextmanager
+    def listening(self, notes: list[str]) -> Iterator[None]:
+        """Listen in a thread beside what is done inside: when that is over, all was heard."""
+        with ThreadPoolExecutor(1, thread_name_prefix="listen") as pool:
+            heard = pool.submit(self.listen)
+            try:
+                yield
+            finally:
+                notes += heard.result()
+
+    def listen(self) -> list[str]:
+        """The audio, for the fingerprint and its mark; nothing is known of it where it cannot be decoded: a note."""
         from sorano.trust import media
+        from sorano.trust.watermark.audio import AudioDetector
+
+        detector = AudioDetector(media.AUDIO_RATE) if self.found.has_audio else None
+
+        def heard() -> Iterator[Any]:
+            for piece in media.sound(self.found, media.AUDIO_RATE):
+                if detector is not None:
+                    detector.add(piece)
+                yield piece
 
         try:
-            self.fingerprinter.listen(media.sound(self.found))
+            self.fingerprinter.listen(heard())
         except (TrustError, VideoError) as error:
-            notes.append(error.message)
+            return [error.message]
+        self.audio = detector
+        return []
+
+    def audio_mark(self, carriers: Sequence[keys.WatermarkKey]) -> DetectedAudioMark | None:
+        """The mark in what was heard, under the public key or the first of the private ones that reads one."""
+        from sorano.trust.watermark import payload
+
+        if self.audio is None:
+            return None
+        for carrier in (None, *carriers):
+            detection = self.audio.detect(payload.PUBLIC_KEY if carrier is None else carrier.key)
+            if detection is not None:
+                who = None if carrier is None else carrier.id
+                return DetectedAudioMark(detection.payload, round(detection.confidence, 1), who)
+        return None
 
     def mark(
         self, carriers: Sequence[keys.WatermarkKey], notes: list[str] | None = None, *, thorough: bool = True
@@ -623,6 +661,8 @@ def _why_unverified(seen: Observations) -> str:
     if seen.mark is not None:
         made = "made by AI, by Sorano" if seen.mark.kind == "made" else "recorded with Sorano"
         return f"it carries a mark that says {made}, and nothing that is trusted here confirms it"
+    if seen.audio_mark is not None:
+        return "its audio carries a mark of Sorano's, and nothing that is trusted here confirms it"
     if seen.labels:
         return f"a label that anyone can write says that it {seen.labels[0].says}"
     return "nothing that is trusted here says where it is from"
@@ -639,6 +679,8 @@ def _evidence(seen: Observations) -> list[Evidence]:
         evidence.append(_of_mark(seen.mark, credential))
     elif credential is not None and credential.mark_id is not None and credential.state in ("trusted", "valid"):
         evidence.append(_of_lost_mark(credential))
+    if seen.audio_mark is not None:
+        evidence.append(_of_audio_mark(seen.audio_mark, seen.mark))
     evidence += [lookup.evidence(one, seen.mark) for one in seen.stored]
     if seen.map_checked:
         evidence.append(_of_map(seen.regions, seen.map_reach))
@@ -766,6 +808,33 @@ def _of_mark(mark: DetectedMark, credential: credentials.Credential | None) -> E
         "whoever put it in held the carrier's key",
         "who that was, unless a signed manifest names the carrier; once disclosed, anyone holds the key",
         "" if credential is not None else "ask for the signed file, or for a store that holds its manifest",
+    )
+
+
+def _of_audio_mark(heard: DetectedAudioMark, mark: DetectedMark | None) -> Evidence:
+    name = f"...{heard.payload:04x}" + (f" of carrier {heard.carrier_id}" if heard.carrier_id else "")
+    which = "public" if heard.carrier_id is None else "private"
+    if mark is not None and heard.is_of(mark):
+        return Evidence(
+            "audio mark",
+            f"the {which} mark {name} in the audio: that of the picture's",
+            "picture and audio, or what they were copied from, were marked together",
+            "that nothing of what is said was cut or moved: the audio mark is read over all of a recording",
+        )
+    if mark is not None:
+        return Evidence(
+            "audio mark",
+            f"the {which} mark {name} in the audio: not that of the picture's",
+            "the audio was marked with another recording than the picture",
+            "that it was forged: music and dubbing are put under pictures, and recordings are marked again",
+            "ask for the recording that the audio is from",
+        )
+    return Evidence(
+        "audio mark",
+        f"the {which} mark {name} in the audio, and none in the picture",
+        "the audio, or what it was copied from, was marked with Sorano or by somebody with the key",
+        "whose recording it is: sixteen bits name none, and the public key is public",
+        "ask for the signed file",
     )
 
 

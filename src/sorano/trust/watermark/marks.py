@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+AUDIO_BITS = 16
+
 
 @dataclass(frozen=True)
 class DetectedMark:
@@ -20,6 +22,11 @@ class DetectedMark:
     slots: tuple[int, int] | None = None  # of two seconds each: those that carry it, and all
 
     @property
+    def audio_payload(self) -> int:
+        """What the audio mark of the same recording says: the last bits of its id."""
+        return self.id & ((1 << AUDIO_BITS) - 1)
+
+    @property
     def where(self) -> str:
         """In how many parts of a video it was read, in words; nothing where there is one part."""
         if self.slots is None or self.slots[1] < 2:
@@ -27,3 +34,16 @@ class DetectedMark:
         read, count = self.slots
         parts = "all" if read == count else f"{read} of"
         return f", read in {parts} {count} parts of two seconds"
+
+
+@dataclass(frozen=True)
+class DetectedAudioMark:
+    """A mark that was read in the audio: the last bits of a recording's id, and the private carrier, if any."""
+
+    payload: int
+    confidence: float
+    carrier_id: str | None = None
+
+    def is_of(self, mark: DetectedMark) -> bool:
+        """Whether it is what the recording of a mark in the picture was given."""
+        return self.payload == mark.audio_payload and self.carrier_id == mark.carrier_id
