@@ -3,11 +3,17 @@
 import io
 
 import av
+import footage
 import numpy as np
 import pytest
+from attacks.tools import Track, encode, frames_of, sound_of, voice
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sorano.errors import RequestError
-from sorano.trust.watermark.audio import detect_audio, mark_audio
+from sorano.trust import record
+from sorano.trust.verify import Verdict, verify
+from sorano.trust.watermark.audio import AudioDetector, AudioMarker, detect_audio, mark_audio
 
 RATE = 48_000
 
@@ -89,3 +95,116 @@ def test_wrong_sound_is_refused():
         mark_audio(speech(1), 4_000, 1)
     with pytest.raises(RequestError):
         mark_audio(np.zeros((2, 2, 2)), RATE, 1)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 20_000), max_size=30), st.sampled_from([8_000, 16_000, 44_100, 48_000]))
+def test_pieces_are_marked_and_read_as_the_whole_is(lengths, rate):
+    sound = np.stack([speech(6, 4, rate), speech(7, 4, rate)], -1)
+    marker, detector, pieces, at = AudioMarker(0x1234, rate, 2), AudioDetector(rate), [], 0
+    for length in [*lengths, len(sound)]:
+        pieces.append(marker(sound[at : at + length]))
+        at = min(len(sound), at + length)
+    pieces.append(marker.finish())
+    marked = np.concatenate(pieces)
+    assert marked.shape == sound.shape and np.abs(marked - mark_audio(sound, rate, 0x1234)).max() < 1e-6
+    at = 0
+    for length in [*lengths, len(sound)]:
+        detector.add(marked[at : at + length].mean(1))
+        at += length
+    assert detector.detect() == detect_audio(marked, rate) and detector.detect().payload == 0x1234
+
+
+def write_sound(path, samples, codec, format=None, bit_rate=None, rate=RATE):
+    """A file of audio alone, of mono samples."""
+    with av.open(str(path), "w", format=format) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        if bit_rate:
+            stream.bit_rate = bit_rate
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode())
+    return path
+
+
+def read_sound(path):
+    with av.open(str(path)) as container:
+        to_float = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        return np.concatenate([p.to_ndarray()[0] for f in container.decode(audio=0) for p in to_float.resample(f)])
+
+
+def audio_evidence(report):
+    return next((one.found for one in report.evidence if one.about == "audio mark"), None)
+
+
+@pytest.mark.parametrize(
+    "codec, suffix, becomes",
+    [
+        ("pcm_s16le", ".wav", ".wav"),
+        ("libmp3lame", ".mp3", ".mp3"),
+        ("aac", ".m4a", ".m4a"),
+        ("flac", ".flac", ".flac"),
+        ("libopus", ".ogg", ".m4a"),
+    ],
+)
+def test_a_voice_message_is_marked_signed_and_read_back(tmp_path, codec, suffix, becomes):
+    source = write_sound(tmp_path / f"voice{suffix}", speech(8), codec)
+    before = source.read_bytes()
+    done = record.mark_file(source)
+    assert done.path == tmp_path / f"voice.marked{becomes}" and source.read_bytes() == before
+    report = verify(done.path)
+    assert report.verdict is (Verdict.UNVERIFIED if becomes == ".flac" else Verdict.VERIFIED)
+    assert "public mark" in audio_evidence(report) and not any("read back" in note for note in done.notes)
+    heard, given_ = read_sound(done.path), read_sound(source)
+    assert abs(len(heard) - len(given_)) <= 0.06 * RATE  # an encoder's first samples
+    assert audio_evidence(verify(source)) is None
+
+
+def test_a_forwarded_voice_message_still_carries_its_mark_and_a_changed_one_is_tampered(tmp_path):
+    source = write_sound(tmp_path / "voice.wav", speech(9), "pcm_s16le")
+    signed = record.mark_file(source).path
+    message = write_sound(tmp_path / "message.ogg", read_sound(signed), "libopus", bit_rate=24_000)
+    report = verify(message)
+    assert report.verdict is Verdict.UNVERIFIED and "none in the picture" in audio_evidence(report)
+    data = bytearray(signed.read_bytes())
+    data[len(data) // 2] ^= 1
+    changed = tmp_path / "changed.wav"
+    changed.write_bytes(data)
+    assert verify(changed).verdict is Verdict.TAMPERED
+
+
+def test_what_ai_spoke_is_labelled_and_never_marked_as_a_recording(tmp_path):
+    source = write_sound(tmp_path / "voice.wav", speech(10), "pcm_s16le")
+    made = record.mark_file(source, tmp_path / "made.m4a", record.Marking(kind="made")).path
+    assert any(one.about == "label" for one in verify(made).evidence)
+    with pytest.raises(RequestError, match="cannot be marked as a recording"):
+        record.mark_file(made, tmp_path / "laundered.m4a")
+    with pytest.raises(RequestError, match="no picture for a visible label"):
+        record.mark_file(source, tmp_path / "x.wav", record.Marking(kind="made", visible_label=True))
+    with pytest.raises(RequestError, match="must end in"):
+        record.mark_file(source, tmp_path / "x.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.m4a", "voice.wav"]
+
+
+def test_the_audio_of_a_video_is_marked_when_asked_and_a_foreign_one_is_told_from_it(tmp_path):
+    frames = footage.clip("speaker", 256, 256, 96, 1)
+    source = encode(tmp_path / "talk.mp4", frames, sound=voice(4.0, 1))
+    done = record.mark_file(source, tmp_path / "marked.mp4", record.Marking(mark_audio=True))
+    assert "its audio (aac) is coded again as aac" in done.notes and len(done.notes) == 1
+    own = encode(tmp_path / "own.mp4", Track(frames_of(done.path), crf=26), sound=sound_of(done.path))
+    assert "that of the picture's" in audio_evidence(verify(own))
+    sound = mark_audio(voice(4.0, 2), RATE, 0x7777)
+    foreign = encode(tmp_path / "foreign.mp4", Track(frames_of(done.path), crf=26), sound=sound)
+    report = verify(foreign)
+    assert "...7777" in audio_evidence(report) and "not that of the picture's" in audio_evidence(report)
+    assert report.verdict is Verdict.TAMPERED
+
+
+def test_a_video_without_audio_has_none_to_mark(tmp_path):
+    source = encode(tmp_path / "mute.mp4", footage.clip("speaker", 128, 128, 12, 1))
+    with pytest.raises(RequestError, match="no audio to mark"):
+        record.mark_file(source, tmp_path / "x.mp4", record.Marking(mark_audio=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["mute.mp4"]

@@ -45,11 +45,12 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
-    """Two recordings of other things, 48 frames of 480x270."""
+    """Two recordings of other things, 48 frames of 480x270, and a small one of half a second for what needs no more."""
     folder = tmp_path_factory.mktemp("clips")
     made = {}
     for kind in ("speaker", "street"):
         made[kind] = video.write_video(folder / f"{kind}.mp4", footage.clip(kind, 270, 480, 48, 1), 24)
+    made["small"] = video.write_video(folder / "small.mp4", footage.clip("street", 90, 160, 12, 1), 24)
     return made
 
 
@@ -80,7 +81,7 @@ def ask(*words):
 
 
 def test_another_machine_verifies_only_under_a_trusted_root(home, clips, tmp_path):
-    done = record.mark_file(clips["speaker"], tmp_path / "a.mp4")
+    done = record.mark_file(clips["small"], tmp_path / "a.mp4")
     assert done.report.verdict is Verdict.VERIFIED and done.report.kind == "captured"
     (tmp_path / "alice.pem").write_text(keys.export())
     home("bob")
@@ -232,7 +233,7 @@ def test_a_file_that_was_cut_off_is_never_verified(signed, share):
 def test_a_swapped_manifest_is_tampered(signed, clips, tmp_path):
     data = signed.read_bytes()
     box = next(box for box in containers.boxes(io.BytesIO(data)) if box.kind == b"uuid")
-    theirs = clips["speaker"].read_bytes()
+    theirs = clips["small"].read_bytes()
     (tmp_path / "swapped.mp4").write_bytes(theirs + data[box.start : box.end])
     assert sorano.verify(tmp_path / "swapped.mp4").verdict is Verdict.TAMPERED
     first = next(containers.boxes(io.BytesIO(theirs)))  # so that no frame can be decoded
@@ -453,7 +454,7 @@ def test_folders_stdin_and_several_files(signed, clips, tmp_path):
     folder = tmp_path / "box"
     folder.mkdir()
     (folder / "one.mp4").write_bytes(signed.read_bytes())
-    (folder / "two.mp4").write_bytes(clips["street"].read_bytes())
+    (folder / "two.mp4").write_bytes(clips["small"].read_bytes())
     (folder / "broken.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(30))
     (folder / "notes.txt").write_text("no video")
     done = ask(folder, "--json")
@@ -518,16 +519,14 @@ def test_labels_are_checked_for_both_regimes(signed, clips, tmp_path):
     done = CliRunner().invoke(cli.app, ["label", "--check", str(signed)])
     assert done.exit_code in (0, 8) and "GB 45438-2025" in done.stdout and "Article 50" in done.stdout
     assert "yes      CN GB 45438-2025: AIGC object" in done.stdout
-    done = CliRunner().invoke(cli.app, ["label", "--check", str(clips["street"]), "--json"])
+    done = CliRunner().invoke(cli.app, ["label", "--check", str(clips["small"]), "--json"])
     assert done.exit_code == 8
     assert {one["state"] for one in json.loads(done.stdout)["items"]} <= {"no", "unknown"}
     done = CliRunner().invoke(cli.app, ["label", str(signed)])
     assert done.exit_code == 2 and "break its signature" in done.stderr
-    done = CliRunner().invoke(
-        cli.app, ["label", str(clips["street"]), "-o", str(tmp_path / "l.mp4"), "--producer", "B"]
-    )
+    done = CliRunner().invoke(cli.app, ["label", str(clips["small"]), "-o", str(tmp_path / "l.mp4"), "--producer", "B"])
     assert done.exit_code == 0 and label.read(tmp_path / "l.mp4")[0].fields["ContentProducer"] == "B"
-    assert label.read(clips["street"]) == []
+    assert label.read(clips["small"]) == []
 
 
 def test_keys_and_trust_as_commands(home, tmp_path):
@@ -667,7 +666,7 @@ def test_pictures_are_marked_labelled_and_signed_too(home, clips, tmp_path, name
 
 def test_the_original_is_kept_unless_it_is_to_be_replaced(home, clips, tmp_path):
     path = tmp_path / "a.mp4"
-    path.write_bytes(clips["speaker"].read_bytes())
+    path.write_bytes(clips["small"].read_bytes())
     before = path.read_bytes()
 
     def run(*words):
@@ -683,16 +682,16 @@ def test_the_original_is_kept_unless_it_is_to_be_replaced(home, clips, tmp_path)
 
 
 def test_an_edit_names_its_source(home, clips, tmp_path):
-    record.mark_file(clips["speaker"], tmp_path / "source.mp4")
+    record.mark_file(clips["small"], tmp_path / "source.mp4")
     words = record.Marking(kind="edited", source=tmp_path / "source.mp4")
-    done = record.mark_file(clips["street"], tmp_path / "edit.mp4", words)
+    done = record.mark_file(clips["small"], tmp_path / "edit.mp4", words)
     assert done.report.kind == "edited" and "source.mp4" in done.report.evidence[0].found
 
 
 def test_a_key_that_cannot_be_used_stops_it_before_any_work(home, clips, tmp_path):
     keys.identity()
     (keys.keys_folder() / "leaf.key").write_text("broken")
-    done = CliRunner().invoke(cli.app, ["mark", str(clips["speaker"]), "-o", str(tmp_path / "a.mp4")])
+    done = CliRunner().invoke(cli.app, ["mark", str(clips["small"]), "-o", str(tmp_path / "a.mp4")])
     assert done.exit_code == 1 and "leaf.key cannot be read" in done.stderr
     assert not (tmp_path / "a.mp4").exists()
 
@@ -709,7 +708,7 @@ def test_a_signature_that_does_not_read_back_withholds_the_file(home, clips, tmp
 
     monkeypatch.setattr(credentials, "sign", spoiled)
     with pytest.raises(errors.TrustError, match="reading it back found its signature changed"):
-        record.mark_file(clips["speaker"], tmp_path / "a.mp4")
+        record.mark_file(clips["small"], tmp_path / "a.mp4")
     assert [file.name for file in tmp_path.iterdir()] == ["alice"]
 
 

@@ -70,7 +70,7 @@ def verify(
 
 @commands.command()
 def mark(
-    file: Annotated[Path, typer.Argument(help="A video or a picture of your own.")],
+    file: Annotated[Path, typer.Argument(help="A video, a picture or a voice of your own.")],
     output: OutputFlag = None,
     capture: Annotated[
         bool, typer.Option("--capture", help="A camera or a meeting recorded it (the default).")
@@ -94,7 +94,7 @@ def mark(
     in_place: InPlaceFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Mark, label and sign a recording or a picture of your own; stdout gets the path of the new file."""
+    """Mark, label and sign a recording, a picture or a voice of your own; stdout gets the path of the new file."""
     with report_errors():
         from sorano.trust import record, sandbox
 
@@ -383,11 +383,11 @@ def _target(file: Path, output: Path | None, in_place: bool, *, is_marked: bool 
 
 def _inside(folder: Path, file: Path, *, is_marked: bool) -> Path:
     """A name in a folder for what is made of a file: its own, with a suffix that is written; the original is kept."""
-    from sorano.trust.record import VIDEO_SUFFIXES
+    from sorano.trust.record import AUDIO_KINDS, VIDEO_SUFFIXES
     from sorano.video import IMAGE_SUFFIXES
 
     suffix = file.suffix
-    if is_marked and suffix.lower() not in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
+    if is_marked and suffix.lower() not in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, *AUDIO_KINDS):
         suffix = ".png" if suffix.lower() in STILL_SUFFIXES else ".mp4"
     name = folder / f"{file.stem}{suffix}"
     return name if not name.exists() else folder / f"{file.stem}.{'marked' if is_marked else 'labelled'}{suffix}"

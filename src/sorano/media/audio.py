@@ -25,9 +25,14 @@ COPIED = {
     "webm": ("opus", "vorbis"),
 }
 COPIED_TEXT = {"mp4": ("mov_text",), "matroska": ("subrip", "ass", "webvtt"), "webm": ("webvtt",)}
+ENCODERS = {
+    "mp4": "aac", "matroska": "aac", "webm": "libopus", "ipod": "aac", "mp3": "libmp3lame", "wav": "pcm_s16le",
+    "flac": "flac",
+}  # fmt: skip  # of each container; the last four hold audio alone
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # that both encoders know
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-OPUS_RATE = 48000
+MP3_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+RATES = {"aac": AAC_RATES, "libopus": (48000,), "libmp3lame": MP3_RATES}  # that encoders know; the others know all
 CHANGED_BIT_RATE = 128_000  # a channel and second, where samples were changed: coding again costs nothing that is heard
 
 
@@ -65,7 +70,7 @@ class AudioTrack:
         name = codec.codec.canonical_name
         # A coarse time base (AVI: a packet's length) cannot say where sound in another container's packets lies.
         is_fine = bool(heard.time_base) and heard.time_base <= Fraction(1, 1000)
-        self.is_copied = change is None and name in COPIED[kind] and (is_fine or name == "mp3")
+        self.is_copied = change is None and name in COPIED.get(kind, ()) and (is_fine or name == "mp3")
         self.count = 0  # samples that were taken
         self.sent = 0  # samples that were encoded
         self.change: ChangesAudio | None = None
@@ -77,7 +82,9 @@ class AudioTrack:
             self._encoder(kind, codec)
             if change is not None:
                 self.change = change(self.rate, self.channels)
-                self.stream.codec_context.bit_rate = min(512_000, CHANGED_BIT_RATE * self.channels)
+                if ENCODERS[kind] in RATES:  # those that lose something
+                    most = 320_000 if ENCODERS[kind] == "libmp3lame" else 512_000
+                    self.stream.codec_context.bit_rate = min(most, CHANGED_BIT_RATE * self.channels)
             self.said = f"its audio ({name}) is coded again as {self.stream.codec_context.codec.canonical_name}"
             if self.layout != codec.layout.name and len(codec.layout.channels) != self.stream.codec_context.channels:
                 self.said += f", its {codec.layout.name} channels as {self.layout}"
@@ -86,11 +93,13 @@ class AudioTrack:
     def _encoder(self, kind: str, codec: Any) -> None:
         import av
 
+        name = ENCODERS[kind]
         channels = max(1, len(codec.layout.channels))
         self.layout = LAYOUTS.get(channels, "7.1" if channels > 8 else "stereo")
-        rate = codec.sample_rate or 48000
-        self.rate = OPUS_RATE if kind == "webm" else next((one for one in AAC_RATES if one <= rate), AAC_RATES[-1])
-        name = "libopus" if kind == "webm" else "aac"
+        if name == "libmp3lame" and channels > 2:
+            self.layout = "stereo"
+        rates, rate = RATES.get(name), codec.sample_rate or 48000
+        self.rate = rate if rates is None else next((one for one in rates if one <= rate), rates[-1])
         self.stream = self.out.add_stream(name, rate=self.rate, layout=self.layout)
         self.stream.codec_context.time_base = Fraction(1, self.rate)
         self.channels = self.stream.codec_context.channels

@@ -280,6 +280,15 @@ def audio_stream(given: Any) -> Any | None:
     return picked or next(iter(known), None)
 
 
+def is_audio_alone(path: str | Path) -> bool:
+    """Whether a file has audio that is known here and no picture but a cover. Raises VideoError where it cannot be
+    read.
+    """
+    with inspected(Path(path)) as given:
+        moving = [stream for stream in given.streams.video if not _is_cover(stream)]
+        return not moving and audio_stream(given) is not None
+
+
 def is_broadcast(given: Any) -> bool:
     """Whether an opened file is of a kind whose stamps may jump."""
     return given.format.name in BROADCAST
@@ -572,18 +581,31 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
     Silence where it begins later or has a gap; what is heard before the first frame is left out. Nothing where there
     is no sound. Raises VideoError where it breaks off.
     """
+    if not media.has_audio:
+        return
+    with inspected(media.path) as given:
+        if audio_stream(given) is None:
+            return
+        start = picture_start(given, media.path)
+    yield from _samples(media.path, rate, start)
+
+
+def audio_alone(path: Path, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
+    """The audio of a file without pictures, mono, in pieces [N] of -1..1 at `rate`, from its first sample on."""
+    with inspected(path) as given:
+        heard = audio_stream(given)
+        start = 0.0 if heard is None or not heard.start_time else float(heard.start_time * heard.time_base)
+    if heard is not None:
+        yield from _samples(path, rate, start)
+
+
+def _samples(path: Path, rate: int, start: float) -> Iterator[NDArray[np.float32]]:
+    """`sound` of a file whose time `start` is sample 0."""
     import av
     import numpy as np
 
-    if not media.has_audio:
-        return
     count = 0
-    with inspected(media.path) as given:
-        heard = audio_stream(given)
-        if heard is None:
-            return
-        start = picture_start(given, media.path)
-    with inspected(media.path) as given:
+    with inspected(path) as given:
         heard = audio_stream(given)
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
         continued = Continued(is_broadcast(given))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.errors import VideoError
 from sorano.media import read
-from sorano.media.audio import COPIED_TEXT, AudioChange, Tracks, carry_chapters
+from sorano.media.audio import COPIED_TEXT, AudioChange, AudioTrack, Tracks, carry_chapters
 from sorano.media.timing import JUMP
 
 if TYPE_CHECKING:
@@ -105,6 +105,32 @@ def recode(
         reason = getattr(error, "strerror", None) or error
         raise VideoError(f"{media.path} could not be written anew{where}: {reason}") from error
     return done
+
+
+def recode_audio(path: Path, target: Path, kind: str, change: AudioChange) -> list[str]:
+    """Writes `target`, of a kind (ipod, mp3, wav, flac), with the audio that players choose of a file, changed, and
+    with its tags. Returns what else is left out, in words. Raises VideoError; a full disk is an OSError.
+    """
+    import av
+
+    try:
+        with read.opened(path) as given, av.open(f"file:{target}", "w", format=kind) as out:
+            heard = read.audio_stream(given)
+            track = AudioTrack(heard, out, kind, shift=-_audio_start(heard), change=change)
+            out.metadata.update({str(name): str(value)[: read.MOST_TEXT] for name, value in given.metadata.items()})
+            for packet in given.demux(heard):
+                track.pass_on(packet)
+            track.close()
+            lost = read.left_out(len(given.streams.audio) - 1, "further audio track")
+            return lost + read.left_out(len(given.streams.video), "cover picture")
+    except (ValueError, av.error.FFmpegError) as error:
+        if isinstance(error, OSError) and error.errno == NO_SPACE:
+            raise
+        raise VideoError(f"{path} could not be written anew: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _audio_start(heard: Any) -> float:
+    return float(heard.start_time * heard.time_base) if heard.start_time and heard.time_base else 0.0
 
 
 def _starts(media: Media) -> tuple[float, float]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sorano.errors import VideoError
 from sorano.media import read
-from sorano.media.read import MOST_SIDE, Picture, Shown, chunks, pictures_of, shown, sound
+from sorano.media.read import MOST_SIDE, Picture, Shown, audio_alone, chunks, pictures_of, shown, sound
 from sorano.trust.provenance import containers
 
 AUDIO_RATE = 16_000  # samples a second, of what is fingerprinted and searched for a mark
@@ -27,13 +28,23 @@ def probe(path: str | Path) -> InspectedMedia:
     return InspectedMedia(**vars(read.probe(path)), container=containers.sniff(path))
 
 
+def is_audio_file(path: Path) -> bool:
+    """Whether a file can be read and holds audio alone, in a code that is known here."""
+    try:
+        return path.is_file() and read.is_audio_alone(path)
+    except VideoError:
+        return False
+
+
 __all__ = [
     "AUDIO_RATE",
     "MOST_SIDE",
     "InspectedMedia",
     "Picture",
     "Shown",
+    "audio_alone",
     "chunks",
+    "is_audio_file",
     "pictures_of",
     "probe",
     "shown",

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 ALPHA_SUFFIXES = (".png", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+AUDIO_KINDS = {".m4a": "ipod", ".wav": "wav", ".mp3": "mp3", ".flac": "flac"}  # FFmpeg's names
+UNHEARD = "the audio's mark does not read back: it may be too short (3 s are needed), too quiet or too even"
 MOST_ANIMATED_BYTES = 500_000_000  # of all frames of an animation, which are held at once
 MISSING_SHARE = 0.02  # of frames and seconds: a file may begin with frames that cannot be decoded
 CONFIRM_SECONDS = 20.0  # of a long recording in which its mark is looked for when it is read back
@@ -105,25 +107,20 @@ def mark_file(
     Raises RequestError, VideoError, TrustError; then nothing was written.
     """
     words = words or Marking()
+    if media.is_audio_file(source):
+        return _mark_audio(source, target, words, overwrite)
     found = media.probe(source)
     is_still = found.is_image and not found.is_animated
     target = target or source.with_name(f"{source.stem}.marked{_suffix(found, source)}")
     is_animation = found.is_animated and target.suffix.lower() in ANIMATED_SUFFIXES
     suffixes = IMAGE_SUFFIXES if is_still else ANIMATED_SUFFIXES if is_animation else VIDEO_SUFFIXES
     check_target(target, overwrite=overwrite, suffixes=suffixes)
-    if words.source is not None and not words.source.is_file():
-        raise RequestError(f"there is no source {words.source}")
     origin = origin_of(found)
-    if words.kind == "captured" and origin.reasons:
-        raise RequestError(
-            f"{source} cannot be marked as a recording: {'; '.join(origin.reasons)}",
-            "keep what it says with --made, or name what it was edited from with --edit-of",
-        )
+    _require_fitting(source, words, origin)
     if words.mark_audio and not found.has_audio:
         raise RequestError(f"{source} has no audio to mark", "leave --mark-audio out")
     signer = keys.identity()
-    carrier = keys.new_carrier() if words.private else None
-    chosen = release.Mark("captured" if words.kind == "captured" else "made", release.new_id(), carrier)
+    chosen = _new_mark(words)
     notes = list(read.notes(found))
     lost = _losses(found, target, is_still)
     if lost and target.exists() and target.samefile(source):
@@ -137,7 +134,57 @@ def mark_file(
         report = _mark_animation(found, target, words, chosen, signer, overwrite, origin)
     else:
         report = _mark_video(found, target, words, chosen, signer, overwrite, notes, origin)
-    return Marked(target, report, carrier.id if carrier else None, tuple(dict.fromkeys(notes)))
+    return Marked(target, report, chosen.carrier.id if chosen.carrier else None, tuple(dict.fromkeys(notes)))
+
+
+def _new_mark(words: Marking) -> release.Mark:
+    carrier = keys.new_carrier() if words.private else None
+    return release.Mark("captured" if words.kind == "captured" else "made", release.new_id(), carrier)
+
+
+def _require_fitting(source: Path, words: Marking, origin: Origin) -> None:
+    """Raises RequestError where what is to be said of a file contradicts what it says of itself."""
+    if words.source is not None and not words.source.is_file():
+        raise RequestError(f"there is no source {words.source}")
+    if words.kind == "captured" and origin.reasons:
+        raise RequestError(
+            f"{source} cannot be marked as a recording: {'; '.join(origin.reasons)}",
+            "keep what it says with --made, or name what it was edited from with --edit-of",
+        )
+
+
+def _mark_audio(source: Path, target: Path | None, words: Marking, overwrite: bool) -> Marked:
+    """A file of audio alone: the mark in what is heard, the label, the signature."""
+    from sorano.trust.verify import Observations, hear_alone, judge
+    from sorano.video import whole_or_nothing
+
+    if words.visible_label:
+        raise RequestError(f"{source} has no picture for a visible label", "leave --visible-label out")
+    suffix = source.suffix.lower() if source.suffix.lower() in AUDIO_KINDS else ".m4a"
+    target = target or source.with_name(f"{source.stem}.marked{suffix}")
+    check_target(target, overwrite=overwrite, suffixes=tuple(AUDIO_KINDS))
+    origin = _origin_of_bytes(source)
+    _require_fitting(source, words, origin)
+    kind = AUDIO_KINDS[target.suffix.lower()]
+    signer, chosen = keys.identity(), _new_mark(words)
+    carriers = [] if chosen.carrier is None else [chosen.carrier]
+    notes: list[str] = []
+    manifest = None
+    with whole_or_nothing(target, overwrite=overwrite) as temporary:
+        notes += recode.recode_audio(source, temporary, kind, _audio_marker(chosen))
+        heard = hear_alone(temporary, carriers, notes)
+        if heard is None or heard.payload != chosen.audio_payload:
+            notes.append(UNHEARD)
+        if kind == "flac":
+            notes.append("FLAC has no place for a C2PA signature: it is marked, not signed; use .wav or .m4a for both")
+            report = judge(Observations(str(target), audio_mark=heard))
+        else:
+            manifest = _finished(temporary, source, words, chosen, None, signer, origin)
+            report = release.confirm(temporary, chosen, signer, (), 1.0, heard)
+    if manifest is not None:
+        release.remember(chosen, manifest)
+    carrier_id = None if chosen.carrier is None else chosen.carrier.id
+    return Marked(target, replace(report, path=str(target)), carrier_id, tuple(dict.fromkeys(notes)))
 
 
 def _losses(found: media.InspectedMedia, target: Path, is_still: bool) -> list[str]:
@@ -167,47 +214,58 @@ def _suffix(found: media.InspectedMedia, source: Path) -> str:
 def origin_of(found: media.InspectedMedia) -> Origin:
     """What a file says of its origin: its credential, labels and metadata, and the public mark in what it shows.
 
-    Raises VideoError for a file that cannot be read.
+    The mark is looked for where nothing else says that AI made it: the search takes seconds. Raises VideoError for a
+    file that cannot be read.
     """
     from sorano.trust import verify
-    from sorano.trust.provenance import roots
     from sorano.video import read_metadata
+
+    said = _origin_of_bytes(found.path)
+    reasons = list(said.reasons)
+    with suppress(VideoError):
+        if not found.is_image and "preset" in read_metadata(found.path):
+            reasons.append("its metadata say that Sorano made it")
+    if reasons:
+        return replace(said, reasons=tuple(reasons))
+    scan = verify.FileScan(found, compares=False)
+    for part in media.shown(found):
+        scan.add(part)
+    mark, _, _ = scan.mark([])
+    if mark is not None and mark.kind == "made":
+        reasons.append(f"it carries the public mark {mark.id:010x} of what AI made")
+    return replace(said, reasons=tuple(reasons))
+
+
+def _origin_of_bytes(path: Path) -> Origin:
+    """The same of a file's credential, labels and XMP alone."""
+    from sorano.trust.provenance import roots
 
     reasons: list[str] = []
     labels: list[label.FoundLabel] = []
     xmp = ""
-    credential = credentials.read(found.path, roots.anchors())
+    credential = credentials.read(path, roots.anchors())
     if credential is not None and credential.says_ai:
         reasons.append(f"its credential, by {credential.signer or 'somebody'}, says that AI made or edited it")
     elif credential is not None and credential.state == "broken":
         reasons.append("its credential is damaged, and may have said that AI made it")
     with suppress(VideoError):  # a damaged recording is one still: what cannot be read of it says nothing
-        labels = label.read(found.path)
-        xmp = containers.xmp_of(found.path)
+        labels = label.read(path)
+        xmp = containers.xmp_of(path)
     if labels:
         reasons.append(f"its label ({labels[0].carrier}) says that it {labels[0].says}")
     if any(word in xmp for word in credentials.AI_SOURCE_TYPES):
         reasons.append("its XMP gives an AI's digital source type")
-    with suppress(VideoError):
-        if not found.is_image and "preset" in read_metadata(found.path):
-            reasons.append("its metadata say that Sorano made it")
-    eyes = verify.FileScan(found)
-    for part in media.shown(found):
-        eyes.add(part)
-    mark, _, _ = eyes.mark([])
-    if mark is not None and mark.kind == "made":
-        reasons.append(f"it carries the public mark {mark.id:010x} of what AI made")
     right = next((one.label for one in labels if one.label is not None), None)
     return Origin(tuple(map(printable_line, reasons)), right, credential is not None)
 
 
-def _ingredients(found: media.InspectedMedia, words: Marking, origin: Origin) -> list[credentials.Ingredient]:
+def _ingredients(path: Path, words: Marking, origin: Origin) -> list[credentials.Ingredient]:
     """The source of an edit, and the file itself where it says anything of its origin; --private hides names only."""
     given = []
     if words.source is not None:
         given.append(credentials.Ingredient(words.source, "parentOf", words.source.name))
-    if origin.matters and (words.source is None or not words.source.samefile(found.path)):
-        given.append(credentials.Ingredient(found.path, "inputTo", found.path.name))
+    if origin.matters and (words.source is None or not words.source.samefile(path)):
+        given.append(credentials.Ingredient(path, "inputTo", path.name))
     if words.private:
         given = [replace(one, title=f"input {index}") for index, one in enumerate(given, 1)]
     return given
@@ -238,7 +296,7 @@ def _mark_image(
     def finish(temporary: Path) -> None:
         seen = pictures.read(temporary)[None]
         prints = fingerprint.take(seen, 1.0, still=True)
-        manifests.append(_finished(temporary, found, words, chosen, prints, signer, origin))
+        manifests.append(_finished(temporary, found.path, words, chosen, prints, signer, origin))
         reports.append(release.confirm(temporary, chosen, signer, [seen], 1.0))
 
     if not is_opaque:
@@ -278,7 +336,7 @@ def _mark_animation(
         for part in media.shown(media.probe(temporary)):
             fingerprinter.add(part.frames_THWC, part.starts_T, float(part.ends_T[-1]))
         fingerprinter.listen([])
-        manifests.append(_finished(temporary, found, words, chosen, fingerprinter.stored(), signer, origin))
+        manifests.append(_finished(temporary, found.path, words, chosen, fingerprinter.stored(), signer, origin))
         seen = media.chunks(media.probe(temporary))
         reports.append(release.confirm(temporary, chosen, signer, seen, found.fps))
 
@@ -290,10 +348,10 @@ def _mark_animation(
 
 def _finished(
     temporary: Path,
-    found: media.InspectedMedia,
+    source: Path,
     words: Marking,
     chosen: release.Mark,
-    prints: fingerprint.Fingerprint,
+    prints: fingerprint.Fingerprint | None,
     signer: keys.Identity,
     origin: Origin,
 ) -> bytes:
@@ -314,8 +372,8 @@ def _finished(
         prints,
         signer,
         kind=words.kind,
-        title=words.title or found.path.name,
-        ingredients=_ingredients(found, words, origin),
+        title=words.title or source.name,
+        ingredients=_ingredients(source, words, origin),
         producer=words.producer,
         passed_on=origin.label,
         record={"disclosure": said} if said else {},
@@ -347,7 +405,7 @@ def _mark_video(
             os.replace(encoded, temporary)
         if kind == "mp4":
             fingerprinter.listen(media.sound(media.probe(temporary)))
-            manifest = _finished(temporary, found, words, chosen, fingerprinter.stored(), signer, origin)
+            manifest = _finished(temporary, found.path, words, chosen, fingerprinter.stored(), signer, origin)
             frames = media.chunks(media.probe(temporary), CONFIRM_SECONDS)
             report = release.confirm(temporary, chosen, signer, frames, fps)
         else:
@@ -361,9 +419,7 @@ def _mark_video(
         ):
             notes.append("the mark does not read back: the picture may be too small, too plain or too short")
         if words.mark_audio and not _is_heard(media.probe(temporary), chosen):
-            notes.append(
-                "the audio's mark does not read back: it may be too short (3 s are needed), too quiet or too even"
-            )
+            notes.append(UNHEARD)
     if manifest is not None:
         release.remember(chosen, manifest)
     return replace(report, path=str(target))

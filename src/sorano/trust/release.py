@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from sorano.errors import TrustError
 from sorano.trust.copies import fingerprint
 from sorano.trust.provenance import credentials, keys, label, roots, store
-from sorano.trust.watermark.marks import AUDIO_BITS
+from sorano.trust.watermark.marks import audio_payload
 
 if TYPE_CHECKING:
     import numpy as np
 
     from sorano.trust.verify import Report
-    from sorano.trust.watermark.marks import DetectedMark
+    from sorano.trust.watermark.marks import DetectedAudioMark, DetectedMark
     from sorano.video import Frames
 
 ID_BITS = 40
@@ -52,8 +52,8 @@ class Mark:
 
     @property
     def audio_payload(self) -> int:
-        """What the audio says: the last bits of the id."""
-        return self.id & ((1 << AUDIO_BITS) - 1)
+        """What the audio says."""
+        return audio_payload(self.id)
 
     @property
     def payload(self) -> Any:
@@ -91,7 +91,7 @@ def mark(frames_THWC: Frames, fps: float, kind: str = "made", *, is_image: bool 
 def finish(
     path: Path,
     chosen: Mark,
-    prints: fingerprint.Fingerprint,
+    prints: fingerprint.Fingerprint | None,
     signer: keys.Identity,
     *,
     kind: str,
@@ -112,7 +112,7 @@ def finish(
         title=title,
         mark_id=chosen.id,
         carrier=chosen.carrier,
-        fingerprint=prints.to_bytes(),
+        fingerprint=None if prints is None else prints.to_bytes(),
         record=record or {},
         ingredients=tuple(ingredients),
     )
@@ -127,7 +127,14 @@ def label_of(chosen: Mark, producer: str, signer: keys.Identity, passed_on: labe
     return label.signed(label.Label(producer=producer, produce_id=number), signer)
 
 
-def confirm(path: Path, chosen: Mark, signer: keys.Identity, frames: Iterable[Frames], fps: float) -> Report:
+def confirm(
+    path: Path,
+    chosen: Mark,
+    signer: keys.Identity,
+    frames: Iterable[Frames],
+    fps: float,
+    audio_mark: DetectedAudioMark | None = None,
+) -> Report:
     """Reads a finished file back. Raises TrustError where its signature does not hold; a lost mark is in the report."""
     from sorano.trust import verify
 
@@ -139,7 +146,9 @@ def confirm(path: Path, chosen: Mark, signer: keys.Identity, frames: Iterable[Fr
         raise TrustError(f"{path} was signed, but reading it back found its signature {state} {said}".rstrip())
     read = read_mark(chosen, frames, fps)
     return verify.judge(
-        verify.Observations(path=str(path), credential=found, labels=tuple(label.read(path)), mark=read)
+        verify.Observations(
+            path=str(path), credential=found, labels=tuple(label.read(path)), mark=read, audio_mark=audio_mark
+        )
     )
 
 

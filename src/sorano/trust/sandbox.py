@@ -131,7 +131,8 @@ def probe_here(path: str) -> None:
     """What `require_readable` runs in the child."""
     from sorano.trust import media
 
-    media.probe(Path(path))
+    if not media.is_audio_file(Path(path)):
+        media.probe(Path(path))
 
 
 # The parent's side.

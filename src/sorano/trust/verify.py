@@ -33,7 +33,7 @@ from sorano.trust.copies.lookup import Evidence, StoredMatch
 from sorano.trust.indicators import Indicator, words
 from sorano.trust.printable import printable_line
 from sorano.trust.provenance import containers, credentials, keys, roots, store
-from sorano.trust.watermark.marks import DetectedAudioMark, DetectedMark
+from sorano.trust.watermark.marks import DetectedAudioMark, DetectedMark, audio_payload
 
 if TYPE_CHECKING:
     from sorano.trust import media as media_module
@@ -239,7 +239,7 @@ def look(
     try:
         found = media.probe(path)
     except VideoError as error:
-        return _look_at_bytes(path, anchors, error), None
+        return _look_at_bytes(path, anchors, error, bundle), None
     credential = credentials.read(path, anchors)
     try:
         labels = tuple(label.read(path))
@@ -326,27 +326,59 @@ def _facts(found: media_module.InspectedMedia) -> dict[str, Any]:
     }
 
 
-def _look_at_bytes(path: Path, anchors: str, error: VideoError) -> Observations:
-    """What can be seen of a file without pictures that can be decoded: its credential and its labels.
+def _look_at_bytes(path: Path, anchors: str, error: VideoError, bundle: Path | None) -> Observations:
+    """What can be seen of a file without pictures that can be decoded: its credential, its labels, its audio's mark.
 
     Raises `error` again where it should have pictures and nothing else vouches for it.
     """
+    from sorano.trust import media
     from sorano.trust.provenance import label
 
     if not path.is_file() or path.stat().st_size == 0:
         raise error
     container = containers.sniff(path)
     credential = credentials.read(path, anchors)
-    if credential is None and (container.has_pictures or not container.readable):
+    is_audio = media.is_audio_file(path)
+    if credential is None and not is_audio and (container.has_pictures or not container.readable):
         raise error
-    notes = [error.message if container.has_pictures else "there are no pictures in it in which a mark could be"]
+    said = "there are no pictures in it in which a mark could be"
+    notes = [said if is_audio or not container.has_pictures else error.message]
     labels: tuple[FoundLabel, ...] = ()
     try:
         labels = tuple(label.read(path))
     except VideoError as damage:  # stray bytes behind the last box, say: the credential knows more
         notes.append(f"its metadata cannot be read: {damage.message}")
+    heard = hear_alone(path, _carriers(credential, bundle, anchors), notes) if is_audio else None
     facts = {"container": container.name}
-    return Observations(path=str(path), credential=credential, labels=labels, media=facts, notes=tuple(notes))
+    return Observations(
+        path=str(path), credential=credential, labels=labels, audio_mark=heard, media=facts, notes=tuple(notes)
+    )
+
+
+def hear_alone(path: Path, carriers: Sequence[keys.WatermarkKey], notes: list[str]) -> DetectedAudioMark | None:
+    """The mark in a file of audio alone; a note says where the audio cannot be decoded to its end."""
+    from sorano.trust import media
+    from sorano.trust.watermark.audio import AudioDetector
+
+    detector = AudioDetector(media.AUDIO_RATE)
+    try:
+        for piece in media.audio_alone(path, media.AUDIO_RATE):
+            detector.add(piece)
+    except VideoError as error:
+        notes.append(error.message)
+    return read_audio_mark(detector, carriers)
+
+
+def read_audio_mark(detector: AudioDetector, carriers: Sequence[keys.WatermarkKey]) -> DetectedAudioMark | None:
+    """The mark in what was heard, under the public key or the first of the private ones that reads one."""
+    from sorano.trust.watermark import payload
+
+    for carrier in (None, *carriers):
+        detection = detector.detect(payload.PUBLIC_KEY if carrier is None else carrier.key)
+        if detection is not None:
+            who = None if carrier is None else carrier.id
+            return DetectedAudioMark(detection.payload, round(detection.confidence, 1), who)
+    return None
 
 
 def ahead(pictures: Iterator[media_module.Picture]) -> Iterator[media_module.Picture]:
@@ -478,17 +510,8 @@ class FileScan:
         return []
 
     def audio_mark(self, carriers: Sequence[keys.WatermarkKey]) -> DetectedAudioMark | None:
-        """The mark in what was heard, under the public key or the first of the private ones that reads one."""
-        from sorano.trust.watermark import payload
-
-        if self.audio is None:
-            return None
-        for carrier in (None, *carriers):
-            detection = self.audio.detect(payload.PUBLIC_KEY if carrier is None else carrier.key)
-            if detection is not None:
-                who = None if carrier is None else carrier.id
-                return DetectedAudioMark(detection.payload, round(detection.confidence, 1), who)
-        return None
+        """The mark in what was heard."""
+        return None if self.audio is None else read_audio_mark(self.audio, carriers)
 
     def mark(
         self, carriers: Sequence[keys.WatermarkKey], notes: list[str] | None = None, *, thorough: bool = True
@@ -677,10 +700,15 @@ def _evidence(seen: Observations) -> list[Evidence]:
     evidence += seen.more
     if seen.mark is not None:
         evidence.append(_of_mark(seen.mark, credential))
-    elif credential is not None and credential.mark_id is not None and credential.state in ("trusted", "valid"):
+    elif (
+        credential is not None
+        and credential.mark_id is not None
+        and credential.state in ("trusted", "valid")
+        and seen.audio_mark is None
+    ):
         evidence.append(_of_lost_mark(credential))
     if seen.audio_mark is not None:
-        evidence.append(_of_audio_mark(seen.audio_mark, seen.mark))
+        evidence.append(_of_audio_mark(seen.audio_mark, seen.mark, credential))
     evidence += [lookup.evidence(one, seen.mark) for one in seen.stored]
     if seen.map_checked:
         evidence.append(_of_map(seen.regions, seen.map_reach))
@@ -811,9 +839,20 @@ def _of_mark(mark: DetectedMark, credential: credentials.Credential | None) -> E
     )
 
 
-def _of_audio_mark(heard: DetectedAudioMark, mark: DetectedMark | None) -> Evidence:
+def _of_audio_mark(
+    heard: DetectedAudioMark, mark: DetectedMark | None, credential: credentials.Credential | None
+) -> Evidence:
     name = f"...{heard.payload:04x}" + (f" of carrier {heard.carrier_id}" if heard.carrier_id else "")
     which = "public" if heard.carrier_id is None else "private"
+    if credential is not None and credential.mark_id is not None and mark is None:
+        is_its = heard.payload == audio_payload(credential.mark_id) and heard.carrier_id == credential.carrier_id
+        return Evidence(
+            "audio mark",
+            f"the {which} mark {name} in the audio: "
+            + ("that of the credential" if is_its else "not the credential's"),
+            "the audio, or what it was copied from, went through Sorano or somebody with the key",
+            "who made it: that is what the credential says",
+        )
     if mark is not None and heard.is_of(mark):
         return Evidence(
             "audio mark",

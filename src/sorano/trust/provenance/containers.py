@@ -140,7 +140,7 @@ def _bmff(brand: bytes) -> Container:
     if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
         return Container("heif", "image/heic", False)
     if brand in (b"M4A ", b"M4B ", b"M4P "):
-        return Container("mp4", "audio/mp4", False)
+        return Container("mp4", "audio/mp4", True)
     return Container("mp4", "video/quicktime" if brand == b"qt  " else "video/mp4", True)
 
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 AUDIO_BITS = 16
 
 
+def audio_payload(mark_id: int) -> int:
+    """What the audio mark of a recording says: the last bits of its id."""
+    return mark_id & ((1 << AUDIO_BITS) - 1)
+
+
 @dataclass(frozen=True)
 class DetectedMark:
     """A mark that was read: its kind, its id, and the private carrier that it was found with, if any."""
@@ -20,11 +25,6 @@ class DetectedMark:
     carrier_id: str | None = None
     commitment: str | None = None
     slots: tuple[int, int] | None = None  # of two seconds each: those that carry it, and all
-
-    @property
-    def audio_payload(self) -> int:
-        """What the audio mark of the same recording says: the last bits of its id."""
-        return self.id & ((1 << AUDIO_BITS) - 1)
 
     @property
     def where(self) -> str:
@@ -46,4 +46,4 @@ class DetectedAudioMark:
 
     def is_of(self, mark: DetectedMark) -> bool:
         """Whether it is what the recording of a mark in the picture was given."""
-        return self.payload == mark.audio_payload and self.carrier_id == mark.carrier_id
+        return self.payload == audio_payload(mark.id) and self.carrier_id == mark.carrier_id
