@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,10 +88,10 @@ def shown_files(folder: Path, environment: dict[str, str]) -> None:
     """Videos that documents begin with: one of ours, a recording, and another user's root."""
     ours = ["generate", "a red ball bounces on the grass at sunset", "--seed", "5", "-q", "-o", "clip.mp4"]
     run(ours, folder, environment)
-    for name in ("meeting.mp4", "call.mp4"):
-        import av
-        import numpy as np
+    import av
+    import numpy as np
 
+    for name in ("meeting.mp4", "call.mp4"):
         with av.open(str(folder / name), "w") as out:
             stream = out.add_stream("libx264", rate=12)
             stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
@@ -98,6 +99,12 @@ def shown_files(folder: Path, environment: dict[str, str]) -> None:
                 noise = np.random.default_rng(index).integers(0, 255, (128, 192, 3), np.uint8)
                 out.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
             out.mux(stream.encode())
+    with wave.open(str(folder / "voice.wav"), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        noise = np.random.default_rng(0).normal(0, 3000, 5 * 16_000)
+        out.writeframes(noise.clip(-32768, 32767).astype("<i2").tobytes())
     if not (folder / "ball.mp4").exists():
         shutil.copy(folder / "clip.mp4", folder / "ball.mp4")
         for name, seed in (("spin.mp4", "1"), ("cube.mp4", "2")):
