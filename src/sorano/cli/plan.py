@@ -209,6 +209,7 @@ def edge(
     size: Size = None,
     seconds: Seconds = None,
     num_steps: Steps = None,
+    bits: Annotated[int | None, typer.Option(help="Of a weight: 16, 8 or 4. Default: as many as fit.")] = None,
     assumptions: AssumptionsFile = None,
     as_json: AsJson = False,
     html: Html = None,
@@ -216,7 +217,8 @@ def edge(
     why: Why = False,
     currency: Currency = None,
 ) -> None:
-    """Does a model fit a phone or a laptop, at how many bits, and how fast could it be at best?"""
+    """Does a model fit a phone or a laptop, at how many bits, and how fast could it be at best? Without a device: which
+    phones."""
 
     def plan() -> Estimate:
         from sorano.plan.assumptions import load_assumptions
@@ -231,6 +233,7 @@ def edge(
             size=size,
             seconds=seconds,
             num_steps=num_steps,
+            bits=bits,
             assumptions=load_assumptions(assumptions),
         )
 

@@ -31,41 +31,55 @@ def plan_edge(
     size: str | None = None,
     seconds: float | None = None,
     num_steps: int | None = None,
+    bits: int | None = None,
     assumptions: Assumptions | None = None,
 ) -> Estimate:
-    """Whether a model fits at 16, 8 and 4 bits, and the floors of making one video.
+    """Whether a model fits at 16, 8 and 4 bits (or at `bits`), and the floors of making one video.
 
-    `device` is a row of devices.csv; `memory_gb`, `bandwidth_gb_s` and `tops` stand in for it or override it.
+    `device` is a row of devices.csv; `memory_gb`, `bandwidth_gb_s` and `tops` stand in for it or override it. With none
+    of them every phone of devices.csv is planned for.
     """
     assumptions = assumptions or load_assumptions()
+    if bits is not None and bits not in BITS:
+        raise RequestError(f"weights in {bits} bits are not planned", f"use one of {', '.join(map(str, BITS))}")
+    if device is None and memory_gb is None and bandwidth_gb_s is None and tops is None:
+        return _plan_phones(model, size, seconds, num_steps, bits, assumptions)
     where = find_device(assumptions, device, rated=False) if device else None
     asked = _device(assumptions, where, memory_gb, bandwidth_gb_s, tops)
     share = assumptions.constant(f"infer.{where.family if where else 'phone'}")
-    usable = assumptions.constant("edge.usable")
+    usable, start = assumptions.constant("edge.usable"), assumptions.constant("edge.pass")
     found = find_model(assumptions, model)
     job = make_job(found, size=size, seconds=seconds, num_steps=num_steps)
     passes = job.num_steps * job.branches
     flops = job.denoise().total + (found.decode_flops(job.shape) or 0)
-    ways = [_at_bits(job, asked, flops, bits) for bits in BITS]
+    ways = [_at_bits(job, asked, flops, one) for one in (BITS if bits is None else (bits,))]
     usable_bytes = usable.value * asked.memory_bytes
     fits = next((one.bits for one in ways if one.peak <= usable_bytes), None)
-    best = next(one for one in ways if one.bits == (fits or BITS[-1]))
+    best = next(one for one in ways if one.bits == (fits or ways[-1].bits))
     likely = None
     if best.arithmetic is not None:
-        likely = Range(*(max(best.reading, best.arithmetic / share.at(case)) for case in ("high", "default", "low")))
+        cases = (("high", "low"), ("default", "default"), ("low", "high"))  # of the share reached, of the start
+        likely = Range(
+            *(max(best.reading, best.arithmetic / share.at(one)) + passes * start.at(other) for one, other in cases)
+        )
     why = f"at {best.bits} bits, the widest stage"
     why += "" if isinstance(found, PresetModel) else "; activations are not counted"
     return Estimate(
         title=f"{found.title} on {asked.title}: {format_bytes(asked.memory_bytes)}, {asked.bandwidth / 1e9:g} GB/s",
-        summary=f"fits at {fits} bits" if fits else f"does not fit at {BITS[-1]} bits",
+        summary=f"fits at {fits} bits" if fits else f"does not fit at {best.bits} bits",
         rows=(
             Row("fits_at_bits", fits, "", f"within {100 * usable.value:.0f} % of the memory, a network at a time"),
             Row("peak_bytes", best.peak, "bytes", why),
             *_floor_rows(best, flops, passes),
-            Row("likely_seconds", likely, "s", f"at {share.value:g} of the full rate, or what reading takes if longer"),
+            Row(
+                "likely_seconds",
+                likely,
+                "s",
+                f"at {share.value:g} of the full rate, or what reading takes if longer; and {passes} starts",
+            ),
             Row("video_seconds", job.seconds, "s", job.shape.size),
         ),
-        assumptions=unique([share, usable]),
+        assumptions=unique([share, usable, start]),
         tables=(_precisions(ways, usable_bytes),),
         charts=(
             BarChart(
@@ -76,6 +90,61 @@ def plan_edge(
             ),
         ),
         notes=_notes(asked, where, best),
+    )
+
+
+def _plan_phones(
+    model: str,
+    size: str | None,
+    seconds: float | None,
+    num_steps: int | None,
+    bits: int | None,
+    assumptions: Assumptions,
+) -> Estimate:
+    """Which phones a model fits, and how fast it would be there: one row each, the quickest first."""
+    names = [name for name, row in assumptions.rows["devices"].items() if row["family"] == "phone"]
+    plans = {
+        name: plan_edge(
+            model, device=name, size=size, seconds=seconds, num_steps=num_steps, bits=bits, assumptions=assumptions
+        )
+        for name in names
+    }
+
+    def likely(name: str) -> float:
+        value = plans[name]["likely_seconds"]
+        return value.default if isinstance(value, Range) else float("inf")
+
+    rows, table = [], []
+    for name in sorted(names, key=lambda name: (plans[name]["fits_at_bits"] is None, likely(name))):
+        made, where = plans[name], find_device(assumptions, name, rated=False)
+        fits, peak = made["fits_at_bits"], made["peak_bytes"]
+        why = f"{format_bytes(peak)} of {format_bytes(where.memory_bytes)}" + (f" at {fits} bits" if fits else "")
+        told = made["likely_seconds"] if fits else "does not fit"
+        if fits and told is None:
+            told = f"fits at {fits} bits; no rate of arithmetic is published"
+        rows.append(Row(where.title, told, "s" if isinstance(told, Range) else "", why))
+        floors = made["arithmetic_seconds"], made["bandwidth_seconds"]
+        table.append((where.title, fits, peak, where.memory_bytes, *floors))
+    fitting = sum(made["fits_at_bits"] is not None for made in plans.values())
+    found = find_model(assumptions, model)
+    job = make_job(found, size=size, seconds=seconds, num_steps=num_steps)
+    return Estimate(
+        title=f"{found.title} on phones: {job.seconds:.3g} s of {job.shape.size}, {job.num_steps} steps",
+        summary=f"fits on {fitting} of {len(plans)}" + (f" at {bits} bits" if bits else ""),
+        rows=tuple(rows),
+        assumptions=unique([one for made in plans.values() for one in made.assumptions]),
+        tables=(
+            Table(
+                "Phones",
+                ("", "bits", "at its widest", "memory", "arithmetic, at least", "reading, at least"),
+                tuple(table),
+                ("", "", "bytes", "bytes", "s", "s"),
+            ),
+        ),
+        notes=(
+            "seconds are what is likely, with the weights in as many bits as fit: nothing was measured on a phone here",
+            "floors: heat, the runtime and what is not matrices make it slower",
+        ),
     )
 
 
