@@ -53,6 +53,9 @@ def verify(
         list[Path] | None, typer.Option(help="A folder of manifests to look into as well; may be given again.")
     ] = None,
     bundle: Annotated[Path | None, typer.Option(help="A disclosed private carrier to look for.")] = None,
+    triage: Annotated[
+        bool, typer.Option("--triage", help="Also look for foreign noise where nothing vouches: triage, not proof.")
+    ] = False,
     crjson: Annotated[
         bool, typer.Option("--crjson", help="Print the credential as C2PA's crJSON, and no verdict.")
     ] = False,
@@ -64,7 +67,7 @@ def verify(
             _print_crjson(files, trust)
         return
     with report_errors(), ExitStack() as stack:
-        code = _verify(files, as_json, html, trust, store or [], bundle, overwrite, stack)
+        code = _verify(files, as_json, html, trust, store or [], bundle, overwrite, stack, triage)
     raise typer.Exit(code)
 
 
@@ -298,6 +301,7 @@ def _verify(
     bundle: Path | None,
     overwrite: bool,
     stack: ExitStack,
+    triage: bool,
 ) -> int:
     from sorano.trust import verify as verifying
 
@@ -314,7 +318,7 @@ def _verify(
     for path in asked:
         try:
             report, shown = verifying.examine(
-                path, trust=trust, stores=stores, bundle=bundle, with_map=html is not None
+                path, trust=trust, stores=stores, bundle=bundle, with_map=html is not None, triage=triage
             )
         except SoranoError as error:
             if len(asked) == 1:

@@ -35,6 +35,7 @@ REPEATED, REPEATED_SHARE = 1.3, 0.5  # most levels between a second and its repe
 ENCODER_NAMES = 16  # of a stream's messages that are kept
 MAX_MESSAGE_BYTES = 4096
 X264_UUID = bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef")  # x264 says once, in its first packet, how it was set
+ODD_SHARE = 0.01  # of ordinary files whose noise may be called odd
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 CLOCK_SLACK = timedelta(days=2)  # zones and clocks that are a little off
 
@@ -46,6 +47,30 @@ class Indicator:
     kind: str  # frozen, repeated, joined, contradiction
     words: str
     seconds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One look at a file. `percentile`: the share of ordinary files, 0 to 100, with a lower score."""
+
+    kind: str  # splice
+    score: float
+    percentile: float
+    box: tuple[float, float, float, float]  # where it is most unusual: left, top, right, bottom, 0 to 1
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether it is beyond all but `ODD_SHARE` of ordinary files."""
+        return self.percentile >= 100 * (1 - ODD_SHARE)
+
+    @property
+    def words(self) -> str:
+        """It in a report's words."""
+        left, top, right, bottom = self.box
+        where = f"{left:.0%}-{right:.0%} across, {top:.0%}-{bottom:.0%} down"
+        if not self.is_odd:
+            return f"no noise is foreign to the rest by more than is usual (percentile {self.percentile:.0f}, {where})"
+        return f"the noise at {where} is foreign to the rest, more than in {self.percentile:.0f} % of ordinary files"
 
 
 def of_frames(seen: Thumbs) -> list[Indicator]:

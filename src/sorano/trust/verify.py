@@ -30,7 +30,7 @@ from sorano.errors import MatchedError, SuspiciousError, TamperedError, TrustErr
 from sorano.trust import sandbox
 from sorano.trust.copies import lookup
 from sorano.trust.copies.lookup import Evidence, StoredMatch
-from sorano.trust.indicators import Indicator, words
+from sorano.trust.indicators import Indicator, Trace, words
 from sorano.trust.printable import printable_line
 from sorano.trust.provenance import containers, credentials, keys, roots, store
 from sorano.trust.watermark.marks import DetectedAudioMark, DetectedMark, audio_payload
@@ -80,6 +80,7 @@ class Observations:
     stored: tuple[StoredMatch, ...] = ()
     regions: tuple[TamperedRegion, ...] = ()
     indicators: tuple[Indicator, ...] = ()
+    traces: tuple[Trace, ...] = ()
     map_checked: bool = False
     map_reach: float | None = None  # the smallest hole that the map would have found, of the frame; None: it cannot say
     beside: tuple[str, ...] = ()  # what else the file shows or says, or what of it was not seen: then it is no copy
@@ -186,6 +187,7 @@ def examine(
     stores: Sequence[str | Path] = (),
     bundle: Path | None = None,
     with_map: bool = False,
+    triage: bool = False,
 ) -> tuple[Report, TamperMap | None]:
     """The report on a file and, with `with_map`, its tamper map where one was made. The file is read in a child."""
     sandbox.require_regular(path)
@@ -195,6 +197,7 @@ def examine(
         "stores": [str(folder) for folder in stores],
         "bundle": None if bundle is None else str(bundle),
         "with_map": with_map,
+        "triage": triage,
     }
     found, arrays = sandbox.run("sorano.trust.verify:examine_here", words)
     report = Report.from_dict(found["report"])
@@ -207,11 +210,11 @@ def examine(
 
 
 def examine_here(
-    path: str, trust: str | None, stores: Sequence[str], bundle: str | None, with_map: bool
+    path: str, trust: str | None, stores: Sequence[str], bundle: str | None, with_map: bool, triage: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `examine` runs in the child: the report as JSON, the times of the map's windows, and the map."""
     private = None if bundle is None else Path(bundle)
-    seen, shown = look(Path(path), trust=trust, stores=stores, bundle=private, with_map=with_map)
+    seen, shown = look(Path(path), trust=trust, stores=stores, bundle=private, with_map=with_map, triage=triage)
     found = {"report": judge(seen).to_dict(), "times": None}
     if shown is None or not with_map:
         return found, {}
@@ -225,10 +228,12 @@ def look(
     stores: Sequence[str | Path] = (),
     bundle: Path | None = None,
     with_map: bool = False,
+    triage: bool = False,
 ) -> tuple[Observations, Any]:
     """Everything that can be seen of a file, and its tamper map (None where none was made), for a page to show.
 
     Where a signed fingerprint answers for what is shown, a map says less, and is made only on request (`with_map`).
+    With `triage` a file that nothing at all vouches for is searched for regions with foreign noise.
     """
     from sorano.trust import media
     from sorano.trust.provenance import label
@@ -261,8 +266,9 @@ def look(
     is_checked = detection is not None and not bound and not found.is_image and (with_map or not answered)
     shown = _holes(found, detection, key) if is_checked else None
     # (5) What is odd, where nothing at all vouches for it.
-    is_bare = credential is None and mark is None and not found.is_image
-    odd = _odd(found, scan, labels, notes) if is_bare else []
+    is_bare = credential is None and mark is None
+    odd = _odd(found, scan, labels, notes) if is_bare and not found.is_image else []
+    traces = _traces(found, scan.count) if triage and is_bare else ()
     seen = Observations(
         path=str(path),
         credential=credential,
@@ -272,6 +278,7 @@ def look(
         stored=tuple(stored),
         regions=() if shown is None else shown.regions,
         indicators=tuple(odd),
+        traces=traces,
         map_checked=shown is not None,
         map_reach=None if shown is None else shown.reach,
         beside=_beside(found, scan) if stored else (),
@@ -604,6 +611,16 @@ def _odd(
     return odd
 
 
+def _traces(found: media_module.InspectedMedia, count: int) -> tuple[Trace, ...]:
+    """The traces of splices in a few frames, spread over all of them; of those that are as large as the first."""
+    from sorano.trust import media, triage
+
+    step = max(1, count // triage.MOST_FRAMES)
+    held = [one.frame_HWC for number, one in enumerate(media.pictures_of(found)) if number % step == 0]
+    like = [frame for frame in held if frame.shape == held[0].shape]
+    return tuple(triage.of_frames(like[: triage.MOST_FRAMES]))
+
+
 # The verdict.
 
 
@@ -667,6 +684,9 @@ def _conclude(seen: Observations, copied: StoredMatch | None) -> Conclusion:
     if credential is None and seen.mark is None and seen.indicators:
         odd = words(seen.indicators)
         return Conclusion(Verdict.SUSPICIOUS, odd if seen.labels else f"nothing says where it is from, and {odd}")
+    strange = [one for one in seen.traces if one.is_odd]
+    if strange:
+        return Conclusion(Verdict.SUSPICIOUS, f"nothing says where it is from, and {strange[0].words}")
     return Conclusion(Verdict.UNVERIFIED, _why_unverified(seen))
 
 
@@ -715,6 +735,7 @@ def _evidence(seen: Observations) -> list[Evidence]:
     evidence += [_of_label(one) for one in seen.labels]
     if seen.indicators:
         evidence.append(_of_indicators(seen.indicators))
+    evidence += [_of_trace(one) for one in seen.traces]
     return evidence or [
         Evidence(
             "provenance",
@@ -932,6 +953,16 @@ def _of_indicators(found: Iterable[Indicator]) -> Evidence:
         "nothing by itself: at most 1 in 100 ordinary clips shows one",
         "that it was forged: editing and faulty cameras do this too",
         "ask for the original file, and where it was first published",
+    )
+
+
+def _of_trace(one: Trace) -> Evidence:
+    return Evidence(
+        "triage",
+        one.words,
+        "nothing: triage is no proof; 1 of 100 ordinary files is more unusual than 99 % of them",
+        "that it was forged, or that it is genuine where this is usual: in the wild such detectors lose half of it",
+        "look at that place; ask for the original file" if one.is_odd else "",
     )
 
 
