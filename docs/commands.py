@@ -30,7 +30,7 @@ NOT_RUN = (
     (r"sorano plan calibrate", "needs a quiet machine"),
     (r"sorano score", "takes an hour"),
     (r"--endpoint http", "needs a language model"),
-    (r"sorano desk (serve|init|keys|case|posture|accept)", "needs people and their devices"),
+    (r"sorano desk (serve|init|keys|case|posture|accept|gate)", "needs people and their devices"),
 )
 SHORTENED = ((r"sorano train (?!.*--dry-run)", "--dry-run"),)  # run with these words behind it
 MOST_SECONDS = 300
