@@ -335,7 +335,7 @@ class Worker:
         return "internal_error"
 
     def _without_paths(self, message: str) -> str:
-        return message.replace(f"{self.settings.data}{os.sep}", "")
+        return self.store.without_root(message)
 
     def _make_variants(self) -> bool:
         """Makes a finished job's thumbnail and sprite sheet; False where there is none that lacks them."""
