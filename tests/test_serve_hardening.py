@@ -6,6 +6,7 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from PIL import Image
@@ -17,6 +18,8 @@ from sorano.serve.events import Events
 from sorano.serve.keys import Keys
 from sorano.serve.posts import COMPLETED, KeyLimits
 from sorano.trust import verify
+from sorano.trust.provenance.label import sign_found
+from sorano.trust.watermark.detect import detect_image
 from sorano.web.metrics import HttpMetrics
 from sorano.web.problems import CODES
 
@@ -387,3 +390,39 @@ def test_the_schema_says_the_longest_prompt(served):
     answer = client.post("/v1/videos", json={"prompt": PROMPT + " " * (most + 1 - len(PROMPT))})
     assert code_of(answer) == "invalid_value" and str(most) in answer.text
     assert client.post("/v1/videos", json={"prompt": PROMPT + " " * (most - len(PROMPT))}).status_code == 200
+
+
+# Pictures of what is not finished.
+
+
+def preview_of(folder, **words):
+    from sorano.serve.store import PREVIEW
+    from sorano.serve.worker import JobListener
+
+    listener = JobListener(folder, {"prompt": PROMPT, "preset": "world", "seed": 1, **words})
+    listener._next_preview = 0
+    sky = np.linspace((230, 120, 60), (70, 130, 60), 128).astype(np.uint8)  # orange above, green below
+    listener.preview(3, 24, lambda: np.repeat(sky[:, None], 128, 1))
+    assert listener.told["preview_step"] == 3
+    with Image.open(folder / PREVIEW) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_a_preview_is_marked_as_made_by_ai(tmp_path):
+    found = detect_image(preview_of(tmp_path, visible_label=False))
+    assert found is not None and found.payload.kind == "made"
+
+
+def test_a_preview_has_the_sign_where_the_video_gets_it(tmp_path):
+    plain, signed = preview_of(tmp_path, visible_label=False), preview_of(tmp_path, audience="cn")
+    assert sign_found(plain) is None and sign_found(signed) is not None
+    assert detect_image(signed) is not None
+
+
+def test_a_preview_that_is_too_narrow_for_a_mark_ends_no_run(tmp_path):
+    from sorano.serve.worker import JobListener
+
+    for shape in ((2, 512, 3), (512, 1, 3)):
+        listener = JobListener(tmp_path, {"prompt": PROMPT, "preset": "world", "seed": 1})
+        listener._next_preview = 0
+        listener.preview(1, 4, lambda shape=shape: np.zeros(shape, np.uint8))
