@@ -268,7 +268,7 @@ def cancel(
         from sorano.web.problems import Problem
 
         try:
-            row = _service(database, data).jobs.cancel(video_id, None)
+            row = _service(database, data).jobs.cancel(video_id, None, by="operator")
         except Problem as problem:
             raise RequestError(problem.message, "sorano ps --all shows what there is") from problem
         print(to_json(views.video(row)) if as_json else row["id"])
@@ -286,7 +286,7 @@ def delete(
 
         service = _service(database, data)
         try:
-            service.jobs.delete(video_id, None)
+            service.jobs.delete(video_id, None, by="operator")
         except Problem as problem:
             raise RequestError(problem.message, "sorano ps --all shows what there is") from problem
         service.store.remove_job(video_id)

@@ -54,8 +54,7 @@ class Assets:
         expires_at: float | None = None,
     ) -> Row:
         """Keeps an upload that can be decoded, and returns its record."""
-        suffix = Path(name).suffix
-        upload_id, path = self.store.new_upload(suffix.lower() if SUFFIX.fullmatch(suffix) else "")
+        upload_id, path = self.store.new_upload(suffix_of(name))
         try:
             size, digest = self._write(file, path, param)
             found = self._inspect(path, param)
@@ -233,6 +232,12 @@ class Assets:
             said = f"{given.param} cannot be fetched: HTTP {answer.status}"
             raise Problem("invalid_file", said, "send the file itself", param=given.param)
         return io.BytesIO(answer.body), Path(parts.path).name or "upload"
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a client's file name as the store may use it; "" for one that is no plain, short one."""
+    suffix = Path(name).suffix
+    return suffix.lower() if SUFFIX.fullmatch(suffix) else ""
 
 
 def decoded(url: str, param: str) -> bytes:

@@ -28,6 +28,7 @@ class Events:
     def __init__(self, jobs: Jobs, most_listeners: int) -> None:
         self.jobs, self.most_listeners = jobs, most_listeners
         self._listeners: dict[str, set[asyncio.Queue[tuple[str, dict[str, Any]]]]] = {}
+        self._seen: dict[str, dict[str, Any]] = {}  # what the listeners of each job were told last
         self._task: asyncio.Task[None] | None = None
         self.is_stopping = False  # set, every stream ends within a look
 
@@ -45,6 +46,7 @@ class Events:
         """The lines that a listener gets: the state of now, each change, and the end."""
         queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(maxsize=64)
         self._listeners.setdefault(job_id, set()).add(queue)
+        self._seen.pop(job_id, None)  # `first` may be older than that: who comes anew is told what there is
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch())
         try:
@@ -76,7 +78,6 @@ class Events:
                 await self._task
 
     async def _watch(self) -> None:
-        seen: dict[str, dict[str, Any]] = {}
         while self._listeners and not self.is_stopping:
             ids = list(self._listeners)
             try:
@@ -90,9 +91,9 @@ class Events:
                 video = found.get(job_id)
                 if video is None:
                     self._tell(job_id, "video.deleted", {"id": job_id, "object": "video.deleted", "deleted": True})
-                elif _changed(seen.get(job_id), video):
+                elif _changed(self._seen.get(job_id), video):
                     self._tell(job_id, _kind(video["status"]), video)
-            seen = found
+            self._seen = found
             await asyncio.sleep(LOOK_SECONDS)
         for job_id in list(self._listeners):
             self._tell(job_id, STOP, {})

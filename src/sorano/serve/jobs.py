@@ -40,9 +40,10 @@ from sorano.serve.posts import (
     Post,
     Row,
     audit_lines,
+    count_more,
 )
 from sorano.web.database import Database
-from sorano.web.problems import Problem
+from sorano.web.problems import Problem, not_found
 
 CANDIDATES = 16  # of the queue's head, among which a worker prefers the model that it has loaded
 GROUP_SECONDS = 60.0  # that this preference may let another key, or an older job, wait
@@ -132,7 +133,7 @@ class Jobs:
             if owner is not None:
                 query = query.where(jobs.c.owner == owner)
             if after:
-                place = self._get(connection, after, owner)["seq"]
+                place = self._place(connection, after, owner)
                 query = query.where(jobs.c.seq > place if ascending else jobs.c.seq < place)
             query = query.order_by(jobs.c.seq if ascending else jobs.c.seq.desc()).limit(limit + 1)
             found: list[Row] = list(connection.execute(query).mappings())
@@ -170,31 +171,46 @@ class Jobs:
                     count, seconds = count + 1, seconds + (planned or 0.0)
         return found
 
-    def cancel(self, job_id: str, owner: str | None) -> Row:
-        """Stops a job: at once where it is queued, within a step where it runs. One that has ended stays as it is."""
+    def cancel(self, job_id: str, owner: str | None, *, by: str | None = None) -> Row:
+        """Stops a job: at once where it is queued, within a step where it runs. One that has ended stays as it is.
+
+        `by` is who the audit names, the job's owner unless told; so in `delete` and `change`.
+        """
         with self.database.write() as connection:
             row = self._get(connection, job_id, owner, lock=True)
             if row["status"] in (COMPLETED, FAILED):
                 if row["error_code"] == "cancelled":
                     return row
                 raise Problem("wrong_state", f"{job_id} is {row['status']}", "only jobs that wait or run are cancelled")
-            self._fail(connection, row, "cancelled", "the job was cancelled", by=owner)
+            self._fail(connection, row, "cancelled", "the job was cancelled", by=by)
             return self._get(connection, job_id, None)
 
-    def delete(self, job_id: str, owner: str | None) -> Row:
+    def delete(self, job_id: str, owner: str | None, *, by: str | None = None) -> Row:
         """Removes a job's record, whatever it is doing; its files go next. Returns what it was."""
         with self.database.write() as connection:
             row = self._get(connection, job_id, owner, lock=True)
-            self._forget(connection, row, "delete", owner or row["owner"])
+            self._forget(connection, row, "delete", by or row["owner"])
             return row
 
-    def change(self, job_id: str, owner: str | None, **values: Any) -> Row:
-        """Changes a queued job: its words, its priority, whether it is paused. Raises `Problem` for another one."""
+    def change(
+        self, job_id: str, owner: str | None, *, by: str | None = None, limits: KeyLimits | None = None, **values: Any
+    ) -> Row:
+        """Changes a queued job: its words, its priority, whether it is paused. Raises `Problem` for another one, for
+        other words where a run has begun (it goes on with those that it has), and for more than `limits` leave."""
         with self.database.write() as connection:
             row = self._get(connection, job_id, owner, lock=True)
             self._require_queued(row)
+            if values.get("words", row["words"]) != row["words"] and row["epoch"] > 0:
+                hint = "cancel it, and send the other request"
+                raise Problem("wrong_state", f"{job_id} was begun, and goes on with the request that it has", hint)
+            if "video_seconds" in values:
+                more = values["video_seconds"] - row["video_seconds"]
+                count_more(self.database, connection, row["owner"], limits or KeyLimits(), more)
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**values))
-            _log(connection, self.database.now(connection), row["owner"], "change", [job_id], {"what": sorted(values)})
+            detail: dict[str, Any] = {"what": sorted(values)}
+            if "words" in values and not values["words"].get("private"):
+                detail["prompt"] = values["shown"].get("prompt") if "shown" in values else None
+            _log(connection, self.database.now(connection), by or row["owner"], "change", [job_id], detail)
             self.database.notify(connection, CHANNEL)
             return self._get(connection, job_id, None)
 
@@ -454,6 +470,23 @@ class Jobs:
         for endpoint in connection.execute(wanted).mappings():
             if kind in endpoint["event_types"]:
                 queue_event(connection, endpoint["id"], kind, {"id": job_id}, now)
+
+    def _place(self, connection: sa.Connection, job_id: str, owner: str | None) -> float:
+        """Where a job is, or was, among all: a list goes on after one that was deleted since it was read."""
+        query = sa.select(jobs.c.seq).where(jobs.c.id == job_id)
+        made = sa.select(audit.c.seq).where(audit.c.subject == job_id, audit.c.action == "create")
+        if owner is not None:
+            query, made = query.where(jobs.c.owner == owner), made.where(audit.c.owner == owner)
+        place = connection.execute(query).scalar()
+        if place is not None:
+            return float(place)
+        line = connection.execute(made).scalar()
+        if line is None:
+            raise not_found("video", job_id)
+        # what was made before it has lines before its own in the audit: its place is behind the last of these
+        earlier = sa.select(sa.func.max(jobs.c.seq)).join(audit, audit.c.subject == jobs.c.id)
+        earlier = earlier.where(audit.c.action == "create", audit.c.seq < line)
+        return float(connection.execute(earlier).scalar() or 0) + 0.5
 
     def _require_queued(self, row: Row) -> None:
         if row["status"] != QUEUED:

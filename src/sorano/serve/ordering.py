@@ -104,10 +104,11 @@ class Orders:
     def change(self, job_id: str, body: Mapping[str, Any], caller: Caller) -> Row:
         """Another request in the place of a queued job's."""
         row = self.service.jobs.get(job_id, caller.sees)
-        parsed = schema.parse(body, schema.CREATE)
+        parsed = schema.parse(body, schema.CHANGE)
         order = self._changed(row, parsed)
+        _require_priority(order, caller)
         prepared = self._prepared(order, caller)
-        planned = prepared.described["planned"]
+        planned = _fitting(prepared)
         values: dict[str, Any] = {
             "words": prepared.words,
             "shown": prepared.described["shown"],
@@ -120,7 +121,7 @@ class Orders:
             values["priority"] = order.priority
         if "paused" in parsed.values:
             values["is_paused"] = order.is_paused
-        return self.service.jobs.change(job_id, caller.sees, **values)
+        return self.service.jobs.change(job_id, caller.sees, by=caller.owner, limits=caller.limits, **values)
 
     def plan(self, body: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """What a video would be and cost; nothing is made."""
@@ -154,11 +155,9 @@ class Orders:
         if order.count > self.settings.most_variations:
             said, hint = f"n is at most {self.settings.most_variations} here", "send the rest in a second request"
             raise Problem("invalid_value", said, hint, param="n")
+        _require_priority(order, caller)
         prepared = self._prepared(order, caller)
-        described = prepared.described
-        planned = described["planned"]
-        if planned is not None and not planned["fits"]:
-            raise Problem("does_not_fit", planned["problem"], planned["hint"])
+        described, planned = prepared.described, _fitting(prepared)
         first = prepared.words["seed"]
         new = [
             NewJob(
@@ -284,9 +283,13 @@ class Orders:
         machine = self._worker()[0]
         if files_of(words):
             found = self.service.assets.located(words)
-            described: dict[str, Any] = in_child(
-                "sorano.serve.checks:describe", {"words": found, "machine": machine}, self._turns
-            )
+            try:
+                described: dict[str, Any] = in_child(
+                    "sorano.serve.checks:describe", {"words": found, "machine": machine}, self._turns
+                )
+            except Problem as problem:  # of a file: by its place in the store, not on the machine
+                problem.message = self.service.store.without_root(problem.message)
+                raise
             return described
         key = json.dumps([{**words, "seed": None}, machine], sort_keys=True)
         known = self._known.get(key)
@@ -332,6 +335,25 @@ def cost_of(device_seconds: float, settings: Settings) -> dict[str, Any] | None:
         "device_hour": device_hour,
         "note": None if settings.currency is None else settings.currency.words,
     }
+
+
+def _require_priority(order: Order, caller: Caller) -> None:
+    """Raises `Problem` for a key that would go before the others: their fair shares come after priority."""
+    if order.priority > 0 and "admin" not in caller.scopes:
+        raise Problem(
+            "insufficient_scope",
+            "a priority above 0 goes before every other key",
+            "leave it out, or use a key with the scope admin",
+            param="priority",
+        )
+
+
+def _fitting(prepared: Prepared) -> dict[str, Any] | None:
+    """What a request is planned to take; None where no worker was seen. Raises `Problem` where it does not fit."""
+    planned: dict[str, Any] | None = prepared.described["planned"]
+    if planned is not None and not planned["fits"]:
+        raise Problem("does_not_fit", planned["problem"], planned["hint"])
+    return planned
 
 
 def made_from(words: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request as HttpRequest
 
 from sorano.serve.config import Settings
@@ -15,6 +18,9 @@ from sorano.serve.ordering import Orders
 from sorano.serve.sweep import Sweeper
 from sorano.serve.webhooks import Webhooks
 from sorano.serve.worker import Service
+
+THREADS_WITH_FILES = 8
+T = TypeVar("T")
 
 
 @dataclass
@@ -31,6 +37,12 @@ class Api:
     sweeper: Sweeper
     is_draining: threading.Event
     looks: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))  # files verified
+    with_files: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS_WITH_FILES))
+
+    async def in_thread_with_files(self, call: Callable[..., T], *given: Any) -> T:
+        """What a call that looks at files answers: in a thread that is not one of those that answer all else, for such
+        calls wait for each other and for child processes."""
+        return await to_thread.run_sync(call, *given, limiter=self.with_files)
 
     def caller(self, request: HttpRequest, scope: str) -> Caller:
         """Who asks, if that is allowed. Raises `Problem`."""

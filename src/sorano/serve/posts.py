@@ -16,6 +16,7 @@ from sorano.web.problems import Problem
 QUEUED, RUNNING, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 RETRY_SECONDS = 900.0  # in which a client's retried POST is the same POST
 DAY = 86_400
+ANEW = "the count begins anew at 00:00 UTC"
 EMPTY: dict[str, Any] = {column.name: None for column in jobs.columns}
 
 Row = sa.RowMapping | dict[str, Any]  # a row of a table, by column
@@ -169,8 +170,8 @@ class Batch:
         if key:
             query = sa.select(once).where(once.c.owner == post.owner, once.c.key == key)
             found: Row | None = self.connection.execute(query).mappings().first()
-            mine = (one for one in self.keys if (one["owner"], one["key"]) == (post.owner, key))
-            found = found or next(mine, None)
+            written = (one for one in self.keys if (one["owner"], one["key"]) == (post.owner, key))
+            found = found or next(written, None)
             if found is None:
                 return []
             if found["body_hash"] != post.body_hash:
@@ -183,7 +184,9 @@ class Batch:
         elif post.is_retry:
             same = (jobs.c.owner == post.owner, jobs.c.body_hash == post.body_hash)
             query = sa.select(jobs).where(*same, jobs.c.created_at > self.now - RETRY_SECONDS)
-            row = self.connection.execute(query.order_by(jobs.c.seq.desc()).limit(1)).mappings().first()
+            row: Row | None = self.connection.execute(query.order_by(jobs.c.seq.desc()).limit(1)).mappings().first()
+            mine = (one for one in self.made if (one["owner"], one["body_hash"]) == (post.owner, post.body_hash))
+            row = row or next(mine, None)  # both may wait for the database together
             first = None if row is None else row["group_id"] or row["id"]
         if first is None:
             return []
@@ -207,13 +210,10 @@ class Batch:
         requests = (account["requests"] if fresh else 0) + number
         seconds = (account["video_seconds"] if fresh else 0.0) + sum(one.video_seconds for one in post.new)
         tomorrow = (self.day + 1) * DAY - self.now
-        anew = "the count begins anew at 00:00 UTC"
         if limits.requests_per_day is not None and requests > limits.requests_per_day:
             said = f"this key makes {limits.requests_per_day} videos a day"
-            raise Problem("quota_exceeded", said, anew, retry_after=tomorrow)
-        if limits.video_seconds_per_day is not None and seconds > limits.video_seconds_per_day:
-            said = f"this key makes {limits.video_seconds_per_day:g} seconds of video a day"
-            raise Problem("quota_exceeded", said, anew, retry_after=tomorrow)
+            raise Problem("quota_exceeded", said, ANEW, retry_after=tomorrow)
+        _require_seconds(limits, seconds, self.now)
         if own == 0:
             account["served"] = max(account["served"], self._least_served(post.owner))
         account |= {"day": self.day, "requests": requests, "video_seconds": seconds, "is_changed": True}
@@ -229,6 +229,34 @@ class Batch:
         waiting = sa.select(jobs.c.owner).where(jobs.c.status == QUEUED).distinct()
         least = sa.select(sa.func.min(accounts.c.served)).where(accounts.c.owner.in_(waiting))
         return float(self.connection.execute(least).scalar_one() or 0.0)
+
+
+def count_more(
+    database: Database, connection: sa.Connection, owner: str, limits: KeyLimits, video_seconds: float
+) -> None:
+    """Counts seconds of video that a changed request has more than before, in the transaction that changes it.
+
+    Raises `Problem` where they are more than the key may make today. What is less is not given back.
+    """
+    if video_seconds <= 0:
+        return
+    query = database.locked(sa.select(accounts).where(accounts.c.owner == owner))
+    account = connection.execute(query).mappings().one()
+    day = int(database.now(connection) // DAY)
+    fresh = account["day"] == day
+    seconds = (account["video_seconds"] if fresh else 0.0) + video_seconds
+    _require_seconds(limits, seconds, database.now(connection))
+    values = {"day": day, "requests": account["requests"] if fresh else 0, "video_seconds": seconds}
+    connection.execute(sa.update(accounts).where(accounts.c.owner == owner).values(**values))
+
+
+def _require_seconds(limits: KeyLimits, seconds: float, now: float) -> None:
+    """Raises `Problem` for more seconds of video than a key makes in a day."""
+    most = limits.video_seconds_per_day
+    if most is not None and seconds > most:
+        raise Problem(
+            "quota_exceeded", f"this key makes {most:g} seconds of video a day", ANEW, retry_after=DAY - now % DAY
+        )
 
 
 def audit_lines(

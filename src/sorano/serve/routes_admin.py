@@ -98,11 +98,13 @@ def _add_deliveries(routes: APIRouter, api: Api) -> None:
 
 
 def _add_probes(routes: APIRouter, api: Api) -> None:
+    @routes.head("/healthz", include_in_schema=False)
     @routes.get("/healthz", tags=["operation"])
     async def healthz() -> Response:
         """Whether the process answers."""
         return JSONResponse({"status": "ok"})
 
+    @routes.head("/readyz", include_in_schema=False)
     @routes.get("/readyz", tags=["operation"])
     def readyz() -> Response:
         """Whether jobs are taken and made: the database, the store, a worker; 503 names what is missing."""

@@ -53,8 +53,11 @@ def router(api: Api) -> APIRouter:
         return JSONResponse({"object": "request", "id": row["id"], "body": body_of_job(row)})
 
     @routes.get("/videos/{video_id}/flashes")
-    def flashes(request: HttpRequest, video_id: str) -> Response:
+    async def flashes(request: HttpRequest, video_id: str) -> Response:
         """Whether a finished video flashes more than three times in a second."""
+        return JSONResponse(await api.in_thread_with_files(found_flashes, request, video_id))
+
+    def found_flashes(request: HttpRequest, video_id: str) -> dict[str, Any]:
         caller = api.caller(request, "read")
         row = api.service.jobs.get(video_id, caller.sees)
         if row["status"] != COMPLETED:
@@ -62,7 +65,7 @@ def router(api: Api) -> APIRouter:
         path = api.service.store.video(row["id"], row["epoch"])
         if not path.is_file():
             raise not_found("video", video_id)
-        return JSONResponse({"object": "flashes", **_flashes(path)})
+        return {"object": "flashes", **_flashes(path)}
 
     return routes
 

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from sorano.errors import SoranoError
 from sorano.serve import schema, views
-from sorano.serve.assets import storage_problem
+from sorano.serve.assets import storage_problem, suffix_of
 from sorano.serve.chinese import note_in_chinese, wants_chinese
 from sorano.serve.keys import Caller
 from sorano.serve.ordering import Sent
@@ -34,6 +34,8 @@ INSTEAD = {
     "characters": "give pictures of the character as keyframes: conditions=[{kind: keyframe, image, seconds}]",
     "batches": "send each request to /v1/videos: the queue takes thousands, and n makes variations",
 }
+WITH_FILES = ("input_reference", "last_frame", "conditions", "storyboard", "video", "mask")  # what names them
+T = TypeVar("T")
 Submit = Callable[[Mapping[str, Any], Caller, Sent], list[Row]]
 
 
@@ -50,11 +52,16 @@ def router(api: Api) -> APIRouter:
 
 
 def _add_making(routes: APIRouter, api: Api) -> None:
-    async def made(request: HttpRequest, submit: Submit) -> Response:
+    async def in_thread(body: Mapping[str, Any], call: Callable[..., T], *given: Any) -> T:
+        run = api.in_thread_with_files if any(name in body for name in WITH_FILES) else run_in_threadpool
+        return await run(call, *given)
+
+    async def made(request: HttpRequest, submit: Submit, *, with_files: bool = False) -> Response:
         caller = api.caller(request, "write")
         sent = Sent(_key(request), request.headers.get("x-stainless-retry-count", "0") not in ("0", ""), _path(request))
         async with body_of(request) as body:
-            return await run_in_threadpool(answer, body, caller, sent, submit)
+            given = (body, caller, sent, submit)
+            return await (api.in_thread_with_files(answer, *given) if with_files else in_thread(body, answer, *given))
 
     def answer(body: Mapping[str, Any], caller: Caller, sent: Sent, submit: Submit) -> Response:
         rows = submit(body, caller, sent)
@@ -81,14 +88,14 @@ def _add_making(routes: APIRouter, api: Api) -> None:
     @routes.post("/videos/{video_id}/remix", openapi_extra=_body(schema.REMIX, ("prompt",)), tags=["videos"])
     async def remix_video(request: HttpRequest, video_id: str) -> Response:
         """Make a finished video again with changes."""
-        return await made(request, lambda *given: api.orders.remix(video_id, *given))
+        return await made(request, lambda *given: api.orders.remix(video_id, *given), with_files=True)
 
     @routes.post("/plan", openapi_extra=_body(schema.CREATE, ("prompt",)), tags=["planning"])
     async def plan_video(request: HttpRequest) -> Response:
         """What a video would be, and what it would take; nothing is made."""
         caller = api.caller(request, "read")
         async with body_of(request) as body:
-            plan = await run_in_threadpool(api.orders.plan, body, caller)
+            plan = await in_thread(body, api.orders.plan, body, caller)
         if wants_chinese(request.headers.get("accept-language")):
             plan["notes"] = [note_in_chinese(one) for one in plan["notes"]]
         return JSONResponse(plan)
@@ -125,7 +132,7 @@ def _add_looking(routes: APIRouter, api: Api) -> None:
     def delete_video(request: HttpRequest, video_id: str) -> Response:
         """Remove a video and its files; one that runs is cancelled first."""
         caller = api.caller(request, "write")
-        api.service.jobs.delete(video_id, caller.sees)
+        api.service.jobs.delete(video_id, caller.sees, by=caller.owner)
         api.service.store.remove_job(video_id)
         return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 
@@ -133,7 +140,8 @@ def _add_looking(routes: APIRouter, api: Api) -> None:
     def cancel_video(request: HttpRequest, video_id: str) -> Response:
         """Stop a video that waits or is being made: it fails with the code `cancelled`."""
         caller = api.caller(request, "write")
-        return _with_poll(_shown(api, [api.service.jobs.cancel(video_id, caller.sees)])[0])
+        row = api.service.jobs.cancel(video_id, caller.sees, by=caller.owner)
+        return _with_poll(_shown(api, [row])[0])
 
     @routes.get("/videos/{video_id}/events", tags=["videos"])
     async def video_events(request: HttpRequest, video_id: str) -> Response:
@@ -190,25 +198,27 @@ def _add_content(routes: APIRouter, api: Api) -> None:
 
 
 def _add_queue(routes: APIRouter, api: Api) -> None:
-    @routes.post("/videos/{video_id}", openapi_extra=_body(schema.CREATE), tags=["queue"])
+    @routes.post("/videos/{video_id}", openapi_extra=_body(schema.CHANGE), tags=["queue"])
     async def change_video(request: HttpRequest, video_id: str) -> Response:
         """Change a request while it waits."""
         caller = api.caller(request, "write")
         async with body_of(request) as body:
-            row = await run_in_threadpool(api.orders.change, video_id, body, caller)
+            row = await api.in_thread_with_files(api.orders.change, video_id, body, caller)
         return JSONResponse((await run_in_threadpool(_shown, api, [row]))[0])
 
     @routes.post("/videos/{video_id}/pause", tags=["queue"])
     def pause_video(request: HttpRequest, video_id: str) -> Response:
         """Let a queued video wait until it is resumed."""
         caller = api.caller(request, "write")
-        return JSONResponse(_shown(api, [api.service.jobs.change(video_id, caller.sees, is_paused=True)])[0])
+        row = api.service.jobs.change(video_id, caller.sees, by=caller.owner, is_paused=True)
+        return JSONResponse(_shown(api, [row])[0])
 
     @routes.post("/videos/{video_id}/resume", tags=["queue"])
     def resume_video(request: HttpRequest, video_id: str) -> Response:
         """End a pause."""
         caller = api.caller(request, "write")
-        return JSONResponse(_shown(api, [api.service.jobs.change(video_id, caller.sees, is_paused=False)])[0])
+        row = api.service.jobs.change(video_id, caller.sees, by=caller.owner, is_paused=False)
+        return JSONResponse(_shown(api, [row])[0])
 
     @routes.post("/videos/{video_id}/move", tags=["queue"])
     def move_video(request: HttpRequest, video_id: str, to: str = Query("up", pattern="^(up|top)$")) -> Response:
@@ -229,7 +239,8 @@ def _add_files(routes: APIRouter, api: Api) -> None:
             purpose = str(body.get("purpose") or "vision")[:40]
             if purpose == "input":
                 purpose = "vision"
-            row = await run_in_threadpool(api.service.assets.keep, file.file, file.name, caller.owner, purpose)
+            keep = api.service.assets.keep
+            row = await api.in_thread_with_files(keep, file.file, file.name, caller.owner, purpose)
         return JSONResponse(views.upload(row))
 
     @routes.get("/files/{file_id}", tags=["files"])
@@ -250,7 +261,7 @@ def _add_files(routes: APIRouter, api: Api) -> None:
         """Where a file came from: the verdict and its evidence, and with map=true where it was changed."""
         caller = api.caller(request, "read")
         async with body_of(request) as body:
-            return JSONResponse(await run_in_threadpool(_verified, api, body, caller))
+            return JSONResponse(await api.in_thread_with_files(_verified, api, body, caller))
 
 
 def _add_models(routes: APIRouter, api: Api) -> None:
@@ -369,8 +380,7 @@ def _spooled(api: Api, given: Upload) -> Path:
     """An upload as a file, under a name of ours."""
     import shutil
 
-    suffix = Path(given.name).suffix.lower()
-    _, path = api.service.store.new_upload(suffix if suffix.isascii() and suffix[1:].isalnum() else "")
+    _, path = api.service.store.new_upload(suffix_of(given.name))
     given.file.seek(0)
     try:
         with open(path, "xb") as target:

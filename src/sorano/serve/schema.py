@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from sorano.request import MAX_PROMPT_CHARACTERS
 from sorano.web.forms import Upload
 from sorano.web.problems import Problem
 
@@ -217,7 +218,7 @@ SECONDS_SCHEMA = {"anyOf": [_of("string"), _of("number")]}
 
 # fmt: off
 COMMON: dict[str, Field] = {
-    "prompt":           Field(text, _of("string", maxLength=32000), "prompt", "what to see"),
+    "prompt":           Field(text, _of("string", maxLength=MAX_PROMPT_CHARACTERS), "prompt", "what to see"),
     "model":            Field(text, _of("string"), None, "a model of /v1/models; others mean the default"),
     "size":             Field(text, _of("string"), "size", "width x height: 1280x720"),
     "seconds":          Field(seconds, SECONDS_SCHEMA, "seconds", "length"),
@@ -266,6 +267,7 @@ EXTEND: dict[str, Field] = {
     "direction":        Field(text, _of("string", enum=["forward", "backward"]), None, "forward or backward"),
 }
 REMIX: dict[str, Field] = COMMON
+CHANGE: dict[str, Field] = {name: one for name, one in CREATE.items() if name not in ("n", "deadline_seconds")}
 # fmt: on
 
 

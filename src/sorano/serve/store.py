@@ -64,6 +64,10 @@ class Store:
         stem, _, suffix = stored.partition(".")
         return self.uploads / (_plain(stem) + (f".{_plain(suffix)}" if suffix else ""))
 
+    def without_root(self, text: str) -> str:
+        """A message with the store's files named by their place in it: where that is on the machine is not told."""
+        return text.replace(f"{self.root}{os.sep}", "")
+
     def take_over(self, job_id: str, epoch: int) -> Path:
         """The work folder of an epoch, with what the newest epoch before it kept.
 

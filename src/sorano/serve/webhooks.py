@@ -35,6 +35,7 @@ SEND_SECONDS = 15.0
 SENDERS = 4  # threads
 OLD_SECRET_SECONDS = 86_400.0  # that the secret before a rotation signs too
 MOST_ENDPOINTS = 20
+MOST_URL = 2000  # characters
 KEPT_SECONDS = 30 * 86_400.0  # of the delivery log
 
 
@@ -44,6 +45,8 @@ class Webhooks:
     def __init__(self, database: Database, settings: Settings, backoff: tuple[float, ...] = BACKOFF) -> None:
         self.database, self.settings, self.backoff = database, settings, backoff
         self._stopping = threading.Event()
+        self._turn = threading.Lock()
+        self._busy: set[str] = set()  # endpoints that a thread of this server sends to
 
     # Endpoints.
 
@@ -105,7 +108,7 @@ class Webhooks:
     def test(self, name: str, owner: str | None, kind: str) -> int:
         """Sends a made-up event at once and returns the status that came back."""
         if kind not in EVENT_TYPES:
-            raise Problem("invalid_value", f"there is no event {kind!r}", f"events are {', '.join(EVENT_TYPES)}")
+            raise Problem("invalid_value", f"there is no event {kind[:80]!r}", f"events are {', '.join(EVENT_TYPES)}")
         row = self.get(name, owner)
         with self.database.write() as connection:
             now = self.database.now(connection)
@@ -145,8 +148,12 @@ class Webhooks:
             if taken is None:
                 return count
             endpoint, delivery = taken
-            status, error = self._send(endpoint, delivery)
-            self._note(delivery, status, error)
+            try:
+                status, error = self._send(endpoint, delivery)
+                self._note(delivery, status, error)
+            finally:
+                with self._turn:
+                    self._busy.discard(endpoint["id"])
             count += 1
         return count
 
@@ -167,15 +174,24 @@ class Webhooks:
         watcher.close()
 
     def _take(self) -> tuple[Row, Row] | None:
-        """The next delivery that is due, for this server alone, with its endpoint."""
+        """The next delivery that is due, for this server alone, with its endpoint, which no other thread sends to."""
+        with self._turn:
+            taken = self._taken()
+            if taken is not None:
+                self._busy.add(taken[0]["id"])
+            return taken
+
+    def _taken(self) -> tuple[Row, Row] | None:
+        others = deliveries.c.endpoint_id.not_in(self._busy)
         with self.database.read() as connection:
             now = self.database.now(connection)
-            due = sa.select(deliveries.c.seq).where(deliveries.c.next_at <= now).order_by(deliveries.c.next_at).limit(1)
+            due = sa.select(deliveries.c.seq).where(deliveries.c.next_at <= now, others).limit(1)
             if connection.execute(due).first() is None:
                 return None
         with self.database.write(durable=False) as connection:
             now = self.database.now(connection)
-            query = sa.select(deliveries).where(deliveries.c.next_at <= now).order_by(deliveries.c.next_at).limit(1)
+            query = sa.select(deliveries).where(deliveries.c.next_at <= now, others)
+            query = query.order_by(deliveries.c.next_at).limit(1)
             if not self.database.is_sqlite:
                 query = query.with_for_update(skip_locked=True)
             delivery = connection.execute(query).mappings().first()
@@ -252,13 +268,7 @@ class Webhooks:
                 raise Problem("invalid_value", "name is text of 1 to 200 characters", "choose another", param="name")
             values["name"] = body["name"]
         if body.get("url") is not None:
-            try:
-                outbound.check_url(str(body["url"])[:2000], self.settings.webhook_hosts)
-            except outbound.Refused as error:
-                raise Problem(
-                    "invalid_value", f"url is not taken: {error}", "give a public https address", param="url"
-                ) from error
-            values["url"] = str(body["url"])
+            values["url"] = self._url(body["url"])
         if body.get("event_types") is not None:
             kinds = body["event_types"]
             if not isinstance(kinds, list) or not kinds or not all(isinstance(one, str) for one in kinds):
@@ -277,6 +287,18 @@ class Webhooks:
                 )
             values["event_types"] = list(dict.fromkeys(kinds))
         return values
+
+    def _url(self, given: Any) -> str:
+        """An endpoint's address, checked."""
+        if not isinstance(given, str) or len(given) > MOST_URL:
+            said = f"url is an address of at most {MOST_URL} characters"
+            raise Problem("invalid_value", said, "give a public https address", param="url")
+        try:
+            outbound.check_url(given, self.settings.webhook_hosts)
+        except outbound.Refused as error:
+            said = f"url is not taken: {error}"
+            raise Problem("invalid_value", said, "give a public https address", param="url") from error
+        return given
 
     def _get(self, connection: sa.Connection, name: str, owner: str | None) -> Row:
         return owned_row(connection, webhook_endpoints, name, owner, "webhook endpoint")

@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from sorano.errors import Cancelled, SoranoError
 from sorano.listener import Cancel, Listener
 from sorano.serve.assets import Assets
+from sorano.serve.checks import request_of
 from sorano.serve.config import Settings
 from sorano.serve.database import MIGRATIONS, Watcher, workers
 from sorano.serve.jobs import Jobs, Lease
@@ -48,6 +49,7 @@ PREVIEW_SECONDS = 1.0  # between two preview pictures
 VARIANT_SECONDS = 60.0  # that a thumbnail and a sprite sheet may take beyond a lease
 PREVIEW_SHARE = 0.02  # of a run's time that previews may take
 PREVIEW_SIDE = 256  # pixels
+PREVIEW_QUALITY = 85  # of WebP: the mark can be read from it
 STAGES = {"denoise": (0, 80), "decode": (80, 95), "film": (0, 95)}  # of a run, in per cent
 
 
@@ -84,13 +86,15 @@ class Service:
 
 @dataclass
 class JobListener(Listener):
-    """Holds what a run tells, for the thread that reports it."""
+    """Holds what a run tells, for the thread that reports it; `words` are the fields of its `Request`."""
 
     folder: Path
+    words: dict[str, Any] = field(default_factory=dict)
     shows_previews: bool = True
     notes: list[str] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    _mark_id: int | None = None  # of all previews of the run
     _next_preview: float = field(default_factory=lambda: time.monotonic() + PREVIEW_SECONDS / 2)
 
     def planned(self, job: Job, machine: Machine, estimate: RunEstimate) -> None:
@@ -111,11 +115,20 @@ class JobListener(Listener):
         if not self.shows_previews or time.monotonic() < self._next_preview:
             return
         began = time.monotonic()
-        with suppress(OSError):
-            write_preview(look(), self.folder / PREVIEW)
+        with suppress(OSError, ValueError):  # no room for it, or it is too narrow for a mark: the run goes on
+            write_preview(look(), self.folder / PREVIEW, self._marked)
             self.told |= {"preview_step": step}
         cost = time.monotonic() - began
         self._next_preview = time.monotonic() + max(PREVIEW_SECONDS, cost / PREVIEW_SHARE)
+
+    def _marked(self, frame_HWC: Frames) -> Frames:
+        """A preview as it may be shown: everybody who sees it can learn that AI made it."""
+        from sorano.trust.release import new_id
+        from sorano.trust.seal import marked_preview
+
+        if self._mark_id is None:
+            self._mark_id = new_id()
+        return marked_preview(request_of(self.words), frame_HWC, self._mark_id)
 
 
 class Keeper:
@@ -229,12 +242,12 @@ class Worker:
         self._cancel = cancel = Cancel()
         if self._hurried.is_set():
             cancel.set()
-        listener = JobListener(folder, shows_previews=not self.settings.picture_classifier)
+        listener = JobListener(folder, lease.row["words"], shows_previews=not self.settings.picture_classifier)
         keeper = Keeper(self.jobs, lease, cancel, listener, self.settings.lease_seconds)
         try:
             with keeper:
                 self.store.take_over(lease.job_id, lease.epoch)
-                words = self.service.assets.located(lease.row["words"])
+                words = listener.words = self.service.assets.located(lease.row["words"])
                 started = time.monotonic()
                 made = self.maker.make(words, folder, listener, cancel)
                 made.result["wall_seconds"] = round(time.monotonic() - started, 4)
@@ -335,7 +348,7 @@ class Worker:
         return "internal_error"
 
     def _without_paths(self, message: str) -> str:
-        return message.replace(f"{self.settings.data}{os.sep}", "")
+        return self.store.without_root(message)
 
     def _make_variants(self) -> bool:
         """Makes a finished job's thumbnail and sprite sheet; False where there is none that lacks them."""
@@ -414,10 +427,11 @@ class Worker:
             connection.execute(sa.delete(workers).where(workers.c.id == self.id))
 
 
-def write_preview(frame_HWC: Frames, path: Path) -> None:
-    """Writes a preview picture [H, W, 3], enlarged to what can be seen. Raises OSError."""
+def write_preview(frame_HWC: Frames, path: Path, finish: Callable[[Frames], Frames]) -> None:
+    """Writes a preview picture [H, W, 3], enlarged to what can be seen and then finished (marked). Raises OSError."""
     import io
 
+    import numpy as np
     from PIL import Image
 
     from sorano.files import write_atomic
@@ -428,5 +442,5 @@ def write_preview(frame_HWC: Frames, path: Path) -> None:
     scale = PREVIEW_SIDE / max(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     held = io.BytesIO()
-    image.save(held, "WEBP", quality=70)
+    Image.fromarray(finish(np.asarray(image))).save(held, "WEBP", quality=PREVIEW_QUALITY)
     write_atomic(path, held.getvalue(), private=True)

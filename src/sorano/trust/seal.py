@@ -281,6 +281,21 @@ def write_signed_sheet(
     return reports[0]
 
 
+def marked_preview(request: Request, frame_HWC: Frames, mark_id: int) -> Frames:
+    """A marked copy of a preview picture [H, W, 3], with the sign where the video gets it.
+
+    It is not signed: it is of a file that is not there yet, and its id leads to no manifest.
+    """
+    from sorano.trust import release
+    from sorano.trust.provenance import label
+    from sorano.trust.watermark.embed import mark_image
+
+    if visible_label(request):
+        frame_HWC = label.draw(frame_HWC[None], request.audience, kind=kind_of(given_files(request)))[0]
+    chosen = release.Mark("made", mark_id)
+    return mark_image(frame_HWC, chosen.payload, key=chosen.key)
+
+
 def signed(request: Request, path: Path, chosen: Mark, prints: Fingerprint, record: dict[str, Any]) -> bytes:
     """Labels and signs an encoded file; returns the manifest. A video made from another is an edit of that."""
     from sorano.trust import release

@@ -29,6 +29,7 @@ class Database:
         self.url = normal_url(url)
         self.is_sqlite = self.url.startswith("sqlite")
         options: dict[str, Any] = {"pool_size": 8, "max_overflow": 56, "pool_timeout": BUSY_SECONDS}
+        options["hide_parameters"] = True  # errors are logged: prompts and secrets are not
         if self.is_sqlite:
             options["connect_args"] = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         else:

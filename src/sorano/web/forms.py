@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -26,6 +26,7 @@ MOST_FIELDS, MOST_FILES = 500, 16
 MOST_DEPTH = 6
 MOST_ITEMS = 1000
 URL_SAFE = str.maketrans("-_", "+/")
+ODD_ESCAPE = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")  # in JSON: half a character, or the character 0
 PATH = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -53,17 +54,22 @@ async def _read(request: HttpRequest) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
         return await _read_form(request)
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise Problem("unsupported_media_type", "a compressed body is not read", "send it as it is")
     body = await request.body()
     if not body.strip():
         return {}
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise Problem("unsupported_media_type", f"a body of {kind[:80]} is not read", "send JSON or a form")
     try:
-        found = json.loads(body)
+        found = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise Problem("invalid_json", f"the body is no JSON: {error}", "send an object in UTF-8") from error
     if not isinstance(found, dict):
         raise Problem("invalid_type", "the body is no object", 'send one like {"prompt": "..."}')
+    if ODD_ESCAPE.search(body):
+        for text in _texts(found):
+            check_text(text)
     return found
 
 
@@ -75,8 +81,33 @@ async def _read_form(request: HttpRequest) -> dict[str, Any]:
         raise Problem("invalid_value", f"the form cannot be read: {said}"[:300], "send multipart/form-data") from error
     pairs: list[tuple[str, Any]] = []
     for name, value in form.multi_items():
+        check_text(name)
+        check_text(value if isinstance(value, str) else value.filename or "")
         pairs.append((name, value if isinstance(value, str) else Upload(value.filename or "upload", value.file)))
     return nested(pairs)
+
+
+def check_text(text: str) -> None:
+    """Check that a database and an answer can hold a text. Raises `Problem` for half characters and the character 0."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Problem("invalid_value", "the body has half a character (a lone surrogate)", "send UTF-8") from error
+    if "\0" in text:
+        raise Problem("invalid_value", "the body has the character 0", "leave it out")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text of a JSON value, names too."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one
 
 
 def decode_base64(text: str) -> bytes:

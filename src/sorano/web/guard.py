@@ -29,6 +29,7 @@ ALWAYS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 QUIET = ("/healthz", "/readyz", "/metrics")
 
 
@@ -78,10 +79,8 @@ class Guard:
                 told["openai-processing-ms"] = str(round(1000 * (time.perf_counter() - began)))
                 for header, value in ALWAYS.items():
                     told.setdefault(header, value)
-                if not scope["path"].startswith("/v1") or "cache-control" in told:
-                    pass
-                else:
-                    told["cache-control"] = "no-store"
+                # a page of an older version must not stay beside an API of a newer one
+                told.setdefault("cache-control", "no-store" if scope["path"].startswith("/v1") else "no-cache")
             await send(message)
 
         try:
@@ -97,7 +96,8 @@ class Guard:
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", None) or "none"
-            self.metrics.request(scope["method"], route, status, seconds)
+            method = scope["method"] if scope["method"] in METHODS else "other"  # or anybody could add series
+            self.metrics.request(method, route, status, seconds)
             if scope["path"] not in QUIET:
                 log(
                     "request",
@@ -119,8 +119,12 @@ class Guard:
         if names is not None and host not in names:
             # a name that was made to point to this machine (DNS rebinding) would let any web page in
             return Problem("origin_not_allowed", f"{host[:80]!r} is not this server's name", f"use {names[0]}")
+        if "\0" in scope["path"]:  # no database takes it
+            return Problem("not_found", "no address has the character 0", "the routes are in /openapi.json")
+        if b"%00" in scope["query_string"]:
+            return Problem("invalid_value", "the address has the character 0", "leave it out")
         origin = headers.get("origin")
-        if origin is not None and origin != "null" and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and origin != "null" and _place_of(origin) != headers.get("host"):
             return Problem("origin_not_allowed", f"pages of {origin[:80]} may not use this server", "use its own page")
         if origin == "null" and scope["method"] not in ("GET", "HEAD"):
             return Problem("origin_not_allowed", "pages without an origin may not use this server", "use its own page")
@@ -154,6 +158,14 @@ async def send_problem(problem: Problem, send: Send) -> None:
     raw = [(key.encode(), value.encode()) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.kind.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _name_of(host: str) -> str:
