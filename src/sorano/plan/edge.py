@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sorano.errors import RequestError
 from sorano.plan import memory
-from sorano.plan.assumptions import Assumptions, load_assumptions
+from sorano.plan.assumptions import Assumption, Assumptions, load_assumptions
 from sorano.plan.estimate import BarChart, Estimate, Range, Row, Table, unique
 from sorano.plan.flops import PresetModel, find_model
 from sorano.plan.generate import TEXT_TOKENS, format_bytes
@@ -56,12 +56,6 @@ def plan_edge(
     usable_bytes = usable.value * asked.memory_bytes
     fits = next((one.bits for one in ways if one.peak <= usable_bytes), None)
     best = next(one for one in ways if one.bits == (fits or ways[-1].bits))
-    likely = None
-    if best.arithmetic is not None:
-        cases = (("high", "low"), ("default", "default"), ("low", "high"))  # of the share reached, of the start
-        likely = Range(
-            *(max(best.reading, best.arithmetic / share.at(one)) + passes * start.at(other) for one, other in cases)
-        )
     why = f"at {best.bits} bits, the widest stage"
     why += "" if isinstance(found, PresetModel) else "; activations are not counted"
     return Estimate(
@@ -73,7 +67,7 @@ def plan_edge(
             *_floor_rows(best, flops, passes),
             Row(
                 "likely_seconds",
-                likely,
+                _likely(best, passes, share, start),
                 "s",
                 f"at {share.value:g} of the full rate, or what reading takes if longer; and {passes} starts",
             ),
@@ -81,16 +75,23 @@ def plan_edge(
         ),
         assumptions=unique([share, usable, start]),
         tables=(_precisions(ways, usable_bytes),),
-        charts=(
-            BarChart(
-                "What it needs beside what an app may take",
-                "bytes",
-                tuple((f"{one.bits} bits", one.peak) for one in ways),
-                ("usable", usable_bytes),
-            ),
-        ),
+        charts=(_needs(ways, usable_bytes),),
         notes=_notes(asked, where, best),
     )
+
+
+def _needs(ways: list[Precision], usable_bytes: float) -> BarChart:
+    bars = tuple((f"{one.bits} bits", one.peak) for one in ways)
+    return BarChart("What it needs beside what an app may take", "bytes", bars, ("usable", usable_bytes))
+
+
+def _likely(way: Precision, passes: int, share: Assumption, start: Assumption) -> Range | None:
+    """Seconds at the share of the full rate that such devices reach, with the start of each pass; None where no rate is
+    known."""
+    if way.arithmetic is None:
+        return None
+    cases = (("high", "low"), ("default", "default"), ("low", "high"))  # of the share reached, of the start
+    return Range(*(max(way.reading, way.arithmetic / share.at(one)) + passes * start.at(two) for one, two in cases))
 
 
 def _plan_phones(

@@ -236,7 +236,6 @@ def look(
     With `triage` a file that nothing at all vouches for is searched for regions with foreign noise.
     """
     from sorano.trust import media
-    from sorano.trust.provenance import label
 
     anchors = roots.anchors(Path(trust) if trust is not None else None)
     notes: list[str] = []
@@ -246,10 +245,7 @@ def look(
     except VideoError as error:
         return _look_at_bytes(path, anchors, error, bundle), None
     credential = credentials.read(path, anchors)
-    try:
-        labels = tuple(label.read(path))
-    except VideoError as error:
-        labels, notes = (), [*notes, f"its metadata cannot be read: {error.message}"]
+    labels = _labels(path, notes)
     carriers = _carriers(credential, bundle, anchors)
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     scan = FileScan(found, compares=credential is None)
@@ -267,8 +263,6 @@ def look(
     shown = _holes(found, detection, key) if is_checked else None
     # (5) What is odd, where nothing at all vouches for it.
     is_bare = credential is None and mark is None
-    odd = _odd(found, scan, labels, notes) if is_bare and not found.is_image else []
-    traces = _traces(found, scan.count) if triage and is_bare else ()
     seen = Observations(
         path=str(path),
         credential=credential,
@@ -277,8 +271,8 @@ def look(
         audio_mark=scan.audio_mark(carriers),
         stored=tuple(stored),
         regions=() if shown is None else shown.regions,
-        indicators=tuple(odd),
-        traces=traces,
+        indicators=_odd(found, scan, labels, notes) if is_bare and not found.is_image else (),
+        traces=_traces(found, scan.count) if triage and is_bare else (),
         map_checked=shown is not None,
         map_reach=None if shown is None else shown.reach,
         beside=_beside(found, scan) if stored else (),
@@ -339,7 +333,6 @@ def _look_at_bytes(path: Path, anchors: str, error: VideoError, bundle: Path | N
     Raises `error` again where it should have pictures and nothing else vouches for it.
     """
     from sorano.trust import media
-    from sorano.trust.provenance import label
 
     if not path.is_file() or path.stat().st_size == 0:
         raise error
@@ -350,16 +343,23 @@ def _look_at_bytes(path: Path, anchors: str, error: VideoError, bundle: Path | N
         raise error
     said = "there are no pictures in it in which a mark could be"
     notes = [said if is_audio or not container.has_pictures else error.message]
-    labels: tuple[FoundLabel, ...] = ()
-    try:
-        labels = tuple(label.read(path))
-    except VideoError as damage:  # stray bytes behind the last box, say: the credential knows more
-        notes.append(f"its metadata cannot be read: {damage.message}")
+    labels = _labels(path, notes)
     heard = hear_alone(path, _carriers(credential, bundle, anchors), notes) if is_audio else None
     facts = {"container": container.name}
     return Observations(
         path=str(path), credential=credential, labels=labels, audio_mark=heard, media=facts, notes=tuple(notes)
     )
+
+
+def _labels(path: Path, notes: list[str]) -> tuple[FoundLabel, ...]:
+    """The labels in a file; a note where its structure cannot be read (stray bytes: the credential knows more)."""
+    from sorano.trust.provenance import label
+
+    try:
+        return tuple(label.read(path))
+    except VideoError as error:
+        notes.append(f"its metadata cannot be read: {error.message}")
+        return ()
 
 
 def hear_alone(path: Path, carriers: Sequence[keys.WatermarkKey], notes: list[str]) -> DetectedAudioMark | None:
@@ -597,7 +597,7 @@ def _holes(found: media_module.InspectedMedia, detection: Any, key: bytes) -> Ta
 
 def _odd(
     found: media_module.InspectedMedia, scan: FileScan, labels: Sequence[FoundLabel], notes: list[str]
-) -> list[Indicator]:
+) -> tuple[Indicator, ...]:
     from sorano.trust import indicators
     from sorano.trust.copies import fingerprint
 
@@ -608,7 +608,7 @@ def _odd(
         odd += indicators.of_stream(found.path)
     except VideoError as error:
         notes.append(error.message)
-    return odd
+    return tuple(odd)
 
 
 def _traces(found: media_module.InspectedMedia, count: int) -> tuple[Trace, ...]:
