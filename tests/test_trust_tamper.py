@@ -96,16 +96,13 @@ def test_a_forgery_in_a_longer_video_is_found_with_its_time():
     assert len(result.map_THW) == len(result.reaches) == 3
 
 
-def test_chunks_do_not_matter_and_pictures_can_be_shown():
+def test_chunks_do_not_matter():
     original, marked = clips("handheld")
     forged, _ = footage.covered(marked, original, np.random.default_rng(4), 0.12)
     found = detect([forged], fps=24)
     whole = tamper_map([forged], found)
     parts = tamper_map([forged[:7], forged[7:30], forged[30:]], found)
     assert np.array_equal(whole.map_THW, parts.map_THW) and whole.regions == parts.regions
-    shown = whole.overlay(forged[:3], fps=24)
-    assert shown.shape == forged[:3].shape and (shown != forged[:3]).any()
-    assert whole.strip(200, 20).shape == (20, 200, 3)
 
 
 def test_frames_of_another_size_are_refused():

@@ -108,42 +108,6 @@ class TamperMap:
         """Whether the absence of regions says anything, all through the video."""
         return self.reach is not None
 
-    def window_at(self, second: float) -> int:
-        """The slot that holds a time."""
-        return int(
-            np.clip(np.searchsorted(np.array(self.starts_s), second, side="right") - 1, 0, len(self.starts_s) - 1)
-        )
-
-    def overlay(self, frames_THWC: Frames, fps: float, start_s: float = 0.0) -> Frames:
-        """The frames with what is missing in red, and boxes around the regions."""
-        import cv2
-
-        height, width = frames_THWC.shape[1:3]
-        shown = frames_THWC.copy()
-        thick = max(2, min(height, width) // 200)
-        for index, frame in enumerate(shown):
-            second = start_s + index / fps
-            share = cv2.resize(self.map_THW[self.window_at(second)], (width, height))[..., None]
-            share = 0.6 * np.clip((share - MISSING) / (1 - MISSING), 0, 1)
-            frame[:] = np.rint(frame * (1 - share) + np.array([230, 20, 20]) * share)
-            for region in self.regions:
-                if region.start_s <= second < region.end_s:
-                    left, top, right, bottom = region.box
-                    corners = (round(left * width), round(top * height)), (round(right * width), round(bottom * height))
-                    cv2.rectangle(frame, *corners, (230, 20, 20), thick)
-        return shown
-
-    def strip(self, width: int = 800, height: int = 48) -> Frames:
-        """A picture of the time line, [height, width, 3]: grey where nothing was found, red where something was."""
-        picture = np.full((height, width, 3), 200, np.uint8)
-        end = max(self.ends_s)
-        for region in self.regions:
-            left, right = int(region.start_s / end * width), max(int(region.end_s / end * width), 1)
-            picture[:, left:right] = (215, 40, 40)
-        for start in self.starts_s[1:]:
-            picture[:, min(int(start / end * width), width - 1)] = 255
-        return picture
-
 
 def tamper_map(frames: Iterable[Array], detection: Detection, key: bytes = PUBLIC_KEY) -> TamperMap:
     """Maps what is missing of a mark that was read, window by window, in constant memory.
