@@ -1,6 +1,7 @@
 """The mark in sound."""
 
 import io
+import struct
 
 import av
 import footage
@@ -174,6 +175,46 @@ def test_a_forwarded_voice_message_still_carries_its_mark_and_a_changed_one_is_t
     changed = tmp_path / "changed.wav"
     changed.write_bytes(data)
     assert verify(changed).verdict is Verdict.TAMPERED
+
+
+def chunk(name, data):
+    """A chunk of a RIFF file."""
+    return name + struct.pack("<I", len(data)) + data
+
+
+def added(data, more):
+    """A WAV file with more chunks, whose size is right."""
+    return data[:4] + struct.pack("<I", len(data) + len(more) - 8) + data[8:] + more
+
+
+FORGED = {
+    "bytes behind a WAV": (".wav", lambda data: data + b"hello world!"),
+    "a second track in a WAV": (".wav", lambda data: added(data, chunk(b"data", b"\1\2" * 1000))),
+    "a second credential in a WAV": (".wav", lambda data: added(data, chunk(b"C2PA", b"junk" * 100))),
+    "another rate of a WAV": (".wav", lambda data: data.replace(struct.pack("<I", RATE), struct.pack("<I", 24_000), 1)),
+    "more frames in an MP3": (".mp3", lambda data: data + data[-20_000:]),
+    "a tag behind an MP3": (".mp3", lambda data: data + b"TAG" + b"x" * 125),
+    "a box behind an M4A": (".m4a", lambda data: data + struct.pack(">I4s", 16, b"free") + b"evil\0\0\0\0"),
+}
+
+
+@pytest.fixture(scope="module")
+def signed_voices(tmp_path_factory):
+    """A signed voice in each kind of file, and whose keys they are."""
+    folder = tmp_path_factory.mktemp("voices")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SORANO_CONFIG", str(folder / "config"))
+        patch.setenv("SORANO_STORE", str(folder / "store"))
+        source = write_sound(folder / "voice.wav", speech(11, seconds=3), "pcm_s16le")
+        yield {suffix: record.mark_file(source, folder / f"signed{suffix}").path for suffix in (".wav", ".mp3", ".m4a")}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_signed_voice_that_was_added_to_is_tampered(name, signed_voices, tmp_path):
+    suffix, change = FORGED[name]
+    forged = tmp_path / f"forged{suffix}"
+    forged.write_bytes(change(signed_voices[suffix].read_bytes()))
+    assert verify(forged).verdict is Verdict.TAMPERED
 
 
 def test_what_ai_spoke_is_labelled_and_never_marked_as_a_recording(tmp_path):
