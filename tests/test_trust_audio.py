@@ -10,7 +10,9 @@ import pytest
 from attacks.tools import Track, encode, frames_of, sound_of, voice
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from sorano import cli
 from sorano.errors import RequestError
 from sorano.trust import record
 from sorano.trust.verify import Verdict, verify
@@ -116,10 +118,12 @@ def test_pieces_are_marked_and_read_as_the_whole_is(lengths, rate):
     assert detector.detect() == detect_audio(marked, rate) and detector.detect().payload == 0x1234
 
 
-def write_sound(path, samples, codec, format=None, bit_rate=None, rate=RATE):
+def write_sound(path, samples, codec, format=None, bit_rate=None, rate=RATE, bits=16):
     """A file of audio alone, of mono samples."""
     with av.open(str(path), "w", format=format) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
+        if bits > 16:
+            stream.codec_context.format = "s32"
         if bit_rate:
             stream.bit_rate = bit_rate
         frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
@@ -215,6 +219,25 @@ def test_a_signed_voice_that_was_added_to_is_tampered(name, signed_voices, tmp_p
     forged = tmp_path / f"forged{suffix}"
     forged.write_bytes(change(signed_voices[suffix].read_bytes()))
     assert verify(forged).verdict is Verdict.TAMPERED
+
+
+def test_a_voice_is_never_replaced_by_less(tmp_path):
+    deep = write_sound(tmp_path / "deep.wav", speech(12, seconds=3), "pcm_s24le")
+    done = record.mark_file(deep, deep, overwrite=True)
+    with av.open(str(deep)) as container:
+        assert container.streams.audio[0].codec_context.name == "pcm_s24le" and not done.notes
+    flac = write_sound(tmp_path / "deep.flac", speech(12, seconds=3), "flac", bits=24)
+    before = flac.read_bytes()
+    with pytest.raises(RequestError, match="replaced by less: its samples of more than 16 bits become 16"):
+        record.mark_file(flac, flac, overwrite=True)
+    assert flac.read_bytes() == before and "become 16" in record.mark_file(flac).notes[0]
+
+
+def test_a_folder_gets_a_voice_under_a_name_that_can_be_written(tmp_path):
+    write_sound(tmp_path / "message.ogg", speech(13, seconds=3), "libopus")
+    (tmp_path / "out").mkdir()
+    done = CliRunner().invoke(cli.app, ["mark", str(tmp_path / "message.ogg"), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0 and done.stdout.strip() == str(tmp_path / "out" / "message.m4a")
 
 
 def test_what_ai_spoke_is_labelled_and_never_marked_as_a_recording(tmp_path):

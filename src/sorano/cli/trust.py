@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PATH = 8192  # characters of a path that is printed
 MOST_STDIN_BYTES = 4_000_000_000
+VOICE_SUFFIXES = (".ogg", ".oga", ".opus", ".aac", ".amr", ".wma", ".aif", ".aiff", ".caf")  # read, and written as M4A
 STILL_SUFFIXES = (".bmp", ".tif", ".tiff", ".avif")  # of pictures that are read and not written
 GRAVEST = (6, 7, 1, 8, 9, 0)  # exit codes, the gravest first
 
@@ -392,7 +393,8 @@ def _inside(folder: Path, file: Path, *, is_marked: bool) -> Path:
 
     suffix = file.suffix
     if is_marked and suffix.lower() not in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, *AUDIO_KINDS):
-        suffix = ".png" if suffix.lower() in STILL_SUFFIXES else ".mp4"
+        kinds = {**dict.fromkeys(STILL_SUFFIXES, ".png"), **dict.fromkeys(VOICE_SUFFIXES, ".m4a")}
+        suffix = kinds.get(suffix.lower(), ".mp4")
     name = folder / f"{file.stem}{suffix}"
     return name if not name.exists() else folder / f"{file.stem}.{'marked' if is_marked else 'labelled'}{suffix}"
 

@@ -49,6 +49,12 @@ class ChangesAudio(Protocol):
 AudioChange = Callable[[int, int], ChangesAudio]  # of so many samples a second and channels
 
 
+def is_deep(codec: Any) -> bool:
+    """Whether samples are stored without loss, in more than 16 bits."""
+    is_whole = codec.name.startswith("pcm_") or codec.name in ("flac", "alac", "wavpack")
+    return is_whole and codec.format is not None and codec.format.bytes > 2
+
+
 class AudioTrack:
     """One audio track on its way into another file: `shift` seconds later there, from `start` on for `most` seconds."""
 
@@ -94,6 +100,8 @@ class AudioTrack:
         import av
 
         name = ENCODERS[kind]
+        if name == "pcm_s16le" and is_deep(codec):
+            name = "pcm_s24le"
         channels = max(1, len(codec.layout.channels))
         self.layout = LAYOUTS.get(channels, "7.1" if channels > 8 else "stereo")
         if name == "libmp3lame" and channels > 2:

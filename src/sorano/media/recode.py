@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorano.errors import VideoError
 from sorano.media import read
-from sorano.media.audio import COPIED_TEXT, AudioChange, AudioTrack, Tracks, carry_chapters
+from sorano.media.audio import COPIED_TEXT, AudioChange, AudioTrack, Tracks, carry_chapters, is_deep
 from sorano.media.timing import JUMP
 
 if TYPE_CHECKING:
@@ -107,9 +107,25 @@ def recode(
     return done
 
 
-def recode_audio(path: Path, target: Path, kind: str, change: AudioChange) -> list[str]:
+def audio_losses(path: Path, kind: str) -> list[str]:
+    """What a file of audio alone has that another of a kind (ipod, mp3, wav, flac) would not get, in words."""
+    with read.inspected(path) as given:
+        lost = read.left_out(len(given.streams.audio) - 1, "further audio track")
+        lost += read.left_out(len(given.streams.video), "cover picture")
+        heard = read.audio_stream(given)
+        if heard is None:
+            return lost
+        codec = heard.codec_context
+        if is_deep(codec) and kind == "flac":
+            lost.append("its samples of more than 16 bits become 16")
+        if len(codec.layout.channels) > (2 if kind == "mp3" else 8):
+            lost.append(f"{len(codec.layout.channels)} audio channels become {2 if kind == 'mp3' else 8}")
+        return lost
+
+
+def recode_audio(path: Path, target: Path, kind: str, change: AudioChange) -> None:
     """Writes `target`, of a kind (ipod, mp3, wav, flac), with the audio that players choose of a file, changed, and
-    with its tags. Returns what else is left out, in words. Raises VideoError; a full disk is an OSError.
+    with its tags. Raises VideoError; a full disk is an OSError.
     """
     import av
 
@@ -121,8 +137,6 @@ def recode_audio(path: Path, target: Path, kind: str, change: AudioChange) -> li
             for packet in given.demux(heard):
                 track.pass_on(packet)
             track.close()
-            lost = read.left_out(len(given.streams.audio) - 1, "further audio track")
-            return lost + read.left_out(len(given.streams.video), "cover picture")
     except (ValueError, av.error.FFmpegError) as error:
         if isinstance(error, OSError) and error.errno == NO_SPACE:
             raise

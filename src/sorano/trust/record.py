@@ -123,10 +123,7 @@ def mark_file(
     chosen = _new_mark(words)
     notes = list(read.notes(found))
     lost = _losses(found, target, is_still)
-    if lost and target.exists() and target.samefile(source):
-        raise RequestError(
-            f"{source} would be replaced by less: {'; '.join(lost)}", "write a copy beside it with -o, and compare"
-        )
+    _require_no_less(source, target, lost)
     notes += lost
     if is_still:
         report = _mark_image(found, target, words, chosen, signer, overwrite, origin)
@@ -135,6 +132,14 @@ def mark_file(
     else:
         report = _mark_video(found, target, words, chosen, signer, overwrite, notes, origin)
     return Marked(target, report, chosen.carrier.id if chosen.carrier else None, tuple(dict.fromkeys(notes)))
+
+
+def _require_no_less(source: Path, target: Path, lost: list[str]) -> None:
+    """Raises RequestError where a file would be replaced by one that has less."""
+    if lost and target.exists() and target.samefile(source):
+        raise RequestError(
+            f"{source} would be replaced by less: {'; '.join(lost)}", "write a copy beside it with -o, and compare"
+        )
 
 
 def _new_mark(words: Marking) -> release.Mark:
@@ -166,12 +171,13 @@ def _mark_audio(source: Path, target: Path | None, words: Marking, overwrite: bo
     origin = _origin_of_bytes(source)
     _require_fitting(source, words, origin)
     kind = AUDIO_KINDS[target.suffix.lower()]
+    notes = recode.audio_losses(source, kind)
+    _require_no_less(source, target, notes)
     signer, chosen = keys.identity(), _new_mark(words)
     carriers = [] if chosen.carrier is None else [chosen.carrier]
-    notes: list[str] = []
     manifest = None
     with whole_or_nothing(target, overwrite=overwrite) as temporary:
-        notes += recode.recode_audio(source, temporary, kind, _audio_marker(chosen))
+        recode.recode_audio(source, temporary, kind, _audio_marker(chosen))
         heard = hear_alone(temporary, carriers, notes)
         if heard is None or heard.payload != chosen.audio_payload:
             notes.append(UNHEARD)
