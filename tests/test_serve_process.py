@@ -39,6 +39,45 @@ def test_a_server_that_is_told_to_stop_gives_its_job_back_and_goes_on_later(tmp_
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize("whole_group", [False, True])  # as `kill` does, and as a terminal and systemd do
+def test_a_server_that_is_told_to_stop_lets_its_worker_finish(tmp_path, whole_group):
+    words = ["serve", "--port", "0", "--drain-seconds", "300"]
+    with Process(*words, folder=tmp_path, FIXED_STEPS=60, FIXED_SECONDS=0.05) as server:
+        address = server.wait_for_address()
+        job = call(address, "/v1/videos", {"prompt": PROMPT})[1]["id"]
+        wait_until(lambda: state(address, job)["step"])
+        if whole_group:
+            os.killpg(server.process.pid, signal.SIGTERM)
+            server.process.wait(300)
+        assert server.stop(300) == 0
+    with in_process(tmp_path) as (client, _, _):
+        found = client.get(f"/v1/videos/{job}").json()
+        assert found["status"] == "completed" and found["attempts"] == 1
+
+
+def test_a_second_signal_gives_the_job_back_at_once(tmp_path):
+    with Process("serve", "--port", "0", "--drain-seconds", "300", folder=tmp_path, **SLOW) as server:
+        address = server.wait_for_address()
+        job = call(address, "/v1/videos", {"prompt": PROMPT})[1]["id"]
+        wait_until(lambda: state(address, job)["step"])
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: '"draining"' in workers_of(tmp_path))
+        assert server.stop(60) == 0
+    with in_process(tmp_path) as (client, _, _):
+        assert client.get(f"/v1/videos/{job}").json()["status"] == "queued"
+
+
+def workers_of(folder):
+    """The table of workers as text, though no server answers any more."""
+    import sqlite3
+
+    connection = sqlite3.connect(folder / "jobs.sqlite3", timeout=30)
+    try:
+        return json.dumps(connection.execute("SELECT state FROM workers").fetchall())
+    finally:
+        connection.close()
+
+
 def test_a_worker_whose_server_is_killed_finishes_its_job_and_ends(tmp_path):
     with Process("serve", "--port", "0", folder=tmp_path, FIXED_STEPS=40, FIXED_SECONDS=0.05) as server:
         address = server.wait_for_address()

@@ -23,6 +23,7 @@ from sorano.serve.worker import Service, Worker
 from sorano.web.logs import log
 from sorano.web.server import Server, address_of, listen, uvicorn_config
 
+HURRY = getattr(signal, "SIGUSR1", signal.SIGTERM)  # to a worker: give the job at hand back
 RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)  # before a worker that died is started again
 
 
@@ -44,9 +45,15 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
     def drain() -> None:
         api.is_draining.set()
         api.events.is_stopping = True
-        workers.drain()
+        (workers.hurry if workers.is_draining else workers.drain)()
 
     server = Server(config, drain)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:  # before and after the server itself hears of signals
+        server.should_exit = True
+        drain()
+
+    before = {which: signal.signal(which, stop) for which in (signal.SIGTERM, signal.SIGINT)}
     try:
         workers.start()
         host, port = listening.getsockname()[:2]
@@ -57,22 +64,29 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
         workers.stop()
         listening.close()
         service.database.close()
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
 def work(settings: Settings, *, parent: int | None = None) -> None:
-    """Works until it is told to stop. Raises the errors of `Service.open`."""
+    """Works until it is told to stop. Raises the errors of `Service.open`.
+
+    A second signal hurries, but not the worker of a server: a terminal or systemd signals the whole group, and then the
+    server signals too. That says HURRY.
+    """
     service = Service.open(settings)
     worker = Worker(service, parent=parent)
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        hurried = worker.is_stopping
-        worker.stop(now=hurried)
-        if not hurried:
+    def stop(which: int, _frame: FrameType | None) -> None:
+        if which == HURRY or (worker.is_stopping and parent is None):
+            worker.stop(now=True)
+        elif not worker.is_stopping:
+            worker.stop()
             timer = threading.Timer(settings.drain_seconds, worker.stop, kwargs={"now": True})
             timer.daemon = True
             timer.start()
 
-    for which in (signal.SIGTERM, signal.SIGINT):
+    for which in (signal.SIGTERM, signal.SIGINT, HURRY):
         signal.signal(which, stop)
     worker.run()
     service.database.close()
@@ -87,6 +101,11 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * settings.workers
         self._threads: list[threading.Thread] = []
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether they were told to stop."""
+        return self._stopping.is_set()
+
     def start(self) -> None:
         """Starts them, and a thread for each that starts it again when it dies."""
         for number in range(self.settings.workers):
@@ -97,14 +116,22 @@ class Workers:
     def drain(self) -> None:
         """Lets each finish its job."""
         self._stopping.set()
+        self._signal(signal.SIGTERM)
+
+    def hurry(self) -> None:
+        """Lets each give its job back at once."""
+        self._signal(HURRY)
+
+    def _signal(self, which: signal.Signals) -> None:
         for process in self._processes:
             if process is not None and process.poll() is None:
                 with suppress(OSError):
-                    process.terminate()
+                    process.send_signal(which)
 
     def stop(self) -> None:
         """Ends them: after their jobs, or once the time for that is over."""
-        self.drain()
+        if not self._stopping.is_set():
+            self.drain()
         end = time.monotonic() + self.settings.drain_seconds + 10
         for process in self._processes:
             if process is None:
