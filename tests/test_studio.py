@@ -111,7 +111,7 @@ def test_scripts_and_styles_are_few():
 
 def test_every_text_is_in_both_languages_and_every_used_one_is_there():
     table = "".join((root / "i18n.js").read_text(encoding="utf-8") for root in (SHARED_PAGE, STUDIO))
-    entries = re.findall(r"'([\w.]+)': \[('(?:[^'\\]|\\.)*'), ('(?:[^'\\]|\\.)*')\]", table)
+    entries = re.findall(r"\b'?([\w.]+)'?: \[('(?:[^'\\]|\\.)*'), ('(?:[^'\\]|\\.)*')\]", table)
     assert len(entries) > 150
     for name, english, chinese in entries:
         assert set(re.findall(r"\{\w+\}", english)) == set(re.findall(r"\{\w+\}", chinese)), name
@@ -330,6 +330,147 @@ def test_a_tampered_file_is_found_out_and_mapped(studio, video, tmp_path):
     assert alpha[150:214, 20:84].max() > 60 and alpha[:100].max() < 60
     picture(page, "verify")
     assert not violations(page)
+
+
+def held_first(page, address="**/v1/verify"):
+    """Holds the first request to an address; the list gets it, to be continued later."""
+    held = []
+
+    def hold(route):
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route(address, hold)
+    return held
+
+
+def test_a_late_verdict_is_not_shown_for_another_file(studio, video, tmp_path):
+    name, ask = video
+    page = studio("/#verify")
+    held = held_first(page)
+    page.locator("input[type=file]").set_input_files(repainted(ask(f"/v1/videos/{name}/content"), tmp_path))
+    page.locator(".busy").wait_for()
+    other = "new File([new Blob([Uint8Array.from(atob(data), (one) => one.charCodeAt(0))])], 'plain.png')"
+    page.evaluate(f"data => document.querySelector('sorano-verify').look({other})", plain_picture())
+    page.locator(".verdict").wait_for(timeout=MADE)
+    with page.expect_response("**/v1/verify", timeout=MADE):
+        held[0].continue_()
+    page.evaluate("document.querySelector('sorano-verify').updateComplete")
+    shown = page.locator(".result-side")
+    assert "plain.png" in shown.inner_text() and not page.get_by_text("Tampered").count()
+    page.unroute("**/v1/verify")
+
+
+def plain_picture():
+    import base64
+    import io
+
+    from PIL import Image
+
+    held = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(held, "PNG")
+    return base64.b64encode(held.getvalue()).decode()
+
+
+def test_a_late_record_is_not_shown_for_another_video(studio, video):
+    name, ask = video
+    page = studio()
+    made(page, 5)
+    other = made_by_pressing_create_of(page, ask, name)
+    held = held_first(page)
+    opened = "id => dispatchEvent(new CustomEvent('sorano-open', { detail: { id, withRecord: true } }))"
+    page.evaluate(opened, name)
+    wait_until(lambda: page.wait_for_timeout(50) or held)
+    page.evaluate(opened, other)
+    page.locator(".record .verdict").wait_for(timeout=MADE)
+    with page.expect_response("**/v1/verify", timeout=MADE):
+        held[0].continue_()
+    viewer = "document.querySelector('sorano-viewer')"
+    assert page.evaluate(f"{viewer}.updateComplete.then(() => {viewer}.report.path)") == f"{other}.mp4"
+    page.unroute("**/v1/verify")
+
+
+def made_by_pressing_create_of(page, ask, other):
+    """The id of a video beside another one, made by the page unless there is one."""
+    import json
+
+    done = [one["id"] for one in json.loads(ask("/v1/videos"))["data"] if one["status"] == "completed"]
+    if len(done) < 2:
+        write(page, PROMPT)
+        made_by_pressing_create(page, 77)
+        done = [one["id"] for one in json.loads(ask("/v1/videos"))["data"] if one["status"] == "completed"]
+    return next(one for one in done if one != other)
+
+
+def test_a_video_that_could_not_be_deleted_stays(studio, video):
+    page = studio()
+    card = made(page, 5)
+    said = '{"error": {"message": "the database cannot be reached; try again", "code": "database_unavailable"}}'
+    refuse = {"status": 503, "content_type": "application/json", "body": said}
+    page.route(f"**/v1/videos/{video[0]}", lambda route: route.fulfill(**refuse))
+    card.hover()
+    card.get_by_role("button", name=re.compile("^Delete")).click()
+    card.get_by_role("button", name="Delete", exact=True).click()
+    page.locator(".toast.error").wait_for()
+    made(page, 5)
+    assert page.locator("#live").inner_text() != "Deleted"
+    page.unroute(f"**/v1/videos/{video[0]}")
+
+
+@pytest.mark.parametrize("by_keys", [False, True])
+def test_a_card_is_deleted_when_one_is_sure(studio, video, by_keys):
+    import json
+
+    _, ask = video
+    name = json.loads(ask("/v1/videos", {"prompt": PROMPT, "seed": 92 + by_keys, "num_steps": 1}))["id"]
+    page = studio()
+    card = made(page, 92 + by_keys)
+    delete = card.get_by_role("button", name=re.compile("^Delete:"))
+
+    def press(button):
+        if by_keys:
+            button.focus()
+            page.keyboard.press("Enter")
+        else:
+            button.click()
+
+    card.hover() if not by_keys else None
+    press(delete)
+    press(card.get_by_role("button", name="Keep"))
+    press(delete)
+    sure = card.get_by_role("button", name="Delete", exact=True)
+    sure.wait_for()
+    assert page.evaluate("document.activeElement.textContent.trim()") == "Delete"
+    page.keyboard.press("Enter")
+    card.wait_for(state="detached")
+    wait_until(lambda: page.wait_for_timeout(50) or name not in [one["id"] for one in listed(ask)])
+
+
+def test_trying_again_keeps_the_files_of_a_request(studio, video):
+    import json
+
+    _, ask = video
+    picture_url = f"data:image/png;base64,{plain_picture()}"
+    words = {"prompt": PROMPT, "seed": 91, "paused": True, "input_reference": {"image_url": picture_url}}
+    failed = json.loads(ask("/v1/videos", words))["id"]
+    ask(f"/v1/videos/{failed}/cancel", {})
+    page = studio()
+    cards = page.locator("sorano-card", has_text="Cancelled")  # the newest first
+    cards.first.get_by_role("button", name="Try again").click()
+    again = wait_until(lambda: page.wait_for_timeout(50) or [one for one in listed(ask) if one["seed"] == 91][1:])
+    one, other = (json.loads(ask(f"/v1/studio/videos/{name}/request"))["body"] for name in (failed, again[0]["id"]))
+    assert one == other and one["input_reference"].startswith("file_")
+    for video_of in listed(ask):
+        if video_of["seed"] == 91 and video_of["status"] != "failed":
+            ask(f"/v1/videos/{video_of['id']}/cancel", {})
+
+
+def listed(ask):
+    import json
+
+    return json.loads(ask("/v1/videos"))["data"]
 
 
 # Robustness.

@@ -171,6 +171,13 @@ class Form extends EventTarget {
 		this.set({ mode: 'change', verb, video: slotOf(video), prompt: OWN_PROMPT.includes(verb) ? '' : this.prompt, seconds: null });
 	}
 
+	/** A request that failed once more: as it was where it has files, else to be changed first. */
+	async again(video) {
+		const { body } = await get(`/v1/studio/videos/${video.id}/request`);
+		if (!/"(file|video)_/.test(JSON.stringify(body))) return this.reuse(video);
+		store.put(await post('/v1/videos', body));
+	}
+
 	/** The settings of a video for a new one. */
 	async reuse(video) {
 		const { body } = await get(`/v1/studio/videos/${video.id}/request`);

@@ -40,10 +40,10 @@ class Card extends View {
 		return this.value;
 	}
 
-	async #start(isAsked = false) {
-		if (this.plays || this.video.status !== 'completed' || (!isAsked && isCalm())) return;
+	async #start() {
+		if (this.plays || this.video.status !== 'completed' || isCalm()) return;
 		this.wants = true;
-		if ((isAsked || (await store.isSafe(this.video.id))) && this.wants) this.plays = true;
+		if ((await store.isSafe(this.video.id)) && this.wants) this.plays = true;
 	}
 
 	/** Another card that is dropped here: the gap between both is filled. */
@@ -58,8 +58,15 @@ class Card extends View {
 		this.wants = this.plays = this.sure = false;
 	}
 
-	#out(event) {
-		if (!this.contains(event.relatedTarget)) this.#stop();
+	/** A drawing may replace the button that has the focus. */
+	#out() {
+		setTimeout(() => this.contains(document.activeElement) || this.#stop());
+	}
+
+	async #ask(isSure) {
+		this.sure = isSure;
+		await this.updateComplete;
+		this.querySelector(isSure ? '.card-tools .danger' : '.card-tools :last-child')?.focus();
 	}
 
 	render() {
@@ -86,7 +93,7 @@ class Card extends View {
 		const { video } = this;
 		if (this.sure) {
 			return html`<span class="sure">${t('delete.sure')}</span>
-				${button(t('delete'), () => store.delete(video.id), null, 'danger')}${button(t('keep'), () => (this.sure = false))}`;
+				${button(t('delete'), () => store.delete(video.id), null, 'danger')}${button(t('keep'), () => this.#ask(false))}`;
 		}
 		const tool = (name, picture, act) => round(t(name), picture, act, { of: prompt });
 		return html`${tool('continue', 'next', () => continueFrom(video))}
@@ -94,7 +101,7 @@ class Card extends View {
 			${tool('verb.remix', 'again', () => (form.use(video, 'remix'), toComposer()))}
 			${tool('compare', 'compare', () => dispatchEvent(new CustomEvent('sorano-compare', { detail: video.id })))}
 			<a class="round" title=${t('download')} aria-label="${t('download')}: ${prompt}" href=${this.url(video.id)} download="${video.id}.mp4">${icon('down')}</a>
-			${tool('delete', 'trash', () => (this.sure = true))}`;
+			${tool('delete', 'trash', () => this.#ask(true))}`;
 	}
 
 	#failed(prompt) {
@@ -103,7 +110,7 @@ class Card extends View {
 		return html`<article class="card broken">
 			<div class="broken-picture"><b>${isCancelled ? t('cancelled') : html`${icon('warn')}${t('failed')}`}</b>${isCancelled ? nothing : html`<p>${video.error?.message}</p>`}</div>
 			<div class="card-text"><p title=${prompt}>${prompt}</p><small>${video.error?.code}</small></div>
-			<div class="card-tools">${button(t('again'), () => form.reuse(video).then(toComposer, (error) => store.fail(error)), 'again')}
+			<div class="card-tools">${button(t('again'), () => form.again(video).then(toComposer, (error) => store.fail(error)), 'again')}
 				${round(t('delete'), 'trash', () => store.delete(video.id), { of: prompt })}</div>
 		</article>`;
 	}

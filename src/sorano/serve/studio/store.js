@@ -169,10 +169,12 @@ class Store extends EventTarget {
 		try {
 			const video = await promise;
 			if (video?.object === 'video') this.put(video);
-			await this.refresh();
 		} catch (error) {
 			this.fail(error);
+			return false;
 		}
+		await this.refresh().catch((error) => this.fail(error));
+		return true;
 	}
 
 	cancel = (id) => this.#act(post(`/v1/videos/${id}/cancel`));
@@ -184,8 +186,9 @@ class Store extends EventTarget {
 		const kept = this.videos;
 		this.videos = new Map([...kept].filter(([one]) => one !== id));
 		this.change();
-		await this.#act(remove(`/v1/videos/${id}`));
-		this.say(t('deleted'));
+		if (await this.#act(remove(`/v1/videos/${id}`))) return this.say(t('deleted'));
+		this.videos = kept;
+		this.change();
 	}
 
 	/** Whether a video may start by itself: it flashes at most three times in a second. */

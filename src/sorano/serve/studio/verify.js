@@ -20,13 +20,13 @@ class Verify extends View {
 		const form = new FormData();
 		form.set('map', 'true');
 		form.set('file', file, file.name);
-		try {
-			this.report = await post('/v1/verify', form);
-			store.say(`${t(`verdict.${this.report.verdict}`)}: ${this.report.summary}`);
-		} catch (error) {
-			this.problem = error;
-		}
+		const { file: mine } = this;
+		const report = await post('/v1/verify', form).catch((error) => error);
+		if (this.file !== mine) return; // the verdict of an earlier file
 		this.busy = false;
+		if (report instanceof Error) return (this.problem = report);
+		this.report = report;
+		store.say(`${t(`verdict.${report.verdict}`)}: ${report.summary}`);
 	}
 
 	async dropped(file, video) {

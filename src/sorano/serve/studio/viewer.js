@@ -24,10 +24,13 @@ class Viewer extends View {
 		const dialog = this.querySelector('dialog');
 		if (!dialog.open) dialog.showModal();
 		dialog.scrollTop = 0;
-		this.isSafe = await store.isSafe(id);
+		const record = this.querySelector('.record');
+		record.open = false;
+		const isSafe = await store.isSafe(id);
+		if (this.videoId !== id) return;
+		this.isSafe = isSafe;
 		if (withRecord) {
 			await this.updateComplete;
-			const record = this.querySelector('.record');
 			record.open = true;
 			record.querySelector('summary').focus();
 			record.scrollIntoView({ block: 'nearest' });
@@ -41,8 +44,10 @@ class Viewer extends View {
 	async #read(event) {
 		if (!event.target.open || this.report) return;
 		const body = new FormData();
-		body.set('id', this.videoId);
-		this.report = await post('/v1/verify', body).catch((error) => (store.fail(error), null));
+		const { videoId } = this;
+		body.set('id', videoId);
+		const report = await post('/v1/verify', body).catch((error) => (store.fail(error), null));
+		if (this.videoId === videoId) this.report = report;
 	}
 
 	#use(verb, video) {
