@@ -21,6 +21,7 @@ from sorano.plan.words import parse_currency
 from sorano.request import Request
 from sorano.serve import schema
 from sorano.serve.chinese import SENTENCES
+from sorano.serve.database import uploads
 from sorano.serve.keys import Keys
 from sorano.serve.posts import KeyLimits
 from sorano.web.forms import nested
@@ -794,3 +795,19 @@ def quietly(call):
         call()
     except Exception as error:
         assert "closed the connection" in str(error)
+
+
+def test_the_uploads_of_a_key_take_no_more_than_it_may_keep_and_go_with_the_days(tmp_path):
+    size = len(picture())
+    with in_process(tmp_path, most_kept_bytes=2 * size, keep_seconds=3600.0) as (client, service, worker):
+        keep = [client.post("/v1/files", files={"file": ("a.png", picture())}).json()["id"] for _ in range(2)]
+        error = refused(client.post("/v1/files", files={"file": ("a.png", picture())}), "quota_exceeded", "file")
+        assert "DELETE /v1/files/ID" in error["message"] and len(list(service.store.uploads.iterdir())) == 2
+        made(client, input_reference={"file_id": keep[0]})
+        client.delete(f"/v1/files/{keep[1]}")
+        late = client.post("/v1/files", files={"file": ("a.png", picture())}).json()["id"]
+        with service.database.write() as connection:
+            connection.execute(sa.update(uploads).values(created_at=uploads.c.created_at - 7200))
+        service.assets.sweep()
+        assert client.get(f"/v1/files/{keep[0]}").status_code == 200  # a job needs it
+        refused(client.get(f"/v1/files/{late}"), "not_found")

@@ -50,7 +50,9 @@ Attempts = Annotated[
 Keep = Annotated[
     float | None,
     typer.Option(
-        help="Days that finished videos are kept, record and files. Default: for ever.", min=0, rich_help_panel=QUEUE
+        help="Days that finished videos and uploads are kept, record and files. Default: for ever.",
+        min=0,
+        rich_help_panel=QUEUE,
     ),
 ]
 PictureClassifier = Annotated[
@@ -87,6 +89,9 @@ ShownCurrency = Annotated[
     ),
 ]
 MaxUpload = Annotated[int, typer.Option(help="MB of one request.", min=1, rich_help_panel=SAFETY)]
+MaxUploads = Annotated[
+    float, typer.Option(help="GB that the uploads of one key may take in all.", min=0, rich_help_panel=SAFETY)
+]
 RequestsPerDay = Annotated[
     int | None, typer.Option(help="Of each key, unless it has its own.", min=1, rich_help_panel=SAFETY)
 ]
@@ -139,6 +144,7 @@ def serve(
     price: Price = None,
     currency: ShownCurrency = None,
     max_upload: MaxUpload = 64,
+    max_uploads: MaxUploads = 10.0,
     lease_seconds: Lease = 15.0,
     drain_seconds: Drain = 30.0,
     attempts: Attempts = 3,
@@ -172,7 +178,8 @@ def serve(
         settings = _settings(
             database, data, host=host, port=port, workers=workers, models=tuple(model or ()),
             default_model=default_model, most_queued=max_queued, most_video_seconds=max_seconds,
-            most_body_bytes=max_upload << 20, usd_hour=price, currency=parse_currency(currency) if currency else None,
+            most_body_bytes=max_upload << 20, most_kept_bytes=round(max_uploads * 1e9),
+            usd_hour=price, currency=parse_currency(currency) if currency else None,
             lease_seconds=lease_seconds, drain_seconds=drain_seconds, most_attempts=attempts,
             keep_seconds=_days(keep_days), limits=KeyLimits(requests_per_day, seconds_per_day, concurrency),
             remote_hosts=tuple(allow_fetch or ()), webhook_hosts=tuple(allow_webhook or ()),

@@ -86,7 +86,7 @@ class RunEstimate:
                 f"it needs about {format_bytes(self.peak_bytes)} of memory, and {format_bytes(free)} is free",
                 f"this would fit: {self.largest_fit}"
                 if self.largest_fit
-                else f"its smallest video needs {format_bytes(self.least_bytes)}: use a smaller preset, like world",
+                else f"its smallest video needs {format_bytes(self.least_bytes)}: free some, or use a smaller preset",
             )
 
 

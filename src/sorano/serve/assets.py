@@ -73,8 +73,20 @@ class Assets:
             "expires_at": expires_at,
         }
         with self.database.write() as connection:
+            if purpose != INPUT:
+                self._require_room(connection, owner, size, path)
             connection.execute(sa.insert(uploads).values(**values, created_at=self.database.now(connection)))
             return connection.execute(sa.select(uploads).where(uploads.c.id == upload_id)).mappings().one()
+
+    def _require_room(self, connection: sa.Connection, owner: str, size: int, path: Path) -> None:
+        """Raises `Problem`, and removes the file, where a key's uploads would take more than one key may keep."""
+        own = (uploads.c.owner == owner, uploads.c.purpose != INPUT)
+        held = connection.execute(sa.select(sa.func.coalesce(sa.func.sum(uploads.c.bytes), 0)).where(*own)).scalar_one()
+        if held + size > self.settings.most_kept_bytes:
+            path.unlink(missing_ok=True)
+            most = self.settings.most_kept_bytes / 1e9
+            said = f"the uploads of this key take {held / 1e9:.2g} GB of the {most:.3g} that it may keep"
+            raise Problem("quota_exceeded", said, "delete some: DELETE /v1/files/ID", param="file")
 
     def get(self, upload_id: str, owner: str | None) -> Row:
         """The record of an upload."""
@@ -141,7 +153,9 @@ class Assets:
         return map_files(words, lambda one: str(self.path_of(one)))
 
     def sweep(self) -> None:
-        """Removes uploads that expired, those that came with jobs that are gone, and files that no record names."""
+        """Removes uploads that expired or are older than what is kept, those that came with jobs that are gone, and
+        files that no record names. What a job needs stays.
+        """
         from sorano.serve.database import jobs as jobs_table
         from sorano.serve.store import ORPHAN_SECONDS
 
@@ -153,6 +167,9 @@ class Assets:
             )
             old = (uploads.c.purpose == INPUT, uploads.c.created_at < now - ORPHAN_SECONDS)
             connection.execute(sa.delete(uploads).where(*old, ~named.exists()))
+            if self.settings.keep_seconds is not None:
+                old = (uploads.c.purpose != INPUT, uploads.c.created_at < now - self.settings.keep_seconds)
+                connection.execute(sa.delete(uploads).where(*old, ~named.exists()))
         # listed first, then read: a file that is listed and has no record was removed, or is on its way (by its age)
         with self.database.read() as connection:
             known = [str(stored) for stored in connection.execute(sa.select(uploads.c.stored)).scalars()]

@@ -29,10 +29,13 @@ class Settings:
     most_attempts: int = 3  # leases of one job that may be lost
     lease_seconds: float = 15.0
     drain_seconds: float = 30.0  # for the job at hand when a worker is asked to stop
-    keep_seconds: float | None = None  # of finished jobs; None: until they are deleted
+    keep_seconds: float | None = (
+        None  # of finished jobs, and of uploads that no job needs; None: until they are deleted
+    )
     limits: KeyLimits = field(default_factory=KeyLimits)  # of each key that has none of its own
     # what is taken
     most_body_bytes: int = 64 << 20
+    most_kept_bytes: int = 10_000_000_000  # of one key's uploads
     most_input_seconds: float = 60.0  # of a given video
     most_input_pixels: int = 4096 * 4096  # of a given picture, or of a frame
     most_variations: int = 8
