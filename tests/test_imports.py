@@ -112,6 +112,8 @@ MAY_IMPORT = {
     | {"web"},
     "web": FOUNDATION | {"web", "__init__"},
     "desk": FOUNDATION | {"__init__", "web", "desk", "trust"},
+    "desk/call/demo": FOUNDATION | {"desk", "media"},
+    "desk/call/record": FOUNDATION | {"desk", "trust", "video", "web"},
     "measure": FOUNDATION | {"plan"},
     "__init__": FOUNDATION
     | {

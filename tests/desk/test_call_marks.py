@@ -133,7 +133,7 @@ def test_a_picture_sent_smaller_is_still_confirmed():
 def test_without_the_session_key_nobody_is_confirmed():
     """The picture of somebody else's session, and unmarked pictures."""
     judge = TileJudge(BEGAN)
-    marker, coder = marks.LiveMarker(chain_of("per_mallory")), Vp8()
+    marker, coder = marks.LiveMarker.of(chain_of("per_mallory")), Vp8()
     frames = caller(1)
     for number in range(5 * FPS):
         shown = coder(marker.on_rgb(next(frames), number / FPS))
@@ -145,7 +145,7 @@ def test_without_the_session_key_nobody_is_confirmed():
 
 def test_pictures_that_come_after_their_key_do_not_count():
     """Once a key is known anybody can mark with it: a forger who waits for it is too late."""
-    judge, marker, frames = TileJudge(BEGAN), marks.LiveMarker(CHAIN), caller(1)
+    judge, marker, frames = TileJudge(BEGAN), marks.LiveMarker.of(CHAIN), caller(1)
     coder = Vp8()
     for number in range(5 * FPS):
         t = number / FPS

@@ -111,7 +111,7 @@ def attend(frames, chain, seconds, *, coder=None, fps=FPS, delay=0.12, swap=None
     from sorano.desk.call.marks import LiveMarker
 
     coder, judge = coder or Vp8(fps=fps), judge or TileJudge(BEGAN)
-    marker = LiveMarker(chain) if chain is not None else None
+    marker = LiveMarker.of(chain) if chain is not None else None
     told, known = [], -1
     for number in range(round(seconds * fps)):
         t = number / fps
@@ -145,3 +145,54 @@ def covered(under, over, box):
 def scaled(frame, share):
     """A frame at a share of its size."""
     return cv2.resize(frame, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+
+
+def lit(frames, colour_at, *, share, fps=FPS, seed=0):
+    """A caller's frames lit by a screen: `colour_at(t)` gives its R, G, B, `share` how much of the light is its own.
+
+    Simulated: the head reflects the screen in proportion to its own colour, the wall behind a tenth of that; ambient
+    light flickers and drifts, the camera follows the brightness slowly (automatic exposure), and adds its noise (that
+    of `caller`).
+    """
+    random = np.random.default_rng([seed, 23])
+    phase, pace = random.random(3) * 6.28, 0.1 + random.random(3)
+    exposure, mask = 1.0, None
+    for number, frame in enumerate(frames):
+        t = number / fps
+        if mask is None:
+            height, width = frame.shape[:2]
+            mask = np.full((height, width), 0.1, np.float32)
+            left, top, right, bottom = face_box((height, width))
+            middle = round((left + right) / 2 * width), round((top + bottom) / 2 * height)
+            cv2.ellipse(mask, middle, (round(0.14 * width), round(0.34 * height)), 0, 0, 360, 1, -1)
+            mask = cv2.GaussianBlur(mask, (0, 0), height / 40)
+        screen = np.asarray(colour_at(t), np.float32) / 255 - 0.55
+        ambient = 1 + 0.015 * np.sin(pace * t + phase)
+        gain = (ambient + share * screen).astype(np.float32)
+        exposure += 0.02 * (1 / float(gain.mean()) - exposure)
+        light = exposure * (ambient.astype(np.float32) + mask[..., None] * share * screen)
+        yield np.clip(np.rint(frame * light), 0, 255).astype(np.uint8)
+
+
+def answer_light(challenge, seed, *, share, shows=True, fps=15, size=(180, 320), rate=300_000, delay=0.25, noise=3.0):
+    """What comes of a challenge to a simulated face through VP8; without `shows`, to a recording of another one."""
+    from sorano.desk.call.light import LEAD_SECONDS, STEP_SECONDS, STEPS, LightChallenge
+    from sorano.desk.call.media import middle_colour
+
+    light = challenge if shows else LightChallenge.draw(0.0)
+    colours, lead = light.screen(), LEAD_SECONDS
+
+    def colour_at(t):
+        step = int((t - lead) // STEP_SECONDS)
+        return colours[step] if 0 <= step < STEPS else (140, 140, 140)
+
+    heads, grounds = list(HEADS), ("coffee.png", "grass.png", "rocket.jpg", "brick.png")
+    source = caller(seed, heads[seed % 3], grounds[seed % 4], fps=fps, size=size, noise=noise, first=7 * seed)
+    coder = Vp8(rate, fps)
+    for number, frame in enumerate(lit(source, colour_at, share=share, fps=fps, seed=seed)):
+        at = challenge.began - lead + number / fps + delay
+        if challenge.is_over(at):
+            return challenge.result()
+        shown = coder(frame)
+        if shown is not None:
+            challenge.add(at, middle_colour(shown.to_ndarray(format="rgb24")))

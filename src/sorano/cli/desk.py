@@ -59,7 +59,9 @@ commands = typer.Typer()
 desk_app = typer.Typer(help="Confirm risky requests on enrolled devices, outside the call.", no_args_is_help=True)
 policy_app = typer.Typer(help="The desk's policy.", no_args_is_help=True)
 keys_app = typer.Typer(help="API keys of the desk: for what files, executes, guards, audits.", no_args_is_help=True)
+call_app = typer.Typer(help="The guard of calls.", no_args_is_help=True)
 commands.add_typer(desk_app, name="desk")
+desk_app.add_typer(call_app, name="call")
 desk_app.add_typer(policy_app, name="policy")
 desk_app.add_typer(keys_app, name="keys")
 
@@ -336,6 +338,65 @@ def case(
         print(output.absolute() if output is not None else made)
 
 
+@call_app.command("demo")
+def demo_call(
+    video: Annotated[
+        list[Path] | None,
+        typer.Option(help="What the cameras show, one after the other. Default: drawn figures. May be given again."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long the call is.", min=12, max=3600)] = 20.0,
+    swap_at: Annotated[float, typer.Option(help="When the second participant's pictures are swapped.", min=4)] = 9.0,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a call on this machine: one honest participant, one whose pictures are swapped, one guest.
+
+    Exit code 1 unless the swapped one is found within 5 s, the honest one never is, and the guest is only a picture.
+    """
+    with report_errors():
+        _require_desk("aiortc")
+        if swap_at > seconds - 6:
+            raise RequestError(f"{seconds:g} s are too short to swap at {swap_at:g} s", "end 6 s later or more")
+        from dataclasses import asdict
+
+        from sorano.desk.call.demo import run
+        from sorano.web import logs
+
+        logs.least = "error"  # the desk's own lines would hide the story
+        say(f"three join; at {swap_at:g} s the treasurer's pictures are swapped between marker and coder:")
+        found = run(say, seconds=seconds, swap_at=swap_at, videos=tuple(video or ()))
+        say(f"what the first two say to each other: {found.words.get('en', '')} ({found.words.get('zh', '')})")
+        told = {"as_expected": found.as_expected, **asdict(found)}
+        after = "never" if found.flagged_at is None else f"after {found.flagged_at - found.swapped_at:.1f} s"
+        print(to_json(told) if as_json else f"swapped pictures found {after}; the call is {found.verdict}")
+        if not found.as_expected:
+            print_error("the guard did not do what it is for", "run it on a quiet machine; then report it")
+            raise typer.Exit(EXIT_UNEXPECTED)
+
+
+@desk_app.command()
+def record(
+    call: Annotated[str, typer.Argument(help="The call's id, as its page shows it.", metavar="CALL")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The MP4 to write.")],
+    address: Annotated[str, typer.Option(help="The desk's address.", metavar="URL")] = "http://localhost:8010",
+    seconds: Annotated[float, typer.Option(help="At most; Ctrl-C ends it too.", min=1)] = 14_400.0,
+    key: Annotated[str | None, typer.Option(help="A key with the scope guard.", envvar="SORANO_DESK_KEY")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record a call: the tiles with their states, marked and signed, and the signed timeline of verdicts beside it."""
+    with report_errors():
+        _require_desk("aiortc")
+        if not key:
+            raise RequestError("a recorder needs a key", "sorano desk keys create recorder --scope guard")
+        from dataclasses import asdict
+
+        from sorano.desk.call.record import record_call
+
+        found = record_call(address, call, key, output, seconds)
+        say(f"{found.seconds:.1f} s; the call is {found.verdict}; its timeline is {found.timeline}")
+        told = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(found).items()}
+        print(to_json(told) if as_json else output.absolute())
+
+
 @policy_app.command("check")
 def check_policy(
     file: Annotated[
@@ -435,11 +496,22 @@ def _desk(database: str | None, data: Path | None, anchor: Path | None, **words:
     return Desk.open(_settings(database, data, anchor, **words))
 
 
-def _require_desk() -> None:
-    """Raises RequestError where the packages of the desk are not there."""
+def _require_desk(*more: str) -> None:
+    """Raises RequestError where the packages of the desk, or others that a command needs, are not there."""
     from importlib.util import find_spec
 
-    needed = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "prometheus_client", "webauthn", "bm25s", "reportlab")
+    needed = (
+        "fastapi",
+        "uvicorn",
+        "sqlalchemy",
+        "alembic",
+        "prometheus_client",
+        "webauthn",
+        "bm25s",
+        "reportlab",
+        *more,
+    )
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
-        raise RequestError(f"the desk needs {', '.join(missing)}", "pip install 'sorano[desk]'")
+        extra = "call" if set(missing) & set(more) else "desk"
+        raise RequestError(f"this needs {', '.join(missing)}", f"pip install 'sorano[{extra}]'")

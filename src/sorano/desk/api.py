@@ -7,6 +7,7 @@ GET    /requests/ID/exact                 the bytes           key: execute
 POST   /requests/ID/consume, /redeem      release             key: execute
 POST   /calls                             a call's verdict    key: guard
 POST   /ask                               a question          session
+/rooms                                    calls               sorano.desk.call.api
 GET    /receipts                          signed export       session with the role admin, or key: audit
 /session, /people, /tickets, /enrol       who is who          see docs/desk.md
 """
@@ -27,6 +28,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from sorano.desk.call.api import add_calls
+from sorano.desk.call.guard import CallGuard
+from sorano.desk.call.media import CallMedia
 from sorano.desk.confirm import PENDING
 from sorano.desk.fields import LIMITS
 from sorano.desk.passkeys import SIGN_IN
@@ -52,8 +56,10 @@ def create_app(desk: Desk) -> FastAPI:
     async def life(_: FastAPI) -> AsyncIterator[None]:
         stop = desk.start()
         yield
+        await media.close()
         await run_in_threadpool(stop)
 
+    media = CallMedia(CallGuard(desk))
     app = FastAPI(
         title="Sorano desk",
         version=__version__,
@@ -63,12 +69,14 @@ def create_app(desk: Desk) -> FastAPI:
         redirect_slashes=False,
         description="Risky requests, confirmed on enrolled devices outside the call that they came from.",
     )
-    app.state.desk = desk
+    app.state.desk, app.state.calls = desk, media
     routes = APIRouter()
     for part in (_Requests, _Releases, _People, _Tickets, _Enrolments, _Sessions):
         part(desk).add(routes)
     metrics = HttpMetrics()
     _add_operation(routes, desk, metrics)
+    asks = _Routes(desk)
+    add_calls(routes, media, asks.person, asks.key, _json)
     app.include_router(routes)
     app.mount("/web", StaticFiles(directory=SHARED_PAGE), name="shared")
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")

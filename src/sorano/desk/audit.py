@@ -21,7 +21,7 @@ from typing import Any
 from webauthn.helpers import base64url_to_bytes
 
 from sorano.desk.ledger import BEGIN, HEAD, SEAL
-from sorano.desk.passkeys import APPROVE, SPONSOR, challenge_of, check_assertion
+from sorano.desk.passkeys import APPROVE, JOIN, SPONSOR, challenge_of, check_assertion
 from sorano.errors import TamperedError, TrustError
 from sorano.files import canonical
 from sorano.trust.provenance import keys
@@ -181,6 +181,11 @@ class _Replay:
     def _ended(self, person: str, _body: Mapping[str, Any]) -> None:
         self._drop(person)
 
+    def _joined(self, person: str, body: Mapping[str, Any]) -> None:
+        if body["person"] != person:
+            raise _Wrong("a call that another joined")
+        self._assertion(body, JOIN)
+
     def _requested(self, request: str, body: Mapping[str, Any]) -> None:
         if request in self.requests or int(body["independent"]) < 1:
             raise _Wrong("a request that needs nobody, or that was filed twice")
@@ -276,7 +281,8 @@ class _Replay:
 
 
 _STEPS = frozenset(
-    "founded ticket sponsored enrolled codes ended requested approved cleared consumed redeemed denied expired".split()
+    "founded ticket sponsored enrolled codes ended requested approved cleared consumed redeemed denied expired "
+    "joined".split()
 )
 _TOLD = frozenset(("listed", "call", "duress", "refused", "accepted"))  # nothing follows from these
 

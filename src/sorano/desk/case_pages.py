@@ -20,6 +20,7 @@ from sorano.errors import RequestError
 from sorano.trust.printable import printable
 
 MOST_LETTERS = 2000  # of one value
+MOST_EVENTS = 500  # of the timeline of a call
 MOST_SIGNED_LETTERS = 1_000_000  # of the signed JSON at the end
 
 
@@ -43,6 +44,11 @@ def sections_of(words: dict[str, Any]) -> list[Section]:
         (one["file"], f"{one['report']['verdict']}: {one['report']['summary']} (SHA-256 {one['sha256']})")
         for one in words["recordings"]
     ]
+    events = [
+        (f"{one['at']:.1f} s", f"{one.get('name', '')} {one['event'].replace('_', ' ')}".strip())
+        for recording in words["recordings"]
+        for one in (recording.get("timeline") or {}).get("events", ())[:MOST_EVENTS]
+    ]
     trail = [(str(one["seq"]), f"{_moment(one['at'])} {one['kind']}") for one in words["receipts"]]
     found = [
         (one["id"], f"{one['found']}. {one['action']['what']}: {one['action']['command']}") for one in words["findings"]
@@ -53,6 +59,7 @@ def sections_of(words: dict[str, Any]) -> list[Section]:
         Section("The request", rows=_rows(facts)),
         Section("Why it was out of the ordinary", lines=[one["text"] for one in request["reasons"]]),
         Section("Recordings", rows=_rows(media)),
+        Section("The call, as the desk saw it", rows=_rows(events)),
         Section("Receipts", rows=_rows(trail)),
         Section("The desk itself", rows=_rows(found)),
         Section("Made with", rows=_rows(made_with)),

@@ -13,6 +13,7 @@ import platform
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,6 +26,8 @@ from sorano.files import sha256
 from sorano.trust.provenance import keys
 
 TYPE = "sorano desk case 1"
+RECORDING, SUFFIX = "sorano desk recording 1", ".call.json"
+MOST_TIMELINE_BYTES = 4 << 20
 NEXT = {
     "pending": ("Nothing was released. Ask the person in whose name it is, by a number that you knew before.",),
     "cleared": ("It is approved and not released. If there is doubt, deny it now: the button is on the page.",),
@@ -47,7 +50,10 @@ def build_case(desk: Desk, request: str, recordings: Iterable[Path] = ()) -> str
     with desk.database.read() as connection:
         lines = [row.line for row in connection.execute(sa.select(receipts.c.line).order_by(receipts.c.seq))]
     trail = [words for words in map(json.loads, lines) if words["subject"] == request]
-    media = [{"file": path.name, "sha256": sha256(path), "report": verify(path).to_dict()} for path in recordings]
+    media = [
+        {"file": path.name, "sha256": sha256(path), "report": verify(path).to_dict(), **_timeline(path)}
+        for path in recordings
+    ]
     words = {
         "type": TYPE,
         "made_at": f"{datetime.fromtimestamp(desk.ledger.clock.read().wall, UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -61,3 +67,16 @@ def build_case(desk: Desk, request: str, recordings: Iterable[Path] = ()) -> str
         "versions": {"sorano": __version__, "python": platform.python_version()},
     }
     return signed(words, keys.identity())
+
+
+def _timeline(recording: Path) -> dict[str, Any]:
+    """The timeline of verdicts that `sorano desk record` wrote beside a recording, where it is of these bytes."""
+    beside = recording.with_name(recording.name + SUFFIX)
+    if not beside.exists() or beside.stat().st_size > MOST_TIMELINE_BYTES:
+        return {}
+    try:
+        told = json.loads(beside.read_bytes())
+        fits = told["type"] == RECORDING and told["sha256"] == sha256(recording)
+        return {"timeline": told["timeline"] if fits else None}
+    except (ValueError, KeyError, TypeError):
+        return {"timeline": None}

@@ -47,12 +47,12 @@ class Program:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A call's JSON. Raises `Refusal`."""
-        return _call(self.send, method, path, {"authorization": f"Bearer {self.key}"}, body)[1]
+        return call_api(self.send, method, path, {"authorization": f"Bearer {self.key}"}, body)[1]
 
     def exact(self, request: str) -> str:
         """The bytes that were approved, as text. Raises `Refusal`."""
         return str(
-            _call(
+            call_api(
                 self.send, "GET", f"/requests/{request}/exact", {"authorization": f"Bearer {self.key}"}, None, raw=True
             )[1]
         )
@@ -76,7 +76,7 @@ class Person:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A call's JSON. Raises `Refusal`."""
-        headers, found = _call(self.send, method, path, {"cookie": self.cookie, "origin": self.origin}, body)
+        headers, found = call_api(self.send, method, path, {"cookie": self.cookie, "origin": self.origin}, body)
         if "set-cookie" in headers:
             self.cookie = headers["set-cookie"].partition(";")[0]
         return found
@@ -109,9 +109,10 @@ class Person:
         return self.call("POST", f"/requests/{request}/{answer}", given)
 
 
-def _call(
+def call_api(
     send: Send, method: str, path: str, headers: dict[str, str], body: Any, raw: bool = False
 ) -> tuple[dict[str, str], Any]:
+    """An answer's headers (in small letters) and its JSON, or text where `raw`. Raises `Refusal`."""
     data = None if body is None else json.dumps(body).encode()
     told = {name: value for name, value in headers.items() if value}
     status, answered, content = send(method, path, {**told, "content-type": "application/json"}, data)

@@ -35,7 +35,7 @@ from sorano.desk.tables import ceremonies, credentials
 from sorano.web.database import Database
 from sorano.web.problems import Problem
 
-APPROVE, SPONSOR, SIGN_IN, ENROL = "approve", "sponsor", "sign in", "enrol"
+APPROVE, SPONSOR, SIGN_IN, ENROL, JOIN = "approve", "sponsor", "sign in", "enrol", "join call"
 WINDOW_SECONDS = 60.0
 MOST_OPEN = 5000  # ceremonies of nobody in particular that wait at once
 

@@ -1,1 +1,1 @@
-"""The guard of a call: who joined with a passkey, whose pictures carry their mark, and challenges where there is doubt."""
+"""The guard of a call: who joined with a passkey, whose pictures carry their mark, challenges where there is doubt."""

@@ -11,6 +11,7 @@ Covered: frames that are scaled and coded again as a whole. Not covered: tiles t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -43,9 +44,9 @@ def chip_of(height: int, width: int) -> float:
     return min(height, width) / SHORT_CHIPS
 
 
-def pattern_of(tile_YX: Array, height: int, width: int, strength: float = STRENGTH) -> Array:
-    """What is added to luma, float32 [height, width]."""
-    pattern = drawn(sharpened(tile_YX), height, width, chip_of(height, width))
+def pattern_of(sharp_YX: Array, height: int, width: int, strength: float = STRENGTH) -> Array:
+    """What is added to luma, float32 [height, width], for a sharpened tile."""
+    pattern = drawn(sharp_YX, height, width, chip_of(height, width))
     return np.asarray(pattern * (strength / max(float(pattern.std()), 1e-9)), np.float32)
 
 
@@ -55,17 +56,29 @@ def next_strength(strength: float, score: float) -> float:
     return min(max(strength * factor, LEAST_STRENGTH), MOST_STRENGTH)
 
 
-def sent_tile(tile_YX: Array) -> bytes:
-    """The sharpened tile as a page draws it: 4,096 signed bytes, row by row, in steps of 1/32."""
-    return np.clip(np.rint(sharpened(tile_YX) * TILE_SCALE), -127, 127).astype(np.int8).tobytes()
+def sent_tile(key: SlotKey) -> bytes:
+    """The sharpened tile of a slot as pages get it: 4,096 signed bytes, row by row, in steps of 1/32."""
+    steps = np.rint(sharpened(slot_tile(key)) * TILE_SCALE)
+    return np.clip(steps, -127, 127).astype(np.int8).tobytes()
+
+
+def received_tile(sent: bytes) -> Array:
+    """The sharpened tile [64, 64] of what was sent. Raises ValueError for another number of bytes."""
+    return np.frombuffer(sent, np.int8).astype(np.float32).reshape(TILE, TILE) / TILE_SCALE
 
 
 class LiveMarker:
     """Marks the luma of one participant's frames; times are seconds since the session began."""
 
-    def __init__(self, chain: KeyChain) -> None:
-        self.chain, self.strength = chain, STRENGTH
+    def __init__(self, sharp_of: Callable[[int], Array]) -> None:
+        """`sharp_of` gives the sharpened tile of a slot."""
+        self.sharp_of, self.strength = sharp_of, STRENGTH
         self._drawn = lru_cache(maxsize=4)(self._draw)
+
+    @classmethod
+    def of(cls, chain: KeyChain) -> LiveMarker:
+        """The marker of a session's own keys."""
+        return cls(lambda slot: sharpened(slot_tile(chain[slot])))
 
     def __call__(self, luma_YX: Luma, seconds: float) -> Luma:
         """A marked copy of a frame's luma, uint8 [H, W]. Raises IndexError when the session is over."""
@@ -86,7 +99,7 @@ class LiveMarker:
         self.strength = next_strength(self.strength, score)
 
     def _draw(self, slot: int, height: int, width: int) -> Array:
-        return pattern_of(slot_tile(self.chain[slot]), height, width, self.strength)
+        return pattern_of(self.sharp_of(slot), height, width, self.strength)
 
 
 def chips_of(luma_YX: Luma) -> Array:

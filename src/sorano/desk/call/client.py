@@ -1,0 +1,162 @@
+"""A participant of a call as a program: joins over HTTP, marks and sends pictures by aiortc, watches others.
+
+For the demonstration, the tests and `sorano desk record`. It does what the page does in a browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sorano.desk.call.marks import LiveMarker, received_tile
+from sorano.desk.call.media import prefer_vp8, require_aiortc, seal_frames, stay_on_loopback
+from sorano.desk.client import Person, Program, Send, call_api
+
+Frames = Iterator[NDArray[np.uint8]]
+Swap = Callable[[float, NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+class CallClient:
+    """One tile's program. `call` is how it reaches the desk's API."""
+
+    def __init__(self, send: Send, room: str, joined: dict[str, Any]) -> None:
+        self.http, self.room = _Token(send, joined["token"]), room
+        self.tile: str = joined.get("tile", "")
+        key = joined.get("frame_key")
+        self.frame_key = base64.b64decode(key) if key else None
+        self.marker = LiveMarker(self._sharp) if key else None
+        self._sharp_tiles: dict[int, NDArray[Any]] = {}
+        self._began = 0.0
+        self.on_loopback = True  # the desk is on this machine
+        self._connections: list[Any] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    @classmethod
+    def join(cls, person: Person, room: str) -> CallClient:
+        """Join with a passkey. Raises `Refusal`."""
+        options = person.call("POST", f"/rooms/{room}/ceremony", {})
+        given = {"ceremony": options["ceremony"], "credential": person.device.get(options, person.origin)}
+        return cls(person.send, room, person.call("POST", f"/rooms/{room}/join", given))
+
+    @classmethod
+    def join_guest(cls, send: Send, room: str, code: str, name: str) -> CallClient:
+        """Join as a guest. Raises `Refusal`."""
+        return cls(send, room, Program(send, "").call("POST", f"/rooms/{room}/guest", {"code": code, "name": name}))
+
+    @classmethod
+    def look_on(cls, program: Program, room: str) -> CallClient:
+        """Look on, to record, with a key that guards. Raises `Refusal`."""
+        return cls(program.send, room, program.call("POST", f"/rooms/{room}/record", {}))
+
+    def shown(self) -> Any:
+        """The room as this tile sees it."""
+        return self.http.call("GET", f"/rooms/{self.room}")
+
+    def timeline(self) -> Any:
+        """The room's signed timeline, parsed."""
+        return self.http.call("GET", f"/rooms/{self.room}/timeline")
+
+    def fetch_slots(self) -> None:
+        """Ask for what the next seconds are marked with."""
+        asked = time.monotonic()
+        told = self.http.call("GET", f"/rooms/{self.room}/tiles/{self.tile}/slots")
+        came = time.monotonic()
+        self._began = (asked + came) / 2 - told["seconds"]
+        self._sharp_tiles = {one["slot"]: received_tile(base64.b64decode(one["tile"])) for one in told["slots"]}
+        if self.marker is not None:
+            self.marker.strength = told["strength"]
+
+    async def send(self, frames: Frames, fps: float, swap: Swap | None = None) -> None:
+        """Send pictures, RGB, until closed; `swap(seconds, frame)` stands between the marker and the coder."""
+        rtc = require_aiortc()
+        if self.marker is not None:
+            await asyncio.to_thread(self.fetch_slots)
+            self._tasks.append(asyncio.create_task(self._keep_fetching()))
+        connection = self._connection()
+        sender = connection.addTrack(_track(self, frames, fps, swap))
+        prefer_vp8(connection.getTransceivers()[0])
+        if self.frame_key is not None:
+            seal_frames(sender, self.frame_key)
+        await self._offer(rtc, connection, self.tile, "send")
+
+    async def watch(self, tile: str) -> Any:
+        """The track of a tile's pictures. Raises `Refusal` while it sends none."""
+        rtc = require_aiortc()
+        connection = self._connection()
+        transceiver = connection.addTransceiver("video", direction="recvonly")
+        prefer_vp8(transceiver)
+        await self._offer(rtc, connection, tile, "watch")
+        return transceiver.receiver.track
+
+    async def close(self) -> None:
+        """End the connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*(one.close() for one in self._connections), return_exceptions=True)
+
+    def mark(self, frame: NDArray[np.uint8]) -> tuple[float, NDArray[np.uint8]]:
+        """The time in the session, and the marked frame."""
+        seconds = time.monotonic() - self._began
+        if self.marker is None or int(seconds) not in self._sharp_tiles:
+            return seconds, frame
+        return seconds, self.marker.on_rgb(frame, seconds)
+
+    def _sharp(self, slot: int) -> NDArray[Any]:
+        return self._sharp_tiles[slot]
+
+    def _connection(self) -> Any:
+        rtc = require_aiortc()
+        connection = rtc.RTCPeerConnection(rtc.RTCConfiguration(iceServers=[]))
+        self._connections.append(connection)
+        return connection
+
+    async def _offer(self, rtc: Any, connection: Any, tile: str, verb: str) -> None:
+        offer = await connection.createOffer()
+        if self.on_loopback:
+            stay_on_loopback(connection)
+        await connection.setLocalDescription(offer)
+        path, body = f"/rooms/{self.room}/tiles/{tile}/{verb}", {"sdp": connection.localDescription.sdp}
+        answer = await asyncio.to_thread(self.http.call, "POST", path, body)
+        await connection.setRemoteDescription(rtc.RTCSessionDescription(answer["sdp"], "answer"))
+
+    async def _keep_fetching(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(self.fetch_slots)
+
+
+class _Token(Program):
+    """A program that speaks with a tile's token."""
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        return call_api(self.send, method, path, {"x-call-token": self.key}, body)[1]
+
+
+def _track(client: CallClient, frames: Frames, fps: float, swap: Swap | None) -> Any:
+    """A track that takes frames at a rate, and marks and swaps them."""
+    import av
+    from aiortc import MediaStreamTrack
+
+    began, count = time.monotonic(), 0
+
+    def make() -> Any:
+        seconds, marked = client.mark(next(frames))
+        shown = swap(seconds, marked) if swap else marked
+        return av.VideoFrame.from_ndarray(shown, "rgb24").reformat(format="yuv420p")
+
+    async def recv(_: Any) -> Any:
+        nonlocal count
+        count = max(count + 1, int((time.monotonic() - began) * fps))  # a slow machine drops frames
+        await asyncio.sleep(max(0.0, began + count / fps - time.monotonic()))
+        frame = await asyncio.to_thread(make)
+        frame.pts, frame.time_base = round(count * 90_000 / fps), Fraction(1, 90_000)
+        return frame
+
+    return type("MarkedTrack", (MediaStreamTrack,), {"kind": "video", "recv": recv})()
