@@ -52,6 +52,16 @@ add({
 	'secret': ['Add this secret to an authenticator app, then type its code: {secret}', '将此密钥加入验证器应用，再输入验证码：{secret}'],
 	'six': ['Six digits', '六位数字'], 'refresh': ['Look again', '刷新'],
 	'footer': ['No answer is a denial. Approvals are kept as signed receipts: sorano desk audit.', '不答复即拒绝。所有批准均存为已签名的收据：sorano desk audit。'],
+	'call': ['Call', '通话'], 'call.new': ['New call', '发起通话'], 'call.join': ['Join with your passkey', '用通行密钥加入'], 'call.leave': ['Leave', '离开'], 'call.you': ['you', '您'],
+	'call.text': ['Your passkey binds your pictures to you: they are marked with keys that nobody else has in time.', '您的通行密钥把画面与您绑定：画面带有他人无法及时得到的密钥所作的标记。'],
+	'call.link': ['For colleagues with a passkey:', '给有通行密钥的同事：'], 'call.guest.link': ['For guests, who will be only a picture:', '给访客（仅显示为画面）：'],
+	'call.guest.text': ['You join as a guest. Others see that nothing proves who you are.', '您以访客身份加入，其他人会看到您的身份未经证明。'], 'call.guest.join': ['Join as a guest', '以访客身份加入'],
+	'call.confirm': ['A green tile is an enrolled device’s own picture. It is no approval: confirm payments on the desk, outside this call.', '绿色表示画面来自已登记的设备，但不等于批准：付款请在通话之外的确认台确认。'],
+	'call.confirmed': ['Confirmed: this device’s own picture', '已确认：该设备自己的画面'], 'call.not_confirmed': ['NOT CONFIRMED: this picture was replaced, or lost its mark', '未确认：画面被替换，或标记丢失'],
+	'call.picture_only': ['Only a picture: nobody proved who this is', '仅为画面：未证明是谁'], 'call.waiting': ['Wait: too early to say', '请稍候，尚不能判断'], 'call.no_picture': ['No picture', '没有画面'],
+	'call.say': ['Say to each other:', '请互相念出：'], 'call.light': ['Ask for light', '用光线验证'], 'call.light.asked': ['Their screen lights up for 8 seconds.', '对方屏幕将变色 8 秒。'], 'call.light.look': ['Look at the screen', '请看屏幕'],
+	'call.light.yes': ['The face followed the light of its screen.', '面部随屏幕光线变化。'], 'call.light.no': ['The face did not follow the light. That may be a bright room.', '面部未随光线变化，也可能因房间太亮。'],
+	'problem.NotFoundError': ['There is no camera.', '没有摄像头。'], 'problem.NotReadableError': ['Another program uses the camera.', '摄像头正被其他程序使用。'],
 	'problem.offline': ['The desk does not answer.', '确认台没有响应。'], 'problem.NotAllowedError': ['The device gave no answer, or was told no.', '设备没有应答，或操作被取消。'],
 });
 
@@ -61,6 +71,7 @@ const PROBLEMS = {
 	request_over: '该请求已不再等待答复。', not_yours: '此请求不由您确认；您可以拒绝它。', already_answered: '您已经答复过。', not_enrolled: '您没有已登记的通行密钥，请两位同事为您登记。',
 	not_signed_in: '尚未登录，请用通行密钥登录。', wrong_code: '代码不正确。', fallback_not_allowed: '此请求不接受（更多）验证码，请使用通行密钥。', not_found: '没有找到。', too_many_attempts: '尝试过多，请稍等一分钟。',
 	invalid_value: '有一项填写不正确：{param}', invalid_type: '有一项填写不正确：{param}', missing_required_parameter: '缺少一项：{param}', insufficient_scope: '您没有相应的角色。',
+	queue_full: '通话或人数已满，请稍后再试。', unsupported: '此确认台未安装通话组件。', not_ready: '尚无画面。', wrong_state: '已在进行中。',
 	clock_moved: '本机时钟被改动，暂停放行。请联系管理员。', rolled_back: '数据库不是最新的，暂停一切操作。请联系管理员。', origin_not_allowed: '此网页不得使用确认台。',
 };
 

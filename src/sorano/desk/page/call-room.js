@@ -1,0 +1,104 @@
+// A call's connections: what this page sends and shows, and what the desk says.
+
+import { Marker } from './call-marker.js';
+import { sign } from './passkeys.js';
+import { ApiError, post } from './web/api.js';
+
+const LOOK = 500; // ms between two questions to the desk
+
+export class Room {
+	constructor(id, joined, changed) {
+		Object.assign(this, { id, tile: joined.tile, token: joined.token, changed, shown: null, streams: new Map(), links: new Map() });
+		this.key = joined.frame_key ? Uint8Array.from(atob(joined.frame_key), (one) => one.charCodeAt(0)) : null;
+		this.marker = this.key ? new Marker() : null;
+	}
+
+	static async join(id, changed) {
+		return new Room(id, await post(`/rooms/${id}/join`, await sign(`/rooms/${id}/ceremony`)), changed);
+	}
+
+	static async joinGuest(id, code, name, changed) {
+		return new Room(id, await post(`/rooms/${id}/guest`, { code, name }), changed);
+	}
+
+	async #ask(method, path, body) {
+		const headers = { 'x-call-token': this.token, ...(body && { 'content-type': 'application/json' }) };
+		const answer = await fetch(`/rooms/${this.id}${path}`, { method, headers, body: body && JSON.stringify(body) });
+		if (answer.ok) return answer.json();
+		const { error = {} } = await answer.json().catch(() => ({}));
+		throw new ApiError(error.message ?? `HTTP ${answer.status}`, { status: answer.status, ...error });
+	}
+
+	/** Sends the camera, marked where this tile has a key, and looks at the others from then on. */
+	async start(camera) {
+		let [track] = camera.getVideoTracks();
+		this.streams.set(this.tile, camera);
+		if (this.marker) {
+			await this.#slots();
+			this.slotTimer = setInterval(() => this.#slots().catch(() => {}), 1000);
+			track = this.marker.track(track);
+		}
+		const link = new RTCPeerConnection();
+		this.links.set(this.tile, link);
+		const { sender } = link.addTransceiver(track, { direction: 'sendonly' });
+		if (this.key && 'RTCRtpScriptTransform' in window) { // at once: what is set later is passed by in Chromium
+			this.worker = new Worker('call-frames.js');
+			sender.transform = new RTCRtpScriptTransform(this.worker, { key: this.key });
+		}
+		const parameters = sender.getParameters();
+		parameters.degradationPreference = 'maintain-resolution';
+		for (const one of parameters.encodings) one.maxBitrate = 500_000;
+		await sender.setParameters(parameters).catch(() => {});
+		await this.#offer(link, this.tile, 'send');
+		this.timer = setInterval(() => this.#look().catch(() => {}), LOOK);
+	}
+
+	async #offer(link, tile, verb) {
+		await link.setLocalDescription(await link.createOffer());
+		if (link.iceGatheringState !== 'complete') {
+			await new Promise((done) => {
+				link.addEventListener('icegatheringstatechange', () => link.iceGatheringState === 'complete' && done());
+				setTimeout(done, 2000);
+			});
+		}
+		await link.setRemoteDescription(await this.#ask('POST', `/tiles/${tile}/${verb}`, { sdp: link.localDescription.sdp }));
+	}
+
+	async #slots() {
+		const asked = performance.now();
+		const told = await this.#ask('GET', `/tiles/${this.tile}/slots`);
+		this.marker.hear(told, (asked + performance.now()) / 2);
+	}
+
+	async #look() {
+		this.shown = await this.#ask('GET', '');
+		for (const { id, state } of this.shown.tiles) {
+			if (!this.links.has(id) && state !== 'no_picture') this.#watch(id).catch(() => this.links.delete(id));
+		}
+		this.changed();
+	}
+
+	async #watch(tile) {
+		const link = new RTCPeerConnection();
+		this.links.set(tile, link);
+		link.addTransceiver('video', { direction: 'recvonly' });
+		link.ontrack = ({ track }) => {
+			this.streams.set(tile, new MediaStream([track]));
+			this.changed();
+		};
+		await this.#offer(link, tile, 'watch');
+	}
+
+	challenge(tile) {
+		return this.#ask('POST', `/tiles/${tile}/light`);
+	}
+
+	async leave() {
+		clearInterval(this.timer);
+		clearInterval(this.slotTimer);
+		for (const link of this.links.values()) link.close();
+		for (const track of this.streams.get(this.tile)?.getTracks() ?? []) track.stop();
+		this.worker?.terminate();
+		await this.#ask('DELETE', `/tiles/${this.tile}`).catch(() => {});
+	}
+}
