@@ -5,17 +5,14 @@ import re
 
 import pytest
 from support import browser as browsing
-from support.browser import DESK, PHONE, Problems, picture, violations
+from support.browser import PHONE, picture, violations
+from support.people import enrolled
 from support.serving import ROOT
 
 from sorano.desk import demo
 from sorano.desk.client import Refusal
 
 PAGE = ROOT / "src" / "sorano" / "desk" / "page"
-AUTHENTICATOR = {
-    "protocol": "ctap2", "ctap2Version": "ctap2_1", "transport": "internal", "hasResidentKey": True,
-    "hasUserVerification": True, "isUserVerified": True, "automaticPresenceSimulation": True,
-}  # fmt: skip
 ORDER = {
     "amount": "13333333.33", "payee": "Harbour Holdings 1 Ltd", "account": "012-875-480123",
     "note": "Confidential, urgent: do not tell anyone", "call_id": "call-2024-01",
@@ -38,64 +35,14 @@ def stage(chrome, tmp_path_factory):
             yield on
 
 
-class Somebody:
-    """A browser of one person, with one device."""
-
-    def __init__(self, chrome, stage, **options):
-        options = {"viewport": DESK, "locale": "en-GB", "color_scheme": "light", **options}
-        self.context = chrome.new_context(**options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
-        self.origin = stage.desk.settings.origin
-        self.problems = Problems(self.page, self.origin)
-        self.devtools = self.context.new_cdp_session(self.page)
-        self.devtools.send("WebAuthn.enable")
-        added = self.devtools.send("WebAuthn.addVirtualAuthenticator", {"options": AUTHENTICATOR})
-        self.device = added["authenticatorId"]
-
-    def go(self, part):
-        self.page.goto(f"{self.origin}/#{part}")
-        self.page.locator("sorano-desk header").wait_for()
-
-    def enrol(self, code):
-        self.go("enrol")
-        self.page.get_by_label("Whole code").fill(code)
-        self.page.get_by_role("button", name="Enrol this device").click()
-        self.said("This device is enrolled")
-
-    def sign_in(self):
-        self.page.get_by_role("button", name="Sign in with your passkey").click()
-        self.page.get_by_role("button", name="Sign out").wait_for()
-
-    def card(self, text):
-        """The request that waits for this person's answer; the page is loaded anew rather than waited for."""
-        self.page.reload()
-        card = self.page.locator("article.ask", has_text=text)
-        card.wait_for()
-        return card
-
-    def said(self, text):
-        self.page.get_by_role("status").get_by_text(text).wait_for()
-
-    def close(self):
-        self.context.close()
-        assert not self.problems.found, self.problems.found
-
-
 @pytest.fixture
 def somebody(chrome, stage):
     """Browsers of people who are added to the directory, and enrolled on the page."""
     opened = []
 
     def make(handle, roles, **options):
-        two = [stage.people[one] for one in ("treasurer", "controller")]
-        words = {"handle": handle, "name": handle.title(), "roles": roles}
-        ticket = two[0].call("POST", "/tickets", words)["id"]
-        one = Somebody(chrome, stage, **options)
-        opened.append(one)
-        one.enrol(".".join([ticket, *(sponsor.sponsor(ticket) for sponsor in two)]))
-        one.sign_in()
-        return one
+        opened.append(enrolled(chrome, stage, handle, roles, **options))
+        return opened[-1]
 
     yield make
     for one in opened:

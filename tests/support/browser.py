@@ -27,14 +27,14 @@ def chromium():
 
 
 @contextlib.contextmanager
-def browser():
-    """A headless browser; the test is skipped where there is none."""
+def browser(*flags):
+    """A headless browser with more flags; the test is skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api")
     program = chromium()
     if program is None:
         pytest.skip("there is no Chromium: scripts/chromium unpacks one")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=FLAGS)
+        started = driver.chromium.launch(executable_path=program, args=[*FLAGS, *flags])
         yield started
         started.close()
 

@@ -71,7 +71,7 @@ def audit(data: bytes, origin: str, root_pem: str | None = None) -> Audited:
         with_number = f"line {number}"
         words = _read(line, with_number)
         if words.get("type") == SEAL:
-            _check_signature(words, with_number, leaf, root_pem)
+            check_signature(words, with_number, leaf, root_pem)
             if (words.get("seq"), words.get("hash")) != (found.receipts, found.end):
                 raise _broken(with_number, "a daily signature is not of the receipt before it")
             found.seals += 1
@@ -100,11 +100,11 @@ def _check_head(lines: list[bytes], found: Audited, root_pem: str | None) -> str
     if head.get("sha256") != hashlib.sha256(body).hexdigest() or head.get("lines") != len(lines) - 1:
         raise TamperedError("the receipts are not the ones that were signed", "compare with an earlier export")
     found.at = str(head.get("at"))
-    found.signer, found.signer_name = _check_signature(head, "the last line", None, root_pem)
+    found.signer, found.signer_name = check_signature(head, "the last line", None, root_pem)
     return found.signer
 
 
-def _check_signature(words: dict[str, Any], where: str, leaf: str | None, root_pem: str | None) -> tuple[str, str]:
+def check_signature(words: dict[str, Any], where: str, leaf: str | None, root_pem: str | None) -> tuple[str, str]:
     """The signer's fingerprint and name. Certificates may have ended since; keys may have been renewed."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 

@@ -17,11 +17,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sorano.desk.audit import check_signature
 from sorano.desk.ledger import signed
 from sorano.desk.policy import describe_policy
 from sorano.desk.posture import examine
 from sorano.desk.service import Desk
 from sorano.desk.tables import receipts
+from sorano.errors import TrustError
 from sorano.files import sha256
 from sorano.trust.provenance import keys
 
@@ -70,13 +72,15 @@ def build_case(desk: Desk, request: str, recordings: Iterable[Path] = ()) -> str
 
 
 def _timeline(recording: Path) -> dict[str, Any]:
-    """The timeline of verdicts that `sorano desk record` wrote beside a recording, where it is of these bytes."""
+    """The timeline that `sorano desk record` wrote beside a recording; None: it is not signed, or of other bytes."""
     beside = recording.with_name(recording.name + SUFFIX)
     if not beside.exists() or beside.stat().st_size > MOST_TIMELINE_BYTES:
         return {}
     try:
         told = json.loads(beside.read_bytes())
+        for words in (told, told["timeline"]):
+            check_signature(words, beside.name, None, None)
         fits = told["type"] == RECORDING and told["sha256"] == sha256(recording)
         return {"timeline": told["timeline"] if fits else None}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, TrustError):
         return {"timeline": None}

@@ -72,6 +72,7 @@ class DemoDesk:
     filer: Program
     executor: Program
     send: Any
+    calls: Any  # the media of its calls
 
 
 @contextmanager
@@ -95,14 +96,15 @@ def stage(folder: Path) -> Iterator[DemoDesk]:
     )
     hours = Hours()
     desk = Desk.open(settings, hours.clock())
-    server = uvicorn.Server(uvicorn_config(create_app(desk)))
+    app = create_app(desk)
+    server = uvicorn.Server(uvicorn_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
         send = over_http(origin)
-        yield DemoDesk(desk, hours, enrol(desk, send), *machines(desk, send), send)
+        yield DemoDesk(desk, hours, enrol(desk, send), *machines(desk, send), send, app.state.calls)
     finally:
         server.should_exit = True
         thread.join(15)

@@ -1,0 +1,243 @@
+"""Calls at the desk: joins by passkey, tokens, states, the verdict that the policy reads, and a real call by aiortc."""
+
+import base64
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from support import calling, desking
+from support.desking import refusal
+
+from sorano.desk.audit import audit, check_signature
+from sorano.desk.call import guard as guards
+from sorano.desk.call.guard import CallGuard
+from sorano.desk.call.judge import TileState
+from sorano.desk.call.keys import DisclosedKeys
+from sorano.desk.call.marks import LiveMarker, received_tile
+from sorano.desk.call.media import middle_colour, open_frame, seal_frame
+from sorano.desk.client import call_api
+from sorano.errors import TamperedError
+from sorano.trust.provenance import keys as signing_keys
+from sorano.web.problems import Problem
+
+FPS = 8
+
+
+class Meeting:
+    """A room of a desk in this process, whose participants' pictures are handed to its guard without a network."""
+
+    def __init__(self, world):
+        self.world, self.guard = world, world.client.app.state.calls.guard
+        self.room = world.people["cfo"].call("POST", "/rooms", {})
+        self.frames = {}
+
+    def join(self, who):
+        person, path = self.world.people[who], f"/rooms/{self.room['id']}"
+        options = person.call("POST", f"{path}/ceremony", {})
+        given = {"ceremony": options["ceremony"], "credential": person.device.get(options, person.origin)}
+        return person.call("POST", f"{path}/join", given)
+
+    def guest(self, code=None, name="Visitor"):
+        body = {"code": code or self.room["guest_code"], "name": name}
+        return call_api(self.world.send, "POST", f"/rooms/{self.room['id']}/guest", {}, body)[1]
+
+    def ask(self, method, path, token, body=None):
+        return call_api(self.world.send, method, f"/rooms/{self.room['id']}{path}", {"x-call-token": token}, body)[1]
+
+    def play(self, seconds, *tiles, swapped=()):
+        """Pictures of some tiles for a time, with the marks of those that have one and are not swapped."""
+        for _ in range(round(seconds * FPS)):
+            self.world.hands.wait(1 / FPS)
+            for joined in tiles:
+                tile = self.guard.tile(self.guard.room(self.room["id"]), joined["tile"])
+                if tile.id not in self.frames:
+                    source = calling.caller(len(self.frames), fps=FPS, size=(180, 320))
+                    self.frames[tile.id] = (source, LiveMarker.of(tile.chain) if tile.chain else None)
+                source, marker = self.frames[tile.id]
+                luma = np.asarray(next(source)[..., 1])
+                if marker is not None and tile.id not in swapped:
+                    luma = marker(luma, self.guard.now() - tile.began)
+                self.guard.see(self.room["id"], tile.id, luma, None)
+            self.guard.tick()
+
+    def states(self, token):
+        return {one["id"]: one["state"] for one in self.ask("GET", "", token)["tiles"]}
+
+
+@pytest.fixture
+def meeting(world, monkeypatch, tmp_path):
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
+    return Meeting(world)
+
+
+def test_two_confirmed_tiles_make_a_verified_call_and_a_swap_one_that_the_policy_refuses(meeting):
+    ann, ben = meeting.join("cfo"), meeting.join("treasurer")
+    meeting.play(5, ann, ben)
+    assert meeting.states(ann["token"]) == {ann["tile"]: "confirmed", ben["tile"]: "confirmed"}
+    assert meeting.ask("GET", "", ann["token"])["verdict"] == "VERIFIED"
+    quiet = meeting.world.people["clerk"].call("POST", "/requests", {**desking.ORDER, "call_id": meeting.room["id"]})
+    assert "call" not in {one["code"] for one in quiet["reasons"]}
+    meeting.play(5, ann, ben, swapped=(ben["tile"],))
+    assert meeting.states(ann["token"]) == {ann["tile"]: "confirmed", ben["tile"]: "not_confirmed"}
+    assert meeting.ask("GET", "", ann["token"])["verdict"] == "TAMPERED"
+    filed = meeting.world.people["clerk"].call("POST", "/requests", {**desking.ORDER, "call_id": meeting.room["id"]})
+    assert filed["status"] == "denied" and "call_refused" in {one["code"] for one in filed["reasons"]}
+    meeting.play(6, ann, ben)  # the pictures are right again: the tile is, the call stays what it was
+    assert meeting.states(ann["token"])[ben["tile"]] == "confirmed"
+    assert meeting.ask("GET", "", ann["token"])["verdict"] == "TAMPERED"
+
+
+def test_a_guest_is_only_a_picture_and_the_call_unverified(meeting):
+    ann, ben, visitor = meeting.join("cfo"), meeting.join("treasurer"), meeting.guest()
+    meeting.play(4, ann, ben, visitor)
+    assert meeting.states(visitor["token"])[visitor["tile"]] == "picture_only"
+    assert meeting.ask("GET", "", ann["token"])["verdict"] == "UNVERIFIED"
+    assert "frame_key" not in visitor
+    with pytest.raises(Problem):
+        meeting.guard.slots(meeting.room["id"], visitor["tile"])
+
+
+def test_joins_are_assertions_that_an_audit_checks(meeting):
+    joined = meeting.join("cfo")
+    found = audit(meeting.world.desk.export(), desking.ORIGIN, signing_keys.export())
+    lines = [json.loads(line) for line in meeting.world.desk.export().decode().splitlines()]
+    receipts = [one for one in lines if one.get("kind") == "joined"]
+    assert found.receipts and len(receipts) == 1
+    assert receipts[0]["body"]["commitment"] == joined["commitment"]
+    assert meeting.room["id"] not in json.dumps(receipts)
+
+
+def test_who_may_do_what_in_a_call(meeting):
+    ann, ben = meeting.join("cfo"), meeting.join("treasurer")
+    visitor, path = meeting.guest(), f"/tiles/{ann['tile']}"
+    assert refusal(meeting.guest, code="wrong") == "wrong_code"
+    assert refusal(meeting.ask, "GET", "", "no token") == "not_signed_in"
+    assert refusal(meeting.ask, "GET", f"{path}/slots", ben["token"]) == "not_yours"
+    assert refusal(meeting.ask, "POST", f"{path}/send", ben["token"], {"sdp": "v=0"}) == "not_yours"
+    assert refusal(meeting.ask, "DELETE", path, ben["token"]) == "not_yours"
+    assert refusal(meeting.ask, "POST", f"{path}/light", visitor["token"]) == "insufficient_scope"
+    assert refusal(meeting.world.people["cfo"].call, "POST", "/rooms/call_none/ceremony", {}) == "not_found"
+    assert (
+        refusal(meeting.world.executor.call, "POST", f"/rooms/{meeting.room['id']}/record", {}) == "insufficient_scope"
+    )
+    assert refusal(meeting.ask, "POST", f"{path}/watch", ben["token"], {"sdp": "v=0"}) in ("not_ready", "unsupported")
+    meeting.ask("DELETE", path, ann["token"])
+    assert refusal(meeting.ask, "GET", "", ann["token"]) == "not_signed_in"
+    watcher = meeting.world.machine("guard").call("POST", f"/rooms/{meeting.room['id']}/record", {})
+    assert ann["tile"] not in meeting.states(watcher["token"])
+
+
+def test_an_assertion_for_one_call_does_not_join_another_nor_twice(meeting):
+    person, other = meeting.world.people["cfo"], Meeting(meeting.world)
+    options = person.call("POST", f"/rooms/{meeting.room['id']}/ceremony", {})
+    given = {"ceremony": options["ceremony"], "credential": person.device.get(options, person.origin)}
+    assert refusal(person.call, "POST", f"/rooms/{other.room['id']}/join", given) == "assertion_refused"
+    assert refusal(person.call, "POST", f"/rooms/{meeting.room['id']}/join", given) == "ceremony_over"
+    options = person.call("POST", f"/rooms/{meeting.room['id']}/ceremony", {})
+    phished = person.device.get(options, "https://desk-login.example")
+    given = {"ceremony": options["ceremony"], "credential": phished}
+    assert refusal(person.call, "POST", f"/rooms/{meeting.room['id']}/join", given) == "assertion_refused"
+
+
+def test_bundles_are_signed_and_their_keys_follow_from_the_commitment(meeting):
+    ann = meeting.join("cfo")
+    meeting.play(4, ann)
+    bundles = [json.loads(one) for one in meeting.ask("GET", "/bundles", ann["token"])["data"]]
+    assert len(bundles) >= 2
+    held = None
+    for bundle in bundles:
+        check_signature(bundle, "a bundle", None, signing_keys.export())
+        with pytest.raises(TamperedError):
+            check_signature({**bundle, "at": bundle["at"] + 1}, "a bundle", None, signing_keys.export())
+        told = bundle["keys"][0]
+        assert told["commitment"] == ann["commitment"]
+        held = held or DisclosedKeys(meeting.room["id"], told["person"], bytes.fromhex(ann["commitment"]))
+        key = held.accept(told["slot"], bytes.fromhex(told["key"]))
+        assert told["began"] + 1000 * (told["slot"] + 2) <= bundle["at"]  # over, and a second more
+        assert key.key.hex() == told["key"]
+
+
+def test_a_page_gets_the_tiles_of_these_seconds_and_never_a_key(meeting):
+    ann = meeting.join("cfo")
+    meeting.world.hands.wait(7.5)
+    told = meeting.ask("GET", f"/tiles/{ann['tile']}/slots", ann["token"])
+    assert [one["slot"] for one in told["slots"]] == [7, 8, 9, 10] and 7.4 < told["seconds"] < 8
+    tile = meeting.guard.tile(meeting.guard.room(meeting.room["id"]), ann["tile"])
+    sent = received_tile(base64.b64decode(told["slots"][0]["tile"]))
+    marker = LiveMarker.of(tile.chain)
+    assert np.abs(sent - marker.sharp_of(7)).max() < 0.02
+    assert tile.chain[7].key.hex() not in json.dumps(told)
+
+
+def test_rooms_and_tiles_are_bounded(meeting, monkeypatch):
+    monkeypatch.setattr(guards, "MOST_TILES", 2)
+    monkeypatch.setattr(guards, "MOST_ROOMS", 1)
+    meeting.guest(), meeting.guest()
+    assert refusal(meeting.guest) == "queue_full"
+    assert refusal(meeting.world.people["cfo"].call, "POST", "/rooms", {}) == "queue_full"
+    meeting.world.hands.wait(guards.EMPTY_SECONDS + 1)  # nobody sends pictures: the room is over
+    meeting.world.people["cfo"].call("POST", "/rooms", {})
+
+
+def test_the_spoken_words_are_the_same_on_both_sides_and_others_elsewhere(meeting):
+    ann, ben, cy = (meeting.join(one) for one in ("cfo", "treasurer", "controller"))
+
+    def words(mine, theirs):
+        tiles = meeting.ask("GET", "", mine["token"])["tiles"]
+        return next(one["words"] for one in tiles if one["id"] == theirs["tile"])
+
+    assert words(ann, ben) == words(ben, ann)
+    assert len({json.dumps(words(*pair)) for pair in ((ann, ben), (ann, cy), (ben, cy))}) == 3
+    assert len(words(ann, ben)["en"].split()) == 2 and len(words(ann, ben)["zh"]) == 5
+
+
+# Encoded frames.
+
+
+def test_a_sealed_frame_opens_once_and_no_byte_of_it_can_be_changed():
+    key, frame = hashlib.sha256(b"key").digest(), bytes(range(200))
+    sealed = seal_frame(key, 7, frame)
+    assert open_frame(key, sealed, 6) == (frame, 7)
+    assert open_frame(key, sealed, 7) is None  # replayed
+    assert open_frame(hashlib.sha256(b"other").digest(), sealed, 6) is None
+    for place in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[place] ^= 1
+        assert open_frame(key, bytes(changed), 6) is None
+    assert open_frame(key, b"", 0) is None and open_frame(key, b"SRF1", -1) is None
+
+
+def test_once_frames_are_authentic_none_without_a_mac_is_decoded(meeting):
+    guard: CallGuard = meeting.guard
+    tile = guard.tile(guard.room(meeting.room["id"]), meeting.join("cfo")["tile"])
+    assert guard.check_frame(tile, None) and tile.plain_frames == 1  # a sender that has none
+    assert guard.check_frame(tile, True)
+    assert not guard.check_frame(tile, None) and not guard.check_frame(tile, False)
+    assert (tile.authentic_frames, tile.forged_frames) == (1, 2)
+
+
+def test_the_middle_of_a_tile_is_where_a_face_is():
+    frame = np.zeros((90, 160, 3), np.uint8)
+    frame[30:60, 65:95] = (200, 100, 50)
+    assert middle_colour(frame)[0] > 2 * middle_colour(frame)[2] > 0
+
+
+# A call over WebRTC on this machine.
+
+
+def test_a_real_call_finds_the_swapped_participant_and_nobody_else(monkeypatch, tmp_path):
+    pytest.importorskip("aiortc")
+    from sorano.desk.call import demo
+    from sorano.web import logs
+
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr(logs, "least", "error")
+    said = []
+    found = demo.run(said.append, seconds=14, swap_at=5)
+    assert found.flagged_at is not None and found.flagged_at > 5
+    assert found.verdict == "TAMPERED" and not found.honest_flagged and not found.guest_confirmed
+    assert found.authentic_frames > 20  # the MACs of encoded frames held on the way
+    events = [(one["name"], one["event"]) for one in found.timeline["events"] if "name" in one]
+    assert ("Treasurer", "not_confirmed") in events and ("Cfo", "not_confirmed") not in events
+    assert ("Unknown", str(TileState.PICTURE_ONLY)) in events

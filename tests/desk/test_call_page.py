@@ -1,0 +1,101 @@
+"""A call in Chromium: two people with passkeys, fake cameras, marks before the coder and MACs behind it."""
+
+import itertools
+
+import cv2
+import pytest
+from support import browser as browsing
+from support.browser import picture, violations
+from support.people import enrolled
+
+from sorano.desk import demo
+from sorano.desk.call.demo import figure
+
+SWAP = """async () => {
+    const canvas = document.createElement('canvas');
+    Object.assign(canvas, { width: 640, height: 360 });
+    const pen = canvas.getContext('2d');
+    const grain = pen.createImageData(640, 360);
+    const draw = () => {
+        for (let i = 0; i < grain.data.length; i += 4) {
+            grain.data.fill(90 + 60 * Math.sin(i / 9e4) + 9 * Math.random(), i, i + 3);
+            grain.data[i + 3] = 255;
+        }
+        pen.putImageData(grain, 0, 0);
+        setTimeout(draw, 66);
+    };
+    draw();
+    const room = document.querySelector('sorano-call').room;
+    await room.links.get(room.tile).getSenders()[0].replaceTrack(canvas.captureStream(15).getVideoTracks()[0]);
+}"""
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory):
+    """A file that Chromium shows as its camera: four seconds of a drawn figure, again and again."""
+    path = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
+    with path.open("wb") as file:
+        for frame in itertools.islice(figure(3), 60):
+            quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+            file.write(cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), quality)[1].tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def chrome(camera):
+    pytest.importorskip("aiortc")
+    flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with browsing.browser(*flags, f"--use-file-for-fake-video-capture={camera}") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def stage(chrome, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("desk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SORANO_CONFIG", str(folder / "config"))
+        with demo.stage(folder) as on:
+            yield on
+
+
+def tile(one, name, said):
+    """A tile of a page once it says something; machines may stand still for seconds."""
+    found = one.page.get_by_role("article", name=f"{name}: {said}")
+    found.wait_for(timeout=60_000)
+    return found
+
+
+def test_two_tabs_are_confirmed_and_one_turns_red_when_its_pictures_are_swapped(chrome, stage):
+    ann, ben = (enrolled(chrome, stage, handle, ["file"], permissions=["camera"]) for handle in ("ann", "ben"))
+    ann.page.goto(f"{ann.origin}/call")
+    ann.page.get_by_role("button", name="New call").click()
+    link = ann.page.locator("code").first.inner_text()
+    for one in (ann, ben):
+        one.page.goto(link)
+        one.page.reload()  # the address of the page is the same but for its fragment
+        one.page.get_by_role("button", name="Join with your passkey").click()
+    for one, (mine, other) in ((ann, ("Ann", "Ben")), (ben, ("Ben", "Ann"))):
+        tile(one, mine, "Confirmed")
+        tile(one, other, "Confirmed")
+    room = stage.calls.guard.rooms[link.partition("#")[2]]
+    assert all(one.authentic_frames > 5 and one.forged_frames == one.plain_frames == 0 for one in room.tiles.values())
+    words = [one.page.locator(".spoken").inner_text() for one in (ann, ben)]
+    assert words[0] == words[1] and len(words[0].split()) == 2
+    ann.page.wait_for_function("[...document.querySelectorAll('video')].every((one) => one.videoWidth > 0)")
+    assert not violations(ann.page)
+    picture(ann.page, "desk-7-call")
+
+    ben.page.evaluate(SWAP)
+    tile(ann, "Ben", "NOT CONFIRMED")
+    tile(ann, "Ann", "Confirmed")
+    picture(ann.page, "desk-8-swapped")
+    assert room.verdict == "TAMPERED"
+    for one in (ann, ben):
+        one.close()
+
+
+def test_the_page_that_needs_a_camera_is_the_only_one_that_may_have_it(stage):
+    status, headers, _ = stage.send("GET", "/call", {}, None)
+    assert status == 200 and "camera=(self)" in headers["permissions-policy"]
+    for path in ("/", "/call.html"):
+        assert "camera=()" in stage.send("GET", path, {}, None)[1]["permissions-policy"]
