@@ -241,3 +241,38 @@ def test_a_real_call_finds_the_swapped_participant_and_nobody_else(monkeypatch, 
     events = [(one["name"], one["event"]) for one in found.timeline["events"] if "name" in one]
     assert ("Treasurer", "not_confirmed") in events and ("Cfo", "not_confirmed") not in events
     assert ("Unknown", str(TileState.PICTURE_ONLY)) in events
+
+
+def test_a_recording_is_marked_and_signed_and_its_timeline_goes_into_the_case(monkeypatch, tmp_path):
+    pytest.importorskip("aiortc")
+    import asyncio
+
+    from sorano.desk import demo as desk_demo
+    from sorano.desk.call.client import CallClient
+    from sorano.desk.call.demo import figure
+    from sorano.desk.call.record import record
+    from sorano.desk.cases import build_case, read_timeline
+
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
+    (tmp_path / "desk").mkdir()
+    with desk_demo.stage(tmp_path / "desk") as on:
+        room = on.people["cfo"].call("POST", "/rooms", {})["id"]
+        guarding = desking.Program(on.send, on.desk.keys.create_with("recorder", ["guard"], {})[1])
+
+        async def hold():
+            sender, recorder = CallClient.join(on.people["cfo"], room), CallClient.look_on(guarding, room)
+            try:
+                await sender.send(figure(1, size=(180, 320)), 10.0)
+                return await record(recorder, tmp_path / "call.mp4", 2.5, lambda: False)
+            finally:
+                await asyncio.gather(sender.close(), recorder.close())
+
+        made = asyncio.run(hold())
+        filed = on.people["clerk"].call("POST", "/requests", {**desking.ORDER, "call_id": room})["id"]
+        case = json.loads(build_case(on.desk, filed, [made.path]))
+        assert case["recordings"][0]["report"]["verdict"] == "VERIFIED"
+        events = [one["event"] for one in case["recordings"][0]["timeline"]["events"]]
+        assert "joined" in events and "a recorder looks on" in events
+        told = made.timeline.read_text().replace("a recorder looks on", "nobody looks on")
+        made.timeline.write_text(told)  # a timeline that was changed is left out
+        assert read_timeline(made.path) == {"timeline": None}

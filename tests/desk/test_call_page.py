@@ -11,17 +11,29 @@ from support.people import enrolled
 from sorano.desk import demo
 from sorano.desk.call.demo import figure
 
-SWAP = """async () => {
+SWAP = """async () => {  // another figure, unmarked, in the place of the camera
     const canvas = document.createElement('canvas');
     Object.assign(canvas, { width: 640, height: 360 });
     const pen = canvas.getContext('2d');
-    const grain = pen.createImageData(640, 360);
+    const oval = (x, y, wide, tall, colour) => {
+        pen.fillStyle = colour;
+        pen.beginPath();
+        pen.ellipse(x, y, wide, tall, 0, 0, 7);
+        pen.fill();
+    };
     const draw = () => {
-        for (let i = 0; i < grain.data.length; i += 4) {
-            grain.data.fill(90 + 60 * Math.sin(i / 9e4) + 9 * Math.random(), i, i + 3);
-            grain.data[i + 3] = 255;
+        const x = 320 + 12 * Math.sin(performance.now() / 900);
+        pen.fillStyle = '#6d7f5c';
+        pen.fillRect(0, 0, 640, 360);
+        oval(x, 380, 150, 150, '#3d4a66');
+        oval(x, 160, 62, 84, '#d8b294');
+        oval(x - 22, 146, 6, 6, '#332');
+        oval(x + 22, 146, 6, 6, '#332');
+        oval(x, 198, 20, 2 + 5 * Math.abs(Math.sin(performance.now() / 160)), '#945');
+        for (let i = 0; i < 900; i++) {
+            pen.fillStyle = `rgb(${90 + 80 * Math.random()} ${110 + 50 * Math.random()} 100 / 30%)`;
+            pen.fillRect(640 * Math.random(), 360 * Math.random(), 4, 4);
         }
-        pen.putImageData(grain, 0, 0);
         setTimeout(draw, 66);
     };
     draw();

@@ -53,7 +53,7 @@ def build_case(desk: Desk, request: str, recordings: Iterable[Path] = ()) -> str
         lines = [row.line for row in connection.execute(sa.select(receipts.c.line).order_by(receipts.c.seq))]
     trail = [words for words in map(json.loads, lines) if words["subject"] == request]
     media = [
-        {"file": path.name, "sha256": sha256(path), "report": verify(path).to_dict(), **_timeline(path)}
+        {"file": path.name, "sha256": sha256(path), "report": verify(path).to_dict(), **read_timeline(path)}
         for path in recordings
     ]
     words = {
@@ -71,7 +71,7 @@ def build_case(desk: Desk, request: str, recordings: Iterable[Path] = ()) -> str
     return signed(words, keys.identity())
 
 
-def _timeline(recording: Path) -> dict[str, Any]:
+def read_timeline(recording: Path) -> dict[str, Any]:
     """The timeline that `sorano desk record` wrote beside a recording; None: it is not signed, or of other bytes."""
     beside = recording.with_name(recording.name + SUFFIX)
     if not beside.exists() or beside.stat().st_size > MOST_TIMELINE_BYTES:

@@ -55,7 +55,7 @@ class Desk extends View {
 		return html`<header class="top">
 				<a class="skip" href="#content" @click=${(event) => (event.preventDefault(), document.getElementById('content').focus())}>${t('skip')}</a>
 				<a class="brand" href="#requests" aria-label="Sorano"><img src="web/icon.svg" alt="" /><b>Sorano</b></a>
-				<nav aria-label=${t('desk')}>${parts.map((one) => html`<a href="#${one}" aria-current=${this.part === one ? 'page' : nothing}>${t(one)}</a>`)}</nav>
+				<nav aria-label=${t('desk')}>${parts.map((one) => html`<a href="#${one}" aria-current=${this.part === one ? 'page' : nothing}>${t(one)}</a>`)}${this.me ? html`<a href="call">${t('call')}</a>` : nothing}</nav>
 				<div class="top-end">${this.me ? html`<span class="me">${this.me.name}</span><button type="button" class="text" @click=${this.#signOut}>${t('sign.out')}</button>` : nothing}
 					<button type="button" class="text" lang=${current() === 'zh' ? 'en' : 'zh-CN'} @click=${() => setLanguage(current() === 'zh' ? 'en' : 'zh')}>${t('language')}</button>
 					${round(t('theme'), 'moon', switchTheme)}</div>
