@@ -223,6 +223,17 @@ def test_the_middle_of_a_tile_is_where_a_face_is():
     assert middle_colour(frame)[0] > 2 * middle_colour(frame)[2] > 0
 
 
+def test_a_face_is_found_where_it_is_and_nowhere_else():
+    from sorano.desk.call import faces
+
+    if faces.weights_file() is None:
+        pytest.skip("BlazeFace is not installed")
+    find = faces.FaceFinder()
+    left, top, right, bottom = find(next(calling.caller(1)))
+    assert left < 0.45 < right and top < 0.47 < bottom and right - left < 0.4
+    assert find(np.full((360, 640, 3), 90, np.uint8)) is None
+
+
 # A call over WebRTC on this machine.
 
 
@@ -243,6 +254,7 @@ def test_a_real_call_finds_the_swapped_participant_and_nobody_else(monkeypatch, 
     assert ("Unknown", str(TileState.PICTURE_ONLY)) in events
 
 
+@pytest.mark.full
 def test_a_recording_is_marked_and_signed_and_its_timeline_goes_into_the_case(monkeypatch, tmp_path):
     pytest.importorskip("aiortc")
     import asyncio

@@ -69,6 +69,7 @@ class Tile:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     last_frame: float = -1e12
     said: TileState | None = None
+    face: tuple[float, float, float, float] | None = None  # left, top, right, bottom in 0..1
     challenge: LightChallenge | None = None
     answered: LightResult | None = None
     left: bool = False
@@ -251,6 +252,13 @@ class CallGuard:
         tile.forged_frames += 1
         return False
 
+    @staticmethod
+    def face(tile: Tile, box: tuple[float, float, float, float] | None) -> None:
+        """Where the face of a tile is now."""
+        tile.face = box
+        if tile.judge is not None:
+            tile.judge.face = box
+
     def see(self, name: str, tile_id: str, luma_YX: NDArray[np.uint8], colour: NDArray[np.float32] | None) -> None:
         """A received frame: its luma, and the mean R, G, B of its middle where a challenge may need them."""
         room = self.room(name)
@@ -362,6 +370,7 @@ class CallGuard:
             last = tile.judge.results[-1] if tile.judge.results else None
             told["score"] = round(last.score, 1) if last else None
             told["part"] = last.missing if last else None
+            told["face"] = tile.face
             told["map"] = _map_shown(tile.judge.map_YX)
         told["frames"] = {
             "authentic": tile.authentic_frames,

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sorano.desk.call.faces import finder
 from sorano.desk.call.guard import CallGuard, Room, Tile
 from sorano.web.logs import log
 from sorano.web.problems import Problem
@@ -36,6 +37,7 @@ MOST_PIXELS = 1280 * 720
 TICK_SECONDS = 0.25
 JUDGED_FPS = 15.0  # at most, of each tile
 MOST_VIEWS = 40  # connections of one room
+FACE_EVERY = 15  # judged frames
 MIDDLE = (0.35, 0.25, 0.65, 0.8)  # where a face usually is: left, top, right, bottom
 
 
@@ -56,10 +58,10 @@ def open_frame(frame_key: bytes, sealed: bytes, last: int) -> tuple[bytes, int] 
     return (payload, counter) if hmac.compare_digest(tag, right) and counter > last else None
 
 
-def middle_colour(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The mean R, G, B of the middle of a tile, where a face usually is."""
+def middle_colour(rgb_HWC: NDArray[np.uint8], box: tuple[float, float, float, float] = MIDDLE) -> NDArray[np.float32]:
+    """The mean R, G, B of a box of a tile (left, top, right, bottom in 0..1): where a face is, or usually is."""
     height, width = rgb_HWC.shape[:2]
-    left, top, right, bottom = MIDDLE
+    left, top, right, bottom = box
     part = rgb_HWC[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
     return np.asarray(part.reshape(-1, 3).mean(0), np.float32)
 
@@ -205,7 +207,14 @@ class CallMedia:
             self._tracks.pop(tile.id, None)
 
     def _see(self, room: Room, tile: Tile, frame: Any) -> None:
-        colour = middle_colour(frame.to_ndarray(format="rgb24")) if tile.challenge is not None else None
+        find = finder()
+        wants_face = find is not None and tile.frames % FACE_EVERY == 0
+        colour = None
+        if wants_face or tile.challenge is not None:
+            rgb = frame.to_ndarray(format="rgb24")
+            if find is not None and wants_face:
+                self.guard.face(tile, find(rgb))
+            colour = middle_colour(rgb, tile.face or MIDDLE)
         self.guard.see(room.id, tile.id, luma_of(frame), colour)
 
     async def _tick_on(self) -> None:
