@@ -46,6 +46,7 @@ PATIENCE, RECOVERY = 2, 3  # slots
 WINDOWS = (3, 5, 10)  # slots that parts are judged by: large ones quickly, small ones later
 BLOCK = 8  # chips on a side
 SIDES = (3, 4, 6)  # blocks: the squares that are tested
+DECISIVE = 24.0  # evidence of a part from which on one slot is enough
 DIM = 0.5  # of the mark's usual strength there is what an intact part shows at least, but for chance
 EVEN_SHARE, EVEN_STRENGTH = 0.1, 0.5  # of the blocks outside a part, so many may show less than this of the mark
 LEARNING = 0.1  # of what a place usually shows, from each good slot
@@ -169,9 +170,11 @@ class TileJudge:
         self.results.append(result)
         if result.says is None:
             return
-        self._good, self._bad = (
-            (self._good + 1, 0) if result.says else (0 if self.is_red else self._good, self._bad + 1)
-        )
+        if result.says:
+            self._good, self._bad = self._good + 1, 0
+        else:
+            self._bad += PATIENCE if result.missing is not None and result.evidence > DECISIVE else 1
+            self._good = 0 if self.is_red else self._good
         if self._bad >= PATIENCE:
             self.is_red, self._good = True, 0
         elif self.is_red and self._good >= RECOVERY:
