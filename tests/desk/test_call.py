@@ -113,6 +113,7 @@ def test_who_may_do_what_in_a_call(meeting):
     visitor, path = meeting.guest(), f"/tiles/{ann['tile']}"
     assert refusal(meeting.guest, code="wrong") == "wrong_code"
     assert refusal(meeting.ask, "GET", "", "no token") == "not_signed_in"
+    assert refusal(call_api, meeting.world.send, "GET", "/rooms/call_none", {}, None) == "not_signed_in"
     assert refusal(meeting.ask, "GET", f"{path}/slots", ben["token"]) == "not_yours"
     assert refusal(meeting.ask, "POST", f"{path}/send", ben["token"], {"sdp": "v=0"}) == "not_yours"
     assert refusal(meeting.ask, "DELETE", path, ben["token"]) == "not_yours"

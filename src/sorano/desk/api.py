@@ -28,7 +28,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from sorano.desk.call.api import add_calls
+from sorano.desk.call.api import CallRoutes
 from sorano.desk.call.guard import CallGuard
 from sorano.desk.call.media import CallMedia
 from sorano.desk.confirm import PENDING
@@ -76,7 +76,7 @@ def create_app(desk: Desk) -> FastAPI:
     metrics = HttpMetrics()
     _add_operation(routes, desk, metrics)
     asks = _Routes(desk)
-    add_calls(routes, media, asks.person, asks.key, _json)
+    CallRoutes(media, asks.person, asks.key, _json).add(routes)
     app.include_router(routes)
     app.mount("/web", StaticFiles(directory=SHARED_PAGE), name="shared")
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")

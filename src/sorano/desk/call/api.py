@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,110 +35,132 @@ CAMERA = {"permissions-policy": "camera=(self), microphone=(), geolocation=()", 
 Body = Callable[[HttpRequest], AbstractAsyncContextManager[dict[str, Any]]]
 
 
-def add_calls(routes: APIRouter, media: CallMedia, person: Any, key: Any, body_of: Body) -> None:
-    """Add the routes; `person` and `key` say who asks, `body_of` reads a body."""
-    guard = media.guard
+@dataclass
+class CallRoutes:
+    """The routes of calls. `person` and `key` say who asks (they raise `Problem`), `body_of` reads a body."""
 
-    def asks(request: HttpRequest, name: str) -> Tile | None:
-        return guard.caller(name, request.headers.get("x-call-token"))
+    media: CallMedia
+    person: Any
+    key: Any
+    body_of: Body
 
-    def own(request: HttpRequest, name: str, tile: str) -> tuple[Room, Tile]:
-        found = asks(request, name)
+    def add(self, routes: APIRouter) -> None:
+        """Add them to a router."""
+        self._add_rooms(routes)
+        self._add_looks(routes)
+        self._add_tiles(routes)
+
+    def asks(self, request: HttpRequest, name: str) -> Tile | None:
+        """Whose token a request has; None: a recorder's. Raises `Problem`."""
+        return self.media.guard.caller(name, request.headers.get("x-call-token"))
+
+    def own(self, request: HttpRequest, name: str, tile: str) -> tuple[Room, Tile]:
+        """The room and the tile of a request with the tile's own token. Raises `Problem`."""
+        found = self.asks(request, name)
         if found is None or found.id != tile:
             raise Problem("not_yours", "this tile is somebody else's", "use your own token")
-        return guard.room(name), found
+        return self.media.guard.room(name), found
 
-    @routes.get("/call", tags=["calls"], include_in_schema=False)
-    def page() -> Response:
-        """The page of calls, which may use the camera."""
-        return FileResponse(PAGE, headers=CAMERA)
+    def _add_rooms(self, routes: APIRouter) -> None:
+        guard = self.media.guard
 
-    @routes.post("/rooms", tags=["calls"])
-    def open_room(request: HttpRequest) -> Response:
-        """A new call."""
-        room = guard.open(person(request)["id"])
-        return JSONResponse({"object": "call", "id": room.id, "guest_code": room.guest_code}, status_code=201)
+        @routes.get("/call", tags=["calls"], include_in_schema=False)
+        def page() -> Response:
+            """The page of calls, which may use the camera."""
+            return FileResponse(PAGE, headers=CAMERA)
 
-    @routes.post("/rooms/{name}/ceremony", tags=["calls"])
-    def begin(request: HttpRequest, name: str) -> Response:
-        """Begin to join with a passkey."""
-        return JSONResponse(guard.begin_join(name, person(request)["id"]))
+        @routes.post("/rooms", tags=["calls"])
+        def open_room(request: HttpRequest) -> Response:
+            """A new call."""
+            room = guard.open(self.person(request)["id"])
+            return JSONResponse({"object": "call", "id": room.id, "guest_code": room.guest_code}, status_code=201)
 
-    @routes.post("/rooms/{name}/join", tags=["calls"])
-    async def join(request: HttpRequest, name: str) -> Response:
-        """Join: the answer has the tile's token and the key of its encoded frames."""
-        who = await run_in_threadpool(person, request)
-        async with body_of(request) as body:
-            given = (body.get("ceremony"), body.get("credential"))
-            return _joined(await run_in_threadpool(guard.join, name, who, *given))
+        @routes.post("/rooms/{name}/ceremony", tags=["calls"])
+        def begin(request: HttpRequest, name: str) -> Response:
+            """Begin to join with a passkey."""
+            return JSONResponse(guard.begin_join(name, self.person(request)["id"]))
 
-    @routes.post("/rooms/{name}/guest", tags=["calls"])
-    async def guest(request: HttpRequest, name: str) -> Response:
-        """Join as a guest, who is only a picture."""
-        async with body_of(request) as body:
-            return _joined(guard.join_guest(name, body.get("code"), body.get("name")))
+        @routes.post("/rooms/{name}/join", tags=["calls"])
+        async def join(request: HttpRequest, name: str) -> Response:
+            """Join: the answer has the tile's token and the key of its encoded frames."""
+            who = await run_in_threadpool(self.person, request)
+            async with self.body_of(request) as body:
+                given = (body.get("ceremony"), body.get("credential"))
+                return _joined(await run_in_threadpool(guard.join, name, who, *given))
 
-    @routes.post("/rooms/{name}/record", tags=["calls"])
-    def record(request: HttpRequest, name: str) -> Response:
-        """Look on, to record."""
-        key(request, "guard")
-        return JSONResponse({"object": "viewer", "token": guard.add_viewer(name)}, status_code=201)
+        @routes.post("/rooms/{name}/guest", tags=["calls"])
+        async def guest(request: HttpRequest, name: str) -> Response:
+            """Join as a guest, who is only a picture."""
+            async with self.body_of(request) as body:
+                return _joined(guard.join_guest(name, body.get("code"), body.get("name")))
 
-    @routes.get("/rooms/{name}", tags=["calls"])
-    def look(request: HttpRequest, name: str) -> Response:
-        """The tiles, and what is said of them."""
-        tile = asks(request, name)
-        return JSONResponse(guard.shown(name, tile.id if tile else None), headers={"cache-control": "no-store"})
+        @routes.post("/rooms/{name}/record", tags=["calls"])
+        def record(request: HttpRequest, name: str) -> Response:
+            """Look on, to record."""
+            self.key(request, "guard")
+            return JSONResponse({"object": "viewer", "token": guard.add_viewer(name)}, status_code=201)
 
-    @routes.get("/rooms/{name}/bundles", tags=["calls"])
-    def bundles(request: HttpRequest, name: str) -> Response:
-        """The disclosed keys of the last two minutes, each second's in a bundle that the desk signed."""
-        asks(request, name)
-        return JSONResponse({"object": "list", "data": guard.room(name).bundles})
+    def _add_looks(self, routes: APIRouter) -> None:
+        guard = self.media.guard
 
-    @routes.get("/rooms/{name}/timeline", tags=["calls"])
-    def timeline(request: HttpRequest, name: str) -> Response:
-        """What happened, signed."""
-        asks(request, name)
-        return Response(guard.timeline(name), media_type="application/json")
+        @routes.get("/rooms/{name}", tags=["calls"])
+        def look(request: HttpRequest, name: str) -> Response:
+            """The tiles, and what is said of them."""
+            tile = self.asks(request, name)
+            return JSONResponse(guard.shown(name, tile.id if tile else None), headers={"cache-control": "no-store"})
 
-    @routes.get("/rooms/{name}/tiles/{tile}/slots", tags=["calls"])
-    def slots(request: HttpRequest, name: str, tile: str) -> Response:
-        """What the tile's own page marks with, for the next seconds."""
-        own(request, name, tile)
-        return JSONResponse(guard.slots(name, tile), headers={"cache-control": "no-store"})
+        @routes.get("/rooms/{name}/bundles", tags=["calls"])
+        def bundles(request: HttpRequest, name: str) -> Response:
+            """The disclosed keys of the last two minutes, each second's in a bundle that the desk signed."""
+            self.asks(request, name)
+            return JSONResponse({"object": "list", "data": guard.room(name).bundles})
 
-    @routes.post("/rooms/{name}/tiles/{tile}/send", tags=["calls"])
-    async def send(request: HttpRequest, name: str, tile: str) -> Response:
-        """Offer to send pictures."""
-        found = own(request, name, tile)
-        async with body_of(request) as body:
-            return JSONResponse({"type": "answer", "sdp": await media.send(*found, _sdp(body))})
+        @routes.get("/rooms/{name}/timeline", tags=["calls"])
+        def timeline(request: HttpRequest, name: str) -> Response:
+            """What happened, signed."""
+            self.asks(request, name)
+            return Response(guard.timeline(name), media_type="application/json")
 
-    @routes.post("/rooms/{name}/tiles/{tile}/watch", tags=["calls"])
-    async def watch(request: HttpRequest, name: str, tile: str) -> Response:
-        """Offer to receive a tile's pictures."""
-        asks(request, name)
-        room = guard.room(name)
-        async with body_of(request) as body:
-            answer = await media.watch(room, guard.tile(room, tile), _sdp(body))
-        return JSONResponse({"type": "answer", "sdp": answer})
+    def _add_tiles(self, routes: APIRouter) -> None:
+        guard = self.media.guard
 
-    @routes.post("/rooms/{name}/tiles/{tile}/light", tags=["calls"])
-    def light(request: HttpRequest, name: str, tile: str) -> Response:
-        """Challenge a tile by coded light."""
-        asking = asks(request, name)
-        if asking is None or asking.chain is None:
-            raise Problem("insufficient_scope", "only who joined with a passkey may challenge", "join with yours")
-        guard.challenge(name, tile)
-        return JSONResponse({"object": "challenge", "tile": tile}, status_code=201)
+        @routes.get("/rooms/{name}/tiles/{tile}/slots", tags=["calls"])
+        def slots(request: HttpRequest, name: str, tile: str) -> Response:
+            """What the tile's own page marks with, for the next seconds."""
+            self.own(request, name, tile)
+            return JSONResponse(guard.slots(name, tile), headers={"cache-control": "no-store"})
 
-    @routes.delete("/rooms/{name}/tiles/{tile}", tags=["calls"])
-    def leave(request: HttpRequest, name: str, tile: str) -> Response:
-        """Leave."""
-        own(request, name, tile)
-        guard.leave(name, tile)
-        return JSONResponse({"object": "tile", "id": tile, "left": True})
+        @routes.post("/rooms/{name}/tiles/{tile}/send", tags=["calls"])
+        async def send(request: HttpRequest, name: str, tile: str) -> Response:
+            """Offer to send pictures."""
+            found = self.own(request, name, tile)
+            async with self.body_of(request) as body:
+                return JSONResponse({"type": "answer", "sdp": await self.media.send(*found, _sdp(body))})
+
+        @routes.post("/rooms/{name}/tiles/{tile}/watch", tags=["calls"])
+        async def watch(request: HttpRequest, name: str, tile: str) -> Response:
+            """Offer to receive a tile's pictures."""
+            self.asks(request, name)
+            room = guard.room(name)
+            async with self.body_of(request) as body:
+                answer = await self.media.watch(room, guard.tile(room, tile), _sdp(body))
+            return JSONResponse({"type": "answer", "sdp": answer})
+
+        @routes.post("/rooms/{name}/tiles/{tile}/light", tags=["calls"])
+        def light(request: HttpRequest, name: str, tile: str) -> Response:
+            """Challenge a tile by coded light."""
+            asking = self.asks(request, name)
+            if asking is None or asking.chain is None:
+                raise Problem("insufficient_scope", "only who joined with a passkey may challenge", "join with yours")
+            guard.challenge(name, tile)
+            return JSONResponse({"object": "challenge", "tile": tile}, status_code=201)
+
+        @routes.delete("/rooms/{name}/tiles/{tile}", tags=["calls"])
+        def leave(request: HttpRequest, name: str, tile: str) -> Response:
+            """Leave."""
+            self.own(request, name, tile)
+            guard.leave(name, tile)
+            return JSONResponse({"object": "tile", "id": tile, "left": True})
 
 
 def _joined(tile: Tile) -> Response:

@@ -168,8 +168,12 @@ class CallGuard:
 
     def join_guest(self, name: str, code: Any, called: Any) -> Tile:
         """A tile for somebody who proves nothing. Raises `Problem` where the code is not the room's."""
-        room = self.room(name)
-        if not isinstance(code, str) or not secrets.compare_digest(code.encode(), room.guest_code.encode()):
+        room = self.rooms.get(name)
+        if (
+            room is None
+            or not isinstance(code, str)
+            or not secrets.compare_digest(code.encode(), room.guest_code.encode())
+        ):
             raise Problem("wrong_code", "this is not the call's guest code", "ask the host for it", param="code")
         label = called.strip()[:40] if isinstance(called, str) and called.strip() else "?"
         return self._add(room, Tile(f"tile_{secrets.token_hex(6)}", None, label, self.now()))
@@ -196,12 +200,11 @@ class CallGuard:
 
     def caller(self, name: str, token: str | None) -> Tile | None:
         """Whose token it is; None: a recorder's. Raises `Problem` for a token of nobody here."""
-        room = self.room(name)
-        given = (token or "").encode()
-        for tile in room.present():
+        room, given = self.rooms.get(name), (token or "").encode()
+        for tile in room.present() if room is not None else ():
             if secrets.compare_digest(given, tile.token.encode()):
                 return tile
-        if any(secrets.compare_digest(given, one.encode()) for one in room.viewers):
+        if room is not None and any(secrets.compare_digest(given, one.encode()) for one in room.viewers):
             return None
         raise Problem("not_signed_in", "this is no token of this call", "join it again")
 
