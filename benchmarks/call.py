@@ -58,7 +58,7 @@ def red_at(told: list[tuple[float, Any]]) -> float | None:
 
 def honest(minutes: float, rate: int, fps: float, seed: int) -> dict[str, Any]:
     """Calls in which nothing happens."""
-    flagged, scores, evidence, sure, done = 0, [], [], [], 0.0
+    flagged, scores, evidence, sure, differ, done = 0, [], [], [], [], 0.0
     for number in itertools.count(seed * 1000):
         seconds = min(SESSION, 60 * minutes - done)
         if seconds < 3:
@@ -69,9 +69,10 @@ def honest(minutes: float, rate: int, fps: float, seed: int) -> dict[str, Any]:
         scores += [one.score for one in judge.results]
         evidence += [one.evidence for one in judge.results if one.evidence]
         sure.append(judge.is_sure)
+        differ += [one.mismatch for one in judge.results]
         done += seconds
         print(f"  {number}: {done / 60:.1f} min, red {red_at(told)}, least score {min(scores):.1f}, "
-              f"most evidence {max(evidence, default=0):.1f}, {coder.kbps:.0f} kb/s", file=sys.stderr)  # fmt: skip
+              f"most evidence {max(evidence, default=0):.1f}, mismatch {max(differ):.1f}, {coder.kbps:.0f} kb/s", file=sys.stderr)  # fmt: skip
     low = float(np.quantile(scores, 0.01))
     return {"minutes": done / 60, "flagged": flagged, "least_score": min(scores), "score_p1": low,
             "most_evidence": max(evidence, default=0.0), "sure_share": float(np.mean(sure))}  # fmt: skip

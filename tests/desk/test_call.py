@@ -171,6 +171,24 @@ def test_a_page_gets_the_tiles_of_these_seconds_and_never_a_key(meeting):
     assert tile.chain[7].key.hex() not in json.dumps(told)
 
 
+def test_what_a_sender_declares_of_its_pictures_is_checked(meeting):
+    ann = meeting.join("cfo")
+    path, right = f"/tiles/{ann['tile']}/content", base64.b64encode(bytes(144)).decode()
+    assert meeting.ask("POST", path, ann["token"], {"slots": {"0": right}})["id"] == ann["tile"]
+    for wrong in (
+        None,
+        [],
+        {str(one): right for one in range(99)},
+        {"0": "AAAA"},
+        {"0": "?"},
+        {"x": right},
+        {"0": None},
+    ):
+        refused = refusal(meeting.ask, "POST", path, ann["token"], {"slots": wrong})
+        assert refused in ("invalid_type", "invalid_value")
+    assert refusal(meeting.ask, "POST", path, meeting.guest()["token"], {"slots": {}}) == "not_yours"
+
+
 def test_rooms_and_tiles_are_bounded(meeting, monkeypatch):
     monkeypatch.setattr(guards, "MOST_TILES", 2)
     monkeypatch.setattr(guards, "MOST_ROOMS", 1)

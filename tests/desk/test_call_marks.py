@@ -8,7 +8,7 @@ from support import calling
 from support.calling import BEGAN, FPS, Vp8, attend, caller
 
 from sorano.desk.call import keys, marks
-from sorano.desk.call.judge import LEAST_SCORE, TileJudge, TileState
+from sorano.desk.call.judge import LEAST_SCORE, MOST_MISMATCH, TileJudge, TileState
 from sorano.errors import TamperedError
 from sorano.trust.watermark.detect import Payload
 from sorano.trust.watermark.payload import CODE
@@ -110,6 +110,20 @@ def test_a_face_put_over_a_marked_picture_is_found_and_where_it_is():
     assert 5 < red_from(told) <= 12
     found = [one.missing for one in judge.results if one.missing][0]
     assert found[0] < box[2] and found[2] > box[0] and found[1] < box[3] and found[3] > box[1]
+
+
+def test_a_mark_that_is_lifted_off_and_laid_over_other_pictures_is_not_enough():
+    """The forger has the marked and even the unmarked pictures, and moves the difference onto another scene at once."""
+    other, camera = caller(5, "chelsea.png", "rocket.jpg"), caller(1)
+
+    def lift(t, marked):
+        pattern = marked.astype(np.int16) - next(camera)
+        return marked if t < 4 else np.clip(next(other) + pattern, 0, 255).astype(np.uint8)
+
+    told, judge = attend(caller(1), CHAIN, 8.5, swap=lift)
+    assert 4 < red_from(told) <= 8.5
+    assert judge.results[-1].score > LEAST_SCORE  # the mark itself is there
+    assert max(one.mismatch for one in judge.results if one.slot < 4) < MOST_MISMATCH / 2
 
 
 def test_a_still_picture_without_camera_noise_is_confirmed_once_the_sender_is_told_how_it_was_received():

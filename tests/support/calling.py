@@ -101,22 +101,29 @@ def luma_of(frame):
 BEGAN = 1_800_000_000.0  # of the sessions here: seconds since 1970
 
 
-def attend(frames, chain, seconds, *, coder=None, fps=FPS, delay=0.12, swap=None, judge=None):
+def attend(frames, chain, seconds, *, coder=None, fps=FPS, delay=0.12, swap=None, judge=None, declares=True):
     """A sender, VP8, and a judge: (time, state) after each slot's key, and the judge.
 
-    `frames` are those of the camera; `swap(t, marked)` replaces what goes from the marker to the coder.
+    `frames` are those of the camera, of which the sender declares thumbs where it `declares`; `swap(t, marked)`
+    replaces what goes from the marker to the coder.
     """
     from sorano.desk.call.judge import TileJudge
     from sorano.desk.call.keys import disclosable
-    from sorano.desk.call.marks import LiveMarker
+    from sorano.desk.call.marks import LiveMarker, thumb_of
 
     coder, judge = coder or Vp8(fps=fps), judge or TileJudge(BEGAN)
     marker = LiveMarker.of(chain) if chain is not None else None
-    told, known = [], -1
+    told, known, thumbs = [], -1, {}
     for number in range(round(seconds * fps)):
         t = number / fps
         frame = next(frames)
         marked = marker.on_rgb(frame, t) if marker else frame
+        if declares:
+            thumbs.setdefault(int(t), []).append(
+                thumb_of(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)[: frame.shape[0]])
+            )
+            if int(t) - 1 in thumbs and t % 1 > 0.3:  # a little after the slot's end
+                judge.declare(int(t) - 1, np.rint(np.mean(thumbs.pop(int(t) - 1), 0)))
         marked = swap(t, marked) if swap else marked
         shown = coder(marked)
         now = BEGAN + t + delay

@@ -7,6 +7,7 @@ POST   /rooms/ID/record                    look on                   key: guard
 GET    /rooms/ID                           tiles and their states    x-call-token
 GET    /rooms/ID/bundles, /timeline        signed keys; what happened    x-call-token
 GET    /rooms/ID/tiles/TILE/slots          what to mark with         the tile's own token
+POST   /rooms/ID/tiles/TILE/content        what was marked           the tile's own token
 POST   /rooms/ID/tiles/TILE/send, /watch   WebRTC offers             the tile's own token; any
 POST   /rooms/ID/tiles/TILE/light          challenge it              token of a passkey's tile
 DELETE /rooms/ID/tiles/TILE                leave                     the tile's own token
@@ -129,6 +130,14 @@ class CallRoutes:
             """What the tile's own page marks with, for the next seconds."""
             self.own(request, name, tile)
             return JSONResponse(guard.slots(name, tile), headers={"cache-control": "no-store"})
+
+        @routes.post("/rooms/{name}/tiles/{tile}/content", tags=["calls"])
+        async def content(request: HttpRequest, name: str, tile: str) -> Response:
+            """Say what the tile's pictures looked like, slot by slot."""
+            self.own(request, name, tile)
+            async with self.body_of(request) as body:
+                guard.declare(name, tile, body.get("slots"))
+            return JSONResponse({"object": "tile", "id": tile})
 
         @routes.post("/rooms/{name}/tiles/{tile}/send", tags=["calls"])
         async def send(request: HttpRequest, name: str, tile: str) -> Response:

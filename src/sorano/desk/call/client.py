@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sorano.desk.call.marks import LiveMarker, received_tile
+from sorano.desk.call.marks import LiveMarker, received_tile, thumb_of
 from sorano.desk.call.media import prefer_vp8, require_aiortc, seal_frames, stay_on_loopback
 from sorano.desk.client import Person, Program, Send, call_api
 
@@ -33,6 +33,7 @@ class CallClient:
         self.frame_key = base64.b64decode(key) if key else None
         self.marker = LiveMarker(self._sharp) if key else None
         self._sharp_tiles: dict[int, NDArray[Any]] = {}
+        self._thumbs: dict[int, tuple[Any, int]] = {}  # of each slot: their sum, their number
         self._began = 0.0
         self.on_loopback = True  # the desk is on this machine
         self._connections: list[Any] = []
@@ -101,11 +102,25 @@ class CallClient:
             task.cancel()
         await asyncio.gather(*(one.close() for one in self._connections), return_exceptions=True)
 
+    def declare(self) -> None:
+        """Say what the pictures of the slots that are over looked like."""
+        now = int(time.monotonic() - self._began)
+        over = {slot: self._thumbs.pop(slot) for slot in sorted(self._thumbs) if slot < now}
+        if over:
+            means = {slot: np.rint(total / count).astype(np.uint8).tobytes() for slot, (total, count) in over.items()}
+            told = {str(slot): base64.b64encode(thumb).decode() for slot, thumb in list(means.items())[-8:]}
+            self.http.call("POST", f"/rooms/{self.room}/tiles/{self.tile}/content", {"slots": told})
+
     def mark(self, frame: NDArray[np.uint8]) -> tuple[float, NDArray[np.uint8]]:
         """The time in the session, and the marked frame."""
+        import cv2
+
         seconds = time.monotonic() - self._began
         if self.marker is None or int(seconds) not in self._sharp_tiles:
             return seconds, frame
+        luma = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)[: frame.shape[0]], np.uint8)
+        total, count = self._thumbs.get(int(seconds), (0.0, 0))
+        self._thumbs[int(seconds)] = (total + thumb_of(luma), count + 1)
         return seconds, self.marker.on_rgb(frame, seconds)
 
     def _sharp(self, slot: int) -> NDArray[Any]:
@@ -130,6 +145,7 @@ class CallClient:
         while True:
             await asyncio.sleep(1.0)
             await asyncio.to_thread(self.fetch_slots)
+            await asyncio.to_thread(self.declare)
 
 
 class _Token(Program):

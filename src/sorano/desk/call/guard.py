@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from sorano.desk.call.judge import TileJudge, TileState
 from sorano.desk.call.keys import BUNDLE, KeyChain, disclosable, session_key
 from sorano.desk.call.light import LightChallenge, LightResult
-from sorano.desk.call.marks import STRENGTH, next_strength, sent_tile
+from sorano.desk.call.marks import STRENGTH, THUMB, next_strength, sent_tile
 from sorano.desk.call.words import call_words
 from sorano.desk.ledger import signed
 from sorano.desk.passkeys import JOIN, note_use
@@ -44,6 +44,7 @@ from sorano.web.keys import digest
 from sorano.web.problems import Problem, not_found
 
 MOST_ROOMS, MOST_TILES, MOST_EVENTS = 50, 12, 5000
+MOST_DECLARED = 8  # slots at once
 SLOTS_AHEAD = 4  # whose tiles a participant's page gets at once
 EMPTY_SECONDS = 900.0  # that a room is kept without pictures
 COLOURS_KEPT = 60 * 30  # frames whose colours are kept for a challenge
@@ -339,6 +340,22 @@ class CallGuard:
             for slot in range(first, first + SLOTS_AHEAD)
         ]
         return {"object": "slots", "seconds": now - tile.began, "strength": tile.strength, "slots": made}
+
+    def declare(self, name: str, tile_id: str, given: Any) -> None:
+        """Take what a tile's own client says its pictures were: {slot: 144 bytes in base64}. Raises `Problem`."""
+        room = self.room(name)
+        tile = self.tile(room, tile_id)
+        if not isinstance(given, dict) or len(given) > MOST_DECLARED or tile.judge is None:
+            raise Problem(
+                "invalid_type", "slots maps numbers to thumbs", f"send at most {MOST_DECLARED}", param="slots"
+            )
+        with room.turn:
+            for slot, text in given.items():
+                try:
+                    thumb = np.frombuffer(base64.b64decode(str(text), validate=True), np.uint8).reshape(THUMB[::-1])
+                    tile.judge.declare(int(slot), thumb.astype(np.float32))
+                except ValueError as error:
+                    raise Problem("invalid_value", "a thumb has 9 x 16 bytes", "see the docs", param="slots") from error
 
     def challenge(self, name: str, tile_id: str) -> LightChallenge:
         """Begin a challenge by coded light for a tile. Raises `Problem`."""

@@ -5,18 +5,23 @@
     judge.disclose(slot_key, now)            # once the key of a slot is known: a SlotResult
     judge.state(now)                         # TileState.CONFIRMED, NOT_CONFIRMED, WAITING, NO_PICTURE
 
-Two questions are asked of each slot. *Does the tile carry the mark?* By `marks.score_of`, at the best of five delays
+Three questions are asked of each slot. *Does the tile carry the mark?* By `marks.score_of`, at the best of five delays
 between the sender's clock and ours; `LEAST_SCORE` is passed by chance less than once in ten million slots. *Does every
 part of it?* The agreement of blocks of 8 x 8 chips with the mark over three slots is compared with what the rest of the
 tile shows for as much energy; a square (or the face, where its box is known) that shows nothing where much was expected
 was put over the picture.
+
+*Are they the pictures that were marked?* A mark can be lifted off pictures and laid over others. So the sender
+declares, beside the pictures, what each slot looked like in 9 x 16 cells; what came must look like it but for gain and
+offset.
 
 One bad slot is not enough: `PATIENCE` in a row turn a tile red, so that a coder's bad second does not. A second in
 which few frames came says nothing. Once red, a tile takes `RECOVERY` good slots to be confirmed again, and the
 timeline keeps that it was.
 
 Covered: pictures that were replaced as a whole or in part after they were marked. Not covered: what was marked; parts
-smaller than 3 % of the tile; parts in which the coder left nothing of the mark's band.
+smaller than 3 % of the tile; parts in which the coder left nothing of the mark's band; a mark that is lifted within its
+second and laid over a picture of the same cells (another face in the same place and light).
 """
 
 from __future__ import annotations
@@ -31,7 +36,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.desk.call.keys import DISCLOSURE_SECONDS, SLOT_SECONDS, SlotKey
-from sorano.desk.call.marks import chips_of, repeated, score_of, slot_tile, whitened_chips
+from sorano.desk.call.marks import (
+    THUMB,
+    chips_of,
+    mismatch_of,
+    repeated,
+    score_of,
+    slot_tile,
+    thumb_of,
+    whitened_chips,
+)
 
 Array = NDArray[Any]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in 0..1
@@ -41,6 +55,7 @@ BINS = round(SLOT_SECONDS / BIN_SECONDS)
 LATEST = round(DISCLOSURE_SECONDS / BIN_SECONDS)  # bins that pictures may be late by
 BEFORE = 4  # slots whose mean is taken from a slot's pictures: what stands still is not the mark, which changes
 LEAST_SCORE = 6.0  # exp(-6 * 6 / 2) * 5 delays = 8e-8
+MOST_MISMATCH = 8.0  # levels
 LEAST_FRAMES = 3  # of a slot: fewer say nothing
 PATIENCE, RECOVERY = 2, 3  # slots
 WINDOWS = (3, 5, 10)  # slots that parts are judged by: large ones quickly, small ones later
@@ -74,18 +89,20 @@ class SlotResult:
     late: int = 0  # bins by which the pictures came late
     missing: Box | None = None
     evidence: float = 0.0  # natural logarithm, of the worst part
+    mismatch: float = 0.0  # levels by which pictures differ from what their sender declared, at most
 
     @property
     def says(self) -> bool | None:
         """Whether the mark is there, in all parts; None where too few frames came."""
         if self.frames < LEAST_FRAMES:
             return None
-        return self.score >= LEAST_SCORE and self.missing is None
+        return self.score >= LEAST_SCORE and self.missing is None and self.mismatch <= MOST_MISMATCH
 
 
 @dataclass
 class _Bin:
     chips: Array
+    thumb: Array
     frames: int = 0
 
 
@@ -100,6 +117,8 @@ class TileJudge:
     is_sure: bool = True  # whether parts can be judged: at low rates coders leave the mark out in patches
     face: Box | None = None
     _bins: dict[int, _Bin] = field(default_factory=dict)
+    _declared: dict[int, Array] = field(default_factory=dict)
+    _received: dict[int, Array] = field(default_factory=dict)
     _recent: deque[tuple[Array, Array]] = field(default_factory=lambda: deque(maxlen=max(WINDOWS)))
     _usual: Array | None = None
     _bad: int = 0
@@ -114,8 +133,9 @@ class TileJudge:
         chips = chips_of(luma_YX)
         held = self._bins.get(number)
         if held is None or held.chips.shape != chips.shape:  # a sender may change its size
-            held = self._bins[number] = _Bin(np.zeros_like(chips))
+            held = self._bins[number] = _Bin(np.zeros_like(chips), np.zeros(THUMB[::-1], np.float32))
         held.chips += chips
+        held.thumb += thumb_of(luma_YX)
         held.frames += 1
         self._last_frame = at
         for old in [one for one in self._bins if one < number - (BEFORE + 4) * BINS]:
@@ -144,11 +164,17 @@ class TileJudge:
         else:
             self._recent.clear()
             self.map_YX = None
-        result = SlotResult(key.slot, now, frames, score, late, missing, evidence)
+        result = SlotResult(key.slot, now, frames, score, late, missing, evidence, self._mismatch(key.slot, late))
         self._take(result)
         for old in [one for one in self._bins if one < (key.slot - BEFORE) * BINS]:
             del self._bins[old]
         return result
+
+    def declare(self, slot: int, thumb_YX: Array) -> None:
+        """What the sender says the pictures of a slot looked like, before they were marked: [9, 16] levels."""
+        self._declared[slot] = thumb_YX
+        for old in sorted(self._declared)[:-8]:
+            del self._declared[old]
 
     def state(self, now: float) -> TileState:
         """The tile's state."""
@@ -165,6 +191,19 @@ class TileJudge:
         if not held or any(one.chips.shape != held[-1].chips.shape for one in held):
             return frames, None
         return frames, np.asarray(sum(one.chips for one in held) / frames, np.float32)
+
+    def _mismatch(self, slot: int, late: int) -> float:
+        """The largest difference of slots that were declared since, from what came of them."""
+        first = slot * BINS + late
+        held = [self._bins[one] for one in range(first, first + BINS) if one in self._bins]
+        if held:
+            total = np.sum([one.thumb for one in held], 0)
+            self._received[slot] = np.asarray(total / sum(one.frames for one in held), np.float32)
+        both = self._declared.keys() & self._received.keys()
+        found = max((mismatch_of(self._received.pop(one), self._declared.pop(one)) for one in both), default=0.0)
+        for old in [one for one in self._received if one < slot - 4]:
+            del self._received[old]
+        return found
 
     def _take(self, result: SlotResult) -> None:
         self.results.append(result)

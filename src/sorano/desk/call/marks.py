@@ -29,6 +29,7 @@ SHORT_CHIPS = 90  # along the short side of a tile
 STRENGTH, LEAST_STRENGTH, MOST_STRENGTH = 2.5, 1.5, 5.0  # levels of 255, root mean square
 WEAK, CLEAR = 14.0, 30.0  # scores below and above which a sender changes its strength
 LOUDER, SOFTER = 1.3, 1.1  # by which it does
+THUMB = (16, 9)  # columns, rows
 FLOOR = 0.6  # levels: what is added to the local deviation of chips
 TILE_SCALE = 32  # steps of a sent tile in one unit
 
@@ -116,6 +117,23 @@ def chips_of(luma_YX: Luma) -> Array:
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     band = cv2.GaussianBlur(picture, (0, 0), 0.35 * CHIP) - cv2.GaussianBlur(picture, (0, 0), 0.8 * CHIP)
     return cv2.resize(band, (columns, rows), interpolation=cv2.INTER_AREA)
+
+
+def thumb_of(luma_YX: Luma) -> Array:
+    """A frame's luma in 9 x 16 cells, their means, float32: what a sender says of its pictures beside the mark."""
+    import cv2
+
+    return np.asarray(cv2.resize(luma_YX, THUMB, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def mismatch_of(received_YX: Array, declared_YX: Array) -> float:
+    """How far two thumbs differ, in levels: what is left of the best straight line from one to the other.
+
+    Gain and offset do not count, for coders and players differ in them.
+    """
+    x, y = declared_YX.ravel() - declared_YX.mean(), received_YX.ravel() - received_YX.mean()
+    gain = np.clip(float((x * y).sum()) / max(float((x * x).sum()), 1.0), 0.7, 1.4)
+    return float(np.sqrt(np.mean(np.square(y - gain * x))))
 
 
 def whitened_chips(chips_YX: Array) -> Array:

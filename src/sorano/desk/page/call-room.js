@@ -68,6 +68,8 @@ export class Room {
 		const asked = performance.now();
 		const told = await this.#ask('GET', `/tiles/${this.tile}/slots`);
 		this.marker.hear(told, (asked + performance.now()) / 2);
+		const slots = this.marker.seen();
+		if (Object.keys(slots).length) await this.#ask('POST', `/tiles/${this.tile}/content`, { slots });
 	}
 
 	async #look() {
