@@ -264,8 +264,8 @@ def test_a_real_call_finds_the_swapped_participant_and_nobody_else(monkeypatch, 
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
     monkeypatch.setattr(logs, "least", "error")
     said = []
-    found = demo.run(said.append, seconds=14, swap_at=5)
-    assert found.flagged_at is not None and found.flagged_at > 5
+    found = demo.run(said.append, seconds=11, swap_at=4)
+    assert found.flagged_at is not None and found.flagged_at > 4
     assert found.verdict == "TAMPERED" and not found.honest_flagged and not found.guest_confirmed
     assert found.authentic_frames > 20  # the MACs of encoded frames held on the way
     events = [(one["name"], one["event"]) for one in found.timeline["events"] if "name" in one]

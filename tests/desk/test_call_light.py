@@ -9,7 +9,7 @@ from sorano.desk.call.light import DECOYS, GREY, STEPS, LightChallenge, codes_of
 from sorano.desk.call.words import WORDS, call_words
 
 TIMES = 1000.0
-SEEDS = range(24 if FULL else 4)
+SEEDS = range(24 if FULL else 3)
 
 
 def test_faces_that_follow_their_screen_pass():
@@ -20,14 +20,14 @@ def test_faces_that_follow_their_screen_pass():
 
 def test_recordings_of_another_challenge_do_not():
     found = [answer_light(LightChallenge.draw(TIMES), seed, share=0.15, shows=False) for seed in SEEDS]
-    assert sum(one.passed for one in found) <= len(found) // 12
+    assert sum(one.passed for one in found) <= len(found) // 12  # none of three, two of 24
     assert all(one.rank > 1 for one in found)
 
 
 def test_noise_passes_as_often_as_the_ranks_say():
     """Pictures that know nothing of the code rank evenly among the decoys: 1 in 200 passes."""
     random, ranks = np.random.default_rng(5), []
-    for _ in range(60 if FULL else 20):
+    for _ in range(60 if FULL else 10):
         challenge = LightChallenge.draw(TIMES)
         for number in range(140):
             challenge.add(challenge.began - 2 + number / 14, 120 + random.normal(0, 2, 3).cumsum())

@@ -36,7 +36,8 @@ from sorano.web import LOOPBACK
 Frame = NDArray[np.uint8]
 
 FPS = 12.0
-TILE_HEIGHT, TILE_WIDTH, BAR = 270, 480, 26
+TILE_HEIGHT, TILE_WIDTH, BAR = 226, 400, 24
+ACROSS, FEW, MOST = 3, 6, 12  # tiles in a row; places of a grid, and of one of a large call
 COLOURS = {"confirmed": (40, 150, 70), "not_confirmed": (200, 40, 40)}
 GREY = (110, 110, 110)
 
@@ -120,7 +121,7 @@ class _Grid:
         self.seen = False
         self._watched: set[str] = set()
         self._looked = -math.inf
-        self._places = 1
+        self._places = 0  # known with the first picture, for a video has one size
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def look(self) -> None:
@@ -153,15 +154,14 @@ class _Grid:
             self.newest.pop(tile, None)
 
     def picture(self) -> Frame:
-        """The grid, uint8 RGB; it never becomes smaller, for a video has one size."""
+        """The grid, uint8 RGB. Who comes when all places are taken is in the timeline alone."""
         import cv2
 
-        self._places = max(self._places, 4)
-        across = 2
-        down = self._places // across
-        picture = np.full((down * (TILE_HEIGHT + BAR), across * TILE_WIDTH, 3), 24, np.uint8)
+        self._places = self._places or (FEW if len(self.tiles) <= FEW else MOST)
+        down = self._places // ACROSS
+        picture = np.full((down * (TILE_HEIGHT + BAR), ACROSS * TILE_WIDTH, 3), 24, np.uint8)
         for place, tile in enumerate(self.tiles[: self._places]):
-            top, left = place // across * (TILE_HEIGHT + BAR), place % across * TILE_WIDTH
+            top, left = place // ACROSS * (TILE_HEIGHT + BAR), place % ACROSS * TILE_WIDTH
             shown = self.newest.get(tile["id"])
             if shown is not None:
                 fitted = cv2.resize(shown, (TILE_WIDTH, TILE_HEIGHT), interpolation=cv2.INTER_AREA)
