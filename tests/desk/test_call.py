@@ -11,6 +11,7 @@ from support.desking import refusal
 
 from sorano.desk.audit import audit, check_signature
 from sorano.desk.call import guard as guards
+from sorano.desk.call import keys
 from sorano.desk.call.guard import CallGuard
 from sorano.desk.call.judge import TileState
 from sorano.desk.call.keys import DisclosedKeys
@@ -169,6 +170,27 @@ def test_a_page_gets_the_tiles_of_these_seconds_and_never_a_key(meeting):
     marker = LiveMarker.of(tile.chain)
     assert np.abs(sent - marker.sharp_of(7)).max() < 0.02
     assert tile.chain[7].key.hex() not in json.dumps(told)
+
+
+def test_who_goes_and_who_comes_again_has_one_tile(meeting):
+    first, ben = meeting.join("cfo"), meeting.join("treasurer")
+    second = meeting.join("cfo")
+    assert set(meeting.states(ben["token"])) == {ben["tile"], second["tile"]}
+    assert refusal(meeting.ask, "GET", "", first["token"]) == "not_signed_in"
+    meeting.play(4, ben, second)
+    assert meeting.ask("GET", "", ben["token"])["verdict"] == "VERIFIED"
+    meeting.play(guards.NOTE_SECONDS + 2, ben)  # the other one's camera is off
+    assert meeting.states(ben["token"])[second["tile"]] == "no_picture"
+    assert meeting.ask("GET", "", ben["token"])["verdict"] == "UNVERIFIED"
+    meeting.world.hands.wait(guards.GONE_SECONDS)
+    meeting.play(1, ben)
+    assert set(meeting.states(ben["token"])) == {ben["tile"]}
+
+
+def test_a_session_ends_after_four_hours(meeting):
+    ann = meeting.join("cfo")
+    meeting.world.hands.wait(keys.MOST_SLOTS)
+    assert refusal(meeting.ask, "GET", f"/tiles/{ann['tile']}/slots", ann["token"]) == "wrong_state"
 
 
 def test_what_a_sender_declares_of_its_pictures_is_checked(meeting):

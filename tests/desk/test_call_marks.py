@@ -182,6 +182,19 @@ def test_a_tile_without_pictures_is_no_picture_and_few_frames_say_nothing():
     assert judge.state(BEGAN + 4) is TileState.NO_PICTURE
 
 
+def test_a_few_frames_a_second_do_not_keep_a_tile_confirmed():
+    """Whoever swaps the pictures and sends too few to be judged is not confirmed either."""
+    told, judge = attend(caller(1), CHAIN, 4)
+    assert told[-1][1] is TileState.CONFIRMED
+    other, coder = caller(5, "chelsea.png"), Vp8()
+    for half in range(12):
+        now = BEGAN + 4.5 + half / 2
+        judge.add(calling.luma_of(coder(next(other))), now)
+        if half % 2:
+            judge.disclose(CHAIN[keys.disclosable(BEGAN, now)], now)
+    assert judge.state(now) is TileState.WAITING
+
+
 def test_memory_of_a_judge_is_bounded():
     judge = TileJudge(BEGAN)
     for number in range(1200):

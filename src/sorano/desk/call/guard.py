@@ -7,8 +7,8 @@ A room has a random id that is its `call_id` in requests. Whoever joins it signs
 with an enrolled passkey (`sorano.desk.passkeys`, purpose "join call"), gets a chain of slot keys and marks what their
 camera shows. A guest gives the room's guest code instead, proves nothing, and is only a picture. Every second the desk
 signs a bundle with the keys that may be known, judges the tiles by them, and keeps what changed in the timeline.
-The worst that was seen is the call's verdict: TAMPERED (a confirmed participant's pictures lost their mark),
-UNVERIFIED (a guest, or nobody), VERIFIED.
+The call's verdict: TAMPERED (some participant's pictures lost their mark, once and for all),
+VERIFIED (two or more, all confirmed, never a guest), UNVERIFIED (anything else).
 
 Rooms live in memory, for a call is over when its process is. What remains are receipts, verdicts and timelines.
 
@@ -30,7 +30,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from sorano.desk.call.judge import TileJudge, TileState
-from sorano.desk.call.keys import BUNDLE, KeyChain, disclosable, session_key
+from sorano.desk.call.keys import BUNDLE, MOST_SLOTS, KeyChain, disclosable, session_key
 from sorano.desk.call.light import LightChallenge, LightResult
 from sorano.desk.call.marks import STRENGTH, THUMB, next_strength, sent_tile
 from sorano.desk.call.words import call_words
@@ -47,6 +47,8 @@ MOST_ROOMS, MOST_TILES, MOST_EVENTS = 50, 12, 5000
 MOST_DECLARED = 8  # slots at once
 SLOTS_AHEAD = 4  # whose tiles a participant's page gets at once
 EMPTY_SECONDS = 900.0  # that a room is kept without pictures
+GONE_SECONDS = 120.0  # after which a tile without pictures is empty
+NOTE_SECONDS = 30.0  # between two verdicts of a call, unless it is TAMPERED
 COLOURS_KEPT = 60 * 30  # frames whose colours are kept for a challenge
 
 
@@ -94,6 +96,7 @@ class Room:
     timeline: list[dict[str, Any]] = field(default_factory=list)
     bundles: list[str] = field(default_factory=list)
     verdict: str = "UNVERIFIED"
+    noted_at: float = -1e12
     was_tampered: bool = False
     had_guests: bool = False
     viewers: set[str] = field(default_factory=set, repr=False)  # tokens of those who only record
@@ -165,6 +168,8 @@ class CallGuard:
             change.receipt("joined", proof.person, digest=self._statement(room.id, proof.person).hex(), **told)
         tile = Tile(f"tile_{secrets.token_hex(6)}", proof.person, str(person["name"]), self.now(), chain, device_key)
         tile.judge = TileJudge(tile.began)
+        for older in [one for one in room.present() if one.person == tile.person]:  # a page that was loaded again
+            self.leave(room.id, older.id)
         return self._add(room, tile)
 
     def join_guest(self, name: str, code: Any, called: Any) -> Tile:
@@ -285,6 +290,9 @@ class CallGuard:
     def _tick(self, room: Room, now: float) -> None:
         told = []
         for tile in room.present():
+            if now - max(tile.last_frame, tile.began) > GONE_SECONDS:
+                self.leave(room.id, tile.id)
+                continue
             if tile.chain is not None and tile.judge is not None:
                 last = disclosable(tile.began, now)
                 for slot in range(tile.disclosed + 1, last + 1):
@@ -314,14 +322,14 @@ class CallGuard:
 
     def _conclude(self, room: Room, now: float) -> None:
         states = [one.state(now) for one in room.present()]
-        room.was_tampered = room.was_tampered or TileState.NOT_CONFIRMED in states
         proven = [one for one in room.present() if one.chain is not None]
-        all_confirmed = len(proven) > 1 and all(one.state(now) is TileState.CONFIRMED for one in proven)
-        verdict = "TAMPERED" if room.was_tampered else "UNVERIFIED" if room.had_guests else room.verdict
-        if all_confirmed and verdict == "UNVERIFIED" and not room.had_guests:
-            verdict = "VERIFIED"
-        if verdict != room.verdict:
-            room.verdict = verdict
+        room.was_tampered = room.was_tampered or TileState.NOT_CONFIRMED in states
+        is_verified = len(proven) > 1 and not room.had_guests
+        is_verified = is_verified and all(one.state(now) is TileState.CONFIRMED for one in proven)
+        verdict = "TAMPERED" if room.was_tampered else "VERIFIED" if is_verified else "UNVERIFIED"
+        is_due = verdict == "TAMPERED" or now - room.noted_at >= NOTE_SECONDS
+        if verdict != room.verdict and is_due:
+            room.verdict, room.noted_at = verdict, now
             room.note(now, None, f"the call is {verdict}")
             self.desk.confirm.note_call(room.id, verdict)
 
@@ -335,6 +343,8 @@ class CallGuard:
             raise Problem("not_enrolled", "a guest has no mark", "join with your passkey")
         now = self.now()
         first = max(0, int(now - tile.began))
+        if first + SLOTS_AHEAD > MOST_SLOTS:
+            raise Problem("wrong_state", "a session ends after four hours", "join the call again")
         made = [
             {"slot": slot, "tile": base64.b64encode(sent_tile(tile.chain[slot])).decode()}
             for slot in range(first, first + SLOTS_AHEAD)

@@ -15,9 +15,9 @@ was put over the picture.
 declares, beside the pictures, what each slot looked like in 9 x 16 cells; what came must look like it but for gain and
 offset.
 
-One bad slot is not enough: `PATIENCE` in a row turn a tile red, so that a coder's bad second does not. A second in
-which few frames came says nothing. Once red, a tile takes `RECOVERY` good slots to be confirmed again, and the
-timeline keeps that it was.
+One bad slot is not enough: `PATIENCE` in a row turn a tile red, so that a coder's bad second does not; a part for whose
+absence much speaks (`DECISIVE`) does at once. A second in which few frames came says nothing, and four of them end a
+confirmation. Once red, a tile takes `RECOVERY` good slots to be confirmed again, and the timeline keeps that it was.
 
 Covered: pictures that were replaced as a whole or in part after they were marked. Not covered: what was marked; parts
 smaller than 3 % of the tile; parts in which the coder left nothing of the mark's band; a mark that is lifted within its
@@ -58,6 +58,7 @@ LEAST_SCORE = 6.0  # exp(-6 * 6 / 2) * 5 delays = 8e-8
 MOST_MISMATCH = 8.0  # levels
 LEAST_FRAMES = 3  # of a slot: fewer say nothing
 PATIENCE, RECOVERY = 2, 3  # slots
+FRESH_SECONDS = 4.0  # from a good slot's key: what was confirmed before says nothing of now
 WINDOWS = (3, 5, 10)  # slots that parts are judged by: large ones quickly, small ones later
 BLOCK = 8  # chips on a side
 SIDES = (3, 4, 6)  # blocks: the squares that are tested
@@ -73,7 +74,7 @@ class TileState(enum.StrEnum):
 
     CONFIRMED = "confirmed"
     NOT_CONFIRMED = "not_confirmed"
-    WAITING = "waiting"  # too early to say
+    WAITING = "waiting"  # too early to say, or too few frames come
     NO_PICTURE = "no_picture"  # nothing comes
     PICTURE_ONLY = "picture_only"  # nobody proved a passkey for it
 
@@ -124,6 +125,7 @@ class TileJudge:
     _bad: int = 0
     _good: int = 0
     _last_frame: float = -math.inf
+    _last_good: float = -math.inf
 
     def add(self, luma_YX: NDArray[np.uint8], at: float) -> None:
         """A frame's luma, uint8 [H, W], and when it came (wall clock, seconds)."""
@@ -182,7 +184,8 @@ class TileJudge:
             return TileState.NO_PICTURE
         if self.is_red:
             return TileState.NOT_CONFIRMED
-        return TileState.CONFIRMED if self._good else TileState.WAITING
+        is_fresh = now - self._last_good <= FRESH_SECONDS
+        return TileState.CONFIRMED if self._good and is_fresh else TileState.WAITING
 
     def _mean(self, first: int, end: int) -> tuple[int, Array | None]:
         """The number of frames in some bins, and their mean; None where there is none, or where they differ in size."""
@@ -210,7 +213,7 @@ class TileJudge:
         if result.says is None:
             return
         if result.says:
-            self._good, self._bad = self._good + 1, 0
+            self._good, self._bad, self._last_good = self._good + 1, 0, result.at
         else:
             self._bad += PATIENCE if result.missing is not None and result.evidence > DECISIVE else 1
             self._good = 0 if self.is_red else self._good

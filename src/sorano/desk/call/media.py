@@ -222,8 +222,8 @@ class CallMedia:
         while True:
             try:
                 await loop.run_in_executor(None, self.guard.tick)
-            except Problem as problem:  # a frozen ledger says so each time; the tiles are judged all the same
-                log("call not noted", level="error", code=problem.code)
+            except Exception as error:  # a frozen ledger says so each time; the tiles are judged all the same
+                log("call not noted", level="error", error=type(error).__name__, code=getattr(error, "code", None))
             await asyncio.sleep(TICK_SECONDS)
 
 
