@@ -193,6 +193,26 @@ def test_a_session_ends_after_four_hours(meeting):
     assert refusal(meeting.ask, "GET", f"/tiles/{ann['tile']}/slots", ann["token"]) == "wrong_state"
 
 
+def test_a_challenge_by_light_is_shown_to_the_tile_alone_and_its_answer_to_all(meeting):
+    ann, ben = meeting.join("cfo"), meeting.join("treasurer")
+    meeting.ask("POST", f"/tiles/{ben['tile']}/light", ann["token"])
+    assert refusal(meeting.ask, "POST", f"/tiles/{ben['tile']}/light", ann["token"]) == "wrong_state"
+    mine, theirs = ({one["id"]: one for one in meeting.ask("GET", "", who["token"])["tiles"]} for who in (ben, ann))
+    shown = mine[ben["tile"]]["challenge"]
+    assert "challenge" not in theirs[ben["tile"]] and 0 < shown["in_seconds"] <= 2
+    luma, random = np.zeros((90, 160), np.uint8), np.random.default_rng(3)
+    began = meeting.guard.now() + shown["in_seconds"]
+    while "light" not in {one["id"]: one for one in meeting.ask("GET", "", ann["token"])["tiles"]}[ben["tile"]]:
+        meeting.world.hands.wait(1 / 12)
+        step = int((meeting.guard.now() - 0.3 - began) // shown["step_seconds"])
+        screen = np.array(shown["colours"][step] if 0 <= step < len(shown["colours"]) else (140, 140, 140))
+        colour = 120 * (1 + 0.1 * (screen / 255 - 0.55)) + random.normal(0, 0.3, 3)
+        meeting.guard.see(meeting.room["id"], ben["tile"], luma, colour.astype(np.float32))
+        meeting.guard.tick()
+    answered = {one["id"]: one for one in meeting.ask("GET", "", ann["token"])["tiles"]}[ben["tile"]]["light"]
+    assert answered["passed"] is True and answered["score"] > 3
+
+
 def test_what_a_sender_declares_of_its_pictures_is_checked(meeting):
     ann = meeting.join("cfo")
     path, right = f"/tiles/{ann['tile']}/content", base64.b64encode(bytes(144)).decode()
@@ -273,6 +293,29 @@ def test_a_face_is_found_where_it_is_and_nowhere_else():
     left, top, right, bottom = find(next(calling.caller(1)))
     assert left < 0.45 < right and top < 0.47 < bottom and right - left < 0.4
     assert find(np.full((360, 640, 3), 90, np.uint8)) is None
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["desk", "call", "demo", "--seconds", "12", "--swap-at", "9"], "end 6 s later"),
+        (["desk", "record", "call_1", "-o", "x.mp4"], "--scope guard"),
+        (
+            ["desk", "record", "call_1", "-o", "x.mp4", "--key", "k", "--address", "http://127.0.0.1:9"],
+            "sorano desk serve",
+        ),
+    ],
+)
+def test_commands_say_what_to_do_next(words, said, tmp_path, monkeypatch):
+    pytest.importorskip("aiortc")
+    from typer.testing import CliRunner
+
+    from sorano.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2 and said in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 # A call over WebRTC on this machine.

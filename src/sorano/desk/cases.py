@@ -82,5 +82,5 @@ def read_timeline(recording: Path) -> dict[str, Any]:
             check_signature(words, beside.name, None, None)
         fits = told["type"] == RECORDING and told["sha256"] == sha256(recording)
         return {"timeline": told["timeline"] if fits else None}
-    except (ValueError, KeyError, TypeError, TrustError):
+    except (ValueError, KeyError, TypeError, AttributeError, TrustError):
         return {"timeline": None}

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -40,6 +41,7 @@ TILE_HEIGHT, TILE_WIDTH, BAR = 226, 400, 24
 ACROSS, FEW, MOST = 3, 6, 12  # tiles in a row; places of a grid, and of one of a large call
 COLOURS = {"confirmed": (40, 150, 70), "not_confirmed": (200, 40, 40)}
 GREY = (110, 110, 110)
+LOST = (Refusal, URLError, ConnectionError, TimeoutError)  # of a desk that ended, or forgot the call
 
 
 @dataclass
@@ -68,19 +70,23 @@ async def record(client: CallClient, target: Path, seconds: float, is_over: Call
         began, count = loop.time(), 0
         with writing(plain, FPS, overwrite=False) as writer:
             while loop.time() - began < seconds and not is_over():
-                await grid.look()
+                if not await grid.look():
+                    break
                 due = int((loop.time() - began) * FPS) + 1
                 writer.put(np.repeat(grid.picture()[None], max(1, due - count), 0))  # a slow machine repeats frames
                 count = max(due, count + 1)
                 await asyncio.sleep(max(0.0, began + count / FPS - loop.time()))
         if not grid.seen:
             raise RequestError("no tile of this call sent pictures", "record while somebody is in it")
-        timeline = await asyncio.to_thread(client.timeline)
+        try:
+            timeline = await asyncio.to_thread(client.timeline)
+        except LOST:
+            timeline = None
         words = Marking(kind="captured", title=f"Call {client.room}")
         await asyncio.to_thread(lambda: mark_file(plain, target, words, overwrite=False))
     told = {"type": RECORDING, "file": target.name, "sha256": sha256(target), "timeline": timeline}
     write_atomic(beside, signed(told, keys.identity()), private=True)
-    return Recording(target, beside, str(timeline["verdict"]), count / FPS)
+    return Recording(target, beside, str(timeline["verdict"]) if timeline else "UNVERIFIED", count / FPS)
 
 
 def record_call(address: str, call: str, key: str, target: Path, seconds: float) -> Recording:
@@ -94,7 +100,7 @@ def record_call(address: str, call: str, key: str, target: Path, seconds: float)
         return asyncio.run(_record(address.rstrip("/"), call, key, target, seconds, over.is_set))
     except Refusal as refused:
         raise RequestError(f"the desk refused: {refused.message}", "see the call's page") from refused
-    except OSError as error:
+    except (URLError, ConnectionError, TimeoutError) as error:
         raise RequestError(f"no desk answers at {address}", "start it: sorano desk serve") from error
     finally:
         signal.signal(signal.SIGINT, before)
@@ -124,13 +130,21 @@ class _Grid:
         self._places = 0  # known with the first picture, for a video has one size
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def look(self) -> None:
-        """Ask who is there and what is said of them, a few times a second; begin to watch who is new."""
+    async def look(self) -> bool:
+        """Ask who is there and what is said of them, a few times a second; begin to watch who is new.
+
+        False where the desk no longer answers: what was recorded is kept.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._looked < 0.4:
-            return
+            return True
         self._looked = now
-        self.tiles = (await asyncio.to_thread(self.client.shown))["tiles"]
+        try:
+            self.tiles = (await asyncio.to_thread(self.client.shown))["tiles"]
+        except LOST:
+            if not self.seen:
+                raise
+            return False
         for tile in self.tiles:
             if tile["id"] not in self._watched:
                 try:
@@ -141,6 +155,7 @@ class _Grid:
                 task = asyncio.create_task(self._take(tile["id"], track))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _take(self, tile: str, track: Any) -> None:
         from aiortc.mediastreams import MediaStreamError
