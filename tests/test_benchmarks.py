@@ -40,3 +40,13 @@ def test_the_benchmark_of_a_busy_machine_runs_in_one_step():
     document = json.loads(done.stdout.splitlines()[-1])
     assert document["slower busy"] > 0 and document["threads"]["Sorano's"] >= 1
     assert len(document["seconds"]) == 5
+
+
+@pytest.mark.full
+def test_the_benchmark_of_calls_runs_for_seconds():
+    command = [sys.executable, str(BENCHMARKS / "call.py"), "--minutes", "0.1", "--swaps", "1", "--faces", "0"]
+    done = subprocess.run([*command, "--lights", "1"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert document["honest"]["flagged"] == 0 and document["swapped"]["count"] == 1
+    assert document["light"]["count"] == document["replayed"]["count"] == 1

@@ -96,6 +96,10 @@ def test_two_tabs_are_confirmed_and_one_turns_red_when_its_pictures_are_swapped(
     ann.page.wait_for_function("[...document.querySelectorAll('video')].every((one) => one.videoWidth > 0)")
     assert not violations(ann.page)
     picture(ann.page, "desk-7-call")
+    ann.page.get_by_role("button", name="中文").click()
+    tile(ann, "Ben", "已确认")
+    assert len(ann.page.locator(".spoken").inner_text()) == 5
+    ann.page.get_by_role("button", name="English").click()
 
     ben.page.evaluate(SWAP)
     tile(ann, "Ben", "NOT CONFIRMED")
