@@ -17,6 +17,7 @@ from sorano.desk.call.judge import TileState
 from sorano.desk.call.keys import DisclosedKeys
 from sorano.desk.call.marks import LiveMarker, received_tile
 from sorano.desk.call.media import middle_colour, open_frame, seal_frame
+from sorano.desk.call.receiver import CallReceiver
 from sorano.desk.client import call_api
 from sorano.errors import TamperedError
 from sorano.trust.provenance import keys as signing_keys
@@ -158,6 +159,39 @@ def test_bundles_are_signed_and_their_keys_follow_from_the_commitment(meeting):
         key = held.accept(told["slot"], bytes.fromhex(told["key"]))
         assert told["began"] + 1000 * (told["slot"] + 2) <= bundle["at"]  # over, and a second more
         assert key.key.hex() == told["key"]
+
+
+def test_a_receiver_judges_by_the_bundles_alone_and_takes_no_others(meeting):
+    ann = meeting.join("cfo")
+    receiver, see = CallReceiver(meeting.room["id"]), meeting.guard.see
+
+    def both(room, tile, luma, colour):
+        see(room, tile, luma, colour)
+        receiver.see(tile, luma, meeting.guard.now())
+
+    def hear():
+        for bundle in meeting.ask("GET", f"/bundles?after={receiver.last}", ann["token"])["data"]:
+            receiver.take(bundle, meeting.guard.now())
+        return bundle
+
+    meeting.guard.see = both
+    for _ in range(4):
+        meeting.play(1, ann)
+        if meeting.ask("GET", f"/bundles?after={receiver.last}", ann["token"])["data"]:
+            last = hear()
+    assert receiver.report()[0]["with_mark"] >= 2 and receiver.report()[0]["without_mark"] == 0
+    meeting.play(2, ann, swapped=(ann["tile"],))
+    hear()
+    meeting.play(2, ann, swapped=(ann["tile"],))
+    hear()
+    assert receiver.report()[0]["without_mark"] >= 1
+    other = Meeting(meeting.world)
+    other.join("cfo")
+    other.play(3)
+    foreign = other.ask("GET", "/bundles", other.join("treasurer")["token"])["data"][0]
+    for wrong in (last, last.replace('"slot":', '"slot":1'), foreign):
+        with pytest.raises(TamperedError):
+            receiver.take(wrong, meeting.guard.now())
 
 
 def test_a_page_gets_the_tiles_of_these_seconds_and_never_a_key(meeting):
@@ -359,7 +393,7 @@ def test_a_recording_is_marked_and_signed_and_its_timeline_goes_into_the_case(mo
             sender, recorder = CallClient.join(on.people["cfo"], room), CallClient.look_on(guarding, room)
             try:
                 await sender.send(figure(1, size=(180, 320)), 10.0)
-                return await record(recorder, tmp_path / "call.mp4", 2.5, lambda: False)
+                return await record(recorder, tmp_path / "call.mp4", 5.0, lambda: False)
             finally:
                 await asyncio.gather(sender.close(), recorder.close())
 
@@ -369,6 +403,8 @@ def test_a_recording_is_marked_and_signed_and_its_timeline_goes_into_the_case(mo
         assert case["recordings"][0]["report"]["verdict"] == "VERIFIED"
         events = [one["event"] for one in case["recordings"][0]["timeline"]["events"]]
         assert "joined" in events and "a recorder looks on" in events
+        received = json.loads(made.timeline.read_text())["received"]
+        assert received[0]["with_mark"] >= 1 and received[0]["without_mark"] == 0  # judged by the recorder itself
         told = made.timeline.read_text().replace("a recorder looks on", "nobody looks on")
         made.timeline.write_text(told)  # a timeline that was changed is left out
         assert read_timeline(made.path) == {"timeline": None}

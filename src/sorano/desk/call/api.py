@@ -111,10 +111,11 @@ class CallRoutes:
             return JSONResponse(guard.shown(name, tile.id if tile else None), headers={"cache-control": "no-store"})
 
         @routes.get("/rooms/{name}/bundles", tags=["calls"])
-        def bundles(request: HttpRequest, name: str) -> Response:
-            """The disclosed keys of the last two minutes, each second's in a bundle that the desk signed."""
+        def bundles(request: HttpRequest, name: str, after: int = 0) -> Response:
+            """The disclosed keys of the last two minutes (`after` a time in ms), each second's bundle signed."""
             self.asks(request, name)
-            return JSONResponse({"object": "list", "data": guard.room(name).bundles})
+            found = [text for at, text in guard.room(name).bundles if at > after]
+            return JSONResponse({"object": "list", "data": found})
 
         @routes.get("/rooms/{name}/timeline", tags=["calls"])
         def timeline(request: HttpRequest, name: str) -> Response:

@@ -60,6 +60,10 @@ class CallClient:
         """The room as this tile sees it."""
         return self.http.call("GET", f"/rooms/{self.room}")
 
+    def bundles(self, after: int = 0) -> list[str]:
+        """The signed bundles of disclosed keys after a time in ms."""
+        return list(self.http.call("GET", f"/rooms/{self.room}/bundles?after={after}")["data"])
+
     def timeline(self) -> Any:
         """The room's signed timeline, parsed."""
         return self.http.call("GET", f"/rooms/{self.room}/timeline")

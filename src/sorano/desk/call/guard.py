@@ -49,7 +49,6 @@ SLOTS_AHEAD = 4  # whose tiles a participant's page gets at once
 EMPTY_SECONDS = 900.0  # that a room is kept without pictures
 GONE_SECONDS = 120.0  # after which a tile without pictures is empty
 NOTE_SECONDS = 30.0  # between two verdicts of a call, unless it is TAMPERED
-COLOURS_KEPT = 60 * 30  # frames whose colours are kept for a challenge
 
 
 @dataclass
@@ -94,7 +93,7 @@ class Room:
     began: float
     tiles: dict[str, Tile] = field(default_factory=dict)
     timeline: list[dict[str, Any]] = field(default_factory=list)
-    bundles: list[str] = field(default_factory=list)
+    bundles: list[tuple[int, str]] = field(default_factory=list)  # when each was made, in ms; signed
     verdict: str = "UNVERIFIED"
     noted_at: float = -1e12
     was_tampered: bool = False
@@ -311,7 +310,7 @@ class CallGuard:
                 tile.said = state
         if told:
             words = {"type": BUNDLE, "call": room.id, "at": int(now * 1000), "keys": told}
-            room.bundles = [*room.bundles[-119:], signed(words, signing_keys.identity())]
+            room.bundles = [*room.bundles[-119:], (int(now * 1000), signed(words, signing_keys.identity()))]
         self._conclude(room, now)
 
     def _answer(self, room: Room, tile: Tile, now: float) -> None:
@@ -410,7 +409,11 @@ class CallGuard:
         if mine is not None and mine is not tile and mine.device_key and tile.device_key:
             told["words"] = call_words(room.id, mine.device_key, tile.device_key)
         if tile.answered is not None:
-            told["light"] = {"passed": tile.answered.passed, "score": round(tile.answered.score, 1)}
+            told["light"] = {
+                "passed": tile.answered.passed,
+                "score": round(tile.answered.score, 1),
+                "delay": tile.answered.delay,
+            }
         if mine is tile and tile.challenge is not None:
             told["challenge"] = tile.challenge.shown(now)
         return told

@@ -31,7 +31,7 @@ from sorano.files import canonical
 SLOT_SECONDS = 1.0
 DISCLOSURE_SECONDS = 1.0  # from a slot's end to its key: pictures that take longer are not counted
 MOST_SLOTS = 14_400  # of one session: four hours, then one joins again
-COUNTER_BITS, MAC_BITS = 14, 26  # of the mark's id
+MAC_BITS = 26  # of the mark's id; 14 are the slot's number
 SESSION, FRAMES, SLOTS = (f"sorano desk call {name} 1" for name in ("session", "frames", "slots"))
 STEP = b"sorano desk call slot 1\0"
 BUNDLE = "sorano desk call keys 1"

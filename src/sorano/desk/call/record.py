@@ -1,7 +1,10 @@
 """A recording of a call: every tile with what was said of it, marked and signed, and the timeline beside it.
 
-    NAME.mp4         the tiles in a grid; a bar below each is green, red or grey by its state, second by second
-    NAME.mp4.call.json   {file, sha256, timeline}, signed by this user; the timeline inside is signed by the desk
+    NAME.mp4             the tiles in a grid; a bar below each is green, red or grey by its state, second by second
+    NAME.mp4.call.json   {file, sha256, timeline, received, refused}, signed by this user
+
+`timeline` is the desk's, and signed by it; `received` counts the seconds with and without a mark, as judged here from
+the bundles of keys; `refused` says why a bundle was not believed, if one was not.
 
 The file goes the way of any recording of one's own (`sorano mark`): mark, C2PA signature, read back.
 
@@ -15,6 +18,7 @@ import math
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.desk.call.client import CallClient
+from sorano.desk.call.media import luma_of
+from sorano.desk.call.receiver import CallReceiver
 from sorano.desk.cases import RECORDING, SUFFIX
 from sorano.desk.client import Program, Refusal, over_http
 from sorano.desk.ledger import signed
-from sorano.errors import RequestError
+from sorano.errors import RequestError, TamperedError
 from sorano.files import sha256, write_atomic
 from sorano.trust.provenance import keys
 from sorano.web import LOOPBACK
@@ -84,7 +90,13 @@ async def record(client: CallClient, target: Path, seconds: float, is_over: Call
             timeline = None
         words = Marking(kind="captured", title=f"Call {client.room}")
         await asyncio.to_thread(lambda: mark_file(plain, target, words, overwrite=False))
-    told = {"type": RECORDING, "file": target.name, "sha256": sha256(target), "timeline": timeline}
+    told = {
+        "type": RECORDING,
+        "file": target.name,
+        "sha256": sha256(target),
+        "timeline": timeline,
+        "received": grid.receiver.report(),
+    }
     write_atomic(beside, signed(told, keys.identity()), private=True)
     return Recording(target, beside, str(timeline["verdict"]) if timeline else "UNVERIFIED", count / FPS)
 
@@ -127,6 +139,8 @@ class _Grid:
         self.seen = False
         self._watched: set[str] = set()
         self._looked = -math.inf
+        self.receiver = CallReceiver(client.room)
+        self.refused = ""
         self._places = 0  # known with the first picture, for a video has one size
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -141,6 +155,11 @@ class _Grid:
         self._looked = now
         try:
             self.tiles = (await asyncio.to_thread(self.client.shown))["tiles"]
+            bundles = await asyncio.to_thread(self.client.bundles, self.receiver.last) if not self.refused else []
+            for bundle in bundles:
+                self.receiver.take(bundle, time.time())
+        except TamperedError as error:  # the pictures are recorded all the same, and this with them
+            self.refused = str(error)
         except LOST:
             if not self.seen:
                 raise
@@ -163,6 +182,7 @@ class _Grid:
         try:
             while True:
                 frame = await track.recv()
+                self.receiver.see(tile, luma_of(frame), time.time())
                 self.newest[tile] = frame.to_ndarray(format="rgb24")
                 self.seen = True
         except MediaStreamError:
