@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import queue
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from sorano.desk.call.guard import CallGuard
 from sorano.desk.call.judge import TileState
 from sorano.desk.call.keys import DisclosedKeys
 from sorano.desk.call.marks import LiveMarker, received_tile
-from sorano.desk.call.media import middle_colour, open_frame, seal_frame
+from sorano.desk.call.media import FrameQueue, middle_colour, open_frame, seal_frame
 from sorano.desk.call.receiver import CallReceiver
 from sorano.desk.client import call_api
 from sorano.errors import TamperedError
@@ -310,6 +312,19 @@ def test_once_frames_are_authentic_none_without_a_mac_is_decoded(meeting):
     assert guard.check_frame(tile, True)
     assert not guard.check_frame(tile, None) and not guard.check_frame(tile, False)
     assert (tile.authentic_frames, tile.forged_frames) == (1, 2)
+
+
+def test_only_authentic_frames_reach_the_decoder(meeting):
+    guard, inner = meeting.guard, queue.Queue()
+    tile = guard.tile(guard.room(meeting.room["id"]), meeting.join("cfo")["tile"])
+    frames, key = FrameQueue(inner, guard, tile), tile.chain.frame_key
+    for data in (seal_frame(key, 0, b"first"), seal_frame(key, 1, b"second"), seal_frame(key, 1, b"second"),
+                 seal_frame(b"x" * 32, 2, b"forged"), b"plain", seal_frame(key, 2, b"third")):  # fmt: skip
+        frames.put(("VP8", SimpleNamespace(data=data)))
+    frames.put(None)  # the end
+    held = [frames.get() for _ in range(inner.qsize())]
+    assert [one and one[1].data for one in held] == [b"first", b"second", b"third", None]
+    assert (tile.authentic_frames, tile.forged_frames) == (3, 3)
 
 
 def test_the_middle_of_a_tile_is_where_a_face_is():

@@ -55,18 +55,18 @@ BINS = round(SLOT_SECONDS / BIN_SECONDS)
 LATEST = round(DISCLOSURE_SECONDS / BIN_SECONDS)  # bins that pictures may be late by
 BEFORE = 4  # slots whose mean is taken from a slot's pictures: what stands still is not the mark, which changes
 LEAST_SCORE = 6.0  # exp(-6 * 6 / 2) * 5 delays = 8e-8
-MOST_MISMATCH = 8.0  # levels
+MOST_MISMATCH = 6.0  # levels
 LEAST_FRAMES = 3  # of a slot: fewer say nothing
 PATIENCE, RECOVERY = 2, 3  # slots
 FRESH_SECONDS = 4.0  # from a good slot's key: what was confirmed before says nothing of now
 WINDOWS = (3, 5, 10)  # slots that parts are judged by: large ones quickly, small ones later
 BLOCK = 8  # chips on a side
 SIDES = (3, 4, 6)  # blocks: the squares that are tested
-DECISIVE = 24.0  # evidence of a part from which on one slot is enough
+DECISIVE = 32.0  # evidence of a part from which on one slot is enough
 DIM = 0.5  # of the mark's usual strength there is what an intact part shows at least, but for chance
 EVEN_SHARE, EVEN_STRENGTH = 0.1, 0.5  # of the blocks outside a part, so many may show less than this of the mark
 LEARNING = 0.1  # of what a place usually shows, from each good slot
-LEAST_EVIDENCE = 12.0  # natural logarithm of the likelihood ratio, missing against intact, less that of the places
+LEAST_EVIDENCE = 16.0  # natural logarithm of the likelihood ratio, missing against intact, less that of the places
 
 
 class TileState(enum.StrEnum):
@@ -119,7 +119,7 @@ class TileJudge:
     face: Box | None = None
     _bins: dict[int, _Bin] = field(default_factory=dict)
     _declared: dict[int, Array] = field(default_factory=dict)
-    _received: dict[int, Array] = field(default_factory=dict)
+    _received: dict[int, list[Array]] = field(default_factory=dict)
     _recent: deque[tuple[Array, Array]] = field(default_factory=lambda: deque(maxlen=max(WINDOWS)))
     _usual: Array | None = None
     _bad: int = 0
@@ -166,7 +166,7 @@ class TileJudge:
         else:
             self._recent.clear()
             self.map_YX = None
-        result = SlotResult(key.slot, now, frames, score, late, missing, evidence, self._mismatch(key.slot, late))
+        result = SlotResult(key.slot, now, frames, score, late, missing, evidence, self._mismatch(key.slot))
         self._take(result)
         for old in [one for one in self._bins if one < (key.slot - BEFORE) * BINS]:
             del self._bins[old]
@@ -195,18 +195,26 @@ class TileJudge:
             return frames, None
         return frames, np.asarray(sum(one.chips for one in held) / frames, np.float32)
 
-    def _mismatch(self, slot: int, late: int) -> float:
-        """The largest difference of slots that were declared since, from what came of them."""
-        first = slot * BINS + late
-        held = [self._bins[one] for one in range(first, first + BINS) if one in self._bins]
-        if held:
-            total = np.sum([one.thumb for one in held], 0)
-            self._received[slot] = np.asarray(total / sum(one.frames for one in held), np.float32)
-        both = self._declared.keys() & self._received.keys()
-        found = max((mismatch_of(self._received.pop(one), self._declared.pop(one)) for one in both), default=0.0)
+    def _mismatch(self, slot: int) -> float:
+        """The largest difference of slots that were declared since, from what came of them at the best delay.
+
+        The delay of the mark does not say: where nothing moves, a coder brings a new pattern later than the pictures.
+        """
+        thumbs = [self._thumb(slot * BINS + late) for late in range(LATEST + 1)]
+        self._received[slot] = [one for one in thumbs if one is not None]
+        found = 0.0
+        for both in self._declared.keys() & self._received.keys():
+            declared, received = self._declared.pop(both), self._received.pop(both)
+            found = max(found, min((mismatch_of(one, declared) for one in received), default=0.0))
         for old in [one for one in self._received if one < slot - 4]:
             del self._received[old]
         return found
+
+    def _thumb(self, first: int) -> Array | None:
+        """The mean thumb of a slot's bins from a first one on; None where no frame came."""
+        held = [self._bins[one] for one in range(first, first + BINS) if one in self._bins]
+        total = np.sum([one.thumb for one in held], 0)
+        return np.asarray(total / sum(one.frames for one in held), np.float32) if held else None
 
     def _take(self, result: SlotResult) -> None:
         self.results.append(result)
