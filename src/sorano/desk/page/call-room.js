@@ -23,7 +23,7 @@ export class Room {
 
 	async #ask(method, path, body) {
 		const headers = { 'x-call-token': this.token, ...(body && { 'content-type': 'application/json' }) };
-		const answer = await fetch(`/rooms/${this.id}${path}`, { method, headers, body: body && JSON.stringify(body) });
+		const answer = await fetch(`/rooms/${this.id}${path}`, { method, headers, body: body && JSON.stringify(body), keepalive: method === 'DELETE' });
 		if (answer.ok) return answer.json();
 		const { error = {} } = await answer.json().catch(() => ({}));
 		throw new ApiError(error.message ?? `HTTP ${answer.status}`, { status: answer.status, ...error });
@@ -51,6 +51,7 @@ export class Room {
 		await sender.setParameters(parameters).catch(() => {});
 		await this.#offer(link, this.tile, 'send');
 		this.timer = setInterval(() => this.#look().catch(() => {}), LOOK);
+		addEventListener('pagehide', () => this.leave());
 	}
 
 	async #offer(link, tile, verb) {
@@ -75,14 +76,23 @@ export class Room {
 	async #look() {
 		this.shown = await this.#ask('GET', '');
 		for (const { id, state } of this.shown.tiles) {
-			if (!this.links.has(id) && state !== 'no_picture') this.#watch(id).catch(() => this.links.delete(id));
+			if (!this.links.has(id) && state !== 'no_picture') this.#watch(id).catch(() => this.#drop(id));
 		}
+		const here = new Set(this.shown.tiles.map(({ id }) => id));
+		for (const id of this.links.keys()) if (!here.has(id) && id !== this.tile) this.#drop(id);
 		this.changed();
+	}
+
+	#drop(tile) {
+		this.links.get(tile)?.close();
+		this.links.delete(tile);
+		this.streams.delete(tile);
 	}
 
 	async #watch(tile) {
 		const link = new RTCPeerConnection();
 		this.links.set(tile, link);
+		link.onconnectionstatechange = () => link.connectionState === 'failed' && this.#drop(tile);
 		link.addTransceiver('video', { direction: 'recvonly' });
 		link.ontrack = ({ track }) => {
 			this.streams.set(tile, new MediaStream([track]));

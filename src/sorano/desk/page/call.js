@@ -37,8 +37,15 @@ class Call extends View {
 		return this.act(async () => {
 			this.said = null;
 			const camera = await navigator.mediaDevices.getUserMedia(CAMERA);
-			const room = await how(() => this.#changed());
-			await room.start(camera);
+			let room;
+			try {
+				room = await how(() => this.#changed());
+				await room.start(camera);
+			} catch (error) {
+				for (const track of camera.getTracks()) track.stop();
+				await room?.leave();
+				throw error;
+			}
 			this.room = room;
 		});
 	}
