@@ -101,6 +101,8 @@ def test_two_tabs_are_confirmed_and_one_turns_red_when_its_pictures_are_swapped(
     assert len(ann.page.locator(".spoken").inner_text()) == 5
     ann.page.get_by_role("button", name="English").click()
 
+    stage.calls.guard.add_viewer(room.id)
+    ben.page.get_by_text("A recorder is, or was, in this call.").wait_for()
     ben.page.evaluate(SWAP)
     tile(ann, "Ben", "NOT CONFIRMED")
     tile(ann, "Ann", "Confirmed")

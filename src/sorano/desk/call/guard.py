@@ -389,6 +389,7 @@ class CallGuard:
                 "id": room.id,
                 "verdict": room.verdict,
                 "seconds": round(now - room.began, 2),
+                "recorders": len(room.viewers),  # that are, or were, looking on
                 "tiles": tiles,
                 "timeline": room.timeline[-50:],
             }

@@ -118,7 +118,7 @@ class Call extends View {
 				<div class="top-end">${this.room ? button(t('call.leave'), () => this.#leave()) : nothing}
 					<button type="button" class="text" lang=${current() === 'zh' ? 'en' : 'zh-CN'} @click=${() => setLanguage(current() === 'zh' ? 'en' : 'zh')}>${t('language')}</button>
 					${round(t('theme'), 'moon', switchTheme)}</div></header>
-			<main id="content" tabindex="-1">${this.room ? html`<section><h1>${t('call')}</h1><p class="dim">${t('call.confirm')}</p></section><div class="tiles">${(shown?.tiles ?? []).map((one) => this.#tile(one))}</div>` : html`<section class="narrow">${this.#door()}</section>`}</main>
+			<main id="content" tabindex="-1">${this.room ? html`<section><h1>${t('call')}</h1><p class="dim">${t('call.confirm')}</p>${shown?.recorders ? html`<p role="status">${icon('film')} ${t('call.recorded')}</p>` : nothing}</section><div class="tiles">${(shown?.tiles ?? []).map((one) => this.#tile(one))}</div>` : html`<section class="narrow">${this.#door()}</section>`}</main>
 			<div class="say" role="status" aria-live="polite">${this.said ? html`<p class=${this.said.kind}>${this.said.text}</p>` : nothing}</div>
 			${this.light ? html`<div class="light"><p>${t('call.light.look')}</p></div>` : nothing}`;
 	}

@@ -59,6 +59,7 @@ add({
 	'call.confirm': ['A green tile is an enrolled device’s own picture. It is no approval: confirm payments on the desk, outside this call.', '绿色表示画面来自已登记的设备，但不等于批准：付款请在通话之外的确认台确认。'],
 	'call.confirmed': ['Confirmed: this device’s own picture', '已确认：该设备自己的画面'], 'call.not_confirmed': ['NOT CONFIRMED: this picture was replaced, or lost its mark', '未确认：画面被替换，或标记丢失'],
 	'call.picture_only': ['Only a picture: nobody proved who this is', '仅为画面：未证明是谁'], 'call.waiting': ['Wait: too early to say', '请稍候，尚不能判断'], 'call.no_picture': ['No picture', '没有画面'],
+	'call.recorded': ['A recorder is, or was, in this call.', '有录制程序正在（或曾经）参与本次通话。'],
 	'call.say': ['Say to each other:', '请互相念出：'], 'call.light': ['Ask for light', '用光线验证'], 'call.light.asked': ['Their screen lights up for 8 seconds.', '对方屏幕将变色 8 秒。'], 'call.light.look': ['Look at the screen', '请看屏幕'],
 	'call.light.yes': ['The face followed the light of its screen.', '面部随屏幕光线变化。'], 'call.light.no': ['The face did not follow the light. That may be a bright room.', '面部未随光线变化，也可能因房间太亮。'],
 	'problem.NotFoundError': ['There is no camera.', '没有摄像头。'], 'problem.NotReadableError': ['Another program uses the camera.', '摄像头正被其他程序使用。'],
