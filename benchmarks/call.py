@@ -71,8 +71,11 @@ def honest(minutes: float, rate: int, fps: float, seed: int) -> dict[str, Any]:
         sure.append(judge.is_sure)
         differ += [one.mismatch for one in judge.results]
         done += seconds
-        print(f"  {number}: {done / 60:.1f} min, red {red_at(told)}, least score {min(scores):.1f}, "
-              f"most evidence {max(evidence, default=0):.1f}, mismatch {max(differ):.1f}, {coder.kbps:.0f} kb/s", file=sys.stderr)  # fmt: skip
+        print(
+            f"  {number}: {done / 60:.1f} min, red {red_at(told)}, least score {min(scores):.1f}, most evidence "
+            f"{max(evidence, default=0):.1f}, mismatch {max(differ):.1f}, {coder.kbps:.0f} kb/s",
+            file=sys.stderr,
+        )
     low = float(np.quantile(scores, 0.01))
     return {"minutes": done / 60, "flagged": flagged, "least_score": min(scores), "score_p1": low,
             "most_evidence": max(evidence, default=0.0), "sure_share": float(np.mean(sure))}  # fmt: skip
