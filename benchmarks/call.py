@@ -78,7 +78,8 @@ def honest(minutes: float, rate: int, fps: float, seed: int) -> dict[str, Any]:
         )
     low = float(np.quantile(scores, 0.01))
     return {"minutes": done / 60, "flagged": flagged, "least_score": min(scores), "score_p1": low,
-            "most_evidence": max(evidence, default=0.0), "sure_share": float(np.mean(sure))}  # fmt: skip
+            "most_evidence": max(evidence, default=0.0), "most_mismatch": max(differ, default=0.0),
+            "sure_share": float(np.mean(sure))}  # fmt: skip
 
 
 def swapped(count: int, rate: int, fps: float, seed: int, *, face: bool) -> dict[str, Any]:
