@@ -102,6 +102,12 @@ def test_pictures_that_are_swapped_after_the_marker_are_red_within_five_seconds(
     assert told[0][1] is TileState.CONFIRMED
 
 
+def test_pictures_that_are_swapped_every_other_second_are_red_too():
+    other = caller(5, "chelsea.png")
+    told, _ = attend(caller(1), CHAIN, 8.5, swap=lambda t, marked: next(other) if t >= 3 and int(t) % 2 else marked)
+    assert 3 < red_from(told) <= 8.5
+
+
 def test_a_face_put_over_a_marked_picture_is_found_and_where_it_is():
     over, box = caller(5, "chelsea.png"), calling.face_box()
     told, judge = attend(

@@ -15,9 +15,10 @@ was put over the picture.
 declares, beside the pictures, what each slot looked like in 9 x 16 cells; what came must look like it but for gain and
 offset.
 
-One bad slot is not enough: `PATIENCE` in a row turn a tile red, so that a coder's bad second does not; a part for whose
-absence much speaks (`DECISIVE`) does at once. A second in which few frames came says nothing, and four of them end a
-confirmation. Once red, a tile takes `RECOVERY` good slots to be confirmed again, and the timeline keeps that it was.
+One bad slot is not enough: `PATIENCE` of the last `LATELY` turn a tile red, so that a coder's bad second does not; a
+part for whose absence much speaks (`DECISIVE`) does at once. A second in which few frames came says nothing, and four
+of them end a confirmation. Once red, a tile takes `RECOVERY` good slots to be confirmed again, and the timeline keeps
+that it was.
 
 Covered: pictures that were replaced as a whole or in part after they were marked. Not covered: what was marked; parts
 smaller than 3 % of the tile; parts in which the coder left nothing of the mark's band; a mark that is lifted within its
@@ -57,7 +58,7 @@ BEFORE = 4  # slots whose mean is taken from a slot's pictures: what stands stil
 LEAST_SCORE = 6.0  # exp(-6 * 6 / 2) * 5 delays = 8e-8
 MOST_MISMATCH = 6.0  # levels
 LEAST_FRAMES = 3  # of a slot: fewer say nothing
-PATIENCE, RECOVERY = 2, 3  # slots
+PATIENCE, LATELY, RECOVERY = 2, 4, 3  # bad slots, of so many, turn a tile red; good ones in a row end it
 FRESH_SECONDS = 4.0  # from a good slot's key: what was confirmed before says nothing of now
 WINDOWS = (3, 5, 10)  # slots that parts are judged by: large ones quickly, small ones later
 BLOCK = 8  # chips on a side
@@ -122,7 +123,7 @@ class TileJudge:
     _received: dict[int, list[Array]] = field(default_factory=dict)
     _recent: deque[tuple[Array, Array]] = field(default_factory=lambda: deque(maxlen=max(WINDOWS)))
     _usual: Array | None = None
-    _bad: int = 0
+    _bad: deque[int] = field(default_factory=lambda: deque(maxlen=LATELY))
     _good: int = 0
     _last_frame: float = -math.inf
     _last_good: float = -math.inf
@@ -220,13 +221,15 @@ class TileJudge:
         self.results.append(result)
         if result.says is None:
             return
+        is_decisive = result.missing is not None and result.evidence > DECISIVE
+        self._bad.append(0 if result.says else PATIENCE if is_decisive else 1)
         if result.says:
-            self._good, self._bad, self._last_good = self._good + 1, 0, result.at
-        else:
-            self._bad += PATIENCE if result.missing is not None and result.evidence > DECISIVE else 1
-            self._good = 0 if self.is_red else self._good
-        if self._bad >= PATIENCE:
+            self._good, self._last_good = self._good + 1, result.at
+        elif self.is_red:
+            self._good = 0
+        if sum(self._bad) >= PATIENCE:
             self.is_red, self._good = True, 0
+            self._bad.clear()
         elif self.is_red and self._good >= RECOVERY:
             self.is_red = False
 
@@ -242,7 +245,7 @@ class TileJudge:
             if window <= len(self._recent):
                 agree, energy = (np.sum([one[index] for one in list(self._recent)[-window:]], 0) for index in (0, 1))
                 worst = max(worst, self._worst(agree, energy), key=lambda one: one[0])
-        if len(self._recent) == self._recent.maxlen and self._bad == 0:
+        if len(self._recent) == self._recent.maxlen and not self.is_red and not sum(self._bad):
             self._learn(*self._recent[0])
         evidence, found = worst
         if found is not None and self.map_YX is not None:
