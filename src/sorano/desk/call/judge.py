@@ -63,11 +63,11 @@ FRESH_SECONDS = 4.0  # from a good slot's key: what was confirmed before says no
 WINDOWS = (3, 5, 10)  # slots that parts are judged by: large ones quickly, small ones later
 BLOCK = 8  # chips on a side
 SIDES = (3, 4, 6)  # blocks: the squares that are tested
-DECISIVE = 32.0  # evidence of a part from which on one slot is enough
+DECISIVE = 60.0  # evidence of a part from which on one slot is enough
 DIM = 0.5  # of the mark's usual strength there is what an intact part shows at least, but for chance
 EVEN_SHARE, EVEN_STRENGTH = 0.1, 0.5  # of the blocks outside a part, so many may show less than this of the mark
 LEARNING = 0.1  # of what a place usually shows, from each good slot
-LEAST_EVIDENCE = 16.0  # natural logarithm of the likelihood ratio, missing against intact, less that of the places
+LEAST_EVIDENCE = 30.0  # natural logarithm of the likelihood ratio, missing against intact, less that of the places
 
 
 class TileState(enum.StrEnum):
