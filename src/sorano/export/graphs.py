@@ -17,6 +17,7 @@ Not covered: models with an image encoder, with channels beside the latent or wi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import warnings
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import CheckpointError, RequestError
-from sorano.files import sha256, write_atomic
+from sorano.files import canonical, sha256, write_atomic
 from sorano.presets import Preset
 from sorano.shapes import VideoShape, parse_size
 
@@ -240,6 +241,7 @@ def _write_card(preset: Preset, bundle: Bundle, shapes: GraphShapes, precision: 
         "guidance": preset.guidance,
         "known": list(preset.known or ()),
         "weights": bundle.digests,
+        "weights_sha256": hashlib.sha256(canonical(bundle.digests)).hexdigest(),  # as in a video's credential
         "files": {
             name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in files
         },
