@@ -18,7 +18,7 @@ export_app = typer.Typer(help="A model for other runtimes: ONNX graphs, a browse
 commands.add_typer(export_app, name="export")
 
 
-class Precision(StrEnum):
+class GraphPrecision(StrEnum):
     """What the numbers of a graph are."""
 
     float32 = "float32"
@@ -26,6 +26,9 @@ class Precision(StrEnum):
 
 
 PRESET = Annotated[str, typer.Option("--preset", help="The model: a preset, or a diffusers folder of the same kind.")]
+PRECISION = Annotated[
+    GraphPrecision, typer.Option(help="float32: the engine's numbers; int8: less than a third of the bytes.")
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the path.")]
 QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")]
 
@@ -34,9 +37,9 @@ QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 def onnx(
     folder: Annotated[Path, typer.Argument(help="Where the graphs go.")],
     preset: PRESET = DEFAULT_PRESET,
-    precision: Annotated[Precision, typer.Option(help="float32: the engine's numbers; int8: a third of the bytes.")] = (
-        Precision.float32
-    ),
+    precision: Annotated[
+        GraphPrecision, typer.Option(help="float32: the engine's numbers; int8: a third of the bytes.")
+    ] = (GraphPrecision.float32),
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
@@ -58,9 +61,12 @@ def onnx(
 def web(
     folder: Annotated[Path, typer.Argument(help="Where the page goes: a new folder, or one that this wrote before.")],
     preset: PRESET = DEFAULT_PRESET,
-    precision: Annotated[Precision, typer.Option(help="int8: a small download; float32: the engine's numbers.")] = (
-        Precision.int8
-    ),
+    precision: Annotated[
+        GraphPrecision, typer.Option(help="int8: a small download; float32: the engine's numbers.")
+    ] = (GraphPrecision.int8),
+    graphs: Annotated[
+        Path | None, typer.Option(help="A folder that sorano export onnx wrote, instead of making its graphs again.")
+    ] = None,
     runtime: Annotated[
         Path | None, typer.Option(help="A folder with the archives of the runtimes; without it, npm fetches them once.")
     ] = None,
@@ -76,9 +82,8 @@ def web(
         from sorano.pipeline import located
         from sorano.presets import find_preset
 
-        page = export_web(
-            located(find_preset(preset)), folder, precision=precision.value, runtime=runtime, say=_said(quiet)
-        )
+        found = located(find_preset(preset))
+        page = export_web(found, folder, precision=precision.value, graphs=graphs, runtime=runtime, say=_said(quiet))
         files = json.loads((folder / LISTED).read_text(encoding="utf-8"))
         total = sum(one["bytes"] for one in files.values())
         if as_json:

@@ -1,1 +1,1 @@
-"""The embedded kind of model outside PyTorch: ONNX graphs, a runner of them, and a folder that runs in a browser tab."""
+"""Models like the embedded one outside PyTorch: ONNX graphs, their runner, and a page for a browser tab."""

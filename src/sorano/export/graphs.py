@@ -7,10 +7,10 @@
     decoder.onnx        latent [1, C, T, H, W], normalised                       -> video [1, 3, F, Y, X], -1..1
     encoder.onnx        video                                                    -> latent, normalised
 
-Shapes are fixed, one clip of one size, because compilers for phones want them so; `sorano.export.run` computes the rest.
-Two precisions: "float32" is the engine's own numbers; "int8" is for downloads: matrix products of the transformer with
-8-bit weights and activations quantised as they come, 8-bit weights (a scale for each output) of the autoencoder, which
-are float32 again when they are loaded, and float16 weights of the text encoder.
+Shapes are fixed, one clip of one size, because compilers for phones want them so; `sorano.export.run` computes the
+rest. Two precisions: "float32" is the engine's own numbers; "int8" is for downloads: matrix products of the transformer
+with 8-bit weights and activations quantised as they come, 8-bit weights (a scale for each output) of the autoencoder,
+which are float32 again when they are loaded, and float16 weights of the text encoder.
 
 Not covered: models with an image encoder, with channels beside the latent or with two experts (said, not exported).
 """
@@ -21,7 +21,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -58,6 +58,13 @@ class GraphShapes:
     patch_size: tuple[int, int, int]
     text_tokens: int
     head_dim: int
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> GraphShapes:
+        """The shapes that a folder's card names."""
+        words: dict[str, Any] = dict(card["shapes"])
+        words |= {name: tuple(one) for name, one in words.items() if isinstance(one, list)}
+        return cls(**words)
 
     @property
     def num_tokens(self) -> int:
@@ -242,9 +249,7 @@ def _write_card(preset: Preset, bundle: Bundle, shapes: GraphShapes, precision: 
         "known": list(preset.known or ()),
         "weights": bundle.digests,
         "weights_sha256": hashlib.sha256(canonical(bundle.digests)).hexdigest(),  # as in a video's credential
-        "files": {
-            name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in files
-        },
+        "files": {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in files},
     }
     write_atomic(folder / CARD, json.dumps(card, indent=2) + "\n")
     return folder / CARD

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sorano.models.layers import CausalConv3d, ChannelRMSNorm
 from sorano.models.wan.text_encoder import EncoderBlock, TextEncoder, position_buckets
-from sorano.models.wan.transformer import Attention, Block, CrossAttention, VideoTransformer
+from sorano.models.wan.transformer import Attention, Block, CrossAttention, GeluLinear, VideoTransformer
 from sorano.models.wan.vae import (
     Downsample,
     MidBlock,
@@ -118,7 +118,7 @@ class TransformerGraph(nn.Module):
             x_LD = x_LD + _self_attention(block.attn1, y_LD, cos_LK, sin_LK) * gate
             x_LD = x_LD + _cross_attention(block.attn2, block.norm2(x_LD), text_SD, bias_S)
             y_LD = _norm(x_LD, block.eps) * (1 + scale_ffn) + shift_ffn
-            inner, outer = block.ffn.net[0].proj, block.ffn.net[2]
+            inner, outer = cast(GeluLinear, block.ffn.net[0]).proj, block.ffn.net[2]
             x_LD = x_LD + _dense(outer, F.gelu(_dense(inner, y_LD), approximate="tanh")) * gate_ffn
         shift, scale = by_token(network.scale_shift_table + time_2D[:, None])
         return _dense(network.proj_out, _norm(x_LD, network.config.eps) * (1 + scale) + shift)

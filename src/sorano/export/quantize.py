@@ -5,7 +5,10 @@ Only the size of a download and the time of matrix products change; what it cost
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ def dynamic_int8(model: Any) -> Any:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
         onnx.save(model, source)
         quantize_dynamic(
@@ -27,6 +30,17 @@ def dynamic_int8(model: Any) -> Any:
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
         )  # fmt: skip
         return onnx.load(target)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the root logger's advice to run a preparation, which the exporter has done."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
 
 
 def stored_int8(model: Any) -> Any:

@@ -52,10 +52,7 @@ class Runner:
         from sorano.models.wan.text_encoder import Tokenizer
 
         self.card = read_card(folder)
-        words = self.card["shapes"]
-        self.shapes = GraphShapes(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in words.items()}
-        )
+        self.shapes = GraphShapes.from_card(self.card)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -85,8 +82,8 @@ class Runner:
         guidance = self.card["guidance"] if guidance is None else guidance
         known = None if first_frame is None else self.encode_first(first_frame)
         texts = [self.encode_text(one) for one in ([prompt, negative_prompt] if guidance > 1 else [prompt])]
-        latent = self.noise(seed)
-        for index, latent in enumerate(self._solved(latent, texts, guidance, schedule, known), start=1):
+        steps = self._solved(self.noise(seed), texts, guidance, schedule, known)
+        for index, latent in enumerate(steps, start=1):
             if not np.isfinite(latent).all():
                 raise NumericsError(f"step {index} of {schedule.num_steps} gave numbers that are not finite")
             progress(index, schedule.num_steps)
@@ -112,7 +109,9 @@ class Runner:
         [ids], size = self.tokenizer.encode([prompt]), self.shapes.text_tokens
         count = len(ids)
         if count >= size:
-            raise RequestError(f"the prompt is {count} tokens long; the graphs read {size - 1}", "say it in fewer words")
+            raise RequestError(
+                f"the prompt is {count} tokens long; the graphs read {size - 1}", "say it in fewer words"
+            )
         padded, real = np.zeros(size, np.int64), (np.arange(size) < count).astype(np.float32)
         padded[:count] = ids
         [text_SD] = self.sessions["text_encoder"].run(None, {"ids": padded, "real": real})

@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from sorano.errors import RequestError
@@ -86,7 +87,24 @@ def put_runtimes(target: Path, given: Path | None = None) -> list[Path]:
                 with atomic(folder / name) as temporary, open(temporary, "wb") as out:
                     shutil.copyfileobj(stream, out)
                 written.append(folder / name)
-    return written
+    return [*written, *_licences(target / "ort")]
+
+
+def _licences(folder: Path) -> list[Path]:
+    """ONNX Runtime's licence and notices, which its package of npm leaves out and its package of Python has."""
+    spec = find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        raise RequestError("exporting needs onnxruntime", "pip install 'sorano[export]'")
+    names = ("LICENSE", "ThirdPartyNotices.txt")
+    return [Path(shutil.copyfile(Path(spec.origin).parent / name, folder / name)) for name in names]
+
+
+def fetch_archives(folder: Path) -> list[Path]:
+    """Fetches the archives of every package that are not in a folder yet; returns their paths."""
+    for package in PACKAGES:
+        if not (folder / package.archive).is_file():
+            _pack(package, folder / package.archive)
+    return [_checked(folder / package.archive, package) for package in PACKAGES]
 
 
 def cache_folder() -> Path:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from sorano.errors import RequestError
-from sorano.export.graphs import CARD, export_onnx
-from sorano.export.runtimes import put_runtimes
+from sorano.export import runtimes
+from sorano.export.graphs import CARD, export_onnx, read_card
 from sorano.files import sha256, write_atomic
 from sorano.presets import Preset
 from sorano.web import SHARED_PAGE
@@ -37,20 +37,25 @@ def export_web(
     folder: Path,
     *,
     precision: str = "int8",
+    graphs: Path | None = None,
     runtime: Path | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Writes the folder; returns its page.
 
-    `runtime` is a folder with the archives of npm's packages. Raises RequestError for a model of another kind, for a
+    `graphs` is a folder of `export_onnx`, which saves making them again (then `precision` is its own); `runtime` is one
+    with the archives of npm's packages. Raises RequestError for a model of another kind, for a
     folder that holds something else, and where a runtime cannot be had.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / LISTED).is_file():
         raise RequestError(f"{folder} holds other files", "name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     say("fetching runtimes")
-    put_runtimes(folder / "runtime", runtime)
-    export_onnx(preset, folder / "model", precision=precision, say=say)
+    runtimes.put_runtimes(folder / "runtime", runtime)
+    if graphs is None:
+        export_onnx(preset, folder / "model", precision=precision, say=say)
+    else:
+        _copy_graphs(graphs, preset, folder / "model")
     _write_words(preset, folder / "model")
     write_atomic(folder / "model" / "mark.json", json.dumps(mark_data(), separators=(",", ":")))
     for file in PAGE.iterdir():
@@ -75,6 +80,16 @@ def write_list(folder: Path) -> None:
     write_atomic(folder / LISTED, text)
     worker = (PAGE / SERVICE_WORKER).read_text(encoding="utf-8").replace("__VERSION__", version)
     write_atomic(folder / SERVICE_WORKER, worker)
+
+
+def _copy_graphs(graphs: Path, preset: Preset, model: Path) -> None:
+    """Copies an exported folder. Raises RequestError for one of another preset, CheckpointError for a changed one."""
+    card = read_card(graphs)
+    if card["preset"] != preset.name:
+        raise RequestError(f"{graphs} holds the graphs of {card['preset']}", f"ask for it: --preset {card['preset']}")
+    model.mkdir(parents=True, exist_ok=True)
+    for name in (*card["files"], CARD):
+        shutil.copyfile(graphs / name, model / name)
 
 
 def _write_words(preset: Preset, model: Path) -> None:

@@ -128,7 +128,8 @@ function verdict(found) {
 	const manifest = found.manifests?.[found.active_manifest] ?? {};
 	const results = found.validation_results?.activeManifest ?? {};
 	if (!['Valid', 'Trusted'].includes(found.validation_state)) {
-		return [[['verdict.invalid', { codes: (results.failure ?? []).map((one) => one.code).join(', ') || found.validation_state }]], 'bad'];
+		const codes = (results.failure ?? []).map((one) => one.code).filter((code) => code !== 'signingCredential.untrusted'); // nobody is trusted here
+		return [[['verdict.invalid', { codes: codes.join(', ') || found.validation_state }]], 'bad'];
 	}
 	const generator = (manifest.claim_generator_info ?? []).map((one) => `${one.name} ${one.version ?? ''}`.trim()).join(', ');
 	return [[['verdict.valid', { signer: manifest.signature_info?.common_name ?? manifest.signature_info?.issuer ?? '?', generator }]], 'good'];
@@ -168,8 +169,14 @@ async function keep() {
 	if (!navigator.serviceWorker) return;
 	try {
 		const registration = await navigator.serviceWorker.register('sw.js');
-		if (!registration.active) say('state', [['device.keeping', {}]]);
-		await navigator.serviceWorker.ready;
+		const coming = registration.installing ?? registration.waiting;
+		if (!registration.active) {
+			say('state', [['device.keeping', {}]]);
+			await new Promise((resolve, reject) => coming.addEventListener('statechange', () => {
+				if (coming.state === 'activated') resolve();
+				if (coming.state === 'redundant') reject(new Error('the service worker could not keep the files'));
+			}));
+		}
 		say('state', [['device.offline', {}]]);
 	} catch {
 		say('state', [['device.unkept', {}]]);

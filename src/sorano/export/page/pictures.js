@@ -37,7 +37,7 @@ function weights(size, newSize) {
 	});
 }
 
-/** A frame at another size, with Lanczos' filter: across, then down, bytes between (Pillow's `Image.resize`). */
+/** A larger frame, with Lanczos' filter: across, then down, bytes between (Pillow's `Image.resize`). */
 export function resized(frame, height, width, newHeight, newWidth) {
 	if (height === newHeight && width === newWidth) return frame;
 	const across = filtered(frame, weights(width, newWidth), height, newWidth, (y, x) => 3 * (y * width + x), (y, x) => 3 * (y * newWidth + x));

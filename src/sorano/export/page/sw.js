@@ -22,7 +22,7 @@ async function fill() {
 	await cache.put(place('files.json'), answer);
 }
 
-self.addEventListener('install', (event) => event.waitUntil(fill().then(() => self.skipWaiting())));
+self.addEventListener('install', (event) => event.waitUntil(fill())); // a newer version waits until no page uses this one
 self.addEventListener('activate', (event) => event.waitUntil((async () => {
 	for (const name of await caches.keys()) if (name.startsWith('sorano-') && name !== NAME) await caches.delete(name);
 	await self.clients.claim();

@@ -1,7 +1,8 @@
 // The mark in frames: the twin of `Marker` in src/sorano/trust/watermark/embed.py, for frames of up to 405 lines, in
 // which a chip measures three pixels. What the public key draws is data (model/mark.json).
 //
-// Pixels may differ from Python's by a level: OpenCV draws a pattern's edges at 1/32 of a pixel.
+// A pixel in some hundreds may differ from Python's by a level; with OpenCV before 5, which draws a pattern's edges at
+// 1/32 of a pixel, one in twenty.
 
 import { rounded } from './pictures.js';
 
@@ -132,8 +133,9 @@ function cubic(x) {
 /** The tile repeated over a frame, each chip `chip` pixels wide, with cubic edges. */
 function drawn(values, side, height, width, chip) {
 	const places = (count) => Array.from({ length: count }, (_, at) => {
-		const place = Math.round((at / chip + 0.5 / chip - 0.5) * 32) / 32, whole = Math.floor(place);
-		return { at: [-1, 0, 1, 2].map((k) => wrapped(whole + k, side)), weights: cubic(place - whole) };
+		const place = at / chip + 0.5 / chip - 0.5, whole = Math.floor(place), drawnTo = Math.floor(count / chip) + 2;
+		const taps = [-1, 0, 1, 2].map((k) => whole + k); // beyond a chip of margin there is nothing
+		return { at: taps.map((k) => wrapped(k, side)), weights: cubic(place - whole).map((one, k) => (taps[k] < -1 || taps[k] >= drawnTo ? 0 : one)) };
 	});
 	const xs = places(width), ys = places(height);
 	const out = new Float32Array(height * width);

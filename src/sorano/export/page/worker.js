@@ -85,7 +85,7 @@ async function finished(engine, request, latent, frames) {
 		if (at % 4 === 0) { progress('mark', at, frames.length); await pause(); }
 	}
 	progress('seal', 0, 1);
-	const own = await identity(request.producer);
+	const own = await identity('Sorano in a browser');
 	const said = { prompt: request.prompt, seed: request.seed, num_steps: request.numSteps, guidance: request.guidance, preset };
 	const record = { sorano, request: said, made: { size: `${width}x${height}`, num_frames: frames.length, fps }, preset: { name: preset }, machine: { device: 'browser' } };
 	const { bytes, codec } = await encoded(marked, {
