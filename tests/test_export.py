@@ -26,7 +26,7 @@ def runner(tiny_graphs):
     return Runner(tiny_graphs)
 
 
-def engine_clip(folder, seed, num_steps, first_frame=None):
+def engine_clip(folder, seed, num_steps, given=None):
     """(latent_CTHW, frames_THWC) of the engine's own networks, in float32."""
     import torch
 
@@ -42,8 +42,8 @@ def engine_clip(folder, seed, num_steps, first_frame=None):
     latent = bundle.geometry.latent(VideoShape(preset.num_frames, height, width))
     state = start_state([seed], bundle.vae.config.z_dim, latent)
     with torch.inference_mode():
-        if first_frame is not None:
-            state = state.with_known(bundle.vae.encode_latent(frames_to_video(first_frame[None])))
+        if given is not None:
+            state = state.with_known(bundle.vae.encode_latent(frames_to_video(given)))
         text = bundle.text_encoder.encode(bundle.tokenizer.encode([PROMPT, ""]))
         solver, shift = read_scheduler_config(bundle.scheduler_config)
         steps = list(
@@ -76,17 +76,21 @@ def test_other_seeds_and_prompts_give_other_latents(runner):
     assert np.abs(runner.generate("the blue cube", seed=1, num_steps=2).latent_CTHW - one).max() > 1e-4
 
 
-def test_a_first_frame_is_known_as_in_the_engine(runner, tiny_folder):
-    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    latent, frames = engine_clip(tiny_folder, 3, 4, first_frame=frame)
-    clip = runner.generate(PROMPT, seed=3, num_steps=4, first_frame=frame)
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_frames_that_a_clip_begins_with_are_known_as_in_the_engine(runner, tiny_folder, count):
+    given = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    latent, frames = engine_clip(tiny_folder, 3, 4, given)
+    clip = runner.generate(PROMPT, seed=3, num_steps=4, given=given)
     assert np.abs(clip.latent_CTHW - latent).max() < MOST_LATENT
     assert psnr(clip.frames_THWC, frames) > LEAST_PSNR
 
 
-def test_a_first_frame_of_another_size_is_refused(runner):
-    with pytest.raises(RequestError, match="first frame"):
-        runner.generate(PROMPT, seed=1, first_frame=np.zeros((16, 16, 3), np.uint8))
+@pytest.mark.parametrize(
+    ("count", "side", "said"), [(1, 16, "the graph takes"), (2, 32, "begin with 2"), (9, 32, "with 9")]
+)
+def test_frames_of_another_size_or_number_are_refused(runner, count, side, said):
+    with pytest.raises(RequestError, match=said):
+        runner.generate(PROMPT, seed=1, given=np.zeros((count, side, side, 3), np.uint8))
 
 
 def test_a_prompt_beyond_the_graphs_width_is_refused_in_words(runner):

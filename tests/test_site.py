@@ -325,20 +325,38 @@ def test_the_key_stays_and_cannot_be_taken_out(visit):
     assert page.evaluate(code) == [True, False, "InvalidAccessError"]
 
 
-def test_a_first_picture_is_known_to_the_clip(visit, tmp_path):
+def test_a_clip_begins_with_a_picture_or_goes_on_with_a_video(visit, tmp_path):
     from PIL import Image
 
-    from sorano.video import read_video
+    from sorano.trust.verify import verify
+    from sorano.video import read_video, write_video
 
-    Image.new("RGB", (64, 48), (200, 30, 30)).save(tmp_path / "red.png")
-    page = visit()
-    for seed, given in ((3, None), (4, tmp_path / "red.png")):
-        if given is not None:
-            page.get_by_label("First frame").set_input_files(given)
+    y, x = np.mgrid[:64, :96]
+    moving = np.stack([np.stack([2 * x + 4 * t, 3 * y, 0 * x + 90], -1) for t in range(11)]).astype(np.uint8)
+    write_video(tmp_path / "waves.mp4", moving, fps=8)
+    Image.fromarray(moving[0]).save(tmp_path / "wave.png")
+    page, made = visit(), {}
+    for seed, name in ((3, "wave.png"), (4, "waves.mp4")):
+        page.get_by_label("Begin with a picture").set_input_files(tmp_path / name)
         make(page, seed=seed)
         page.locator("#said", has_text=f"seed {seed}").wait_for(timeout=MADE)
-    with_picture = read_video(downloaded(page, "Download MP4", tmp_path / "clip.mp4")).frames_THWC
-    assert len(with_picture) == 9  # random networks show nothing of it; parity of known latents is test_export's
+        file = downloaded(page, "Download MP4", tmp_path / f"{seed}.mp4")
+        made[name] = read_video(file).frames_THWC
+        said = " ".join(one.found for one in verify(file).evidence)
+        assert f"from '{name}'" in said
+        assert ("edited with AI" if name.endswith("mp4") else "made by AI") in said
+    assert len(made["wave.png"]) == 9
+    assert len(made["waves.mp4"]) == 11 + 9 - 5  # the video's own frames, then what follows its last five
+    own = np.stack([np.asarray(Image.fromarray(frame[:, 16:80]).resize((256, 256))) for frame in moving])
+    assert np.abs(made["waves.mp4"][:11].astype(int) - own).mean() < 12  # cropped, marked and coded
+
+
+def test_a_file_that_is_neither_picture_nor_video_gets_a_sentence(visit, tmp_path):
+    (tmp_path / "words.mp4").write_bytes(b"words" * 100)
+    page = visit()
+    page.get_by_label("Begin with a picture").set_input_files(tmp_path / "words.mp4")
+    make(page)
+    page.locator("#failed", has_text="words.mp4 cannot be read as a picture or a video").wait_for()
 
 
 def test_cancel_is_heard_between_steps(visit):

@@ -7,7 +7,7 @@ The same seed starts from the same noise as the engine, and ends within a tolera
 (`tests/test_export.py`). The page that `sorano export web` writes does the same in JavaScript.
 
 Not covered: marking, labelling and signing (`sorano.trust.seal` does that for frames that leave), films, other verbs
-than text and a first picture.
+than text and frames to begin with.
 """
 
 from __future__ import annotations
@@ -71,16 +71,16 @@ class Runner:
         num_steps: int | None = None,
         guidance: float | None = None,
         negative_prompt: str = "",
-        first_frame: NDArray[np.uint8] | None = None,
+        given: NDArray[np.uint8] | None = None,
         progress: Callable[[int, int], None] = lambda step, total: None,
     ) -> GeneratedClip:
-        """A clip of a prompt; of `first_frame`, uint8 RGB of the model's own size, where one is given.
+        """A clip of a prompt, which begins with `given` frames, uint8 RGB of the model's own size: one, or 1 + 4k.
 
         Raises RequestError for a prompt longer than the graph reads, NumericsError where a step is not finite.
         """
         schedule = self.schedule(num_steps)
         guidance = self.card["guidance"] if guidance is None else guidance
-        known = None if first_frame is None else self.encode_first(first_frame)
+        known = None if given is None else self.encode_given(given)
         texts = [self.encode_text(one) for one in ([prompt, negative_prompt] if guidance > 1 else [prompt])]
         steps = self._solved(self.noise(seed), texts, guidance, schedule, known)
         for index, latent in enumerate(steps, start=1):
@@ -119,18 +119,26 @@ class Runner:
         bias_S[count] = math.log(MAX_TEXT_TOKENS - count)  # the pad key stands for all padded positions
         return text_SD, bias_S
 
-    def encode_first(self, frame_HWC: NDArray[np.uint8]) -> Array:
-        """The latent [C, 1, H, W] of a picture as the first frame of a clip.
+    def encode_given(self, frames_THWC: NDArray[np.uint8]) -> Array:
+        """The latents [C, 1 + k, H, W] of the 1 + 4k frames that a clip begins with.
 
-        The autoencoder is causal: the first latent of a clip that goes on with anything is that of its first frame.
+        The autoencoder is causal: the first latents of a clip are the same whatever it goes on with. Raises
+        RequestError for frames of another size or number.
         """
-        wanted = (self.shapes.height, self.shapes.width, 3)
-        if frame_HWC.shape != wanted:
-            raise RequestError(f"the first frame is {frame_HWC.shape}, and the graph takes {wanted}", "scale it first")
-        picture_CHW = frame_HWC.transpose(2, 0, 1).astype(np.float32) / np.float32(127.5) - 1
-        video = np.repeat(picture_CHW[None, :, None], self.shapes.num_frames, axis=2)
-        [latent] = self.sessions["encoder"].run(None, {"video": video})
-        return np.asarray(latent[0, :, :1])
+        count, wanted = len(frames_THWC), (self.shapes.height, self.shapes.width, 3)
+        latents = 1 + (count - 1) * (self.shapes.latent_CTHW[1] - 1) // max(1, self.shapes.num_frames - 1)
+        if frames_THWC.shape[1:] != wanted:
+            raise RequestError(f"frames are {frames_THWC.shape[1:]}, and the graph takes {wanted}", "scale them first")
+        if not 1 <= count < self.shapes.num_frames or (count - 1) % 4:
+            raise RequestError(
+                f"a clip of {self.shapes.num_frames} frames cannot begin with {count}", "give 1, 5, 9 ..."
+            )
+        rest = np.repeat(frames_THWC[-1:], self.shapes.num_frames - count, axis=0)
+        video_CTHW = (
+            np.concatenate([frames_THWC, rest]).transpose(3, 0, 1, 2).astype(np.float32) / np.float32(127.5) - 1
+        )
+        [latent] = self.sessions["encoder"].run(None, {"video": video_CTHW[None]})
+        return np.asarray(latent[0, :, :latents])
 
     def decode(self, latent_CTHW: Array) -> NDArray[np.uint8]:
         """The frames of a latent."""
@@ -145,10 +153,11 @@ class Runner:
 
         is_known_L = np.zeros(self.shapes.num_tokens, np.float32)
         if known is not None:
-            is_known_L[: self.shapes.num_tokens // (self.shapes.latent_CTHW[1] // self.shapes.patch_size[0])] = 1
+            per_latent = self.shapes.num_tokens // (self.shapes.latent_CTHW[1] // self.shapes.patch_size[0])
+            is_known_L[: per_latent * known.shape[1]] = 1
 
         def velocity(x: Any, sigma: float) -> Any:
-            patches = to_patches(_with_first(x, known), self.shapes)
+            patches = to_patches(_with_known(x, known), self.shapes)
             timestep = np.array([schedule.timestep(sigma), 0], np.float32)
             inputs = {"patches": patches, "timestep": timestep, "known": is_known_L}
             inputs |= {"rope_cos": self.cos_LK, "rope_sin": self.sin_LK}
@@ -160,10 +169,10 @@ class Runner:
 
         solver: Any = SOLVERS[self.card["solver"]]
         for _, x in solver(velocity, noise, schedule.sigmas):
-            yield _with_first(x.astype(np.float32, copy=False), known)
+            yield _with_known(x.astype(np.float32, copy=False), known)
 
 
-def _with_first(x_CTHW: Array, known: Array | None) -> Array:
+def _with_known(x_CTHW: Array, known: Array | None) -> Array:
     return x_CTHW if known is None else np.concatenate([known, x_CTHW[:, known.shape[1] :]], axis=1)
 
 

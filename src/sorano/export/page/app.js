@@ -1,5 +1,6 @@
 // The page: one form, one worker.
 
+import { begunWith } from './given.js';
 import { TEXTS } from './texts.js';
 import { add, current, setLanguage, t } from './web/i18n.js';
 
@@ -137,31 +138,27 @@ function verdict(found) {
 
 let asked;
 
-/** A picture cut to the model's size, RGB bytes. */
-async function firstFrame(file) {
-	const { width, height } = card.shapes;
-	const picture = await createImageBitmap(file);
-	const scale = Math.max(width / picture.width, height / picture.height);
-	const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext('2d');
-	pen.imageSmoothingQuality = 'high';
-	pen.drawImage(picture, (width - picture.width * scale) / 2, (height - picture.height * scale) / 2, picture.width * scale, picture.height * scale);
-	const { data } = pen.getImageData(0, 0, width, height);
-	return Uint8Array.from({ length: 3 * width * height }, (_, i) => data[4 * Math.floor(i / 3) + (i % 3)]);
-}
-
 async function create(event) {
 	event.preventDefault();
-	const [file] = at('picture').files;
+	const [file] = at('given').files;
 	say('failed', null);
 	say('notes', null);
 	const seed = at('seed').value === '' ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(at('seed').value);
 	asked = {
 		prompt: at('prompt').value, seed, numSteps: Number(at('steps').value), guidance: Number(at('guidance').value),
-		producer: 'Sorano', ...(file ? { first: await firstFrame(file) } : {}),
+		producer: 'Sorano',
 	};
 	busy(true);
 	say('stage', [['stage.load', { done: 0, total: 3 }]]);
 	at('progress').value = 0;
+	if (file) {
+		try {
+			Object.assign(asked, await begunWith(file, card));
+		} catch (error) {
+			HEARD.failed({ code: error.code ?? 'given', values: { name: file.name, ...error.values } });
+			return;
+		}
+	}
 	worker.postMessage({ kind: 'create', request: asked });
 }
 

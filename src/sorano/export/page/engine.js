@@ -55,32 +55,36 @@ export class Engine {
 		return { text: this.#floats(text, size, text.length / size), bias: this.#floats(bias, size) };
 	}
 
-	/** The latent of a picture, RGB bytes of the model's size, as a clip's first frame. */
-	async encodeFirst(picture) {
+	/** {latents, values} of the 1 + 4k frames, RGB bytes of the model's size, that a clip begins with. */
+	async encodeGiven(given) {
 		const { num_frames: count, height, width, latent_CTHW: [channels, frames, rows, columns] } = this.card.shapes;
 		const plane = height * width, video = new Float32Array(3 * count * plane);
 		for (let channel = 0; channel < 3; channel++) for (let frame = 0; frame < count; frame++) {
+			const picture = given[Math.min(frame, given.length - 1)]; // causal: what comes later does not matter
 			for (let at = 0; at < plane; at++) video[(channel * count + frame) * plane + at] = picture[3 * at + channel] / 127.5 - 1;
 		}
 		const latent = await this.#run('encoder', { video: this.#floats(video, 1, 3, count, height, width) });
-		const size = rows * columns, first = new Float32Array(channels * size);
-		for (let channel = 0; channel < channels; channel++) first.set(latent.subarray(channel * frames * size, channel * frames * size + size), channel * size);
-		return first;
+		const latents = 1 + (given.length - 1) / 4, size = latents * rows * columns, values = new Float32Array(channels * size);
+		for (let channel = 0; channel < channels; channel++) {
+			const start = channel * frames * rows * columns;
+			values.set(latent.subarray(start, start + size), channel * size);
+		}
+		return { latents, values };
 	}
 
 	/** Denoises: yields the latent (C, T, H, W in a row) after each step. */
-	async *steps({ prompt, negativePrompt = '', seed, numSteps, guidance, first = null }) {
+	async *steps({ prompt, negativePrompt = '', seed, numSteps, guidance, given = null }) {
 		const { card, rope } = this, { shapes } = card;
 		const plan = schedule(card.solver, numSteps, card.shift);
 		const texts = [await this.encodeText(prompt)];
 		if (guidance > 1) texts.push(await this.encodeText(negativePrompt));
-		const known = first && (await this.encodeFirst(first));
+		const known = given && (await this.encodeGiven(given));
 		const tokens = numTokens(shapes), half = shapes.head_dim / 2;
 		const isKnown = new Float32Array(tokens);
-		if (known) isKnown.fill(1, 0, tokens / (shapes.latent_CTHW[1] / shapes.patch_size[0]));
+		if (known) isKnown.fill(1, 0, (known.latents * tokens) / (shapes.latent_CTHW[1] / shapes.patch_size[0]));
 		const common = { known: this.#floats(isKnown, tokens), rope_cos: this.#floats(rope.cos, tokens, half), rope_sin: this.#floats(rope.sin, tokens, half) };
 		const velocity = async (x, sigma, index) => {
-			const latent = toPatches(withFirst(x, known, shapes), shapes);
+			const latent = toPatches(withKnown(x, known, shapes), shapes);
 			const inputs = { ...common, patches: this.#floats(latent, tokens, latent.length / tokens) };
 			inputs.timestep = this.#floats(Float32Array.of(plan.timesteps[index] ?? sigma * TIMESTEPS, 0), 2);
 			const made = [];
@@ -91,7 +95,7 @@ export class Engine {
 		const noise = normal(shapes.latent_CTHW.reduce((product, one) => product * one, 1), seed);
 		for await (const x of solve(card.solver, velocity, noise, plan.sigmas)) {
 			if (!x.every(Number.isFinite)) throw new Failure('numbers');
-			yield withFirst(x, known, shapes);
+			yield withKnown(x, known, shapes);
 		}
 	}
 
@@ -103,10 +107,10 @@ export class Engine {
 	}
 }
 
-/** The latent with its first latent frame, [C, H, W], in place. */
-function withFirst(x, first, { latent_CTHW: [channels, frames, rows, columns] }) {
-	if (!first) return x;
-	const size = rows * columns, out = x.slice();
-	for (let channel = 0; channel < channels; channel++) out.set(first.subarray(channel * size, channel * size + size), channel * frames * size);
+/** The latent with its known latent frames, the first ones, in place. */
+function withKnown(x, known, { latent_CTHW: [channels, frames, rows, columns] }) {
+	if (!known) return x;
+	const plane = rows * columns, size = known.latents * plane, out = x.slice();
+	for (let channel = 0; channel < channels; channel++) out.set(known.values.subarray(channel * size, channel * size + size), channel * frames * plane);
 	return out;
 }

@@ -58,6 +58,14 @@ function filtered(from, table, lines, size, source, target) {
 	return out;
 }
 
+/** Frames that begin where others ended: what the coding of those lost is added, less and less (`frames.fade_out_error`). */
+export function withErrorFaded(frames, coded, last, count = 8) {
+	return frames.map((frame, index) => {
+		const share = 1 - (index + 1) / (count + 1);
+		return share > 0 ? frame.map((value, at) => rounded(value + share * (last[at] - coded[at]))) : frame;
+	});
+}
+
 /** A frame as I420 of ITU-R BT.709 in the limited range; sides must be even. */
 export function toI420(frame, height, width) {
 	const out = new Uint8Array((height * width * 3) / 2);

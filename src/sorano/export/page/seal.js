@@ -9,6 +9,7 @@ import { digestLeftOut, hex, joined } from './mp4.js';
 
 const encoder = new TextEncoder();
 const SOURCE = 'http://cv.iptc.org/newscodes/digitalsourcetype/';
+const MOST_INGREDIENT_BYTES = 200e6;
 const RESERVED = 2400; // bytes of the signature with its two certificates
 
 /** The id of a mark: the first 40 bits of SHA-256 of the latent, as in `release.id_of`. */
@@ -35,16 +36,13 @@ export async function label(own, id, producer) {
 }
 
 /** A manifest's definition, as `credentials._definition` writes it. */
-export async function definition({ version, title, id, model, prompt, request, bytes }) {
+export async function definition({ version, title, id, model, prompt, request, bytes, given }) {
 	const agent = { name: 'Sorano', version };
 	const value = new Uint8Array(8);
 	new DataView(value.buffer).setBigUint64(0, id);
 	const identifier = base64(Uint8Array.from(model.sha256.match(/../g), (pair) => parseInt(pair, 16))).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '');
 	const assertions = [
-		['c2pa.actions.v2', { actions: [
-			{ action: 'c2pa.created', digitalSourceType: `${SOURCE}trainedAlgorithmicMedia`, softwareAgent: agent },
-			{ action: 'c2pa.watermarked.bound', softwareAgent: agent },
-		], allActionsIncluded: true }],
+		['c2pa.actions.v2', { actions: [...actions(agent, given), { action: 'c2pa.watermarked.bound', softwareAgent: agent }], allActionsIncluded: true }],
 		['c2pa.soft-binding', { alg: 'org.sorano.mark.1', blocks: [{ scope: {}, value: base64(value) }] }],
 		['c2pa.ai-disclosure', { modelType: 'c2pa.types.model', contentProfile: { humanOversightLevel: 'prompt_guided' }, modelName: model.name, modelIdentifier: `ni:///sha-256;${identifier}` }],
 		['org.sorano.record', { request: { sha256: hex(await crypto.subtle.digest('SHA-256', encoder.encode(JSON.stringify(request)))) }, model, ...(prompt ? { prompt } : {}), where: 'a browser tab' }],
@@ -55,6 +53,15 @@ export async function definition({ version, title, id, model, prompt, request, b
 		title: title.slice(0, 200),
 		assertions: assertions.map(([name, data]) => ({ label: name, data, created: true })),
 	};
+}
+
+/** What was done: made; made with a picture; or a video opened and gone on with (C2PA 2.4, 18.15.2). */
+function actions(agent, given) {
+	const parameters = given && { parameters: { ingredientIds: ['ingredient0'] } };
+	if (given?.moves) {
+		return [{ action: 'c2pa.opened', ...parameters }, { action: 'c2pa.edited', digitalSourceType: `${SOURCE}compositeWithTrainedAlgorithmicMedia`, softwareAgent: agent }];
+	}
+	return [{ action: 'c2pa.created', digitalSourceType: `${SOURCE}trainedAlgorithmicMedia`, softwareAgent: agent, ...parameters }];
 }
 
 // CBOR (RFC 8949), as much as a COSE_Sign1 (RFC 9052) takes.
@@ -85,10 +92,22 @@ const settings = { verify: { remote_manifest_fetch: false, ocsp_fetch: false }, 
 /** Loads c2pa-rs from the bytes of its WebAssembly. */
 export const load = (wasm) => (ready ??= init({ module_or_path: wasm }));
 
-/** The file with its manifest. */
-export async function sealed(own, bytes, words) {
+/** A file that went in, with its own manifest where it has one that can be taken along. */
+async function addIngredient(builder, { file, moves }) {
+	const words = { title: file.name.slice(0, 200), relationship: moves ? 'parentOf' : 'inputTo', label: 'ingredient0' };
+	try {
+		if (file.size > MOST_INGREDIENT_BYTES) throw new RangeError('too large to be read whole');
+		await builder.addIngredientFromBlob(JSON.stringify(words), file.type, file);
+	} catch {
+		builder.addIngredient(JSON.stringify({ ...words, format: file.type || 'application/octet-stream' }));
+	}
+}
+
+/** The file with its manifest; `given` is {file, moves}, what it was made of. */
+export async function sealed(own, bytes, words, given) {
 	const builder = WasmBuilder.fromJson(JSON.stringify(words), JSON.stringify(settings));
 	try {
+		if (given) await addIngredient(builder, given);
 		const signer = { alg: 'es256', reserveSize: RESERVED, sign: (claim) => coseSign1(own, claim, RESERVED) };
 		return await builder.sign(signer, 'video/mp4', new Blob([bytes], { type: 'video/mp4' }));
 	} finally {

@@ -6,7 +6,7 @@ import { encoded } from './encode.js';
 import { Engine } from './engine.js';
 import { Failure, bytesOf, jsonOf } from './files.js';
 import { identity, rootPem } from './keys.js';
-import { resized } from './pictures.js';
+import { resized, withErrorFaded } from './pictures.js';
 import * as seal from './seal.js';
 import { Marker } from './watermark.js';
 import { Words } from './words.js';
@@ -79,26 +79,34 @@ async function finished(engine, request, latent, frames) {
 	const height = shapes.height * factor, width = shapes.width * factor;
 	const id = await seal.markId(latent, `(1, ${shapes.latent_CTHW.join(', ')})`, `(${fps}, ${width}, ${height})`);
 	const marker = new Marker(await jsonOf('model/mark.json'), id, height, width);
+	const whole = wholeVideo(request, frames.map((frame) => resized(frame, shapes.height, shapes.width, height, width)));
 	const marked = [];
-	for (const [at, frame] of frames.entries()) {
-		marked.push(marker.mark(resized(frame, shapes.height, shapes.width, height, width)));
-		if (at % 4 === 0) { progress('mark', at, frames.length); await pause(); }
+	for (const [at, frame] of whole.entries()) {
+		marked.push(marker.mark(frame));
+		if (at % 4 === 0) { progress('mark', at, whole.length); await pause(); }
 	}
 	progress('seal', 0, 1);
 	const own = await identity('Sorano in a browser');
 	const said = { prompt: request.prompt, seed: request.seed, num_steps: request.numSteps, guidance: request.guidance, preset };
-	const record = { sorano, request: said, made: { size: `${width}x${height}`, num_frames: frames.length, fps }, preset: { name: preset }, machine: { device: 'browser' } };
+	const record = { sorano, request: said, made: { size: `${width}x${height}`, num_frames: marked.length, fps }, preset: { name: preset }, machine: { device: 'browser' } };
 	const { bytes, codec } = await encoded(marked, {
 		height, width, fps,
 		texts: [['title', request.prompt.slice(0, 200)], ['comment', JSON.stringify(record)], ['AIGC', await seal.label(own, id, request.producer)]],
 	});
 	await seal.load(await bytesOf('runtime/c2pa/c2pa_bg.wasm'));
 	const signed = await seal.sealed(own, bytes, await seal.definition({
-		version: sorano, title: request.prompt, id, model: { name: preset, sha256 }, prompt: request.prompt, request: said, bytes,
-	}));
+		version: sorano, title: request.prompt, id, model: { name: preset, sha256 }, prompt: request.prompt, request: said, bytes, given: request.source,
+	}), request.source);
 	const read = await seal.read(signed, 'video/mp4');
 	if (!['Valid', 'Trusted'].includes(read?.validation_state)) throw new Failure('signature', { state: read?.validation_state ?? 'none' });
 	return { bytes: signed, codec, id: seal.idName(id), size: [width, height], root: rootPem(own), signer: own.name };
+}
+
+/** The frames of a given video, where there is one, and what was made after its last five. */
+function wholeVideo({ before, given }, made) {
+	if (!before?.length) return made;
+	const coded = made[given.length - 1];
+	return [...before, ...withErrorFaded(made.slice(given.length), coded, before.at(-1))];
 }
 
 /** What a file's credential says, for the page that verifies. */
