@@ -198,6 +198,7 @@ def test_prompts_are_read_with_pythons_words(modules):
         assert found["text"] == wanted.text, text
         assert {one.lower() for one in found["unknown"]} == {one.lower() for one in wanted.unknown}, text
         assert [tuple(pair) for pair in found["readAs"]] == list(wanted.read_as), text
+        assert found["hasThing"] == wanted.has_thing, text
 
 
 def test_tokens_are_pythons(modules):
@@ -281,9 +282,9 @@ def test_without_a_network_a_clip_is_made_marked_labelled_and_signed(visit, tmp_
     page.context.set_offline(True)
     page.reload()
     page.locator("html[data-ready]").wait_for(state="attached")
+    page.get_by_label("Keep the prompt out of the file").check()
     make(page, seed=7)
     page.get_by_role("heading", name="Your video").wait_for(timeout=MADE)
-    assert "Seed" not in page.locator("#failed").inner_text()
     clip = downloaded(page, "Download MP4", tmp_path / "clip.mp4")
     root = downloaded(page, "certificate", tmp_path / "root.pem")
 
@@ -299,6 +300,7 @@ def test_without_a_network_a_clip_is_made_marked_labelled_and_signed(visit, tmp_
     video = read_video(clip)
     assert video.frames_THWC.shape == (9, 256, 256, 3)
     assert read_metadata(clip)["request"]["seed"] == 7
+    assert b"bounces" not in clip.read_bytes()
 
     page.get_by_label("A video or a picture").set_input_files(clip)
     page.get_by_text("Unchanged since it was signed by “Sorano in a browser”").wait_for()
@@ -401,7 +403,12 @@ def test_a_browser_that_lacks_something_gets_a_sentence(visit, script, said, chi
 
 def test_bad_prompts_get_a_sentence(visit):
     page = visit()
-    for prompt, said in (("dragon", "knows none of these words: dragon"), ("red ball " * 40, "tokens long, and")):
+    refused = (
+        ("dragon", "knows none of these words: dragon"), ("red ball " * 40, "tokens long, and"),
+        ("a red dragon", "cannot make dragon. It makes ball, cube, cylinder"),
+        ("!", "Say what the video should show"),
+    )  # fmt: skip
+    for prompt, said in refused:
         make(page, prompt)
         page.locator("#failed", has_text=said).wait_for(timeout=MADE)
 

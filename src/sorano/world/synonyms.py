@@ -648,6 +648,8 @@ def rules(vocabulary: Collection[str]) -> dict[str, Any]:
         "ignored": sorted(FUNCTION_WORDS),
         "synonyms": table,
         "mostPieces": MOST_PIECES,
+        "things": [list(pieces) for pieces in _kind_phrases()],
+        "makes": things(vocabulary),
         "shaded": ecmascript(_shaded()),
         "counted": ecmascript(_counted_english()),
         "countedChinese": ecmascript(_counted_chinese()),

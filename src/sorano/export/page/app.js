@@ -89,6 +89,8 @@ const blobUrl = (element, data, type, name) => {
 	element.download = name;
 };
 
+const slug = ({ prompt, isPrivate }) => (isPrivate ? '' : prompt.slice(0, 40).replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '')) || 'video';
+
 function busy(is) {
 	at('create').disabled = is;
 	at('cancel').hidden = at('working').hidden = !is;
@@ -106,7 +108,7 @@ const HEARD = {
 		const notes = reading.readAs.map(([said, target]) => ['note.read', { said, target }]);
 		if (reading.unknown.length) notes.push(['note.unknown', { words: reading.unknown.join(', ') }]);
 		say('notes', notes.length ? notes : null);
-		blobUrl(at('download'), made.bytes, 'video/mp4', `${asked.prompt.slice(0, 40).replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '') || 'video'}-${asked.seed}.mp4`);
+		blobUrl(at('download'), made.bytes, 'video/mp4', `${slug(asked)}-${asked.seed}.mp4`);
 		blobUrl(at('root'), made.root, 'application/x-pem-file', 'sorano-browser.pem');
 		at('video').src = at('download').href;
 		at('result').hidden = false;
@@ -146,7 +148,7 @@ async function create(event) {
 	const seed = at('seed').value === '' ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(at('seed').value);
 	asked = {
 		prompt: at('prompt').value, seed, numSteps: Number(at('steps').value), guidance: Number(at('guidance').value),
-		producer: 'Sorano',
+		producer: 'Sorano', isPrivate: at('private').checked,
 	};
 	busy(true);
 	say('stage', [['stage.load', { done: 0, total: 3 }]]);

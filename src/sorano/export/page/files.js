@@ -5,9 +5,9 @@ import { hex } from './mp4.js';
 let listed;
 
 /** {name: {sha256, bytes}} of every file. */
-export const list = () => (listed ??= fetch(new URL('./files.json', import.meta.url)).then((answer) => {
-	if (!answer.ok) throw new Failure('missing', { name: 'files.json' });
-	return answer.json();
+export const list = () => (listed ??= fetch(new URL('./files.json', import.meta.url)).then((answer) => answer.json()).catch(() => {
+	listed = undefined;
+	throw new Failure('missing', { name: 'files.json' });
 }));
 
 /** What went wrong, by a name that the page has words for. */

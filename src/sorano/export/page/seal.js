@@ -93,8 +93,8 @@ const settings = { verify: { remote_manifest_fetch: false, ocsp_fetch: false }, 
 export const load = (wasm) => (ready ??= init({ module_or_path: wasm }));
 
 /** A file that went in, with its own manifest where it has one that can be taken along. */
-async function addIngredient(builder, { file, moves }) {
-	const words = { title: file.name.slice(0, 200), relationship: moves ? 'parentOf' : 'inputTo', label: 'ingredient0' };
+async function addIngredient(builder, { file, moves, name }) {
+	const words = { title: name.slice(0, 200), relationship: moves ? 'parentOf' : 'inputTo', label: 'ingredient0' };
 	try {
 		if (file.size > MOST_INGREDIENT_BYTES) throw new RangeError('too large to be read whole');
 		await builder.addIngredientFromBlob(JSON.stringify(words), file.type, file);
@@ -103,7 +103,7 @@ async function addIngredient(builder, { file, moves }) {
 	}
 }
 
-/** The file with its manifest; `given` is {file, moves}, what it was made of. */
+/** The file with its manifest; `given` is {file, moves, name}, what it was made of. */
 export async function sealed(own, bytes, words, given) {
 	const builder = WasmBuilder.fromJson(JSON.stringify(words), JSON.stringify(settings));
 	try {

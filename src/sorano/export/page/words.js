@@ -12,12 +12,13 @@ export class Words {
 		this.vocabulary = new Set(rules.vocabulary);
 		this.ignored = new Set(rules.ignored);
 		this.table = new Map(Object.entries(rules.synonyms));
+		this.things = new Set(rules.things.map((pieces) => pieces.join('\0')));
 		this.shaded = new RegExp(rules.shaded, 'gu');
 		this.counted = new RegExp(rules.counted, 'gu');
 		this.countedChinese = new RegExp(rules.countedChinese, 'gu');
 	}
 
-	/** {text: only words that the model knows, readAs: [[said, taken as]], unknown: words that are left out}. */
+	/** {text: only words that the model knows, readAs: [[said, taken as]], unknown: words that are left out, hasThing}. */
 	read(prompt) {
 		const clean = prompt.replace(/\x1b\[[0-9;]*[A-Za-z]/g, '').replace(/\p{Cf}/gu, '').replace(/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g, ' ');
 		const plain = clean.normalize('NFKC').toLowerCase();
@@ -28,7 +29,13 @@ export class Words {
 		const named = [...new Set(unknown)].filter((one) => /[\p{L}\p{N}]/u.test(one) && !this.ignored.has(one));
 		if (!readAs.size && !unknown.length && text === plain) text = clean;
 		else if (unknown.length) text = text.replace(PIECE, (piece) => (this.vocabulary.has(piece) ? piece : ' ')).split(/\s+/u).filter(Boolean).join(' ');
-		return { text, readAs: [...readAs], unknown: named };
+		return { text, readAs: [...readAs], unknown: named, hasThing: this.#hasThing(text) };
+	}
+
+	/** Whether a text names a thing that the model can make. */
+	#hasThing(text) {
+		const pieces = text.match(PIECE) ?? [];
+		return pieces.some((_, at) => [3, 2, 1].some((length) => this.things.has(pieces.slice(at, at + length).join('\0'))));
 	}
 
 	#withSynonyms(text, readAs) {

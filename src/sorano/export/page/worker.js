@@ -37,11 +37,16 @@ async function loaded() {
 	return Engine.load(ort, (done, total) => progress('load', done, total));
 }
 
+/** The loaded engine; what could not be loaded is tried again. */
+const engineOf = () => (loading ??= loaded().catch((error) => { loading = undefined; throw error; }));
+
 /** The prompt in the model's words, and what was made of it. */
 async function readPrompt(prompt) {
 	const known = await words();
 	const reading = known ? known.read(prompt) : { text: prompt.trim(), readAs: [], unknown: [] };
-	if (!/[\p{L}\p{N}]/u.test(reading.text)) throw new Failure(prompt.trim() ? 'words' : 'prompt', { words: reading.unknown.join(', ') });
+	const named = { words: reading.unknown.join(', '), makes: known?.rules.makes.join(', ') };
+	if (!/[\p{L}\p{N}]/u.test(reading.text)) throw new Failure(named.words ? 'words' : 'prompt', named);
+	if (named.words && named.makes && !reading.hasThing) throw new Failure('thing', named);
 	return reading;
 }
 
@@ -50,7 +55,7 @@ async function create(request) {
 	let before = began;
 	const measured = (stage) => { seconds[stage] = (performance.now() - before) / 1000; before = performance.now(); };
 	const reading = await readPrompt(request.prompt);
-	const engine = await (loading ??= loaded());
+	const engine = await engineOf();
 	measured('load');
 	let latent, index = 0;
 	progress('steps', 0, request.numSteps);
@@ -87,16 +92,17 @@ async function finished(engine, request, latent, frames) {
 	}
 	progress('seal', 0, 1);
 	const own = await identity('Sorano in a browser');
-	const said = { prompt: request.prompt, seed: request.seed, num_steps: request.numSteps, guidance: request.guidance, preset };
+	const prompt = request.isPrivate ? null : request.prompt, title = prompt ?? 'video';
+	const said = { ...(prompt ? { prompt } : {}), seed: request.seed, num_steps: request.numSteps, guidance: request.guidance, preset };
 	const record = { sorano, request: said, made: { size: `${width}x${height}`, num_frames: marked.length, fps }, preset: { name: preset }, machine: { device: 'browser' } };
 	const { bytes, codec } = await encoded(marked, {
 		height, width, fps,
-		texts: [['title', request.prompt.slice(0, 200)], ['comment', JSON.stringify(record)], ['AIGC', await seal.label(own, id, request.producer)]],
+		texts: [['title', title.slice(0, 200)], ['comment', JSON.stringify(record)], ['AIGC', await seal.label(own, id, request.producer)]],
 	});
 	await seal.load(await bytesOf('runtime/c2pa/c2pa_bg.wasm'));
 	const signed = await seal.sealed(own, bytes, await seal.definition({
-		version: sorano, title: request.prompt, id, model: { name: preset, sha256 }, prompt: request.prompt, request: said, bytes, given: request.source,
-	}), request.source);
+		version: sorano, title, id, model: { name: preset, sha256 }, prompt, request: said, bytes, given: request.source,
+	}), request.source && { ...request.source, name: request.isPrivate ? 'input 1' : request.source.file.name });
 	const read = await seal.read(signed, 'video/mp4');
 	if (!['Valid', 'Trusted'].includes(read?.validation_state)) throw new Failure('signature', { state: read?.validation_state ?? 'none' });
 	return { bytes: signed, codec, id: seal.idName(id), size: [width, height], root: rootPem(own), signer: own.name };
@@ -124,7 +130,7 @@ const TASKS = {
 	async words({ prompt }) { postMessage({ kind: 'words', ...(await readPrompt(prompt)) }); },
 	/** For tests: the latent and the frames as they are, before marking. */
 	async latent({ request }) {
-		const engine = await (loading ??= loaded());
+		const engine = await engineOf();
 		let latent;
 		for await (latent of engine.steps(request));
 		postMessage({ kind: 'latent', latent, frames: await engine.decode(latent) });
@@ -138,7 +144,6 @@ self.onmessage = async ({ data }) => {
 		await TASKS[data.kind](data);
 	} catch (error) {
 		if (error.code === 'cancelled') { postMessage({ kind: 'cancelled' }); return; }
-		if (error.code === 'corrupt' || error.code === 'missing') loading = undefined;
 		const memory = error instanceof RangeError && /allocation|memory/i.test(error.message);
 		postMessage({ kind: 'failed', code: error.code ?? (memory ? 'memory' : 'unknown'), values: error.values ?? { message: String(error?.message ?? error) } });
 	}
