@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("docs/verbs.md", "README.md", "README.zh-CN.md", "docs/index.md", "docs/plan.md", "docs/trust.md",
-             "docs/desk.md")  # fmt: skip
+             "docs/desk.md", "docs/device.md")  # fmt: skip
 # What is not run, and why.
 NOT_RUN = (
     (r"sorano (pull|rm) ", "needs the network"),

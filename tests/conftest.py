@@ -103,6 +103,18 @@ def tiny_verbs(tiny_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_graphs(tiny_folder, tmp_path_factory) -> Path:
+    """The tiny networks as ONNX graphs in float32."""
+    pytest.importorskip("onnxscript")
+    from sorano.export.graphs import export_onnx
+    from sorano.presets import preset_of_folder
+
+    folder = tmp_path_factory.mktemp("models") / "graphs"
+    export_onnx(preset_of_folder(tiny_folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def postgres_url():
     """The URL of a PostgreSQL of the tests' own; None where there is none to be had."""
     from support import serving

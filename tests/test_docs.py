@@ -19,6 +19,7 @@ DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", 
 DOCUMENTS += [
     "docs/trust.md",
     "docs/serve.md",
+    "docs/device.md",
     "docs/LOG.md",
     "docs/index.md",
     "docs/api.md",

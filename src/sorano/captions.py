@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class CaptionVocabulary(Protocol):
 
     def phrases(self) -> dict[str, dict[str, list[list[str]]]]:
         """The phrases of the captions: language -> field -> the phrases of each word, the plainest first."""
+
+    def rules(self) -> dict[str, Any]:
+        """What `read` does, as data for readers in other languages: words, phrases and patterns."""
 
     def merge(self, saved: str, change: str) -> str | None:
         """A caption with a change in it, like "it is night"; None where either is not understood."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from sorano import _start
-from sorano.cli import desk, generate, models, plan, serve, train, trust
+from sorano.cli import desk, export, generate, models, plan, serve, train, trust
 from sorano.cli.console import Commands, close_streams, open_streams
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED
 
@@ -36,7 +36,8 @@ PANELS = {  # of the help, in order
     "Serve": ("serve", "worker", "ps", "cancel"),
     "Models and this machine": ("list", "pull", "show", "rm", "doctor"),
     "Plan, train, score": ("plan", "train", "score"),
-    "Confirm": ("desk",),  # a group alone: groups are shown after commands
+    "Elsewhere": ("export",),
+    "Confirm": ("desk",),  # groups alone: they are shown after commands
 }
 
 
@@ -81,7 +82,7 @@ def about(
 
 def _add_commands() -> None:
     """Add the commands of all modules, grouped and ordered as PANELS has them."""
-    for module in (desk, generate, models, serve, train, trust):
+    for module in (desk, export, generate, models, serve, train, trust):
         app.registered_commands += module.commands.registered_commands
         app.registered_groups += module.commands.registered_groups
     app.add_typer(plan.app, name="plan")

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, lru_cache
+from typing import Any
 
 from sorano.captions import ParsedPrompt
 from sorano.world import caption
@@ -379,18 +380,23 @@ def _nearest(word: str, likely: Sequence[str]) -> str | None:
 
 def _without_shades(text: str, read_as: dict[str, str]) -> str:
     """ "pale blue" as "blue", "very small" as "small": the world has one shade of a colour, and three sizes."""
-    colors = "|".join(name for names in caption.ENGLISH["color"].values() for name in names)
-    sizes = "|".join(name for names in caption.ENGLISH["size"].values() for name in names)
 
     def put(match: re.Match[str]) -> str:
         if match["shade"]:
             read_as[f"{match['shade']} {match['color']}"] = match["color"]
         return match["color"] or match["size"]
 
-    shaded = (
+    return re.sub(_shaded(), put, text)
+
+
+@lru_cache(maxsize=1)
+def _shaded() -> str:
+    """The pattern of a colour or a size with words of degree before it."""
+    colors = "|".join(name for names in caption.ENGLISH["color"].values() for name in names)
+    sizes = "|".join(name for names in caption.ENGLISH["size"].values() for name in names)
+    return (
         rf"(?<![\w-])(?:(?P<shade>{SHADES})[\s-]*(?P<color>{colors})|(?:(?:{DEGREES})\s+)+(?P<size>{sizes}))(?![\w-])"
     )
-    return re.sub(shaded, put, text)
 
 
 def _as_written(word: str, prompt: str) -> str:
@@ -545,7 +551,7 @@ def _forms(verb: str) -> tuple[str, str, str, str]:
 
 def _with_synonyms(text: str, vocabulary: frozenset[str], read_as: dict[str, str]) -> str:
     table = _synonyms(vocabulary)
-    own = {PLURALS.get(kind, f"{kind}s") for kind in NOUNS} | {"spheres", "boxes", "blocks", "rings", "donuts", "pills"}
+    own = own_plurals()
     pieces = _WORD.findall(text)
     read, at = "", 0
     while at < len(pieces):
@@ -555,6 +561,13 @@ def _with_synonyms(text: str, vocabulary: frozenset[str], read_as: dict[str, str
             read_as[source] = target.rstrip("*")
         read, at = read + target, end
     return read
+
+
+@lru_cache(maxsize=1)
+def own_plurals() -> frozenset[str]:
+    """The world's own things in the plural, which are read without a word."""
+    plurals = {PLURALS.get(kind, f"{kind}s") for kind in NOUNS}
+    return frozenset(plurals | {"spheres", "boxes", "blocks", "rings", "donuts", "pills"})
 
 
 def _longest(pieces: Sequence[str], at: int, table: Mapping[str, str]) -> tuple[str, int]:
@@ -581,7 +594,6 @@ def _bases() -> tuple[str, ...]:
 
 def _one_by_one(text: str) -> str:
     """ "two red ball* bounces" as "a red ball bounces and a red ball bounces"; a plural without a number is two."""
-    joined = "|".join(re.escape(count) for count in COUNTS if count.isascii())
 
     def english(match: re.Match[str]) -> str:
         number = COUNTS.get(" ".join((match["count"] or "two").split()), 2)
@@ -589,18 +601,57 @@ def _one_by_one(text: str) -> str:
         one = " ".join(part for part in ("a", (match["words"] or "").strip(), match["kind"], verb) if part)
         return " and ".join([one] * number)
 
-    text = re.sub(
-        rf"(?:(?<!\w)(?:the|some|many|several)\s+)?(?:(?<!\w)(?P<count>{joined})\s+)?(?P<words>(?:(?!(?:{joined}|and|the|a|an|some|many|several|of|with|that)\b)[a-z-]+\s+){{0,3}}?)(?P<kind>[a-z]+)\*"
-        r"(?P<verb>(?:\s+(?:is\s+|are\s+)?(?:bounc|fall|ris|spin|jump|roll|stay|slid|float|swing|orbit|rest|rotat|drop|hop)"
-        r"\w*(?:\s+(?:still|left|right))?)?)",
-        english,
-        text,
-    )
-    tables = (caption.CHINESE, caption.FULL_CHINESE)
-    names = {name for table in tables for phrases in table["kind"].values() for name in phrases}
-    kinds = "|".join(sorted(names, key=len, reverse=True))
+    text = re.sub(_counted_english(), english, text)
 
     def chinese(match: re.Match[str]) -> str:
         return ",".join([f"一个{match[2]}{match[3]}"] * COUNTS[match[1]])
 
-    return re.sub(rf"([两二三])[个只颗块]([^，。、,.]{{0,6}}?)({kinds})", chinese, text)
+    return re.sub(_counted_chinese(), chinese, text)
+
+
+@lru_cache(maxsize=1)
+def _counted_english() -> str:
+    """The pattern of a number, words, a thing in the plural (marked by "*") and its verb."""
+    joined = "|".join(re.escape(count) for count in COUNTS if count.isascii())
+    return (
+        rf"(?:(?<!\w)(?:the|some|many|several)\s+)?(?:(?<!\w)(?P<count>{joined})\s+)?(?P<words>(?:(?!(?:{joined}|and|the|a|an|some|many|several|of|with|that)\b)[a-z-]+\s+){{0,3}}?)(?P<kind>[a-z]+)\*"
+        r"(?P<verb>(?:\s+(?:is\s+|are\s+)?(?:bounc|fall|ris|spin|jump|roll|stay|slid|float|swing|orbit|rest|rotat|drop|hop)"
+        r"\w*(?:\s+(?:still|left|right))?)?)"
+    )
+
+
+@lru_cache(maxsize=1)
+def _counted_chinese() -> str:
+    """The pattern of a number, a measure word, words and a thing."""
+    tables = (caption.CHINESE, caption.FULL_CHINESE)
+    names = {name for table in tables for phrases in table["kind"].values() for name in phrases}
+    kinds = "|".join(sorted(names, key=lambda name: (-len(name), name)))
+    return rf"([两二三])[个只颗块]([^，。、,.]{{0,6}}?)({kinds})"
+
+
+def rules(vocabulary: Collection[str]) -> dict[str, Any]:
+    """What `read` does, as data for other languages; patterns are in the syntax of ECMAScript.
+
+    A synonym is a phrase to what stands for it, or to [that, 0] where `read` says nothing of it.
+    """
+    own = own_plurals()
+    table: dict[str, Any] = {}
+    for source, target in _synonyms(frozenset(vocabulary)).items():
+        is_said = source != target and source not in own and not _is_form(source, target)
+        table[source] = target if is_said else [target, 0]
+
+    def ecmascript(pattern: str) -> str:
+        return pattern.replace("(?P<", "(?<").replace(r"\ ", " ").replace(r"\-", "-")
+
+    return {
+        "vocabulary": sorted(vocabulary),
+        "ignored": sorted(FUNCTION_WORDS),
+        "synonyms": table,
+        "mostPieces": MOST_PIECES,
+        "things": [list(pieces) for pieces in _kind_phrases()],
+        "makes": things(vocabulary),
+        "shaded": ecmascript(_shaded()),
+        "counted": ecmascript(_counted_english()),
+        "countedChinese": ecmascript(_counted_chinese()),
+        "counts": COUNTS,
+    }

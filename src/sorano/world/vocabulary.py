@@ -46,6 +46,10 @@ class WorldVocabulary:
         """The phrases of the world's captions: language -> field -> the phrases of each word, the plainest first."""
         return _phrases()
 
+    def rules(self) -> dict[str, Any]:
+        """What `read` does, as data for readers in other languages (`sorano.export`)."""
+        return synonyms.rules(self.words)
+
     def merge(self, saved: str, change: str) -> str | None:
         """The caption of what `saved` shows with the change in it; None where the world does not know the words."""
         try:

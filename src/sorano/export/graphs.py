@@ -1,0 +1,255 @@
+"""A model's networks as ONNX graphs in a folder, each file with its SHA-256 in `model.json`.
+
+    model.json          what the model is, its shapes, how it samples, the digests
+    tokenizer.json      as in the model's folder
+    text_encoder.onnx   ids [S], real [S]                                        -> text [S, D]
+    transformer.onnx    patches, timestep, known, rope_cos, rope_sin, text, bias -> velocity [L, P]
+    decoder.onnx        latent [1, C, T, H, W], normalised                       -> video [1, 3, F, Y, X], -1..1
+    encoder.onnx        video                                                    -> latent, normalised
+
+Shapes are fixed, one clip of one size, because compilers for phones want them so; `sorano.export.run` computes the
+rest. Two precisions: "float32" is the engine's own numbers; "int8" is for downloads: matrix products of the transformer
+with 8-bit weights and activations quantised as they come, 8-bit weights (a scale for each output) of the autoencoder,
+which are float32 again when they are loaded, and float16 weights of the text encoder.
+
+Not covered: models with an image encoder, with channels beside the latent or with two experts (said, not exported).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sorano.errors import CheckpointError, RequestError
+from sorano.files import canonical, sha256, write_atomic
+from sorano.presets import Preset
+from sorano.shapes import VideoShape, parse_size
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sorano.models.checkpoint import Bundle
+
+FORMAT = 1
+OPSET = 20  # the first with Gelu
+TEXT_TOKENS = 64  # of a graph: the prompt's own and at least one pad key
+GRAPHS = ("text_encoder", "transformer", "decoder", "encoder")
+PRECISIONS = ("float32", "int8")
+LEAST_NUMBERS = 1024  # smaller tensors keep float32: they are few bytes, and their errors are not small
+CARD = "model.json"
+
+
+@dataclass(frozen=True)
+class GraphShapes:
+    """The fixed shapes of a folder's graphs."""
+
+    num_frames: int
+    width: int
+    height: int
+    latent_CTHW: tuple[int, int, int, int]
+    patch_size: tuple[int, int, int]
+    text_tokens: int
+    head_dim: int
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> GraphShapes:
+        """The shapes that a folder's card names."""
+        words: dict[str, Any] = dict(card["shapes"])
+        words |= {name: tuple(one) for name, one in words.items() if isinstance(one, list)}
+        return cls(**words)
+
+    @property
+    def num_tokens(self) -> int:
+        """How many video tokens the transformer sees."""
+        _, frames, rows, columns = self.latent_CTHW
+        p, q, r = self.patch_size
+        return (frames // p) * (rows // q) * (columns // r)
+
+    @property
+    def patch_numbers(self) -> int:
+        """How many numbers of the latent one token stands for."""
+        p, q, r = self.patch_size
+        return self.latent_CTHW[0] * p * q * r
+
+
+def export_onnx(
+    preset: Preset, folder: Path, *, precision: str = "float32", say: Callable[[str], None] = lambda text: None
+) -> Path:
+    """Writes a preset's networks as ONNX graphs into a folder; returns its card.
+
+    Raises RequestError for a model of another kind, and where a package is missing; CheckpointError for weights that
+    are not the ones described.
+    """
+    require_exporter()
+    if precision not in PRECISIONS:
+        raise RequestError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    bundle = _loaded(preset)
+    shapes = shapes_of(preset, bundle)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (module, inputs, named, result) in _modules(bundle, shapes).items():
+        say(f"tracing {name}")
+        model = _traced(module, inputs, named, result)
+        if precision == "int8":
+            from sorano.export import quantize
+
+            model = quantize.ways[name](model)
+        write_atomic(folder / f"{name}.onnx", model.SerializeToString())
+    assert preset.folder is not None
+    write_atomic(folder / "tokenizer.json", (preset.folder / "tokenizer" / "tokenizer.json").read_bytes())
+    return _write_card(preset, bundle, shapes, precision, folder)
+
+
+def require_exporter() -> None:
+    """Raises RequestError where a package is missing that exporting needs."""
+    missing = [name for name in ("torch", "onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise RequestError(f"exporting needs {', '.join(missing)}", "pip install 'sorano[export]'")
+
+
+def shapes_of(preset: Preset, bundle: Bundle) -> GraphShapes:
+    """The shapes of a preset's own clip. Raises RequestError for a model of another kind."""
+    transformer, config = bundle.transformer.config, bundle.vae.config
+    others = bundle.image_encoder is not None or bundle.transformer_2 is not None
+    if others or not bundle.expand_timesteps or not config.is_residual:
+        raise RequestError(
+            f"{preset.name} is not of the kind that is exported", "sorano export takes models like the embedded one"
+        )
+    width, height = parse_size(preset.size)
+    latent = bundle.geometry.latent(VideoShape(preset.num_frames, height, width))
+    return GraphShapes(
+        num_frames=preset.num_frames,
+        width=width,
+        height=height,
+        latent_CTHW=(config.z_dim, latent.num_frames, latent.rows, latent.columns),
+        patch_size=transformer.patch_size,
+        text_tokens=TEXT_TOKENS,
+        head_dim=transformer.attention_head_dim,
+    )
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of an exported folder, once every file has the digest that it names.
+
+    Raises CheckpointError naming the file that is missing or is not the one that was written.
+    """
+    try:
+        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        files = dict(card["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / CARD} cannot be read: {error}", f"sorano export onnx {folder}") from error
+    if card.get("format") != FORMAT:
+        raise CheckpointError(f"{folder / CARD} has format {card.get('format')!r}, not {FORMAT}", "export it again")
+    for name, words in files.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise CheckpointError(f"{file} is missing", f"sorano export onnx {folder}")
+        if sha256(file) != words["sha256"]:
+            raise CheckpointError(f"{file} is not the file that was exported: its SHA-256 differs", "export it again")
+    return card
+
+
+def _loaded(preset: Preset) -> Bundle:
+    import torch
+
+    from sorano.models.registry import load
+
+    if preset.folder is None:
+        raise RequestError(f"{preset.name} is not here", f"sorano pull {preset.name}")
+    return load(preset.folder, device="cpu", dtype=torch.float32, digests={} if preset.repo else preset.digests())
+
+
+Module = tuple["nn.Module", tuple["Tensor", ...], list[str], str]
+
+
+def _modules(bundle: Bundle, shapes: GraphShapes) -> dict[str, Module]:
+    """Each graph's module, inputs of its shapes, their names and the result's."""
+    import torch
+
+    from sorano.export import networks
+
+    text, tokens = torch.zeros(shapes.text_tokens), torch.zeros(shapes.num_tokens)
+    half = shapes.head_dim // 2
+    cos, sin = torch.zeros(shapes.num_tokens, half), torch.zeros(shapes.num_tokens, half)  # one twice is taken for one
+    latent = torch.zeros(1, *shapes.latent_CTHW)
+    video = torch.zeros(1, 3, shapes.num_frames, shapes.height, shapes.width)
+    width = bundle.text_encoder.config.d_model
+    patches = torch.zeros(shapes.num_tokens, shapes.patch_numbers)
+    transformer_inputs = (
+        patches, torch.zeros(2), tokens, cos, sin, torch.zeros(shapes.text_tokens, width), text
+    )  # fmt: skip
+    names = ["patches", "timestep", "known", "rope_cos", "rope_sin", "text", "bias"]
+    encoder = networks.TextEncoderGraph(bundle.text_encoder, shapes.text_tokens)
+    return {
+        "text_encoder": (encoder, (text.long(), text), ["ids", "real"], "text"),
+        "transformer": (networks.TransformerGraph(bundle.transformer), transformer_inputs, names, "velocity"),
+        "decoder": (networks.DecoderGraph(bundle.vae), (latent,), ["latent"], "video"),
+        "encoder": (networks.EncoderGraph(bundle.vae), (video,), ["video"], "latent"),
+    }
+
+
+def _traced(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], result: str) -> Any:
+    """The module as an `onnx.ModelProto`, its weights inside."""
+    import onnx
+    import torch
+    from onnxscript import optimizer
+
+    with _quiet():
+        program = torch.export.export(module.eval(), inputs, strict=False)
+        made = torch.onnx.export(
+            program, (), dynamo=True, input_names=names, output_names=[result], opset_version=OPSET, optimize=False,
+            verbose=False,
+        )  # fmt: skip
+        assert made is not None
+        optimizer.fold_constants(made.model)
+        optimizer.remove_unused_nodes(made.model)
+    model = made.model_proto
+    onnx.checker.check_model(model)  # an input whose name the exporter gave to a value of its own would be lost
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter says of itself: that torchvision is not here, that its own code is deprecated."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _write_card(preset: Preset, bundle: Bundle, shapes: GraphShapes, precision: str, folder: Path) -> Path:
+    from sorano import __version__
+    from sorano.sampling.schedule import read_scheduler_config
+
+    solver, shift = read_scheduler_config(bundle.scheduler_config)
+    files = [*(f"{name}.onnx" for name in GRAPHS), "tokenizer.json"]
+    card = {
+        "format": FORMAT,
+        "sorano": __version__,
+        "preset": preset.name,
+        "precision": precision,
+        "shapes": asdict(shapes),
+        "fps": preset.fps,
+        "solver": solver,
+        "shift": shift if preset.shift is None else preset.shift,
+        "num_steps": preset.num_steps,
+        "guidance": preset.guidance,
+        "known": list(preset.known or ()),
+        "weights": bundle.digests,
+        "weights_sha256": hashlib.sha256(canonical(bundle.digests)).hexdigest(),  # as in a video's credential
+        "files": {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in files},
+    }
+    write_atomic(folder / CARD, json.dumps(card, indent=2) + "\n")
+    return folder / CARD

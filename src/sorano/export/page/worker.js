@@ -1,0 +1,150 @@
+// Everything that takes time, away from the page. In: {kind: 'create', request}, {kind: 'cancel'}, {kind: 'verify', file},
+// {kind: 'words', prompt}. Out: {kind: 'progress'}, {kind: 'made'}, {kind: 'failed', code, values}, {kind: 'cancelled'} ...
+
+import * as ort from './runtime/ort/ort.wasm.min.mjs';
+import { encoded } from './encode.js';
+import { Engine } from './engine.js';
+import { Failure, bytesOf, jsonOf } from './files.js';
+import { identity, rootPem } from './keys.js';
+import { resized, withErrorFaded } from './pictures.js';
+import * as seal from './seal.js';
+import { Marker } from './watermark.js';
+import { Words } from './words.js';
+
+const OUTPUT_LINES = 256; // the least height of what is written, as the engine has it
+const channel = new MessageChannel();
+let waiting, cancelled = false, loading;
+channel.port1.onmessage = () => waiting?.();
+
+/** Lets messages in: one that says cancel is heard here. */
+async function pause() {
+	await new Promise((resolve) => { waiting = resolve; channel.port2.postMessage(0); });
+	if (cancelled) throw new Failure('cancelled');
+}
+
+const progress = (stage, done, total) => postMessage({ kind: 'progress', stage, done, total });
+
+const words = async () => {
+	const { words: has } = await jsonOf('model/model.json');
+	return has ? new Words(await jsonOf('model/words.json')) : null;
+};
+
+async function loaded() {
+	ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.max(1, Math.min(4, Math.floor(navigator.hardwareConcurrency / 2))) : 1;
+	ort.env.wasm.wasmPaths = new URL('./runtime/ort/', import.meta.url).href;
+	ort.env.wasm.wasmBinary = (await bytesOf('runtime/ort/ort-wasm-simd-threaded.wasm')).buffer;
+	ort.env.logLevel = 'error';
+	return Engine.load(ort, (done, total) => progress('load', done, total));
+}
+
+/** The loaded engine; what could not be loaded is tried again. */
+const engineOf = () => (loading ??= loaded().catch((error) => { loading = undefined; throw error; }));
+
+/** The prompt in the model's words, and what was made of it. */
+async function readPrompt(prompt) {
+	const known = await words();
+	const reading = known ? known.read(prompt) : { text: prompt.trim(), readAs: [], unknown: [] };
+	const named = { words: reading.unknown.join(', '), makes: known?.rules.makes.join(', ') };
+	if (!/[\p{L}\p{N}]/u.test(reading.text)) throw new Failure(named.words ? 'words' : 'prompt', named);
+	if (named.words && named.makes && !reading.hasThing) throw new Failure('thing', named);
+	return reading;
+}
+
+async function create(request) {
+	const began = performance.now(), seconds = {};
+	let before = began;
+	const measured = (stage) => { seconds[stage] = (performance.now() - before) / 1000; before = performance.now(); };
+	const reading = await readPrompt(request.prompt);
+	const engine = await engineOf();
+	measured('load');
+	let latent, index = 0;
+	progress('steps', 0, request.numSteps);
+	await pause();
+	for await (latent of engine.steps({ ...request, prompt: reading.text })) {
+		progress('steps', ++index, request.numSteps);
+		await pause();
+	}
+	measured('steps');
+	progress('decode', 0, 1);
+	await pause();
+	const frames = await engine.decode(latent);
+	measured('decode');
+	await pause();
+	const made = await finished(engine, request, latent, frames);
+	measured('seal');
+	return { ...made, reading, seconds, total: (performance.now() - began) / 1000, digest: await digestOf(latent) };
+}
+
+const digestOf = async (latent) => (await seal.markId(latent, '', '')).toString(16);
+
+/** Frames to a marked, labelled and signed file, and what reading it back says. */
+async function finished(engine, request, latent, frames) {
+	const { shapes, fps, preset, sorano, weights_sha256: sha256 } = engine.card;
+	const factor = Math.max(1, Math.ceil(OUTPUT_LINES / shapes.height));
+	const height = shapes.height * factor, width = shapes.width * factor;
+	const id = await seal.markId(latent, `(1, ${shapes.latent_CTHW.join(', ')})`, `(${fps}, ${width}, ${height})`);
+	const marker = new Marker(await jsonOf('model/mark.json'), id, height, width);
+	const whole = wholeVideo(request, frames.map((frame) => resized(frame, shapes.height, shapes.width, height, width)));
+	const marked = [];
+	for (const [at, frame] of whole.entries()) {
+		marked.push(marker.mark(frame));
+		if (at % 4 === 0) { progress('mark', at, whole.length); await pause(); }
+	}
+	progress('seal', 0, 1);
+	const own = await identity('Sorano in a browser');
+	const prompt = request.isPrivate ? null : request.prompt, title = prompt ?? 'video';
+	const said = { ...(prompt ? { prompt } : {}), seed: request.seed, num_steps: request.numSteps, guidance: request.guidance, preset };
+	const record = { sorano, request: said, made: { size: `${width}x${height}`, num_frames: marked.length, fps }, preset: { name: preset }, machine: { device: 'browser' } };
+	const { bytes, codec } = await encoded(marked, {
+		height, width, fps,
+		texts: [['title', title.slice(0, 200)], ['comment', JSON.stringify(record)], ['AIGC', await seal.label(own, id, request.producer)]],
+	});
+	await seal.load(await bytesOf('runtime/c2pa/c2pa_bg.wasm'));
+	const signed = await seal.sealed(own, bytes, await seal.definition({
+		version: sorano, title, id, model: { name: preset, sha256 }, prompt, request: said, bytes, given: request.source,
+	}), request.source && { ...request.source, name: request.isPrivate ? 'input 1' : request.source.file.name });
+	const read = await seal.read(signed, 'video/mp4');
+	if (!['Valid', 'Trusted'].includes(read?.validation_state)) throw new Failure('signature', { state: read?.validation_state ?? 'none' });
+	return { bytes: signed, codec, id: seal.idName(id), size: [width, height], root: rootPem(own), signer: own.name };
+}
+
+/** The frames of a given video, where there is one, and what was made after its last five. */
+function wholeVideo({ before, given }, made) {
+	if (!before?.length) return made;
+	const coded = made[given.length - 1];
+	return [...before, ...withErrorFaded(made.slice(given.length), coded, before.at(-1))];
+}
+
+/** What a file's credential says, for the page that verifies. */
+async function verified(file) {
+	await seal.load(await bytesOf('runtime/c2pa/c2pa_bg.wasm'));
+	return seal.read(new Uint8Array(await file.arrayBuffer()), file.type || 'video/mp4');
+}
+
+const TASKS = {
+	async create({ request }) {
+		const made = await create(request);
+		postMessage({ kind: 'made', ...made }, [made.bytes.buffer]);
+	},
+	async verify({ file }) { postMessage({ kind: 'verified', found: await verified(file) }); },
+	async words({ prompt }) { postMessage({ kind: 'words', ...(await readPrompt(prompt)) }); },
+	/** For tests: the latent and the frames as they are, before marking. */
+	async latent({ request }) {
+		const engine = await engineOf();
+		let latent;
+		for await (latent of engine.steps(request));
+		postMessage({ kind: 'latent', latent, frames: await engine.decode(latent) });
+	},
+};
+
+self.onmessage = async ({ data }) => {
+	if (data.kind === 'cancel') { cancelled = true; return; }
+	cancelled = false;
+	try {
+		await TASKS[data.kind](data);
+	} catch (error) {
+		if (error.code === 'cancelled') { postMessage({ kind: 'cancelled' }); return; }
+		const memory = error instanceof RangeError && /allocation|memory/i.test(error.message);
+		postMessage({ kind: 'failed', code: error.code ?? (memory ? 'memory' : 'unknown'), values: error.values ?? { message: String(error?.message ?? error) } });
+	}
+};
