@@ -77,6 +77,7 @@ def tile(one, name, said):
     return found
 
 
+@pytest.mark.full  # in real time: a machine that stands still drops the frames of honest people
 def test_two_tabs_are_confirmed_and_one_turns_red_when_its_pictures_are_swapped(chrome, stage):
     ann, ben = (enrolled(chrome, stage, handle, ["file"], permissions=["camera"]) for handle in ("ann", "ben"))
     ann.page.goto(f"{ann.origin}/call")
