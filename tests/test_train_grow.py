@@ -54,6 +54,21 @@ def test_a_grown_autoencoder_codes_a_video_as_the_smaller_one_codes_its_half():
         )
 
 
+def test_a_share_of_a_fresh_first_layer_lets_a_grown_encoder_see_inside_its_squares():
+    small, big = VideoAutoencoder(SMALL_VAE), VideoAutoencoder(BIG_VAE)
+    video = torch.rand(1, 3, 5, 32, 32) * 2 - 1
+    squares = video.clone()  # the same averages, the other way round inside each square
+    squares[..., 0::2, :], squares[..., 1::2, :] = video[..., 1::2, :], video[..., 0::2, :]
+    fresh = big.encoder.conv_in.weight.detach().clone()
+    apart = []
+    for share in (0.0, 0.5):
+        big.encoder.conv_in.weight.data.copy_(fresh)
+        grow_autoencoder(big, small, fresh=share)
+        with torch.no_grad():
+            apart.append(float((big.encode(video)[0] - big.encode(squares)[0]).abs().max()))
+    assert apart[0] < 1e-4 < 1e-2 < apart[1]
+
+
 def test_a_grown_transformer_predicts_the_same_and_nothing_of_new_channels():
     torch.manual_seed(0)
     small = disturbed(VideoTransformer(SMALL))

@@ -18,14 +18,16 @@ from sorano.models.wan.transformer import VideoTransformer
 from sorano.models.wan.vae import VideoAutoencoder
 
 LOUD = 12.0  # times a fresh layer's weights, for new latent channels: means well above their noise, or they stay unused
-QUIET = -4.0  # log variance of a new latent channel: a little noise, so that the decoder may look at it
+QUIET = -6.0  # log variance of a new latent channel: little noise beside its means, so that the decoder looks at it
 
 
 @torch.no_grad()
-def grow_autoencoder(vae: VideoAutoencoder, source: VideoAutoencoder) -> None:
+def grow_autoencoder(vae: VideoAutoencoder, source: VideoAutoencoder, *, fresh: float = 0.0) -> None:
     """Makes `vae` code a video as `source` codes its reduction; new latent channels start as random projections.
 
-    Raises RequestError where the two differ in more than the patch and the number of latent channels.
+    `fresh` is the share of a freshly initialised first layer that is added to the encoder's: without it a grown encoder
+    sees averages of its squares of pixels only, and new channels repeat what the others say. Raises RequestError where
+    the two differ in more than the patch and the number of latent channels.
     """
     ours, theirs = vae.config, source.config
     same = ("base_dim", "decoder_base_dim", "dim_mult", "num_res_blocks", "temperal_downsample", "is_residual")
@@ -38,24 +40,25 @@ def grow_autoencoder(vae: VideoAutoencoder, source: VideoAutoencoder) -> None:
     both = torch.cat([torch.arange(z0), z + torch.arange(z0)])  # means and log variances
     state = dict(source.state_dict())
 
-    state["encoder.conv_in.weight"] = state["encoder.conv_in.weight"][:, pixel_S] / (big // small) ** 2
+    averaging = state["encoder.conv_in.weight"][:, pixel_S] / (big // small) ** 2
+    state["encoder.conv_in.weight"] = averaging + fresh * vae.encoder.conv_in.weight.to(averaging)
     for kind in ("weight", "bias"):
         state[f"decoder.conv_out.{kind}"] = state[f"decoder.conv_out.{kind}"][pixel_S]
     if z > z0:
-        fresh = vae.state_dict()
+        initial = vae.state_dict()
         for kind in ("weight", "bias"):
-            grown = fresh[f"encoder.conv_out.{kind}"].clone()
+            grown = initial[f"encoder.conv_out.{kind}"].clone()
             grown[:z] *= LOUD
             grown[z:] = QUIET if kind == "bias" else 0.0
             grown[both] = state[f"encoder.conv_out.{kind}"].to(grown)
             state[f"encoder.conv_out.{kind}"] = grown
         for name, index in (("quant_conv", both), ("post_quant_conv", both[:z0])):
-            weight = torch.eye(len(fresh[f"{name}.bias"]))[..., None, None, None]
+            weight = torch.eye(len(initial[f"{name}.bias"]))[..., None, None, None]
             weight[index[:, None], index] = state[f"{name}.weight"].to(weight)
             bias = torch.zeros(len(weight))
             bias[index] = state[f"{name}.bias"].to(bias)
             state |= {f"{name}.weight": weight, f"{name}.bias": bias}
-        grown = fresh["decoder.conv_in.weight"].clone()
+        grown = initial["decoder.conv_in.weight"].clone()
         grown[:, :z0] = state["decoder.conv_in.weight"].to(grown)
         state["decoder.conv_in.weight"] = grown
     vae.load_state_dict(state)

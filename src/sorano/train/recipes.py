@@ -96,6 +96,7 @@ class Recipe:
     clips_per_step: float = 0.0  # how many more for each step of the flow model, up to num_clips
     shard: int = 250  # clips rendered and encoded at a time
     kinds: Mapping[str, float] | None = None  # how often each kind of known latents is drawn; None: flow.KINDS
+    fresh: float = 0.0  # of a grown encoder's first layer (`sorano.train.grow`)
     read_truth: bool = False  # whether a middle block learns to name what the world knows (sorano.train.truth)
     shift: float = 1.5
     guidance: float = 4.5
@@ -153,6 +154,17 @@ RECIPES = {
                    ema_decay=0.999),
         verbs=NO_STAGE,
         decoder=StageRecipe(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
+    ),
+    # sixteen more channels to the latents of the shipped weights, whose own stay where they are: what things look like
+    "autoencoder": Recipe(
+        name="autoencoder", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
+        start_clips=2500, fresh=0.5,
+        vae=_vae(48, 64, patch_size=4, z_dim=32),
+        transformer=_transformer(192, 4, 8, 768, 192, channels=32),
+        text_encoder=_text_encoder(192, 4, 3),
+        frames=StageRecipe(num_steps=3000, batch_size=24, learning_rate=1e-3, decay_fraction=0.1, ema_decay=0.995),
+        clips=StageRecipe(num_steps=8000, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4),
+        reading=NO_STAGE, flow=NO_STAGE, verbs=NO_STAGE,
     ),
     # a model at 64x64 made to draw at 128x128 from the same latents: only the decoder learns, and all else is kept
     "double": Recipe(
@@ -355,7 +367,7 @@ def _train_autoencoder(training: _Training) -> VideoAutoencoder:
     torch.manual_seed(0)
     vae = VideoAutoencoder(recipe.vae).to(training.device)
     if source is not None:
-        grow_autoencoder(vae, source.vae)
+        grow_autoencoder(vae, source.vae, fresh=recipe.fresh)
     elif not recipe.clips.num_steps:
         raise RequestError(f"the recipe {recipe.name} has nothing to begin from", "add --init world")
     for name, stage in (("frames", recipe.frames), ("clips", recipe.clips)):
