@@ -89,8 +89,8 @@ export async function coseSign1(own, claim, size) {
 let ready;
 const settings = { verify: { remote_manifest_fetch: false, ocsp_fetch: false }, builder: { thumbnail: { enabled: false } } };
 
-/** Loads c2pa-rs from the bytes of its WebAssembly. */
-export const load = (wasm) => (ready ??= init({ module_or_path: wasm }));
+/** Loads c2pa-rs once, from the bytes of its WebAssembly, which `bytes` gives. */
+export const load = (bytes) => (ready ??= bytes().then((wasm) => init({ module_or_path: wasm })).catch((error) => { ready = undefined; throw error; }));
 
 /** A file that went in, with its own manifest where it has one that can be taken along. */
 async function addIngredient(builder, { file, moves, name }) {

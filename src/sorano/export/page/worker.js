@@ -34,7 +34,9 @@ async function loaded() {
 	ort.env.wasm.wasmPaths = new URL('./runtime/ort/', import.meta.url).href;
 	ort.env.wasm.wasmBinary = (await bytesOf('runtime/ort/ort-wasm-simd-threaded.wasm')).buffer;
 	ort.env.logLevel = 'error';
-	return Engine.load(ort, (done, total) => progress('load', done, total));
+	const engine = await Engine.load(ort, (done, total) => progress('load', done, total));
+	ort.env.wasm.wasmBinary = undefined; // it is compiled by now
+	return engine;
 }
 
 /** The loaded engine; what could not be loaded is tried again. */
@@ -99,7 +101,7 @@ async function finished(engine, request, latent, frames) {
 		height, width, fps,
 		texts: [['title', title.slice(0, 200)], ['comment', JSON.stringify(record)], ['AIGC', await seal.label(own, id, request.producer)]],
 	});
-	await seal.load(await bytesOf('runtime/c2pa/c2pa_bg.wasm'));
+	await seal.load(() => bytesOf('runtime/c2pa/c2pa_bg.wasm'));
 	const signed = await seal.sealed(own, bytes, await seal.definition({
 		version: sorano, title, id, model: { name: preset, sha256 }, prompt, request: said, bytes, given: request.source,
 	}), request.source && { ...request.source, name: request.isPrivate ? 'input 1' : request.source.file.name });
@@ -117,7 +119,7 @@ function wholeVideo({ before, given }, made) {
 
 /** What a file's credential says, for the page that verifies. */
 async function verified(file) {
-	await seal.load(await bytesOf('runtime/c2pa/c2pa_bg.wasm'));
+	await seal.load(() => bytesOf('runtime/c2pa/c2pa_bg.wasm'));
 	return seal.read(new Uint8Array(await file.arrayBuffer()), file.type || 'video/mp4');
 }
 
