@@ -82,7 +82,7 @@ def check_all(folder, database, ids):
         busy = [row for row in rows if row["variants"] in ("pending", "making")]
         return not counts.get("queued") and not counts.get("in_progress") and not busy
 
-    wait_until(ended, 120, 0.2)
+    wait_until(ended, 300, 0.2)
     sweeper.sweep_files()
     rows, _ = service.jobs.page(None, after=None, limit=100_000, ascending=True)
     assert sorted(row["id"] for row in rows) == sorted(ids)  # none lost, none made twice of one request
@@ -143,7 +143,7 @@ def test_the_engine_goes_on_from_its_work_folder_after_a_kill(tmp_path):
         kept = lambda: list((tmp_path / "work" / job).glob("*/video.mp4.parts/state.safetensors"))  # noqa: E731
         for _ in range(3 if FULL else 1):
             with Process("worker", *LEASE, folder=tmp_path, maker=None) as worker:
-                wait_until(kept, 120)
+                wait_until(kept, 300)
                 worker.kill()
         with Process("worker", *LEASE, folder=tmp_path, maker=None):
             video = wait_until(lambda: ended(address, job), 180)
