@@ -224,6 +224,18 @@ def test_a_signal_while_it_works_is_exit_130_without_a_file(tiny_folder, tmp_pat
     assert os.listdir(tmp_path) == []
 
 
+def test_an_interruption_that_compiled_code_gives_back_as_an_error_is_one_still(tiny_folder, tmp_path, monkeypatch):
+    def lost(*_, **__):
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        raise ValueError("could not determine the shape of object type 'torch.storage.UntypedStorage'")
+
+    monkeypatch.setattr(video.Writer, "_encode", lost)
+    done = generate(tiny_folder, "-o", tmp_path / "a.mp4")
+    assert done.exit_code == 130 and "nothing was written" in done.stderr and os.listdir(tmp_path) == []
+
+
 def test_help_and_version_import_nothing_heavy():
     code = (
         "import sys\nsys.argv = ['sorano', *sys.argv[1:]]\nfrom sorano.cli import main\n"

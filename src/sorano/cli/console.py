@@ -209,7 +209,8 @@ def report_errors(interrupted: str = "nothing was written") -> Iterator[None]:
         heard.append(signal.SIGINT)
     before = {which: signal.signal(which, _stop) for which in heard}
     try:
-        yield
+        with _interruptions():
+            yield
     except SoranoError as error:
         _end_with(error)
     except ImportError as error:
@@ -226,6 +227,17 @@ def report_errors(interrupted: str = "nothing was written") -> Iterator[None]:
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
+
+
+@contextmanager
+def _interruptions() -> Iterator[None]:
+    """An interruption that compiled code met and gave back as an error of its own is an interruption still."""
+    try:
+        yield
+    except Exception as error:
+        if not asked_to_stop.is_set() or isinstance(error, SoranoError) or hasattr(error, "exit_code"):
+            raise
+        raise KeyboardInterrupt from error
 
 
 def _end_with(error: SoranoError, cause: Exception | None = None) -> None:
