@@ -114,12 +114,12 @@ def test_an_edge_floor_is_the_full_rate_and_what_fits_has_room_to_work():
 def test_without_a_device_every_phone_is_planned_for_the_quickest_first():
     made = plan_edge("wan2.1-t2v-1.3b", bits=4, assumptions=FACTS)
     check(made)
-    phones = {row["title"]: name for name, row in FACTS.rows["devices"].items() if row["family"] == "phone"}
-    assert {row.name for row in made.rows} == set(phones) and len(phones) > 5
+    phones = {name for name, row in FACTS.rows["devices"].items() if row["family"] == "phone"}
+    assert {row.name for row in made.rows} == phones and len(phones) > 5
     known = [row.value.default for row in made.rows if isinstance(row.value, Range)]
     assert known == sorted(known) and f"of {len(phones)} at 4 bits" in made.summary
     for row in made.rows:
-        alone = plan_edge("wan2.1-t2v-1.3b", device=phones[row.name], bits=4, assumptions=FACTS)
+        alone = plan_edge("wan2.1-t2v-1.3b", device=row.name, bits=4, assumptions=FACTS)
         assert alone["fits_at_bits"] == 4 and (alone["likely_seconds"] or row.value) == row.value
     with pytest.raises(RequestError, match="3 bits are not planned"):
         plan_edge("world", bits=3)

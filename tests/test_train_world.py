@@ -172,6 +172,28 @@ def test_a_decoder_alone_learns_to_draw_the_same_latents_at_twice_the_size(tmp_p
     assert not torch.allclose(after.vae.decode(latent), drawn, atol=1e-3)
 
 
+def test_the_sharp_recipe_adds_channels_beside_those_of_the_weights_that_it_begins_from(tmp_path):
+    from sorano.models import checkpoint
+
+    small = recipes.find("smoke")
+    few = recipes.StageRecipe(num_steps=2, batch_size=2, learning_rate=1e-4)
+    stages = {name: few for name in ("frames", "reading")}
+    stages |= {name: dataclasses.replace(few, num_frames=5) for name in ("clips", "decoder")}
+    recipe = dataclasses.replace(
+        recipes.find("sharp"), name="smoke", num_clips=2, start_clips=2, size=32, vae=recipes._vae(8, 8, z_dim=20),
+        transformer=recipes._transformer(48, 2, 2, 64, 32, channels=20), text_encoder=small.text_encoder,
+        flow=dataclasses.replace(few, num_frames=17), num_frames=17, **stages,
+    )  # fmt: skip
+    first = recipes.run(small, tmp_path / "small", device="cpu", log=quiet)
+    second = recipes.run(recipe, tmp_path / "sharp", init=first, device="cpu", log=quiet)
+    before, after = checkpoint.load(first), checkpoint.load(second)
+    assert (before.vae.config.z_dim, after.vae.config.z_dim, after.transformer.config.in_channels) == (16, 20, 20)
+    video = torch.rand(1, 3, 5, 32, 32) * 2 - 1
+    apart = (after.vae.encode(video)[0][:, :16] - before.vae.encode(video)[0]) / before.vae.latents_std
+    assert apart.square().mean() < 0.5
+    assert after.vae.encode(video)[0][:, 16:].std() > 0.1  # well above their noise
+
+
 def test_heads_are_left_behind_for_the_last_third(tmp_path):
     recipe = recipes.find("smoke")
     folder = recipes.run(recipe, tmp_path, device="cpu", log=quiet)

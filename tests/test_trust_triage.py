@@ -53,19 +53,19 @@ def test_heads_put_over_clips_score_above_the_clips_in_most_kinds():
 
 
 def test_a_percentile_is_the_share_of_ordinary_files_below():
-    scores = np.array(json.loads(triage.CALIBRATION.read_text())["ordinary"]["splice"])
+    scores = np.array(json.loads(triage.CALIBRATION.read_text())["ordinary"])
     assert len(scores) >= 100 and (np.diff(scores) >= 0).all()
-    (trace,) = triage.of_frames([noisy(1)])
+    trace = triage.trace_of([noisy(1)])
     assert trace.percentile == pytest.approx(100 * (scores < trace.score).mean())
-    assert triage.of_frames([noisy(1, size=(100, 300))]) == [] and triage.of_frames([]) == []
+    assert triage.trace_of([noisy(1, size=(100, 300))]) is None and triage.trace_of([]) is None
 
 
 def test_what_is_odd_is_suspicious_at_most_and_never_more_than_what_vouches():
-    odd = Trace("splice", 5.0, 99.6, (0.1, 0.2, 0.3, 0.4))
-    usual = Trace("splice", 1.0, 62.0, (0.1, 0.2, 0.3, 0.4))
-    report = judge(Observations("a.mp4", traces=(odd,)))
+    odd = Trace(5.0, 99.6, (0.1, 0.2, 0.3, 0.4))
+    usual = Trace(1.0, 62.0, (0.1, 0.2, 0.3, 0.4))
+    report = judge(Observations("a.mp4", trace=odd))
     assert report.verdict is Verdict.SUSPICIOUS and "10%-30% across, 20%-40% down" in report.summary
-    report = judge(Observations("a.mp4", traces=(usual,)))
+    report = judge(Observations("a.mp4", trace=usual))
     assert report.verdict is Verdict.UNVERIFIED and "triage is no proof" in report.evidence[0].proves
 
 

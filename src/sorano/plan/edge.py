@@ -102,7 +102,7 @@ def _plan_phones(
     bits: int | None,
     assumptions: Assumptions,
 ) -> Estimate:
-    """Which phones a model fits, and how fast it would be there: one row each, the quickest first."""
+    """Which phones a model fits, and how fast it would be there: a row for each device's name, the quickest first."""
     names = [name for name, row in assumptions.rows["devices"].items() if row["family"] == "phone"]
     plans = {
         name: plan_edge(
@@ -123,7 +123,7 @@ def _plan_phones(
         told = made["likely_seconds"] if fits else "does not fit"
         if fits and told is None:
             told = f"fits at {fits} bits; no rate of arithmetic is published"
-        rows.append(Row(where.title, told, "s" if isinstance(told, Range) else "", why))
+        rows.append(Row(name, told, "s" if isinstance(told, Range) else "", why))
         floors = made["arithmetic_seconds"], made["bandwidth_seconds"]
         table.append((where.title, fits, peak, where.memory_bytes, *floors))
     fitting = sum(made["fits_at_bits"] is not None for made in plans.values())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,7 @@ class Recipe:
     clips_per_step: float = 0.0  # how many more for each step of the flow model, up to num_clips
     shard: int = 250  # clips rendered and encoded at a time
     kinds: Mapping[str, float] | None = None  # how often each kind of known latents is drawn; None: flow.KINDS
+    kl_weight: float = 3e-3  # `sorano.train.autoencoder`
     fresh: float = 0.0  # of a grown encoder's first layer (`sorano.train.grow`)
     read_truth: bool = False  # whether a middle block learns to name what the world knows (sorano.train.truth)
     shift: float = 1.5
@@ -128,6 +129,20 @@ def _text_encoder(width: int, heads: int, layers: int) -> TextEncoderConfig:
     )  # fmt: skip
 
 
+LONG = Recipe(
+    name="long", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
+    start_clips=2500, clips_per_step=0.5, kinds=MIXED_KINDS, read_truth=True,
+    vae=_vae(48, 64, patch_size=4),
+    transformer=_transformer(192, 4, 8, 768, 192),
+    text_encoder=_text_encoder(192, 4, 3),
+    frames=NO_STAGE, clips=NO_STAGE,  # the latents are those that the weights to begin from know
+    reading=StageRecipe(num_steps=200, batch_size=128, learning_rate=1e-3, decay_fraction=0.3),
+    flow=StageRecipe(num_steps=40000, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.2,
+               ema_decay=0.999),
+    verbs=NO_STAGE,
+    decoder=StageRecipe(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
+)  # fmt: skip
+
 RECIPES = {
     # two cores, under two hours; times are in docs/LOG.md
     "cpu": Recipe(
@@ -142,29 +157,13 @@ RECIPES = {
         verbs=StageRecipe(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=17),
     ),
     # two cores for a night or more, in pieces: rates are held until a stage's last fifth, so that it can be extended
-    "long": Recipe(
-        name="long", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
-        start_clips=2500, clips_per_step=0.5, kinds=MIXED_KINDS, read_truth=True,
-        vae=_vae(48, 64, patch_size=4),
-        transformer=_transformer(192, 4, 8, 768, 192),
-        text_encoder=_text_encoder(192, 4, 3),
-        frames=NO_STAGE, clips=NO_STAGE,  # the latents are those that the weights to begin from know
-        reading=StageRecipe(num_steps=200, batch_size=128, learning_rate=1e-3, decay_fraction=0.3),
-        flow=StageRecipe(num_steps=40000, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.2,
-                   ema_decay=0.999),
-        verbs=NO_STAGE,
-        decoder=StageRecipe(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
-    ),
-    # sixteen more channels to the latents of the shipped weights, whose own stay where they are: what things look like
-    "autoencoder": Recipe(
-        name="autoencoder", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
-        start_clips=2500, fresh=0.5,
-        vae=_vae(48, 64, patch_size=4, z_dim=32),
+    "long": LONG,
+    # the same with sixteen more channels to the latents, learned first, beside those of the weights to begin from
+    "sharp": replace(
+        LONG, name="sharp", fresh=0.5, kl_weight=1e-3, vae=_vae(48, 64, patch_size=4, z_dim=32),
         transformer=_transformer(192, 4, 8, 768, 192, channels=32),
-        text_encoder=_text_encoder(192, 4, 3),
         frames=StageRecipe(num_steps=3000, batch_size=24, learning_rate=1e-3, decay_fraction=0.1, ema_decay=0.995),
         clips=StageRecipe(num_steps=8000, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4),
-        reading=NO_STAGE, flow=NO_STAGE, verbs=NO_STAGE,
     ),
     # a model at 64x64 made to draw at 128x128 from the same latents: only the decoder learns, and all else is kept
     "double": Recipe(
@@ -360,7 +359,7 @@ def _train_autoencoder(training: _Training) -> VideoAutoencoder:
 
     from sorano.models.layers import fuse_norms
     from sorano.models.wan.vae import VideoAutoencoder
-    from sorano.train.autoencoder import AutoencoderTask
+    from sorano.train.autoencoder import AutoencoderLoss, AutoencoderTask
     from sorano.train.grow import grow_autoencoder
 
     recipe, source = training.recipe, training.source
@@ -376,7 +375,7 @@ def _train_autoencoder(training: _Training) -> VideoAutoencoder:
         task = AutoencoderTask(
             f"autoencoder-{name}", vae, training.store, batch_size=training.ranks.share(stage.batch_size),
             num_frames=stage.num_frames, dtype=training.dtype, num_clips=recipe.start_clips,
-            source=source.vae if source is not None else None,
+            source=source.vae if source is not None else None, loss=AutoencoderLoss(kl_weight=recipe.kl_weight),
         )  # fmt: skip
         training.run(task, stage)
     fuse_norms(False)

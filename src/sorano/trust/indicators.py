@@ -51,9 +51,8 @@ class Indicator:
 
 @dataclass(frozen=True)
 class Trace:
-    """One look at a file. `percentile`: the share of ordinary files, 0 to 100, with a lower score."""
+    """How foreign the noise of a region is. `percentile`: the share of ordinary files, 0 to 100, with a lower score."""
 
-    kind: str  # splice
     score: float
     percentile: float
     box: tuple[float, float, float, float]  # where it is most unusual: left, top, right, bottom, 0 to 1

@@ -160,7 +160,7 @@ def _require_fitting(source: Path, words: Marking, origin: Origin) -> None:
 
 def _mark_audio(source: Path, target: Path | None, words: Marking, overwrite: bool) -> Marked:
     """A file of audio alone: the mark in what is heard, the label, the signature."""
-    from sorano.trust.verify import Observations, hear_alone, judge
+    from sorano.trust.verify import Observations, hear, judge
     from sorano.video import whole_or_nothing
 
     if words.visible_label:
@@ -174,13 +174,11 @@ def _mark_audio(source: Path, target: Path | None, words: Marking, overwrite: bo
     notes = recode.audio_losses(source, kind)
     _require_no_less(source, target, notes)
     signer, chosen = keys.identity(), _new_mark(words)
-    carriers = [] if chosen.carrier is None else [chosen.carrier]
     manifest = None
     with whole_or_nothing(target, overwrite=overwrite) as temporary:
         recode.recode_audio(source, temporary, kind, _audio_marker(chosen))
-        heard = hear_alone(temporary, carriers, notes)
-        if heard is None or heard.payload != chosen.audio_payload:
-            notes.append(UNHEARD)
+        heard = hear(media.audio_alone(temporary, media.AUDIO_RATE), chosen.carriers, notes)
+        notes += [] if chosen.is_heard(heard) else [UNHEARD]
         if kind == "flac":
             notes.append("FLAC has no place for a C2PA signature: it is marked, not signed; use .wav or .m4a for both")
             report = judge(Observations(str(target), audio_mark=heard))
@@ -396,7 +394,7 @@ def _mark_video(
     notes: list[str],
     origin: Origin,
 ) -> Report:
-    from sorano.trust.verify import Observations, judge
+    from sorano.trust.verify import Observations, hear, judge
     from sorano.video import whole_or_nothing
 
     kind = _kind(target)
@@ -424,8 +422,9 @@ def _mark_video(
             one.about == "mark" and "not read" not in one.found for one in report.evidence
         ):
             notes.append("the mark does not read back: the picture may be too small, too plain or too short")
-        if words.mark_audio and not _is_heard(media.probe(temporary), chosen):
-            notes.append(UNHEARD)
+        if words.mark_audio:
+            heard = hear(media.sound(media.probe(temporary), media.AUDIO_RATE), chosen.carriers, notes)
+            notes += [] if chosen.is_heard(heard) else [UNHEARD]
     if manifest is not None:
         release.remember(chosen, manifest)
     return replace(report, path=str(target))
@@ -459,17 +458,6 @@ def _encode(
         text = release.label_of(chosen, words.producer, keys.identity(), origin.label)
         tags[label.KEY] = text.to_json()
     return recode.recode(found, target, kind, paint, tags, _audio_marker(chosen) if words.mark_audio else None)
-
-
-def _is_heard(found: media.InspectedMedia, chosen: release.Mark) -> bool:
-    """Whether the mark reads back from the audio that players choose."""
-    from sorano.trust.watermark.audio import AudioDetector
-
-    detector = AudioDetector(media.AUDIO_RATE)
-    for piece in media.sound(found, media.AUDIO_RATE):
-        detector.add(piece)
-    detection = detector.detect(chosen.key)
-    return detection is not None and detection.payload == chosen.audio_payload
 
 
 def _audio_marker(chosen: release.Mark) -> Callable[[int, int], ChangesAudio]:

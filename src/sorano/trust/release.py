@@ -56,6 +56,15 @@ class Mark:
         return audio_payload(self.id)
 
     @property
+    def carriers(self) -> list[keys.WatermarkKey]:
+        """The private carrier, where there is one."""
+        return [] if self.carrier is None else [self.carrier]
+
+    def is_heard(self, heard: DetectedAudioMark | None) -> bool:
+        """Whether a mark that was read in audio is this one's."""
+        return heard is not None and heard.payload == self.audio_payload
+
+    @property
     def payload(self) -> Any:
         """What the frames say."""
         from sorano.trust.watermark.payload import Payload

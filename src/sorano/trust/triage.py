@@ -1,6 +1,6 @@
 """Triage of pictures that nothing vouches for: regions whose noise is foreign to the rest.
 
-    for trace in of_frames(frames_THWC): ...      # how unusual the file is, and where
+    trace = trace_of(frames_THWC)      # how unusual the file is, and where
 
 `splice` is training-free: co-occurrences of a high-pass residual in blocks, and how far the most foreign region lies
 from the rest of the same picture (Cozzolino, Poggi, Verdoliva: Splicebuster, WIFS 2015). A trace has a percentile
@@ -38,17 +38,15 @@ LEVELS = 3  # of a quantised residual
 LEAST_SIDE = 128
 
 
-def of_frames(frames: Iterable[Array]) -> list[Trace]:
-    """The traces of a picture or a video; `frames` [H, W, 3] of 8 bits, at most `MOST_FRAMES`, of equal size.
+def trace_of(frames: list[Array]) -> Trace | None:
+    """The trace of a picture or a video; `frames` [H, W, 3] of 8 bits, at most `MOST_FRAMES`, of equal size.
 
-    Nothing for pictures that are too small.
+    None for pictures that are too small.
     """
-    held = list(frames)
-    if not held or min(held[0].shape[:2]) < LEAST_SIDE:
-        return []
-    score, box = splice(held)
-    ordinary = np.array(_ordinary()["splice"])
-    return [Trace("splice", score, 100.0 * float((ordinary < score).mean()), box)]
+    if not frames or min(frames[0].shape[:2]) < LEAST_SIDE:
+        return None
+    score, box = splice(frames)
+    return Trace(score, 100.0 * float((_ordinary() < score).mean()), box)
 
 
 # Splices.
@@ -142,6 +140,6 @@ def _around_peak(smooth: Array, level: float) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _ordinary() -> Any:
-    """The scores of ordinary files, by the kind of trace."""
-    return json.loads(CALIBRATION.read_text())["ordinary"]
+def _ordinary() -> Array:
+    """The scores of ordinary files."""
+    return np.array(json.loads(CALIBRATION.read_text())["ordinary"])

@@ -80,7 +80,7 @@ class Observations:
     stored: tuple[StoredMatch, ...] = ()
     regions: tuple[TamperedRegion, ...] = ()
     indicators: tuple[Indicator, ...] = ()
-    traces: tuple[Trace, ...] = ()
+    trace: Trace | None = None  # of foreign noise, where it was looked for
     map_checked: bool = False
     map_reach: float | None = None  # the smallest hole that the map would have found, of the frame; None: it cannot say
     beside: tuple[str, ...] = ()  # what else the file shows or says, or what of it was not seen: then it is no copy
@@ -272,7 +272,7 @@ def look(
         stored=tuple(stored),
         regions=() if shown is None else shown.regions,
         indicators=_odd(found, scan, labels, notes) if is_bare and not found.is_image else (),
-        traces=_traces(found, scan.count) if triage and is_bare else (),
+        trace=_trace(found, scan.count) if triage and is_bare else None,
         map_checked=shown is not None,
         map_reach=None if shown is None else shown.reach,
         beside=_beside(found, scan) if stored else (),
@@ -344,7 +344,8 @@ def _look_at_bytes(path: Path, anchors: str, error: VideoError, bundle: Path | N
     said = "there are no pictures in it in which a mark could be"
     notes = [said if is_audio or not container.has_pictures else error.message]
     labels = _labels(path, notes)
-    heard = hear_alone(path, _carriers(credential, bundle, anchors), notes) if is_audio else None
+    carriers = _carriers(credential, bundle, anchors)
+    heard = hear(media.audio_alone(path, media.AUDIO_RATE), carriers, notes) if is_audio else None
     facts = {"container": container.name}
     return Observations(
         path=str(path), credential=credential, labels=labels, audio_mark=heard, media=facts, notes=tuple(notes)
@@ -362,18 +363,24 @@ def _labels(path: Path, notes: list[str]) -> tuple[FoundLabel, ...]:
         return ()
 
 
-def hear_alone(path: Path, carriers: Sequence[keys.WatermarkKey], notes: list[str]) -> DetectedAudioMark | None:
-    """The mark in a file of audio alone; a note says where the audio cannot be decoded to its end."""
+def hear(pieces: Iterable[Any], carriers: Sequence[keys.WatermarkKey], notes: list[str]) -> DetectedAudioMark | None:
+    """The mark in audio [N], mono at `media.AUDIO_RATE`; a note says where it cannot be decoded to its end."""
     from sorano.trust import media
     from sorano.trust.watermark.audio import AudioDetector
 
     detector = AudioDetector(media.AUDIO_RATE)
-    try:
-        for piece in media.audio_alone(path, media.AUDIO_RATE):
-            detector.add(piece)
-    except VideoError as error:
-        notes.append(error.message)
+    with noting(notes):
+        deque(detector.passing(pieces), maxlen=0)
     return read_audio_mark(detector, carriers)
+
+
+@contextmanager
+def noting(notes: list[str]) -> Iterator[None]:
+    """What cannot be decoded or compared inside becomes a note."""
+    try:
+        yield
+    except (TrustError, VideoError) as error:
+        notes.append(error.message)
 
 
 def read_audio_mark(detector: AudioDetector, carriers: Sequence[keys.WatermarkKey]) -> DetectedAudioMark | None:
@@ -501,20 +508,12 @@ class FileScan:
         from sorano.trust import media
         from sorano.trust.watermark.audio import AudioDetector
 
-        detector = AudioDetector(media.AUDIO_RATE) if self.found.has_audio else None
-
-        def heard() -> Iterator[Any]:
-            for piece in media.sound(self.found, media.AUDIO_RATE):
-                if detector is not None:
-                    detector.add(piece)
-                yield piece
-
-        try:
-            self.fingerprinter.listen(heard())
-        except (TrustError, VideoError) as error:
-            return [error.message]
-        self.audio = detector
-        return []
+        notes: list[str] = []
+        detector = AudioDetector(media.AUDIO_RATE)
+        with noting(notes):
+            self.fingerprinter.listen(detector.passing(media.sound(self.found, media.AUDIO_RATE)))
+            self.audio = detector
+        return notes
 
     def audio_mark(self, carriers: Sequence[keys.WatermarkKey]) -> DetectedAudioMark | None:
         """The mark in what was heard."""
@@ -611,14 +610,14 @@ def _odd(
     return tuple(odd)
 
 
-def _traces(found: media_module.InspectedMedia, count: int) -> tuple[Trace, ...]:
-    """The traces of splices in a few frames, spread over all of them; of those that are as large as the first."""
+def _trace(found: media_module.InspectedMedia, count: int) -> Trace | None:
+    """The trace of a splice in a few frames, spread over all of them; of those that are as large as the first."""
     from sorano.trust import media, triage
 
     step = max(1, count // triage.MOST_FRAMES)
     held = [one.frame_HWC for number, one in enumerate(media.pictures_of(found)) if number % step == 0]
     like = [frame for frame in held if frame.shape == held[0].shape]
-    return tuple(triage.of_frames(like[: triage.MOST_FRAMES]))
+    return triage.trace_of(like[: triage.MOST_FRAMES])
 
 
 # The verdict.
@@ -684,9 +683,8 @@ def _conclude(seen: Observations, copied: StoredMatch | None) -> Conclusion:
     if credential is None and seen.mark is None and seen.indicators:
         odd = words(seen.indicators)
         return Conclusion(Verdict.SUSPICIOUS, odd if seen.labels else f"nothing says where it is from, and {odd}")
-    strange = [one for one in seen.traces if one.is_odd]
-    if strange:
-        return Conclusion(Verdict.SUSPICIOUS, f"nothing says where it is from, and {strange[0].words}")
+    if seen.trace is not None and seen.trace.is_odd:
+        return Conclusion(Verdict.SUSPICIOUS, f"nothing says where it is from, and {seen.trace.words}")
     return Conclusion(Verdict.UNVERIFIED, _why_unverified(seen))
 
 
@@ -735,7 +733,8 @@ def _evidence(seen: Observations) -> list[Evidence]:
     evidence += [_of_label(one) for one in seen.labels]
     if seen.indicators:
         evidence.append(_of_indicators(seen.indicators))
-    evidence += [_of_trace(one) for one in seen.traces]
+    if seen.trace is not None:
+        evidence.append(_of_trace(seen.trace))
     return evidence or [
         Evidence(
             "provenance",
@@ -960,7 +959,7 @@ def _of_trace(one: Trace) -> Evidence:
     return Evidence(
         "triage",
         one.words,
-        "nothing: triage is no proof; 1 of 100 ordinary files is more unusual than 99 % of them",
+        "nothing: triage is no proof, and some ordinary files are as unusual",
         "that it was forged, or that it is genuine where this is usual: in the wild such detectors lose half of it",
         "look at that place; ask for the original file" if one.is_odd else "",
     )

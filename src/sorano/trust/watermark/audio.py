@@ -13,6 +13,7 @@ as the sound, recordings of a loudspeaker, and whoever has the key: it reads, re
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -171,6 +172,12 @@ class AudioDetector:
         """The next samples, floats in -1..1."""
         for fold in self._folds:
             fold.add(mono_N)
+
+    def passing(self, pieces: Iterable[Array]) -> Iterator[Array]:
+        """The same pieces, each heard on its way."""
+        for piece in pieces:
+            self.add(piece)
+            yield piece
 
     def detect(self, key: bytes = PUBLIC_KEY) -> AudioDetection | None:
         """The mark under a key; None where there is none."""
