@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sorano.train.loop import LoopConfig, train
-from sorano.train.ranks import joined
+from sorano.train.ranks import joined, leave
 
 
 class Curve:
@@ -40,3 +40,4 @@ if __name__ == "__main__":
     with joined("cpu") as (ranks, _):
         model = train(Curve(ranks.share(6)), config, folder, lambda text: None, ranks)
         save_file(model.state_dict(), folder / f"weights-{ranks.rank}.safetensors")
+    leave()

@@ -115,7 +115,7 @@ def test_bfloat16_in_memory_keeps_norms_time_and_tables_in_float32(folder: Path)
 
 def test_loading_maps_the_file_instead_of_copying_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tensors of one file share its memory: they lie at their offsets in the file."""
-    monkeypatch.setattr(transformer, "STACKED_WIDTH_ON_CPU", 0)  # these are narrow; wide ones are never moved
+    monkeypatch.setattr(transformer, "FUSED_WIDTH_ON_CPU", 0)  # these are narrow; wide ones are never moved
     weights = dict(checkpoint.load(folder).transformer.named_parameters())
     raw = (folder / TRANSFORMER).read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
@@ -128,10 +128,10 @@ def test_loading_maps_the_file_instead_of_copying_it(folder: Path, monkeypatch: 
 def test_queries_keys_and_values_are_loaded_side_by_side_and_saved_apart(folder: Path, tmp_path: Path) -> None:
     loaded = checkpoint.load(folder)
     for block in loaded.transformer.blocks:
-        weight, bias = fused([getattr(block.attn1, name) for name in transformer.STACKED])
+        weight, bias = fused([getattr(block.attn1, name) for name in transformer.FUSED])
         assert weight.shape == (144, 48) and bias.shape == (144,)
         assert torch.equal(weight[48:96], block.attn1.to_k.weight)
-        assert fused([getattr(block.attn2, name) for name in transformer.STACKED]) is None
+        assert fused([getattr(block.attn2, name) for name in transformer.FUSED]) is None
     checkpoint.save(tmp_path / "again", loaded)
     names, again = load_file(folder / TRANSFORMER), load_file(tmp_path / "again" / TRANSFORMER)
     assert names.keys() == again.keys() and all(torch.equal(names[key], again[key]) for key in names)

@@ -17,7 +17,7 @@ from sorano.errors import CheckpointError
 from sorano.models import lora as lora_module
 from sorano.models.layers import fused
 from sorano.models.lora import Delta, Lora, load_lora, merge, unmerge
-from sorano.models.wan.transformer import STACKED, VideoTransformer, fuse_qkv
+from sorano.models.wan.transformer import FUSED, VideoTransformer, fuse_qkv
 
 Tensors = dict[str, Tensor]
 RANK = 3
@@ -146,7 +146,7 @@ def test_weights_side_by_side_part_for_a_lora_and_come_together_after_it(tmp_pat
         assert tiny.error(network(*inputs), plain(*inputs)) < 1e-5
         unmerge(network, lora)
         assert torch.equal(network(*inputs), before)
-    assert all(fused([getattr(block.attn1, name) for name in STACKED]) is not None for block in network.blocks)
+    assert all(fused([getattr(block.attn1, name) for name in FUSED]) is not None for block in network.blocks)
 
 
 def test_two_loras_are_the_sum_of_both(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from sorano.models.layers import fused
 from sorano.models.offload import BlockOffload
-from sorano.models.wan.transformer import STACKED
+from sorano.models.wan.transformer import FUSED
 
 
 def velocity(network) -> torch.Tensor:
@@ -47,12 +47,12 @@ def test_a_block_on_the_device_has_its_weights_side_by_side_there():
     seen = []
     for block in network.blocks:
         block.register_forward_pre_hook(
-            lambda block, _: seen.append(fused([getattr(block.attn1, name) for name in STACKED]))
+            lambda block, _: seen.append(fused([getattr(block.attn1, name) for name in FUSED]))
         )
     velocity(network)
     offload.close()
     assert len(seen) == 2 and None not in seen
-    assert all(fused([getattr(block.attn1, name) for name in STACKED]) is None for block in network.blocks)
+    assert all(fused([getattr(block.attn1, name) for name in FUSED]) is None for block in network.blocks)
 
 
 def test_a_pass_that_breaks_off_leaves_no_more_blocks_on_the_device():

@@ -17,6 +17,7 @@ from PIL import Image
 from support import serving
 from support.serving import PROMPT, FixedMaker, in_process
 
+from sorano.errors import RequestError
 from sorano.plan.words import parse_currency
 from sorano.request import Request
 from sorano.serve import schema
@@ -541,6 +542,27 @@ def test_keys_are_needed_scoped_and_revoked(tmp_path):
         assert client.delete(f"/v1/videos/{video['id']}", headers=admin).json()["deleted"]  # a takedown
 
 
+def test_a_rotated_key_ends_when_the_old_one_would_have_and_a_revoked_one_stays_revoked(tmp_path):
+    with in_process(tmp_path, needs_keys=True) as (_, service, _):
+        keys = Keys(service.database)
+
+        def ends(key_id):
+            return next(row["expires_at"] for row in keys.all() if row["id"] == key_id)
+
+        short, _ = keys.create_with("short", ["read"], {}, days=1 / 24)
+        end = ends(short)
+        new_id, new = keys.rotate(short)
+        assert ends(new_id) == end and ends(short) == end and keys.find(new)["scopes"] == ["read"]
+        lasting, _ = keys.create_with("lasting", ["read"], {})
+        again, _ = keys.rotate(lasting)
+        assert ends(again) is None and ends(lasting) < time.time() + 25 * 3600
+        keys.revoke(again)
+        count = len(keys.all())
+        with pytest.raises(RequestError, match="was revoked or has ended"):
+            keys.rotate(again)
+        assert len(keys.all()) == count
+
+
 def test_quotas_of_a_key_are_answered_with_429(tmp_path):
     with in_process(tmp_path, limits=KeyLimits(requests_per_day=1)) as (client, _, _):
         made(client)
@@ -803,6 +825,9 @@ def test_the_uploads_of_a_key_take_no_more_than_it_may_keep_and_go_with_the_days
         keep = [client.post("/v1/files", files={"file": ("a.png", picture())}).json()["id"] for _ in range(2)]
         error = refused(client.post("/v1/files", files={"file": ("a.png", picture())}), "quota_exceeded", "file")
         assert "DELETE /v1/files/ID" in error["message"] and len(list(service.store.uploads.iterdir())) == 2
+        data = "data:image/png;base64," + base64.b64encode(picture()).decode()
+        answer = client.post("/v1/videos", json={"prompt": PROMPT, "input_reference": {"image_url": data}})
+        refused(answer, "quota_exceeded")  # what comes with a request counts too
         made(client, input_reference={"file_id": keep[0]})
         client.delete(f"/v1/files/{keep[1]}")
         late = client.post("/v1/files", files={"file": ("a.png", picture())}).json()["id"]

@@ -341,11 +341,8 @@ def test_who_listens_late_hears_of_the_end():
         def many(self, _ids):
             return [done]
 
-        def ahead(self, _rows):
-            return {}
-
     async def listen():
-        events = Events(Jobs(), 10)
+        events = Events(Jobs(), lambda rows: rows, 10)
         events._look = lambda ids: {"video_1": done}
         first = [line async for line in events.stream("video_1", running)]
         events._task.cancel()

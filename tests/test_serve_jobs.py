@@ -275,6 +275,15 @@ def test_a_page_follows_another(table):
     assert [row["id"] for row in table.page("a", after=ids[2], limit=9, ascending=True)[0]] == ids[3:]
 
 
+def test_a_page_of_some_statuses_is_not_filled_by_others(table):
+    (first,) = submit(table)
+    for _ in range(5):
+        (job,) = submit(table)
+        table.cancel(job, None)
+    rows, more = table.page(None, after=None, limit=3, ascending=False, statuses=("queued", "in_progress"))
+    assert [row["id"] for row in rows] == [first] and not more
+
+
 def test_a_watcher_hears_of_a_new_job(table):
     watcher = Watcher(table.database)
     while watcher.wait(0.05):

@@ -108,6 +108,15 @@ def queued(hooks, place):
     return row["id"], secret
 
 
+def test_a_trial_of_an_endpoint_says_whether_it_takes_events(tmp_path, hook):
+    place, got, answers = hook
+    answers[:] = [500, 204]
+    with in_process(tmp_path, webhook_hosts=(place,)) as (client, _, _):
+        name = client.post("/v1/webhook_endpoints", json={"name": "x", "url": f"http://{place}/"}).json()["id"]
+        tried = [client.post(f"/v1/webhook_endpoints/{name}/test", json={}).json() for _ in range(2)]
+    assert [(one["status_code"], one["success"]) for one in tried] == [(500, False), (204, True)]
+
+
 def test_an_event_is_sent_again_with_the_same_id_until_it_is_taken(service, hook):
     place, got, answers = hook
     answers[:] = [500, 302, 204]

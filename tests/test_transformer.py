@@ -18,7 +18,7 @@ from sorano.models.wan import transformer as transformer_module
 from sorano.models.wan.config import TransformerConfig
 from sorano.models.wan.text_encoder import TextTokens
 from sorano.models.wan.transformer import (
-    STACKED,
+    FUSED,
     TokenTimes,
     VideoTransformer,
     fuse_qkv,
@@ -212,7 +212,7 @@ def test_without_gradients_and_part_by_part_the_velocity_is_the_same(
     expected = model(latent, times, tiny.text(), timestep_index_BL=index)
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     fuse_qkv(model)
-    assert all(fused([getattr(block.attn1, name) for name in STACKED]) is not None for block in model.blocks)
+    assert all(fused([getattr(block.attn1, name) for name in FUSED]) is not None for block in model.blocks)
     monkeypatch.setattr(layers, "CACHED_BYTES", {"cpu": 1})
     before = latent.clone()
     with torch.inference_mode():

@@ -10,7 +10,6 @@ its record, its signature. Importing this module is cheap: torch comes in with t
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import threading
 from contextlib import nullcontext, suppress
@@ -28,7 +27,7 @@ from sorano.pipeline import Model, choose_machine, load_bundle, located, plan, w
 from sorano.plan import Machine, ModelConfigs, Placement, RunEstimate
 from sorano.presets import DEFAULT_PRESET, Preset, find_preset
 from sorano.prompt_editing import check_words
-from sorano.request import Request
+from sorano.request import Request, drawn_seed
 from sorano.resolve import Job, resolve
 from sorano.result import Video, default_path, run_record
 from sorano.trust.seal import FEW_COLOURS, NO_SIGNATURE
@@ -120,7 +119,7 @@ class Engine:
 
     def _variations(self, request: Request, listener: Listener, cancel: Cancel | None) -> Video:
         """The same request with seeds one after the other, each a file of its own."""
-        seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+        seed = drawn_seed() if request.seed is None else request.seed
         made = []
         for number in range(request.variations):
             output, sheet = (
@@ -304,7 +303,7 @@ def placed(request: Request) -> Request:
         given = getattr(request, name)
         if given is not None and (Path(given).is_dir() or str(given).endswith(("/", os.sep))):
             if request.seed is None:
-                request = replace(request, seed=secrets.randbelow(2**32))
+                request = replace(request, seed=drawn_seed())
             inside: dict[str, Any] = {name: default_path(request, Path(given), suffix)}
             request = replace(request, **inside)
     return request

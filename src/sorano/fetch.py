@@ -11,7 +11,6 @@ Not covered: the Xet protocol. Files come over HTTP, several at once, because an
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import constants
 
 from sorano.errors import CapacityError, CheckpointError, RequestError, SoranoError
+from sorano.files import is_full
 from sorano.presets import PRESETS, REPO, Preset, nearest_presets
 
 if TYPE_CHECKING:
@@ -362,7 +362,7 @@ def report_fetch_errors(source: ModelSource, next_step: str) -> Iterator[None]:
     except HFValidationError as error:
         raise RequestError(f"{source.repo} is not a name of the hub: {error}") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise CapacityError(
                 f"the disk of {constants.HF_HUB_CACHE} became full",
                 f"free some, then {source.again} goes on where it was; or set HF_HOME to a larger disk",

@@ -6,6 +6,7 @@ first, and renamed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -38,6 +39,11 @@ def user_folder(kind: str, override: str | None = None) -> Path:
     if base and Path(base).is_absolute():
         return Path(base) / "sorano"
     return Path.home() / below_home / "sorano"
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error says that a disk, or what one may have of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager

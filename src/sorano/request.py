@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import secrets
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -48,6 +49,11 @@ DEVICES = r"auto|cpu|mps|(cuda|xpu)(:\d{1,2})?"
 def _option(help_text: str, default: Any = None) -> Any:
     """A field with the sentence that explains it in the command's help, the API's schema and `help(Request)`."""
     return field(default=default, metadata={"help": help_text})
+
+
+def drawn_seed() -> int:
+    """A seed for a request that has none: 32 random bits."""
+    return secrets.randbelow(2**32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ everything that was adjusted, as notes for the user.
 from __future__ import annotations
 
 import math
-import secrets
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +18,7 @@ from sorano.models.wan.configs import ModelConfigs
 from sorano.models.wan.family import WAN
 from sorano.presets import PRESETS, Preset
 from sorano.prompt_editing import merged
-from sorano.request import MAX_UPSCALE, Request
+from sorano.request import MAX_UPSCALE, Request, drawn_seed
 from sorano.shapes import (
     Geometry,
     VideoShape,
@@ -122,7 +121,7 @@ def resolve(request: Request, preset: Preset, configs: ModelConfigs | None = Non
         num_frames=request.num_frames if request.num_frames == num_frames else None,
         fps=fps,
         size=format_size(*(scaled or (width, height))),
-        seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
+        seed=drawn_seed() if request.seed is None else request.seed,
         num_steps=num_steps,
         negative_prompt=preset.negative_prompt if request.negative_prompt is None else request.negative_prompt,
         guidance=preset.guidance if request.guidance is None else float(request.guidance),

@@ -27,6 +27,7 @@ import typer
 from typer.core import TyperGroup
 
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, CapacityError, RequestError, SoranoError
+from sorano.files import is_full
 from sorano.settings import defaults_for, settings_file
 from sorano.trust.printable import printable_line, printable_lines
 
@@ -40,7 +41,6 @@ EXTRAS = {
     "numba": "train",
     "simpy": "plan",
 }
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OS_HINTS = {
     errno.ENAMETOOLONG: "use a shorter name: most disks take 255 bytes",
     errno.EACCES: "use a file or a folder that you may read and write",
@@ -257,7 +257,7 @@ def _of_system(error: OSError) -> SoranoError:
     """What the system refuses (a name, a folder, a full disk), in words."""
     said = error.strerror or str(error)
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
-    if error.errno in FULL:
+    if is_full(error):
         return CapacityError(f"{where}{said}", "free some space, or write to another disk")
     return RequestError(f"{where}{said}", OS_HINTS.get(error.errno or 0))
 

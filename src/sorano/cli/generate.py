@@ -35,7 +35,7 @@ from sorano.engine import generate as make_video
 from sorano.errors import RequestError
 from sorano.models.runtime import keep_freed_memory
 from sorano.presets import DEFAULT_PRESET, find_preset
-from sorano.request import Request, slug
+from sorano.request import Request, drawn_seed, slug
 from sorano.result import Video, default_path
 from sorano.settings import own_defaults
 from sorano.storyboard import changes
@@ -285,7 +285,7 @@ def _make(options: dict[str, Any], *, is_picture: bool = False, **fields: Any) -
     words["lora"] = words.get("lora") or ()
     request = Request(**{**words, **fields})
     if request.seed is None:
-        request = replace(request, seed=_drawn_seed())
+        request = replace(request, seed=drawn_seed())
     if request.output is None and not is_picture:
         request = replace(request, output=default_path(request))
     with ConsoleListener(quiet=quiet, verbose=verbose, yes=yes or dry_run, previews=previews) as listener:
@@ -364,9 +364,3 @@ def _free(path: Path) -> Path:
     while path.exists():
         path, number = path.with_stem(f"{stem}-{number}"), number + 1
     return path
-
-
-def _drawn_seed() -> int:
-    import secrets
-
-    return secrets.randbelow(2**32)

@@ -240,15 +240,15 @@ def ps(
 ) -> None:
     """List what a server makes and what waits."""
     with report_errors():
-        from sorano.serve import views
+        from sorano.serve.ordering import Orders
+        from sorano.serve.policy import Policy
+        from sorano.serve.posts import QUEUED, RUNNING
 
         service = _service(database, data)
-        rows, _ = service.jobs.page(None, after=None, limit=100 if everything else 5000, ascending=False)
-        if not everything:
-            rows = [row for row in rows if row["status"] in ("queued", "in_progress")]
+        most, statuses = (100, ()) if everything else (service.settings.most_queued, (QUEUED, RUNNING))
+        rows, _ = service.jobs.page(None, after=None, limit=most, ascending=False, statuses=statuses)
         rows = rows[::-1]
-        ahead = service.jobs.ahead(rows)
-        found = [views.video(row, ahead) for row in rows]
+        found = Orders(service, Policy.read(None, "")).shown(rows)
         if as_json:
             print(to_json({"videos": found}))
             return

@@ -21,7 +21,8 @@ def train_world(
     recipe: Annotated[
         str,
         typer.Option(
-            help="cpu: two hours on two cores; long: a night or more of them; gpu: 25 minutes of a large GPU; smoke:"
+            help="cpu: two hours on two cores; long: a night or more of them; sharp: that, with a sharper autoencoder"
+            " first; gpu: for one large GPU, not run yet; smoke:"
             " seconds."
         ),
     ] = "cpu",
@@ -40,7 +41,7 @@ def train_world(
     """
     with report_errors():
         from sorano.train import recipes
-        from sorano.train.ranks import is_first_process
+        from sorano.train.ranks import is_first_process, leave
 
         chosen = recipes.find(recipe)
         if dry_run:
@@ -50,21 +51,21 @@ def train_world(
         import numba  # noqa: F401  (what renders the world: missing, it is named before a folder is made)
 
         folder = recipes.run(chosen, out, init=find_preset(init).folder if init else None, log=say)
-        if not is_first_process():
-            return
-        write_card(
-            folder,
-            size=f"{chosen.size}x{chosen.size}",
-            num_frames=chosen.num_frames,
-            fps=chosen.fps,
-            max_num_frames=chosen.clip_frames,
-            max_side=2 * chosen.size,
-            small_vocabulary=True,
-            known=list(ALL_KINDS),
-            num_steps=chosen.num_steps,
-            guidance=chosen.guidance,
-        )
-        print(absolute(folder))
+        if is_first_process():
+            write_card(
+                folder,
+                size=f"{chosen.size}x{chosen.size}",
+                num_frames=chosen.num_frames,
+                fps=chosen.fps,
+                max_num_frames=chosen.clip_frames,
+                max_side=2 * chosen.size,
+                small_vocabulary=True,
+                known=list(ALL_KINDS),
+                num_steps=chosen.num_steps,
+                guidance=chosen.guidance,
+            )
+            print(absolute(folder))
+        leave()
 
 
 @commands.command()

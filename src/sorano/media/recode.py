@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import VideoError
+from sorano.files import is_full
 from sorano.media import read
 from sorano.media.audio import COPIED_TEXT, AudioChange, AudioTrack, Tracks, carry_chapters, is_deep
 from sorano.media.timing import JUMP
@@ -26,7 +27,6 @@ BT709 = 1  # the number of the BT.709 primaries, transfer and matrix in H.273
 LIMITED_RANGE = 1  # luma in 16..235, what every player expects
 FINEST = 1_000_000  # ticks a second of a time base that is kept
 USUAL_TICKS = 90_000
-NO_SPACE = 28  # errno
 
 # One frame [1, H, W, 3], its index, and the seconds from and until which it is shown; the same frame, changed.
 Paint = Callable[["Frames", int, float, float], "Frames"]
@@ -99,7 +99,7 @@ def recode(
                 others.rest()
                 others.tracks.close()
     except (ValueError, av.error.FFmpegError) as error:
-        if isinstance(error, OSError) and error.errno == NO_SPACE:
+        if is_full(error):
             raise
         where = f" after {done.num_frames} frames" if done.num_frames else ""
         reason = getattr(error, "strerror", None) or error
@@ -138,7 +138,7 @@ def recode_audio(path: Path, target: Path, kind: str, change: AudioChange) -> No
                 track.pass_on(packet)
             track.close()
     except (ValueError, av.error.FFmpegError) as error:
-        if isinstance(error, OSError) and error.errno == NO_SPACE:
+        if is_full(error):
             raise
         raise VideoError(f"{path} could not be written anew: {getattr(error, 'strerror', None) or error}") from error
 

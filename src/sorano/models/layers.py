@@ -58,7 +58,7 @@ def in_cache(x_BLD: Tensor) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, length, rows)]
 
 
-def stack(layers: Sequence[nn.Linear]) -> None:
+def fuse(layers: Sequence[nn.Linear]) -> None:
     """Moves the weights of linear layers one after the other in memory, where `fused` finds them as one.
 
     They keep their names, values and places in the network.

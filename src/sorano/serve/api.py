@@ -37,12 +37,13 @@ def create_app(settings: Settings, *, service: Service | None = None) -> FastAPI
     from sorano import __version__
 
     service = service or Service.open(settings)
+    orders = Orders(service, Policy.read(settings.blocked_words, settings.classifier))
     api = Api(
         settings=settings,
         service=service,
         keys=Keys(service.database, settings.limits),
-        orders=Orders(service, Policy.read(settings.blocked_words, settings.classifier)),
-        events=Events(service.jobs, settings.most_listeners),
+        orders=orders,
+        events=Events(service.jobs, orders.shown, settings.most_listeners),
         webhooks=Webhooks(service.database, settings),
         metrics=Metrics(service.jobs),
         sweeper=Sweeper(service),

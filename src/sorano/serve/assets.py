@@ -18,12 +18,13 @@ from typing import IO, Any
 import sqlalchemy as sa
 
 from sorano.errors import PolicyError, SoranoError
+from sorano.files import is_full
 from sorano.serve import outbound
 from sorano.serve.config import Settings
 from sorano.serve.database import owned_row, uploads
 from sorano.serve.jobs import Jobs
 from sorano.serve.posts import COMPLETED, Row
-from sorano.serve.schema import Reference, map_files
+from sorano.serve.schema import Reference, files_of, map_files
 from sorano.serve.store import Store
 from sorano.trust import sandbox
 from sorano.web.database import Database
@@ -31,6 +32,7 @@ from sorano.web.forms import Upload, decode_data_url
 from sorano.web.problems import Problem, code_of, problem_of
 
 INPUT = "input"  # the purpose of uploads that came with a job, and go when no job names them
+AT_ONCE = 500  # records that one transaction removes
 CHECKS_AT_ONCE = 2  # child processes
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}")
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w=.+-]+)*),(.*)", re.DOTALL)
@@ -73,20 +75,24 @@ class Assets:
             "expires_at": expires_at,
         }
         with self.database.write() as connection:
-            if purpose != INPUT:
-                self._require_room(connection, owner, size, path)
+            self._require_room(connection, owner, size, path)
             connection.execute(sa.insert(uploads).values(**values, created_at=self.database.now(connection)))
             return connection.execute(sa.select(uploads).where(uploads.c.id == upload_id)).mappings().one()
 
     def _require_room(self, connection: sa.Connection, owner: str, size: int, path: Path) -> None:
-        """Raises `Problem`, and removes the file, where a key's uploads would take more than one key may keep."""
-        own = (uploads.c.owner == owner, uploads.c.purpose != INPUT)
-        held = connection.execute(sa.select(sa.func.coalesce(sa.func.sum(uploads.c.bytes), 0)).where(*own)).scalar_one()
+        """Raises `Problem`, and removes the file, where the files that a key gave would take more than it may keep."""
+        total = sa.select(sa.func.coalesce(sa.func.sum(uploads.c.bytes), 0)).where(uploads.c.owner == owner)
+        held = connection.execute(total).scalar_one()
         if held + size > self.settings.most_kept_bytes:
             path.unlink(missing_ok=True)
             most = self.settings.most_kept_bytes / 1e9
             said = f"the uploads of this key take {held / 1e9:.2g} GB of the {most:.3g} that it may keep"
-            raise Problem("quota_exceeded", said, "delete some: DELETE /v1/files/ID", param="file")
+            raise Problem(
+                "quota_exceeded",
+                said,
+                "delete some: DELETE /v1/files/ID, or videos that were made of them",
+                param="file",
+            )
 
     def get(self, upload_id: str, owner: str | None) -> Row:
         """The record of an upload."""
@@ -159,17 +165,25 @@ class Assets:
         from sorano.serve.database import jobs as jobs_table
         from sorano.serve.store import ORPHAN_SECONDS
 
-        with self.database.write() as connection:
-            now = self.database.now(connection)
-            connection.execute(sa.delete(uploads).where(uploads.c.expires_at < now))
-            named = sa.select(jobs_table.c.id).where(
-                sa.cast(jobs_table.c.words, sa.Text).contains(uploads.c.id, autoescape=False)
-            )
-            old = (uploads.c.purpose == INPUT, uploads.c.created_at < now - ORPHAN_SECONDS)
-            connection.execute(sa.delete(uploads).where(*old, ~named.exists()))
-            if self.settings.keep_seconds is not None:
-                old = (uploads.c.purpose != INPUT, uploads.c.created_at < now - self.settings.keep_seconds)
-                connection.execute(sa.delete(uploads).where(*old, ~named.exists()))
+        with self.database.read() as connection:
+            now, keep = self.database.now(connection), self.settings.keep_seconds
+            needed = _references(connection, sa.select(jobs_table.c.words))
+            listed = list(connection.execute(sa.select(uploads)).mappings())
+
+        def is_over(row: Row) -> bool:
+            if row["expires_at"] is not None and row["expires_at"] < now:
+                return True
+            most = ORPHAN_SECONDS if row["purpose"] == INPUT else keep
+            is_old = most is not None and row["created_at"] < now - most
+            return is_old and f"upload:{row['stored']}" not in needed
+
+        over = [row for row in listed if is_over(row)]
+        for first in range(0, len(over), AT_ONCE):
+            with self.database.write() as connection:  # what a job has been made with meanwhile stays
+                since = sa.select(jobs_table.c.words).where(jobs_table.c.created_at >= now)
+                needed = _references(connection, since)
+                names = [row["id"] for row in over[first : first + AT_ONCE] if f"upload:{row['stored']}" not in needed]
+                connection.execute(sa.delete(uploads).where(uploads.c.id.in_(names)))
         # listed first, then read: a file that is listed and has no record was removed, or is on its way (by its age)
         with self.database.read() as connection:
             known = [str(stored) for stored in connection.execute(sa.select(uploads.c.stored)).scalars()]
@@ -257,6 +271,11 @@ def suffix_of(name: str) -> str:
     return suffix.lower() if SUFFIX.fullmatch(suffix) else ""
 
 
+def _references(connection: sa.Connection, words: sa.Select[Any]) -> set[Any]:
+    """The files that jobs' requests name."""
+    return {one for request in connection.execute(words).scalars() for one in files_of(request)}
+
+
 def decoded(url: str, param: str) -> bytes:
     """The bytes of a data URL. Raises `Problem`."""
     match = DATA_URL.fullmatch(url)
@@ -272,9 +291,7 @@ def decoded(url: str, param: str) -> bytes:
 
 def storage_problem(error: OSError) -> Problem:
     """A file that cannot be written, as an answer."""
-    import errno
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if is_full(error):
         return Problem("storage_full", "the server's disk is full", "try again later", retry_after=60)
     return Problem("internal_error", f"the server cannot write: {error.strerror}", "see its log")
 

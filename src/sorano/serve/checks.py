@@ -6,7 +6,6 @@ for their files are opened.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -86,11 +85,6 @@ def describe(words: dict[str, Any], machine: dict[str, Any] | None = None) -> di
         except SoranoError as error:
             planned |= {"fits": False, "problem": error.message, "hint": error.hint}
     return {"shown": shown, "planned": planned, "video_seconds": shown["seconds"]}
-
-
-def drawn_seed() -> int:
-    """A seed for a request that has none."""
-    return secrets.randbelow(2**32)
 
 
 def merge_prompt(words: dict[str, Any], change: str) -> str:

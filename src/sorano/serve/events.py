@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from sorano.serve import views
 from sorano.serve.jobs import Jobs
-from sorano.serve.posts import COMPLETED, FAILED
+from sorano.serve.posts import COMPLETED, FAILED, Row
 from sorano.web.database import is_unavailable
 from sorano.web.logs import log_traceback
 from sorano.web.problems import Problem
@@ -25,8 +24,8 @@ ALIVE_SECONDS = 15.0  # between two lines to a listener that hears nothing else:
 class Events:
     """The listeners of one server, by the job that they listen to."""
 
-    def __init__(self, jobs: Jobs, most_listeners: int) -> None:
-        self.jobs, self.most_listeners = jobs, most_listeners
+    def __init__(self, jobs: Jobs, shown: Callable[[list[Row]], list[dict[str, Any]]], most_listeners: int) -> None:
+        self.jobs, self.shown, self.most_listeners = jobs, shown, most_listeners
         self._listeners: dict[str, set[asyncio.Queue[tuple[str, dict[str, Any]]]]] = {}
         self._seen: dict[str, dict[str, Any]] = {}  # what the listeners of each job were told last
         self._task: asyncio.Task[None] | None = None
@@ -99,9 +98,7 @@ class Events:
             self._tell(job_id, STOP, {})
 
     def _look(self, ids: list[str]) -> dict[str, dict[str, Any]]:
-        rows = self.jobs.many(ids)
-        ahead = self.jobs.ahead(rows)
-        return {row["id"]: views.video(row, ahead) for row in rows}
+        return {video["id"]: video for video in self.shown(self.jobs.many(ids))}
 
     def _tell(self, job_id: str, kind: str, video: dict[str, Any]) -> None:
         for queue in self._listeners.get(job_id, ()):

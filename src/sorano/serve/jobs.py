@@ -126,10 +126,20 @@ class Jobs:
         with self.database.read() as connection:
             return self._of_ids(connection, ids)
 
-    def page(self, owner: str | None, *, after: str | None, limit: int, ascending: bool) -> tuple[list[Row], bool]:
-        """A page of jobs, and whether there are more."""
+    def page(
+        self,
+        owner: str | None,
+        *,
+        after: str | None,
+        limit: int,
+        ascending: bool,
+        statuses: Sequence[str] = (),
+    ) -> tuple[list[Row], bool]:
+        """A page of jobs, of some statuses or of all, and whether there are more."""
         with self.database.read() as connection:
             query = sa.select(jobs)
+            if statuses:
+                query = query.where(jobs.c.status.in_(statuses))
             if owner is not None:
                 query = query.where(jobs.c.owner == owner)
             if after:

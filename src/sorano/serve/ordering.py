@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,10 +18,10 @@ import sqlalchemy as sa
 
 from sorano.errors import SoranoError
 from sorano.presets import DEFAULT_PRESET, PRESETS, find_preset
-from sorano.request import MAX_SEED
-from sorano.serve import schema
+from sorano.request import MAX_SEED, drawn_seed
+from sorano.serve import schema, views
 from sorano.serve.assets import in_child
-from sorano.serve.checks import describe, drawn_seed, merge_prompt
+from sorano.serve.checks import describe, merge_prompt
 from sorano.serve.config import Settings
 from sorano.serve.database import workers
 from sorano.serve.keys import Caller
@@ -228,6 +228,11 @@ class Orders:
     def num_workers(self) -> int:
         """Workers that were seen lately."""
         return self._worker()[1]
+
+    def shown(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Jobs as video objects, with their places in the queue and the seconds that are left."""
+        ahead, count = self.service.jobs.ahead(rows), self.num_workers()
+        return [views.video(row, ahead, count) for row in rows]
 
     def _created(self, body: Mapping[str, Any]) -> Order:
         parsed = schema.parse(body, schema.CREATE, () if body.get("storyboard") else ("prompt",))

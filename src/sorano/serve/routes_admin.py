@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from sorano.serve import views
 from sorano.serve.database import audit, workers
 from sorano.serve.parts import Api
-from sorano.serve.webhooks import EVENT_TYPES
+from sorano.serve.webhooks import EVENT_TYPES, is_taken
 from sorano.web.forms import body_of
 
 
@@ -82,7 +82,7 @@ def _add_deliveries(routes: APIRouter, api: Api) -> None:
             kind = str(body.get("event_type") or EVENT_TYPES[0])
         status = await run_in_threadpool(hooks.test, name, caller.sees, kind)
         told = {"object": "webhook_endpoint.test", "webhook_endpoint_id": name, "event_type": kind}
-        return JSONResponse({**told, "status_code": status, "success": True})
+        return JSONResponse({**told, "status_code": status, "success": is_taken(status)})
 
     @routes.get("/v1/webhook_endpoints/{name}/deliveries", tags=["webhooks"])
     def list_deliveries(request: HttpRequest, name: str) -> Response:

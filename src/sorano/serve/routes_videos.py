@@ -65,7 +65,7 @@ def _add_making(routes: APIRouter, api: Api) -> None:
 
     def answer(body: Mapping[str, Any], caller: Caller, sent: Sent, submit: Submit) -> Response:
         rows = submit(body, caller, sent)
-        video = _shown(api, rows[:1])[0]
+        video = api.orders.shown(rows[:1])[0]
         if len(rows) > 1:
             video["variations"] = [row["id"] for row in rows]
         return _with_poll(video)
@@ -120,13 +120,13 @@ def _add_looking(routes: APIRouter, api: Api) -> None:
         """The caller's videos, newest first."""
         caller = api.caller(request, "read")
         rows, more = api.service.jobs.page(caller.sees, after=after, limit=limit, ascending=order == "asc")
-        return JSONResponse(views.page(_shown(api, rows), more))
+        return JSONResponse(views.page(api.orders.shown(rows), more))
 
     @routes.get("/videos/{video_id}", tags=["videos"])
     def retrieve_video(request: HttpRequest, video_id: str) -> Response:
         """A video as it stands."""
         caller = api.caller(request, "read")
-        return _with_poll(_shown(api, [api.service.jobs.get(video_id, caller.sees)])[0])
+        return _with_poll(api.orders.shown([api.service.jobs.get(video_id, caller.sees)])[0])
 
     @routes.delete("/videos/{video_id}", tags=["videos"])
     def delete_video(request: HttpRequest, video_id: str) -> Response:
@@ -141,7 +141,7 @@ def _add_looking(routes: APIRouter, api: Api) -> None:
         """Stop a video that waits or is being made: it fails with the code `cancelled`."""
         caller = api.caller(request, "write")
         row = api.service.jobs.cancel(video_id, caller.sees, by=caller.owner)
-        return _with_poll(_shown(api, [row])[0])
+        return _with_poll(api.orders.shown([row])[0])
 
     @routes.get("/videos/{video_id}/events", tags=["videos"])
     async def video_events(request: HttpRequest, video_id: str) -> Response:
@@ -149,7 +149,7 @@ def _add_looking(routes: APIRouter, api: Api) -> None:
         caller = api.caller(request, "read")
         api.events.require_room()
         row = await run_in_threadpool(api.service.jobs.get, video_id, caller.sees)
-        first = (await run_in_threadpool(_shown, api, [row]))[0]
+        first = (await run_in_threadpool(api.orders.shown, [row]))[0]
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(api.events.stream(video_id, first), media_type="text/event-stream", headers=headers)
 
@@ -204,27 +204,27 @@ def _add_queue(routes: APIRouter, api: Api) -> None:
         caller = api.caller(request, "write")
         async with body_of(request) as body:
             row = await api.in_thread_with_files(api.orders.change, video_id, body, caller)
-        return JSONResponse((await run_in_threadpool(_shown, api, [row]))[0])
+        return JSONResponse((await run_in_threadpool(api.orders.shown, [row]))[0])
 
     @routes.post("/videos/{video_id}/pause", tags=["queue"])
     def pause_video(request: HttpRequest, video_id: str) -> Response:
         """Let a queued video wait until it is resumed."""
         caller = api.caller(request, "write")
         row = api.service.jobs.change(video_id, caller.sees, by=caller.owner, is_paused=True)
-        return JSONResponse(_shown(api, [row])[0])
+        return JSONResponse(api.orders.shown([row])[0])
 
     @routes.post("/videos/{video_id}/resume", tags=["queue"])
     def resume_video(request: HttpRequest, video_id: str) -> Response:
         """End a pause."""
         caller = api.caller(request, "write")
         row = api.service.jobs.change(video_id, caller.sees, by=caller.owner, is_paused=False)
-        return JSONResponse(_shown(api, [row])[0])
+        return JSONResponse(api.orders.shown([row])[0])
 
     @routes.post("/videos/{video_id}/move", tags=["queue"])
     def move_video(request: HttpRequest, video_id: str, to: str = Query("up", pattern="^(up|top)$")) -> Response:
         """Move a queued video before the one ahead of it, or before all of the caller's."""
         caller = api.caller(request, "write")
-        return JSONResponse(_shown(api, [api.service.jobs.move(video_id, caller.sees, to_top=to == "top")])[0])
+        return JSONResponse(api.orders.shown([api.service.jobs.move(video_id, caller.sees, to_top=to == "top")])[0])
 
 
 def _add_files(routes: APIRouter, api: Api) -> None:
@@ -280,11 +280,6 @@ def _add_models(routes: APIRouter, api: Api) -> None:
         if preset is None:
             raise not_found("model", name)
         return JSONResponse(_model(name, preset, with_words=words))
-
-
-def _shown(api: Api, rows: list[Row]) -> list[dict[str, Any]]:
-    ahead = api.service.jobs.ahead(rows)
-    return [views.video(row, ahead, api.orders.num_workers()) for row in rows]
 
 
 def _with_poll(video: dict[str, Any]) -> Response:

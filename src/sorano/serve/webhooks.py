@@ -192,9 +192,7 @@ class Webhooks:
             now = self.database.now(connection)
             query = sa.select(deliveries).where(deliveries.c.next_at <= now, others)
             query = query.order_by(deliveries.c.next_at).limit(1)
-            if not self.database.is_sqlite:
-                query = query.with_for_update(skip_locked=True)
-            delivery = connection.execute(query).mappings().first()
+            delivery = connection.execute(self.database.locked(query, skip_of=deliveries)).mappings().first()
             if delivery is None:
                 return None
             same = deliveries.c.seq == delivery["seq"]
@@ -234,7 +232,7 @@ class Webhooks:
 
     def _note(self, delivery: Row, status: int | None, error: str | None, *, again: bool = True) -> None:
         """Writes down what came of an attempt, and when the next one is."""
-        good = status is not None and 200 <= status < 300
+        good = status is not None and is_taken(status)
         attempts = delivery["attempts"] + 1
         with self.database.write(durable=False) as connection:
             now = self.database.now(connection)
@@ -302,6 +300,11 @@ class Webhooks:
 
     def _get(self, connection: sa.Connection, name: str, owner: str | None) -> Row:
         return owned_row(connection, webhook_endpoints, name, owner, "webhook endpoint")
+
+
+def is_taken(status: int) -> bool:
+    """Whether an endpoint's answer says that it took an event."""
+    return 200 <= status < 300
 
 
 def new_secret() -> str:

@@ -7,7 +7,6 @@ removed, and nothing of it is published.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from sorano.errors import Cancelled, SoranoError
+from sorano.files import is_full
 from sorano.listener import Cancel, Listener
 from sorano.serve.assets import Assets
 from sorano.serve.checks import request_of
@@ -339,13 +339,8 @@ class Worker:
         if isinstance(error, Problem):
             return error.code
         if isinstance(error, SoranoError):
-            cause = error.__cause__
-            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-                return "storage_full"
-            return code_of(error)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return "storage_full"
-        return "internal_error"
+            return "storage_full" if is_full(error.__cause__) else code_of(error)
+        return "storage_full" if is_full(error) else "internal_error"
 
     def _without_paths(self, message: str) -> str:
         return self.store.without_root(message)

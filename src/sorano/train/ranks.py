@@ -10,6 +10,7 @@ rank writes what there is to write. One process alone is the same code with noth
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,6 +87,14 @@ ALONE = Ranks()
 def is_first_process() -> bool:
     """Whether this is the only process, or the first that torchrun has started."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def leave() -> None:
+    """End a process that torchrun started at once, its work done: some abort in the destructors of torch's threads."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class Recipe:
     clips_per_step: float = 0.0  # how many more for each step of the flow model, up to num_clips
     shard: int = 250  # clips rendered and encoded at a time
     kinds: Mapping[str, float] | None = None  # how often each kind of known latents is drawn; None: flow.KINDS
-    kl_weight: float = 3e-3  # `sorano.train.autoencoder`
+    kl_weight: float | None = None  # of the autoencoder's loss; None: its own
     fresh: float = 0.0  # of a grown encoder's first layer (`sorano.train.grow`)
     read_truth: bool = False  # whether a middle block learns to name what the world knows (sorano.train.truth)
     shift: float = 1.5
@@ -176,7 +176,7 @@ RECIPES = {
         decoder=StageRecipe(num_steps=240, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4,
                             ema_decay=0.98, save_every=20, sheet_every=60),
     ),
-    # one H100 or H200, 25 minutes in runs of ten
+    # sized for one H100 or H200, and not run on one yet
     "gpu": Recipe(
         name="gpu", world="full", num_clips=12000, clip_frames=41, size=128, fps=12.0, num_frames=33,
         vae=_vae(64, 96),
@@ -369,13 +369,14 @@ def _train_autoencoder(training: _Training) -> VideoAutoencoder:
         grow_autoencoder(vae, source.vae, fresh=recipe.fresh)
     elif not recipe.clips.num_steps:
         raise RequestError(f"the recipe {recipe.name} has nothing to begin from", "add --init world")
+    loss = AutoencoderLoss() if recipe.kl_weight is None else AutoencoderLoss(kl_weight=recipe.kl_weight)
     for name, stage in (("frames", recipe.frames), ("clips", recipe.clips)):
         if not stage.num_steps:
             continue
         task = AutoencoderTask(
             f"autoencoder-{name}", vae, training.store, batch_size=training.ranks.share(stage.batch_size),
             num_frames=stage.num_frames, dtype=training.dtype, num_clips=recipe.start_clips,
-            source=source.vae if source is not None else None, loss=AutoencoderLoss(kl_weight=recipe.kl_weight),
+            source=source.vae if source is not None else None, loss=loss,
         )  # fmt: skip
         training.run(task, stage)
     fuse_norms(False)

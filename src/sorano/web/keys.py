@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -55,32 +56,34 @@ class ApiKeys:
             )
         if not name.strip() or len(name) > 100:
             raise RequestError("a key has a name of 1 to 100 characters", "say who or what uses it")
-        key, key_id = PREFIX + secrets.token_urlsafe(32), f"key_{secrets.token_hex(8)}"
         with self.database.write() as connection:
             now = self.database.now(connection)
-            values = {
-                "id": key_id,
-                "name": name,
-                "hash": digest(key),
-                "hint": f"{key[:13]}...{key[-4:]}",
-                "scopes": list(scopes),
-                "limits": dict(limits),
-                "created_at": now,
-                "expires_at": None if days is None else now + days * 86_400,
-            }
-            connection.execute(sa.insert(self.table).values(**values))
-            self.log(connection, now, "key.create", key_id, {"name": name, "scopes": list(scopes)})
+            ends = None if days is None else now + days * 86_400
+            return self._add(connection, now, {"name": name, "scopes": list(scopes), "limits": dict(limits)}, ends)
+
+    def _add(
+        self, connection: sa.Connection, now: float, values: Mapping[str, Any], ends: float | None
+    ) -> tuple[str, str]:
+        key, key_id = PREFIX + secrets.token_urlsafe(32), f"key_{secrets.token_hex(8)}"
+        told = {"hash": digest(key), "hint": f"{key[:13]}...{key[-4:]}", "created_at": now, "expires_at": ends}
+        connection.execute(sa.insert(self.table).values(id=key_id, **values, **told))
+        self.log(connection, now, "key.create", key_id, {"name": values["name"], "scopes": values["scopes"]})
         return key_id, key
 
     def rotate(self, key_id: str, keep_hours: float = 24.0) -> tuple[str, str]:
-        """Make a key with the same name, scopes, limits and owner; the old one works a while longer."""
+        """Make a key with the same name, scopes, limits, owner and end; the old one works a while longer, and no longer
+        than it would have. Raises RequestError for a key that was revoked or has ended.
+        """
         row = self._row(key_id)
         # what a key made belongs to its owner, which is the first key's id
         limits = {**row["limits"], "owner": row["limits"].get("owner") or key_id}
-        new_id, key = self.create_with(row["name"], row["scopes"], limits)
+        values = {"name": row["name"], "scopes": list(row["scopes"]), "limits": limits}
         with self.database.write() as connection:
-            now = self.database.now(connection)
-            ends = now + keep_hours * 3600
+            now, end = self.database.now(connection), row["expires_at"]
+            if row["revoked_at"] is not None or (end is not None and end <= now):
+                raise RequestError(f"{key_id} was revoked or has ended", f"{self.command} create makes a new one")
+            new_id, key = self._add(connection, now, values, end)
+            ends = min(now + keep_hours * 3600, math.inf if end is None else end)
             connection.execute(sa.update(self.table).where(self.table.c.id == key_id).values(expires_at=ends))
             self.log(connection, now, "key.rotate", key_id, {"new": new_id})
         return new_id, key

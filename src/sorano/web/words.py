@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 
 def plain(text: str) -> str:
@@ -20,7 +21,13 @@ def plain(text: str) -> str:
 def found_in(text: str, phrases: Iterable[str]) -> tuple[str, ...]:
     """The phrases of a list that a text has: as whole words, and Chinese anywhere, for it is written without blanks."""
     within = plain(text)
-    return tuple(phrase for phrase in phrases if _has(within, plain(phrase)))
+    return tuple(phrase for phrase in phrases if _has(within, _plain_phrase(phrase)))
+
+
+@lru_cache(maxsize=16_384)
+def _plain_phrase(phrase: str) -> str:
+    """`plain` of a phrase, which many texts are asked for."""
+    return plain(phrase)
 
 
 def _has(within: str, phrase: str) -> bool:

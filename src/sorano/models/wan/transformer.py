@@ -23,15 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sorano.models.attention import Rotation, attention, keeps_float32_bias, norm_heads, rotation, split_bias
-from sorano.models.layers import Linear, fused, in_cache, linear, stack
+from sorano.models.layers import Linear, fuse, fused, in_cache, linear
 from sorano.models.wan.config import MAX_TEXT_TOKENS, TransformerConfig
 from sorano.models.wan.text_encoder import TextTokens
 
 Given = list[tuple[Tensor, Tensor, Tensor | None]]  # keys_BSNK, values_BSNK and bias of a text, and of an image
 
 IMAGE_NORM_EPS = 1e-5  # of the norms around the image's embedding, whatever the config's eps
-STACKED = ("to_q", "to_k", "to_v")  # weights that lie side by side where one product of them is faster than three
-STACKED_WIDTH_ON_CPU = 512  # of networks whose queries, keys and values are one product there too: a call costs more
+FUSED = ("to_q", "to_k", "to_v")  # weights that lie side by side where one product of them is faster than three
+FUSED_WIDTH_ON_CPU = 512  # of networks whose queries, keys and values are one product there too: a call costs more
 MEAN_GELU = 0.2821  # of unit normal numbers: 1 / (2 sqrt(pi))
 
 
@@ -276,7 +276,7 @@ class Attention(nn.Module):
         return self._out(attention(q, k, v_BLD.unflatten(-1, (self.num_heads, -1))))
 
     def _queries_keys_values(self, x_BLD: Tensor) -> Sequence[Tensor]:
-        layers = [getattr(self, name) for name in STACKED]
+        layers = [getattr(self, name) for name in FUSED]
         together = None if torch.is_grad_enabled() else fused(layers)
         if together is None:
             return [layer(x_BLD) for layer in layers]
@@ -553,7 +553,7 @@ def fuse_qkv(network: nn.Module) -> None:
     """Lays weights of queries, keys and values side by side in every self-attention where one product is faster."""
     for _, module in _fusable(network):
         if _is_faster_fused(module.to_q.in_features, module.to_q.weight.device):
-            stack([getattr(module, name) for name in STACKED])
+            fuse([getattr(module, name) for name in FUSED])
 
 
 def fused_storage(network: nn.Module, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
@@ -563,9 +563,9 @@ def fused_storage(network: nn.Module, dtype: torch.dtype, device: torch.device |
         if not _is_faster_fused(module.to_q.in_features, torch.device(device)):
             continue
         for kind in ("weight", "bias"):
-            shapes = [getattr(getattr(module, name), kind).shape for name in STACKED]
+            shapes = [getattr(getattr(module, name), kind).shape for name in FUSED]
             whole = torch.empty(sum(shape[0] for shape in shapes), *shapes[0][1:], dtype=dtype, device=device)
-            names = (f"{path}.{name}.{kind}" for name in STACKED)
+            names = (f"{path}.{name}.{kind}" for name in FUSED)
             homes.update(zip(names, whole.split([shape[0] for shape in shapes]), strict=True))
     return homes
 
@@ -577,7 +577,7 @@ def _fusable(network: nn.Module) -> Iterator[tuple[str, Attention]]:
 
 
 def _is_faster_fused(width: int, device: torch.device) -> bool:
-    return device.type not in ("cpu", "meta") or width <= STACKED_WIDTH_ON_CPU
+    return device.type not in ("cpu", "meta") or width <= FUSED_WIDTH_ON_CPU
 
 
 def _runs(index_BL: Tensor, most: int = 16) -> list[tuple[int, int, int]]:
