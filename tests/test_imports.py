@@ -95,7 +95,7 @@ MAY_IMPORT = {
         "__init__",
     },
     "settings": {"errors", "trust/provenance/keys"},
-    "cli/console": {"errors", "settings", "trust/printable"},  # the command's streams
+    "cli/console": {"errors", "files", "settings", "trust/printable"},  # the command's streams
     "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},
