@@ -46,7 +46,7 @@ def main():
     asked = parser.parse_args()
     kinds = corpus.KINDS[::4] if asked.small else corpus.KINDS
     seeds = 1 if asked.small else asked.seeds
-    found = {"pictures": pictures(kinds, seeds), "voices": voices(4 if asked.small else 24)}
+    found = {"pictures": pictures(kinds, seeds), "others": others(), "voices": voices(4 if asked.small else 24)}
     print(PUBLISHED)
     if asked.calibrate:
         calibrate(seeds)
@@ -110,6 +110,22 @@ def pictures(kinds, seeds):
             ]
             rows[f"swap {blend} {coding}"] = row(f"face swap, {blend}, {coding}", scores, as_they_are)
     return rows
+
+
+def others():
+    """Pictures of another origin than the corpus: photographs, microscopy and drawings that scikit-image ships."""
+    import skimage
+    from PIL import Image
+
+    found = []
+    for path in sorted((Path(skimage.__file__).parent / "data").glob("*.*g")):
+        trace = triage.trace_of([np.asarray(Image.open(path).convert("RGB"))])
+        found += [] if trace is None else [trace]
+    odd, middle = sum(one.is_odd for one in found), float(np.median([one.percentile for one in found]))
+    print(
+        f"pictures of another origin: {odd} of {len(found)} beyond the 99th percentile; the median is at the {middle:.0f}th"
+    )
+    return {"pictures": len(found), "odd": odd, "median_percentile": round(middle, 1)}
 
 
 def voices(count):

@@ -35,6 +35,12 @@ from sorano.trust.watermark.payload import CODE, HEADER_PASSES, Payload
 from sorano.trust.watermark.tamper import tamper_map
 
 FPS = 24
+SOUND_WAYS = {
+    "Opus 24k": ("libopus", 24_000, 48_000),
+    "MP3 32k": ("libmp3lame", 32_000, 48_000),
+    "AAC 64k": ("aac", 64_000, 48_000),
+    "8 kHz": ("pcm_s16le", 0, 8_000),
+}
 PARTS = ("hidden", "attacks", "embedded", "tamper", "forwarded", "audio", "false", "speed")
 CODERS = {
     "H.264 CRF 23": ("libx264", "-crf", "23"),
@@ -521,31 +527,43 @@ def area_under_curve(score, truth):
 
 
 def sound(small, say):
-    """Messages read in five seconds of sound."""
+    """Messages read after coders, in synthetic speech and in voices of espeak-ng (`pip install espeakng-loader`)."""
+    import test_trust_audio as voices
+    from support import redteam
+
+    def spoken(seconds):
+        def wide(number):
+            low = redteam.spoken(number, seconds)
+            return np.interp(np.arange(seconds * voices.RATE) / 3, np.arange(len(low)), low).astype(np.float32)
+
+        return wide
+
+    kinds = [("synthetic speech, 5 s", 3 if small else 100, voices.speech)]
+    if "espeak" in redteam.kinds_of_voices():
+        kinds += [(f"espeak-ng, {seconds} s", 2 if small else 20, spoken(seconds)) for seconds in (3, 5, 10)]
+    return {title: heard_of(title, count, maker, say) for title, count, maker in kinds}
+
+
+def heard_of(title, count, maker, say):
+    """The share of recordings of a kind whose message is read after each coder, ours and perth's."""
     import test_trust_audio as voices
 
-    ways = {
-        "Opus 24k": ("libopus", 24_000, 48_000),
-        "MP3 32k": ("libmp3lame", 32_000, 48_000),
-        "AAC 64k": ("aac", 64_000, 48_000),
-        "8 kHz": ("pcm_s16le", 0, 8_000),
-    }
-    count, peer = 3 if small else 100, perth()
-    read = {who: dict.fromkeys((*ways, "unmarked"), 0) for who in ("sorano", *(["perth"] if peer else []))}
+    peer = perth()
+    read = {who: dict.fromkeys((*SOUND_WAYS, "unmarked"), 0) for who in ("sorano", *(["perth"] if peer else []))}
     ratios = {who: [] for who in read}
     for number in range(count):
-        clean, message = voices.speech(number), number * 641 % 65_536
+        clean, message = maker(number), number * 641 % 65_536
         marked = {"sorano": audio.mark_audio(clean, voices.RATE, message)}
         if peer:
             marked["perth"] = peer.apply_watermark(clean, sample_rate=voices.RATE)[: len(clean)]
         for who, sound in marked.items():
             ratios[who].append(10 * np.log10((clean**2).sum() / ((sound - clean) ** 2).sum()))
-            for name, (codec, rate, samples) in ways.items():
+            for name, (codec, rate, samples) in SOUND_WAYS.items():
                 read[who][name] += is_heard(who, peer, voices.through(sound, codec, rate, samples), message)
             read[who]["unmarked"] += is_heard(who, peer, (clean, voices.RATE), message)
     for who, hits in read.items():
         bits = "16 bits" if who == "sorano" else "its presence alone"
-        say(f"{who}: {bits}; signal to mark {np.mean(ratios[who]):.1f} dB")
+        say(f"{title}, {who}: {bits}; signal to mark {np.mean(ratios[who]):.1f} dB, {count} recordings")
         for name, found in hits.items():
             bar = "0%" if name == "unmarked" else "99%"
             short = found > 0 if name == "unmarked" else found / count < 0.99
