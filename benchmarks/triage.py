@@ -122,9 +122,7 @@ def others():
         trace = triage.trace_of([np.asarray(Image.open(path).convert("RGB"))])
         found += [] if trace is None else [trace]
     odd, middle = sum(one.is_odd for one in found), float(np.median([one.percentile for one in found]))
-    print(
-        f"pictures of another origin: {odd} of {len(found)} beyond the 99th percentile; the median is at the {middle:.0f}th"
-    )
+    print(f"pictures of another origin: {odd} of {len(found)} beyond the 99th percentile; median at the {middle:.0f}th")
     return {"pictures": len(found), "odd": odd, "median_percentile": round(middle, 1)}
 
 

@@ -190,3 +190,22 @@ def test_both_languages_have_the_same_commands(monkeypatch):
         return {" ".join(line.split()[1:2]) for line in documents.commands((ROOT / name).read_text(encoding="utf-8"))}
 
     assert kinds("README.zh-CN.md") <= kinds("README.md") | kinds("docs/trust.md")
+
+
+def test_the_map_names_what_there_is():
+    """Each `module.name` of docs/how-it-works.md is a name of a module that is called so."""
+    files = {}
+    for path in PACKAGE.rglob("*.py"):
+        files.setdefault(path.stem, []).append(path.read_text(encoding="utf-8"))
+    missing = []
+    for module, name in re.findall(
+        r"`([a-z_]+)\.([A-Za-z_]+)`", (ROOT / "docs/how-it-works.md").read_text(encoding="utf-8")
+    ):
+        here = rf"(^|\s)(def|class) {name}\b|^\s*{name}(:.*)? = "
+        if (
+            module in files
+            and name not in ("py", "js", "json", "safetensors")
+            and not any(re.search(here, text, re.M) for text in files[module])
+        ):
+            missing.append(f"{module}.{name}")
+    assert not missing
