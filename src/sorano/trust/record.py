@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 ALPHA_SUFFIXES = (".png", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 AUDIO_KINDS = {".m4a": "ipod", ".wav": "wav", ".mp3": "mp3", ".flac": "flac"}  # FFmpeg's names
-UNHEARD = "the audio's mark does not read back: it may be too short (3 s are needed), too quiet or too even"
+UNHEARD = "the audio's mark does not read back: it may be too short (3 s are the least), too quiet or too even"
 MOST_ANIMATED_BYTES = 500_000_000  # of all frames of an animation, which are held at once
 MISSING_SHARE = 0.02  # of frames and seconds: a file may begin with frames that cannot be decoded
 CONFIRM_SECONDS = 20.0  # of a long recording in which its mark is looked for when it is read back

@@ -5,7 +5,8 @@ the spectrum is raised or lowered by 1.5 dB accordingly. A quarter of the cells 
 word of 512 bits, of 16 bits of payload and a CRC of 24. The pattern repeats, so that all of a recording is read as one.
 Steps last 16 ms and bands are 31.25 Hz wide at every sampling rate.
 
-Covered: coders at low rates, 8 kHz telephony, cuts, loudness; from about 3 seconds of sound on. Read by CRC only.
+Covered: coders at low rates from about ten seconds of speech on (docs/trust.md), 8 kHz telephony from three, cuts,
+loudness. Read by CRC only.
 Not covered: changed speed or pitch, sound without speech or music in that band (silence carries nothing), noise as loud
 as the sound, recordings of a loudspeaker, and whoever has the key: it reads, removes and forges.
 """
