@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from support import calling, desking
 from support.desking import refusal
 
@@ -21,6 +22,7 @@ from sorano.desk.call.marks import LiveMarker, received_tile
 from sorano.desk.call.media import FrameQueue, middle_colour, open_frame, seal_frame
 from sorano.desk.call.receiver import CallReceiver
 from sorano.desk.client import call_api
+from sorano.desk.tables import calls
 from sorano.errors import TamperedError
 from sorano.trust.provenance import keys as signing_keys
 from sorano.web.problems import Problem
@@ -100,6 +102,38 @@ def test_a_guest_is_only_a_picture_and_the_call_unverified(meeting):
     assert "frame_key" not in visitor
     with pytest.raises(Problem):
         meeting.guard.slots(meeting.room["id"], visitor["tile"])
+
+
+def verdict_for_the_policy(meeting, room):
+    with meeting.world.desk.database.read() as connection:
+        return connection.execute(sa.select(calls.c.verdict).where(calls.c.id == room)).scalar()
+
+
+def test_a_guest_who_comes_later_ends_a_verified_call_at_once(meeting):
+    ann, ben = meeting.join("cfo"), meeting.join("treasurer")
+    meeting.play(5, ann, ben)
+    assert verdict_for_the_policy(meeting, meeting.room["id"]) == "VERIFIED"
+    meeting.guest()
+    meeting.play(1, ann, ben)
+    assert meeting.ask("GET", "", ann["token"])["verdict"] == "UNVERIFIED"
+    assert verdict_for_the_policy(meeting, meeting.room["id"]) == "UNVERIFIED"
+
+
+def test_a_verdict_waits_for_a_ledger_that_is_frozen_and_other_rooms_do_not(meeting):
+    other = Meeting(meeting.world)
+    ann, ben, cy = meeting.join("cfo"), meeting.join("treasurer"), other.join("controller")
+    meeting.play(4, ann, ben)
+    anchor = meeting.world.settings.anchor_file
+    kept = anchor.rename(anchor.with_suffix(".away"))  # the ledger is frozen
+    meeting.guard.room(meeting.room["id"]).was_tampered = True
+    other.guard.room(other.room["id"]).was_tampered = True
+    meeting.guard.tick()
+    assert verdict_for_the_policy(meeting, meeting.room["id"]) == "VERIFIED"
+    kept.rename(anchor)
+    meeting.guard.tick()
+    for one, joined in ((meeting, ann), (other, cy)):
+        assert verdict_for_the_policy(one, one.room["id"]) == "TAMPERED"
+        assert one.ask("GET", "", joined["token"])["verdict"] == "TAMPERED"
 
 
 def test_joins_are_assertions_that_an_audit_checks(meeting):

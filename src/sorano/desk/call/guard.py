@@ -41,6 +41,7 @@ from sorano.desk.tables import credentials, secrets_table
 from sorano.files import canonical
 from sorano.trust.provenance import keys as signing_keys
 from sorano.web.keys import digest
+from sorano.web.logs import log
 from sorano.web.problems import Problem, not_found
 
 MOST_ROOMS, MOST_TILES, MOST_EVENTS = 50, 12, 5000
@@ -48,7 +49,7 @@ MOST_DECLARED = 8  # slots at once
 SLOTS_AHEAD = 4  # whose tiles a participant's page gets at once
 EMPTY_SECONDS = 900.0  # that a room is kept without pictures
 GONE_SECONDS = 120.0  # after which a tile without pictures is empty
-NOTE_SECONDS = 30.0  # between two verdicts of a call, unless it is TAMPERED
+NOTE_SECONDS = 30.0  # from a verdict of a call until it can be VERIFIED
 
 
 @dataclass
@@ -283,8 +284,11 @@ class CallGuard:
     def tick(self) -> None:
         """Disclose what may be known, judge it, and keep what changed. To be called a few times a second."""
         for room in list(self.rooms.values()):
-            with room.turn:
-                self._tick(room, self.now())
+            try:
+                with room.turn:
+                    self._tick(room, self.now())
+            except Exception as error:  # a frozen ledger says so each time; other rooms are judged all the same
+                log("call not noted", level="error", error=type(error).__name__, code=getattr(error, "code", None))
 
     def _tick(self, room: Room, now: float) -> None:
         told = []
@@ -308,10 +312,12 @@ class CallGuard:
                 box = result_of.missing if result_of is not None else None
                 room.note(now, tile, str(state), **({"part": [round(one, 2) for one in box]} if box else {}))
                 tile.said = state
-        if told:
-            words = {"type": BUNDLE, "call": room.id, "at": int(now * 1000), "keys": told}
-            room.bundles = [*room.bundles[-119:], (int(now * 1000), signed(words, signing_keys.identity()))]
-        self._conclude(room, now)
+        try:
+            if told:
+                words = {"type": BUNDLE, "call": room.id, "at": int(now * 1000), "keys": told}
+                room.bundles = [*room.bundles[-119:], (int(now * 1000), signed(words, signing_keys.identity()))]
+        finally:  # signing keys that cannot be read hide no verdict
+            self._conclude(room, now)
 
     def _answer(self, room: Room, tile: Tile, now: float) -> None:
         if tile.challenge is not None and tile.challenge.is_over(now):
@@ -326,11 +332,11 @@ class CallGuard:
         is_verified = len(proven) > 1 and not room.had_guests
         is_verified = is_verified and all(one.state(now) is TileState.CONFIRMED for one in proven)
         verdict = "TAMPERED" if room.was_tampered else "VERIFIED" if is_verified else "UNVERIFIED"
-        is_due = verdict == "TAMPERED" or now - room.noted_at >= NOTE_SECONDS
+        is_due = verdict != "VERIFIED" or now - room.noted_at >= NOTE_SECONDS  # what speaks against a call is said at once
         if verdict != room.verdict and is_due:
+            self.desk.confirm.note_call(room.id, verdict)  # first: where it fails, the next tick tries again
             room.verdict, room.noted_at = verdict, now
             room.note(now, None, f"the call is {verdict}")
-            self.desk.confirm.note_call(room.id, verdict)
 
     # What is told.
 

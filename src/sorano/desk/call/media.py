@@ -220,10 +220,7 @@ class CallMedia:
     async def _tick_on(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            try:
-                await loop.run_in_executor(None, self.guard.tick)
-            except Exception as error:  # a frozen ledger says so each time; the tiles are judged all the same
-                log("call not noted", level="error", error=type(error).__name__, code=getattr(error, "code", None))
+            await loop.run_in_executor(None, self.guard.tick)
             await asyncio.sleep(TICK_SECONDS)
 
 
