@@ -15,6 +15,7 @@ from support.serving import Process, call, free_port
 from sorano.desk import codes
 from sorano.desk.client import Person, Program
 from sorano.desk.demo import CLERK
+from sorano.desk.directory import TICKET_SECONDS
 from sorano.desk.tables import MIGRATIONS, VERSIONS, metadata, payees, people, requests
 from sorano.errors import RequestError
 from sorano.web.problems import CODES
@@ -101,6 +102,20 @@ def test_an_enrolment_needs_two_others_one_of_them_an_administrator(world):
     assert refusal(other.sponsor, mine) == "not_yours"  # two who are no administrators
     own = world.people["cfo"].call("POST", "/tickets", {"handle": "cfo", "kind": "recover"})["id"]
     assert refusal(world.people["cfo"].sponsor, own) == "not_yours"  # nobody vouches for themselves
+
+
+def test_tickets_of_people_who_ended_and_old_ones_are_not_listed_and_the_others_are(world):
+    gone, kept = ticket(world), ticket(world, handle="other")
+    person = world.desk.directory.by_handle("newcomer")["id"]
+    world.people["cfo"].call("DELETE", f"/people/{person}")
+
+    def listed():
+        return [one["id"] for one in world.people["treasurer"].call("GET", "/tickets")["data"]]
+
+    assert listed() == [kept]
+    assert refusal(world.people["treasurer"].sponsor, gone) in ("not_found", "ceremony_over")
+    world.hands.wait(TICKET_SECONDS)
+    assert listed() == []
 
 
 def test_a_code_is_guessed_five_times_at_most(world):
