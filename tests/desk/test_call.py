@@ -21,9 +21,12 @@ from sorano.desk.call.keys import DisclosedKeys
 from sorano.desk.call.marks import LiveMarker, received_tile
 from sorano.desk.call.media import FrameQueue, middle_colour, open_frame, seal_frame
 from sorano.desk.call.receiver import CallReceiver
+from sorano.desk.cases import RECORDING, SUFFIX, read_timeline
 from sorano.desk.client import call_api
+from sorano.desk.ledger import signed
 from sorano.desk.tables import calls
 from sorano.errors import TamperedError
+from sorano.files import sha256
 from sorano.trust.provenance import keys as signing_keys
 from sorano.web.problems import Problem
 
@@ -323,6 +326,31 @@ def test_the_spoken_words_are_the_same_on_both_sides_and_others_elsewhere(meetin
     assert len(words(ann, ben)["en"].split()) == 2 and len(words(ann, ben)["zh"]) == 5
 
 
+def test_only_this_desks_own_timeline_of_the_requests_call_goes_into_its_case(meeting, monkeypatch, tmp_path):
+    ann = meeting.join("cfo")
+    room, film, stranger = meeting.room["id"], tmp_path / "call.mp4", tmp_path / "stranger"
+    film.write_bytes(b"pictures")
+    timeline = meeting.ask("GET", "/timeline", ann["token"])
+
+    def read(timeline, call=room, digest=sha256(film)):
+        words = {"type": RECORDING, "file": film.name, "sha256": digest, "timeline": timeline}
+        film.with_name(film.name + SUFFIX).write_text(signed(words, signing_keys.identity()))
+        return read_timeline(film, call)["timeline"]
+
+    assert read(timeline) == timeline
+    signing_keys.rotate(root=True)
+    assert read(timeline) == timeline  # a root before the present one
+    assert read(timeline, call="call_other") is None and read(timeline, call=None) is None
+    assert read(timeline, digest="0" * 64) is None
+    assert read({**timeline, "verdict": "VERIFIED"}) is None
+    monkeypatch.setenv("SORANO_CONFIG", str(stranger))
+    words = {name: value for name, value in timeline.items() if name not in ("chain", "signature")}
+    forged = json.loads(signed(words, signing_keys.identity()))
+    assert read(forged) == forged  # at the stranger's own desk
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
+    assert read(forged) is None
+
+
 # Encoded frames.
 
 
@@ -431,7 +459,7 @@ def test_a_recording_is_marked_and_signed_and_its_timeline_goes_into_the_case(mo
     from sorano.desk.call.client import CallClient
     from sorano.desk.call.demo import figure
     from sorano.desk.call.record import record
-    from sorano.desk.cases import build_case, read_timeline
+    from sorano.desk.cases import build_case
 
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
     (tmp_path / "desk").mkdir()
@@ -457,4 +485,4 @@ def test_a_recording_is_marked_and_signed_and_its_timeline_goes_into_the_case(mo
         assert received[0]["with_mark"] >= 1 and received[0]["without_mark"] == 0  # judged by the recorder itself
         told = made.timeline.read_text().replace("a recorder looks on", "nobody looks on")
         made.timeline.write_text(told)  # a timeline that was changed is left out
-        assert read_timeline(made.path) == {"timeline": None}
+        assert read_timeline(made.path, room) == {"timeline": None}

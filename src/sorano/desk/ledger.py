@@ -36,7 +36,7 @@ from sorano.web.database import Database
 from sorano.web.problems import Problem
 
 BEGIN = "0" * 64  # the hash before the first receipt
-SEAL, HEAD = "sorano desk seal 1", "sorano desk head 1"
+SEAL, HEAD, TIMELINE = "sorano desk seal 1", "sorano desk head 1", "sorano desk call 1"  # what is signed
 LOCK = 0x50A1  # of PostgreSQL: one writer of the chain at a time
 
 

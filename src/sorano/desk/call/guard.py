@@ -34,7 +34,7 @@ from sorano.desk.call.keys import BUNDLE, MOST_SLOTS, KeyChain, disclosable, ses
 from sorano.desk.call.light import LightChallenge, LightResult
 from sorano.desk.call.marks import STRENGTH, THUMB, next_strength, sent_tile
 from sorano.desk.call.words import call_words
-from sorano.desk.ledger import signed
+from sorano.desk.ledger import TIMELINE, signed
 from sorano.desk.passkeys import JOIN, note_use
 from sorano.desk.service import Desk
 from sorano.desk.tables import credentials, secrets_table
@@ -430,7 +430,7 @@ class CallGuard:
         room = self.room(name)
         with room.turn:
             events = json.loads(json.dumps(room.timeline))
-            words = {"type": "sorano desk call 1", "call": room.id, "verdict": room.verdict, "events": events}
+            words = {"type": TIMELINE, "call": room.id, "verdict": room.verdict, "events": events}
         return signed({**words, "began_at": int(room.began * 1000)}, signing_keys.identity())
 
 
