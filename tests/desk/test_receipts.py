@@ -114,6 +114,17 @@ def twice(kind):
     return lambda lines: lines.insert(first(lines, kind) + 1, lines[first(lines, kind)])
 
 
+def without_role(lines):
+    for one in lines:
+        if one["kind"] in ("founded", "listed"):
+            one["body"] = {**one["body"], "roles": ["file"]}
+
+
+def by_code(lines):
+    change("requested", takes_codes=True)(lines)
+    change("approved", method="totp")(lines)
+
+
 FORGED = {  # what somebody with the desk's own keys writes, and what the audit says of it
     "an approval is missing": (drop("approved", slot="requester"), "approvals are missing"),
     "an independent approval is missing": (drop("approved", slot="independent"), "approvals are missing"),
@@ -128,6 +139,9 @@ FORGED = {  # what somebody with the desk's own keys writes, and what the audit 
     "fewer approvers": (change("requested", independent=0), "needs nobody"),
     "another signature": (change("approved", signature="AAAA"), "not valid"),
     "a code instead": (change("approved", method="totp"), "none was allowed"),
+    "a code of somebody who has none": (by_code, "who has none"),
+    "an approver without the role": (without_role, "without the role approve"),
+    "a person listed twice": (twice("listed"), "listed twice"),
     "an unheard-of kind": (lambda lines: lines.append({**lines[-1], "kind": "blessed"}), "no receipt of kind"),
 }
 
