@@ -13,6 +13,7 @@ from support.desking import ORDER, ORIGIN, race, refusal
 from support.serving import Process, call, free_port
 
 from sorano.desk import codes
+from sorano.desk.audit import audit
 from sorano.desk.client import Person, Program
 from sorano.desk.demo import CLERK
 from sorano.desk.directory import TICKET_SECONDS
@@ -76,6 +77,17 @@ def test_a_clerk_sees_their_own_requests_only(world):
 
 
 # Enrolment and recovery.
+
+
+def test_an_open_request_is_seen_whatever_came_after_it(world):
+    waiting, own = world.file(), world.file(by="cfo")
+    with world.desk.database.write() as connection:
+        row = dict(connection.execute(sa.select(requests).where(requests.c.id == own)).mappings().one())
+        later = {**row, "status": "denied", "created_at": row["created_at"] + 60}
+        connection.execute(sa.insert(requests), [{**later, "id": f"req_{one:024x}"} for one in range(1200)])
+    for who in ("cfo", "clerk"):
+        found = [one["id"] for one in world.people[who].call("GET", "/requests")["data"]]
+        assert waiting in found[:2] and len(found) == (100 if who == "cfo" else 1)
 
 
 def ticket(world, **words):
@@ -187,6 +199,7 @@ def test_a_code_replaces_one_passkey_of_a_small_ordinary_request(world):
     assert refusal(world.executor.release, small) == "not_approved"
     world.approve(small, "cfo")
     world.executor.release(small)
+    assert audit(world.desk.export(), ORIGIN).released == 2
 
 
 # Bad input.
