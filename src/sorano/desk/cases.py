@@ -53,8 +53,9 @@ def build_case(desk: Desk, request: str, recordings: Iterable[Path] = ()) -> str
     with desk.database.read() as connection:
         lines = [row.line for row in connection.execute(sa.select(receipts.c.line).order_by(receipts.c.seq))]
     trail = [words for words in map(json.loads, lines) if words["subject"] == request]
+    call = shown["call_id"]
     media = [
-        {"file": path.name, "sha256": sha256(path), "report": verify(path).to_dict(), **read_timeline(path, shown["call_id"])}
+        {"file": path.name, "sha256": sha256(path), "report": verify(path).to_dict(), **read_timeline(path, call)}
         for path in recordings
     ]
     words = {
