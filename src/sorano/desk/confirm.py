@@ -37,7 +37,6 @@ from sorano.desk.tables import (
     people,
     releases,
     requests,
-    secrets_table,
 )
 from sorano.errors import TrustError
 from sorano.files import canonical
@@ -166,14 +165,10 @@ class Confirm:
 
     def _keys(self, change: Transaction, order: Instruction) -> tuple[str, str]:
         """Keyed digests of the payee and the account, so that history needs neither."""
-        run = change.connection.execute
-        key = run(sa.select(secrets_table.c.value).where(secrets_table.c.name == "payees")).scalar()
-        if key is None:
-            key = secrets.token_hex(32)
-            run(sa.insert(secrets_table).values(name="payees", value=key))
+        key = change.secret("payees")
 
         def keyed(text: str) -> str:
-            return hmac.digest(bytes.fromhex(key), text.encode(), "sha256").hex()
+            return hmac.digest(key, text.encode(), "sha256").hex()
 
         return keyed(payee_key(order.payee)), keyed("".join(filter(str.isalnum, order.account)))
 

@@ -37,7 +37,7 @@ from sorano.desk.call.words import call_words
 from sorano.desk.ledger import TIMELINE, signed
 from sorano.desk.passkeys import JOIN, note_use
 from sorano.desk.service import Desk
-from sorano.desk.tables import credentials, secrets_table
+from sorano.desk.tables import credentials
 from sorano.files import canonical
 from sorano.trust.provenance import keys as signing_keys
 from sorano.web.keys import digest
@@ -161,8 +161,9 @@ class CallGuard:
             note_use(change.connection, proof)
             query = sa.select(credentials.c.public_key).where(credentials.c.id == proof.credential)
             device_key = str(change.connection.execute(query).scalar_one())
-            secret = self._secret(change.connection)
-            chain = KeyChain.of(session_key(secret, room.id, proof.person, proof.receipt()), room.id, proof.person)
+            chain = KeyChain.of(
+                session_key(change.secret("calls"), room.id, proof.person, proof.receipt()), room.id, proof.person
+            )
             told = {"call": digest(room.id), "commitment": chain.commitment.hex(), **proof.receipt()}
             change.receipt("joined", proof.person, digest=self._statement(room.id, proof.person).hex(), **told)
         tile = Tile(f"tile_{secrets.token_hex(6)}", proof.person, str(person["name"]), self.now(), chain, device_key)
@@ -234,15 +235,6 @@ class CallGuard:
     def _statement(self, room: str, person: str) -> bytes:
         words = {"type": "sorano desk join 1", "origin": self.desk.settings.origin, "call": room, "person": person}
         return hashlib.sha256(canonical(words)).digest()
-
-    @staticmethod
-    def _secret(connection: sa.Connection) -> bytes:
-        query = sa.select(secrets_table.c.value).where(secrets_table.c.name == "calls")
-        found = connection.execute(query).scalar()
-        if found is None:
-            found = secrets.token_hex(32)
-            connection.execute(sa.insert(secrets_table).values(name="calls", value=found))
-        return bytes.fromhex(found)
 
     def _purge(self) -> None:
         """Forget the rooms that were empty for long."""
