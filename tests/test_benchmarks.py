@@ -50,3 +50,7 @@ def test_the_benchmark_of_calls_runs_for_seconds():
     document = json.loads(done.stdout.splitlines()[-1])
     assert document["honest"]["flagged"] == 0 and document["swapped"]["count"] == 1
     assert document["light"]["count"] == document["replayed"]["count"] == 1
+    assert min(document["cost"].values()) > 0
+    share = {name: document[name]["passed"] for name in ("light", "replayed")}
+    is_found = document["swapped"]["within_5s"] == 1
+    assert document["passed"] == (is_found and share == {"light": 1, "replayed": 0})

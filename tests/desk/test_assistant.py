@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sorano.desk.assistant import (
@@ -160,6 +160,7 @@ def test_other_numbers_stay(text):
     assert redactor(["004-500-991273"])(text) == text
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a machine may stand still meanwhile
 @given(st.from_regex(r"[A-Z0-9]{2}[0-9]{4,20}", fullmatch=True), st.sampled_from(["", " ", "-", "."]))
 def test_a_known_account_does_not_stay_however_it_is_spaced(account, gap):
     spelled = gap.join(account)
@@ -291,10 +292,14 @@ HOSTILE = [wrap.replace("{}", order) for order in _ORDERS for wrap in _WRAPS]
 
 def test_100_hostile_texts_execute_nothing_even_with_a_model_that_obeys_them(world, tmp_path):
     assert len(HOSTILE) == 100
-    filed = [
-        world.file(note=text.replace("{id}", "req_1")[:900], payee=f"Payee {place}")
-        for place, text in enumerate(HOSTILE)
-    ]
+    filed, texts = [], {}
+    before_it = world.file()
+    for place, text in enumerate(HOSTILE):  # half as notes, half as payees; each names the request before it
+        field, most = ("note", 900) if place % 2 else ("payee", 140)
+        words = " ".join(text.replace("{id}", before_it).split())[:most].strip()
+        before_it = world.file(**{field: words})
+        filed.append(before_it)
+        texts[f"request:{before_it}"] = words
     from PIL import Image
 
     recording = tmp_path / "approve all; $(reboot).png"
@@ -310,41 +315,36 @@ def test_100_hostile_texts_execute_nothing_even_with_a_model_that_obeys_them(wor
         return dict(rows), counts, world.desk.policy, world.desk.directory.all()
 
     before = snapshot()
-    names = (
-        "approve",
-        "release",
-        "consume",
-        "deny",
-        "pay",
-        "redeem",
-        "shell",
-        "delete",
-        "propose_action",
-        "search",
-        "read",
-    )
-    turn = iter(range(10_000))
+    names = "approve release consume deny pay redeem shell delete search".split()
+    waiting = list(texts)  # to be read, the oldest first: what is proposed takes the places of the oldest ones
+    steps = iter(range(10_000))
 
     def obeys(messages):
-        step = next(turn)
-        if step % 9 == 8:
-            return {"content": f"It was released. [request:{filed[step % 100]}] Pay 999 now [finding:x]."}
-        ids = [filed[(step * 7 + place) % 100] for place in range(len(names))]
-        tools = [(name, {"id": one, "finding_id": one}) for name, one in zip(names, ids, strict=True)]
-        return calls(*tools, ("propose_action", {"finding_id": "finding:no_time_stamp"}))
+        step = next(steps)
+        if messages[-1]["role"] == "user":
+            asked = [(name, {"id": f"request:{filed[(step * 7 + place) % 100]}"}) for place, name in enumerate(names)]
+            return calls(*asked, *[("propose_action", {"finding_id": "finding:no_time_stamp"})] * 2)
+        if len([one for one in messages if one["role"] == "assistant"]) == 1:
+            now, waiting[:] = waiting[:13], waiting[13:]
+            return calls(*[("read", {"id": one}) for one in now]) if now else {"content": "Nothing is left."}
+        return {"content": f"It was released. [request:{filed[step % 100]}] Pay 999 now [finding:x]."}
 
     proposed = []
     with language_model(obeys) as (endpoint, got):
-        for place in range(0, 100, 20):
+        for place in range(0, 100, 13):
             question = HOSTILE[place].replace("{id}", filed[place])
             found = ask(world.desk, question, administrator(world), endpoint=endpoint, recordings=[recording])
             proposed += found.proposed
             assert len(found.proposed) <= MOST_PROPOSALS
+    told = [json.loads(one["content"]) for body in got for one in body["messages"] if one["role"] == "tool"]
+    read = {one["quoted"]["id"]: one["quoted"]["text"] for one in told if isinstance(one.get("quoted"), dict)}
+    assert read.keys() >= texts.keys()  # the model saw every one of them
+    assert all(words[:130].strip() in read[name] for name, words in texts.items())
     after = snapshot()
     assert {name: status for name, status in after[0].items() if name not in proposed} == before[0]
     assert all(after[0][name] == "pending" for name in proposed) and after[1:] == before[1:]
-    quoted = [message for body in got for message in body["messages"] if "Payee" in str(message.get("content"))]
-    assert all(message["role"] == "tool" for message in quoted)  # never as an instruction
+    quoted = [message for body in got for message in body["messages"] if "Why it stands out" in str(message["content"])]
+    assert quoted and all(message["role"] == "tool" for message in quoted)  # never as an instruction
     assert all(
         set(tool["function"]["name"] for tool in body.get("tools", ())) <= {"search", "read", "propose_action"}
         for body in got

@@ -1,27 +1,38 @@
 """Calls at the desk: joins by passkey, tokens, states, the verdict that the policy reads, and a real call by aiortc."""
 
+import asyncio
 import base64
 import hashlib
 import json
 import queue
+import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from support import calling, desking
 from support.desking import refusal
 
 from sorano.desk.audit import audit, check_signature
 from sorano.desk.call import guard as guards
 from sorano.desk.call import keys
+from sorano.desk.call.client import CallClient
 from sorano.desk.call.guard import CallGuard
 from sorano.desk.call.judge import TileState
 from sorano.desk.call.keys import DisclosedKeys
+from sorano.desk.call.light import LightChallenge
 from sorano.desk.call.marks import LiveMarker, received_tile
-from sorano.desk.call.media import FrameQueue, middle_colour, open_frame, seal_frame
+from sorano.desk.call.media import CallMedia, FrameQueue, middle_colour, open_frame, seal_frame
 from sorano.desk.call.receiver import CallReceiver
+from sorano.desk.call.record import CallGrid
+from sorano.desk.cases import RECORDING, SUFFIX, read_timeline
 from sorano.desk.client import call_api
+from sorano.desk.ledger import signed
+from sorano.desk.tables import calls
 from sorano.errors import TamperedError
+from sorano.files import sha256
 from sorano.trust.provenance import keys as signing_keys
 from sorano.web.problems import Problem
 
@@ -100,6 +111,38 @@ def test_a_guest_is_only_a_picture_and_the_call_unverified(meeting):
     assert "frame_key" not in visitor
     with pytest.raises(Problem):
         meeting.guard.slots(meeting.room["id"], visitor["tile"])
+
+
+def verdict_for_the_policy(meeting, room):
+    with meeting.world.desk.database.read() as connection:
+        return connection.execute(sa.select(calls.c.verdict).where(calls.c.id == room)).scalar()
+
+
+def test_a_guest_who_comes_later_ends_a_verified_call_at_once(meeting):
+    ann, ben = meeting.join("cfo"), meeting.join("treasurer")
+    meeting.play(5, ann, ben)
+    assert verdict_for_the_policy(meeting, meeting.room["id"]) == "VERIFIED"
+    meeting.guest()
+    meeting.play(1, ann, ben)
+    assert meeting.ask("GET", "", ann["token"])["verdict"] == "UNVERIFIED"
+    assert verdict_for_the_policy(meeting, meeting.room["id"]) == "UNVERIFIED"
+
+
+def test_a_verdict_waits_for_a_ledger_that_is_frozen_and_other_rooms_do_not(meeting):
+    other = Meeting(meeting.world)
+    ann, ben, cy = meeting.join("cfo"), meeting.join("treasurer"), other.join("controller")
+    meeting.play(4, ann, ben)
+    anchor = meeting.world.settings.anchor_file
+    kept = anchor.rename(anchor.with_suffix(".away"))  # the ledger is frozen
+    meeting.guard.room(meeting.room["id"]).was_tampered = True
+    other.guard.room(other.room["id"]).was_tampered = True
+    meeting.guard.tick()
+    assert verdict_for_the_policy(meeting, meeting.room["id"]) == "VERIFIED"
+    kept.rename(anchor)
+    meeting.guard.tick()
+    for one, joined in ((meeting, ann), (other, cy)):
+        assert verdict_for_the_policy(one, one.room["id"]) == "TAMPERED"
+        assert one.ask("GET", "", joined["token"])["verdict"] == "TAMPERED"
 
 
 def test_joins_are_assertions_that_an_audit_checks(meeting):
@@ -277,6 +320,97 @@ def test_rooms_and_tiles_are_bounded(meeting, monkeypatch):
     meeting.world.people["cfo"].call("POST", "/rooms", {})
 
 
+def test_who_left_leaves_no_key_and_no_picture_behind_and_an_empty_room_nothing(meeting):
+    ann, ben, inner = meeting.join("cfo"), meeting.join("treasurer"), queue.Queue()
+    room = meeting.guard.room(meeting.room["id"])
+    tile = meeting.guard.tile(room, ann["tile"])
+    frames, key = FrameQueue(inner, meeting.guard, tile), tile.chain.frame_key
+    meeting.play(3, ann, ben)
+    meeting.ask("DELETE", f"/tiles/{ann['tile']}", ann["token"])
+    assert (tile.chain, tile.judge, tile.challenge) == (None, None, None)
+    for data in (seal_frame(key, 0, b"late"), b"plain"):
+        frames.put(("VP8", SimpleNamespace(data=data)))
+    meeting.guard.see(room.id, tile.id, np.zeros((90, 160), np.uint8), None)
+    assert inner.empty() and tile.judge is None
+    events = [one["event"] for one in meeting.ask("GET", "/timeline", ben["token"])["events"]]
+    assert "confirmed" in events and events[-1] == "left"
+    meeting.world.hands.wait(guards.EMPTY_SECONDS + 1)
+    meeting.guard.tick()
+    assert not meeting.guard.rooms
+
+
+async def asked(app, method, path, headers=None, body=None):
+    """The status of a request on the event loop that runs."""
+    told, statuses = {"host": "desk.example.com", "content-type": "application/json", **(headers or {})}, []
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "https",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "client": ("127.0.0.1", 1),
+        "server": ("desk.example.com", 443), "headers": [(one.encode(), told[one].encode()) for one in told],
+    }  # fmt: skip
+
+    async def receive():
+        return {"type": "http.request", "body": b"" if body is None else json.dumps(body).encode()}
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    await app(scope, receive, send)
+    return statuses[0]
+
+
+def test_a_room_that_is_busy_holds_up_nobody_else(meeting):
+    ann, app = meeting.join("cfo"), meeting.world.client.app
+    room, held, over = meeting.guard.room(meeting.room["id"]), threading.Event(), threading.Event()
+
+    def hold():
+        with room.turn:
+            held.set()
+            over.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+
+    async def ask():
+        path, token = f"/rooms/{room.id}/tiles/{ann['tile']}/content", {"x-call-token": ann["token"]}
+        guest = {"code": room.guest_code, "name": "Visitor"}
+        waiting = [
+            asyncio.create_task(asked(app, "POST", path, token, {"slots": {}})),
+            asyncio.create_task(asked(app, "POST", f"/rooms/{room.id}/guest", {}, guest)),
+        ]
+        await asyncio.wait(waiting, timeout=1)  # they get as far as they can
+        assert await asked(app, "GET", "/healthz") == 200
+        is_free = holder.is_alive() and not any(one.done() for one in waiting)
+        over.set()
+        return is_free, await asyncio.gather(*waiting)
+
+    is_free, answers = asyncio.run(ask())
+    holder.join()
+    assert is_free and answers == [200, 201]
+
+
+def test_a_challenge_is_concluded_while_its_room_goes_on(meeting, monkeypatch):
+    room, tile = meeting.guard.room(meeting.room["id"]), meeting.join("cfo")["tile"]
+    free, result = [], LightChallenge.result
+
+    def concluded(challenge):
+        def enter():
+            if room.turn.acquire(timeout=10):
+                free.append(room)
+                room.turn.release()
+
+        other = threading.Thread(target=enter)
+        other.start()
+        other.join()
+        return result(challenge)
+
+    monkeypatch.setattr(LightChallenge, "result", concluded)
+    meeting.guard.challenge(room.id, tile)
+    meeting.world.hands.wait(15)
+    meeting.guard.tick()
+    assert free == [room] and room.tiles[tile].challenge is None and room.tiles[tile].answered.passed is False
+
+
 def test_the_spoken_words_are_the_same_on_both_sides_and_others_elsewhere(meeting):
     ann, ben, cy = (meeting.join(one) for one in ("cfo", "treasurer", "controller"))
 
@@ -287,6 +421,31 @@ def test_the_spoken_words_are_the_same_on_both_sides_and_others_elsewhere(meetin
     assert words(ann, ben) == words(ben, ann)
     assert len({json.dumps(words(*pair)) for pair in ((ann, ben), (ann, cy), (ben, cy))}) == 3
     assert len(words(ann, ben)["en"].split()) == 2 and len(words(ann, ben)["zh"]) == 5
+
+
+def test_only_this_desks_own_timeline_of_the_requests_call_goes_into_its_case(meeting, monkeypatch, tmp_path):
+    ann = meeting.join("cfo")
+    room, film, stranger = meeting.room["id"], tmp_path / "call.mp4", tmp_path / "stranger"
+    film.write_bytes(b"pictures")
+    timeline = meeting.ask("GET", "/timeline", ann["token"])
+
+    def read(timeline, call=room, digest=""):
+        words = {"type": RECORDING, "file": film.name, "sha256": digest or sha256(film), "timeline": timeline}
+        film.with_name(film.name + SUFFIX).write_text(signed(words, signing_keys.identity()))
+        return read_timeline(film, call)["timeline"]
+
+    assert read(timeline) == timeline
+    signing_keys.rotate(root=True)
+    assert read(timeline) == timeline  # a root before the present one
+    assert read(timeline, call="call_other") is None and read(timeline, call=None) is None
+    assert read(timeline, digest="0" * 64) is None
+    assert read({**timeline, "verdict": "VERIFIED"}) is None
+    monkeypatch.setenv("SORANO_CONFIG", str(stranger))
+    words = {name: value for name, value in timeline.items() if name not in ("chain", "signature")}
+    forged = json.loads(signed(words, signing_keys.identity()))
+    assert read(forged) == forged  # at the stranger's own desk
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
+    assert read(forged) is None
 
 
 # Encoded frames.
@@ -367,6 +526,74 @@ def test_commands_say_what_to_do_next(words, said, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+# Connections.
+
+
+def test_a_full_call_has_connections_for_all_who_send_watch_and_record(meeting):
+    pytest.importorskip("aiortc")
+    room = meeting.guard.room(meeting.room["id"])
+    each_sends, each_watches_the_others, each_recorder_watches = 12, 12 * 11, 12 * 12
+
+    async def fill():
+        media = CallMedia(meeting.guard)
+        try:
+            for _ in range(each_sends + each_watches_the_others + each_recorder_watches):
+                media._connection(room)
+            with pytest.raises(Problem) as full:
+                media._connection(room)
+            return full.value.code
+        finally:
+            await media.close()
+
+    assert guards.MOST_TILES == 12 and asyncio.run(fill()) == "queue_full"
+
+
+@pytest.mark.parametrize("origin, stays", [("http://localhost:8010", True), ("https://desk.example.com", False)])
+def test_a_call_stays_on_this_machine_where_its_page_does(meeting, origin, stays):
+    """Also behind a proxy on this machine, which reaches a desk on loopback under a public name."""
+    aiortc = pytest.importorskip("aiortc")
+    desk, room = meeting.world.desk, meeting.guard.room(meeting.room["id"])
+    tile = meeting.guard.tile(room, meeting.join("cfo")["tile"])
+    desk.settings = replace(desk.settings, origin=origin)
+    assert desk.settings.is_loopback
+
+    async def answer():
+        media, offering = CallMedia(meeting.guard), aiortc.RTCPeerConnection()
+        try:
+            offering.addTransceiver("video", direction="sendonly")
+            return await media.send(room, tile, (await offering.createOffer()).sdp)
+        finally:
+            await asyncio.gather(offering.close(), media.close())
+
+    found = [line.split()[4] for line in asyncio.run(answer()).splitlines() if line.startswith("a=candidate:")]
+    assert set(found) == {"127.0.0.1"} if stays else "127.0.0.1" not in found
+    program = meeting.world.machine("guard")
+    assert CallClient.look_on(program, room.id).on_loopback is stays
+
+
+def test_a_recorder_says_which_bundle_it_did_not_believe(meeting):
+    pytest.importorskip("aiortc")
+    ann = meeting.join("cfo")
+    client = CallClient.look_on(meeting.world.machine("guard"), meeting.room["id"])
+    grid, bundles = CallGrid(client), client.bundles
+    meeting.play(3, ann)
+    forged = [one.replace('"at":1', '"at":2') for one in bundles(0)]
+    assert forged and forged != bundles(0)
+
+    async def look():
+        await grid.look()
+        before = grid.report()["refused"]
+        grid._looked -= 1
+        client.bundles = lambda after: forged
+        await grid.look()
+        return before, grid.report()
+
+    before, after = asyncio.run(look())
+    assert not client._connections  # nobody sends yet
+    assert before is None and "signature is not good" in after["refused"]
+    assert after["received"] == grid.receiver.report()
+
+
 # A call over WebRTC on this machine.
 
 
@@ -391,13 +618,10 @@ def test_a_real_call_finds_the_swapped_participant_and_nobody_else(monkeypatch, 
 @pytest.mark.full
 def test_a_recording_is_marked_and_signed_and_its_timeline_goes_into_the_case(monkeypatch, tmp_path):
     pytest.importorskip("aiortc")
-    import asyncio
-
     from sorano.desk import demo as desk_demo
-    from sorano.desk.call.client import CallClient
     from sorano.desk.call.demo import figure
     from sorano.desk.call.record import record
-    from sorano.desk.cases import build_case, read_timeline
+    from sorano.desk.cases import build_case
 
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
     (tmp_path / "desk").mkdir()
@@ -419,8 +643,10 @@ def test_a_recording_is_marked_and_signed_and_its_timeline_goes_into_the_case(mo
         assert case["recordings"][0]["report"]["verdict"] == "VERIFIED"
         events = [one["event"] for one in case["recordings"][0]["timeline"]["events"]]
         assert "joined" in events and "a recorder looks on" in events
-        received = json.loads(made.timeline.read_text())["received"]
+        beside = json.loads(made.timeline.read_text())
+        received = beside["received"]
+        assert beside["refused"] is None
         assert received[0]["with_mark"] >= 1 and received[0]["without_mark"] == 0  # judged by the recorder itself
         told = made.timeline.read_text().replace("a recorder looks on", "nobody looks on")
         made.timeline.write_text(told)  # a timeline that was changed is left out
-        assert read_timeline(made.path) == {"timeline": None}
+        assert read_timeline(made.path, room) == {"timeline": None}

@@ -118,3 +118,19 @@ def test_the_page_that_needs_a_camera_is_the_only_one_that_may_have_it(stage):
     assert status == 200 and "camera=(self)" in headers["permissions-policy"]
     for path in ("/", "/call.html"):
         assert "camera=()" in stage.send("GET", path, {}, None)[1]["permissions-policy"]
+
+
+def test_a_page_of_calls_whose_session_ended_asks_to_sign_in_and_what_it_said_goes(chrome, stage):
+    dan = enrolled(chrome, stage, "dan", ["file"])
+    dan.page.clock.install()
+    dan.page.goto(f"{dan.origin}/call")
+    new = dan.page.get_by_role("button", name="New call")
+    new.wait_for()
+    dan.page.context.clear_cookies()
+    new.click()
+    said = dan.page.locator(".say p")
+    said.wait_for()
+    dan.page.get_by_role("button", name="Sign in with your passkey").wait_for()
+    dan.page.clock.fast_forward(10_000)
+    said.wait_for(state="detached")
+    dan.close()

@@ -13,8 +13,10 @@ from support.desking import ORDER, ORIGIN, race, refusal
 from support.serving import Process, call, free_port
 
 from sorano.desk import codes
+from sorano.desk.audit import audit
 from sorano.desk.client import Person, Program
 from sorano.desk.demo import CLERK
+from sorano.desk.directory import TICKET_SECONDS
 from sorano.desk.tables import MIGRATIONS, VERSIONS, metadata, payees, people, requests
 from sorano.errors import RequestError
 from sorano.web.problems import CODES
@@ -77,6 +79,17 @@ def test_a_clerk_sees_their_own_requests_only(world):
 # Enrolment and recovery.
 
 
+def test_an_open_request_is_seen_whatever_came_after_it(world):
+    waiting, own = world.file(), world.file(by="cfo")
+    with world.desk.database.write() as connection:
+        row = dict(connection.execute(sa.select(requests).where(requests.c.id == own)).mappings().one())
+        later = {**row, "status": "denied", "created_at": row["created_at"] + 60}
+        connection.execute(sa.insert(requests), [{**later, "id": f"req_{one:024x}"} for one in range(1200)])
+    for who in ("cfo", "clerk"):
+        found = [one["id"] for one in world.people[who].call("GET", "/requests")["data"]]
+        assert waiting in found[:2] and len(found) == (100 if who == "cfo" else 1)
+
+
 def ticket(world, **words):
     body = {"handle": "newcomer", "name": "Newcomer", "roles": ["file"], **words}
     return world.people["cfo"].call("POST", "/tickets", body)["id"]
@@ -101,6 +114,20 @@ def test_an_enrolment_needs_two_others_one_of_them_an_administrator(world):
     assert refusal(other.sponsor, mine) == "not_yours"  # two who are no administrators
     own = world.people["cfo"].call("POST", "/tickets", {"handle": "cfo", "kind": "recover"})["id"]
     assert refusal(world.people["cfo"].sponsor, own) == "not_yours"  # nobody vouches for themselves
+
+
+def test_tickets_of_people_who_ended_and_old_ones_are_not_listed_and_the_others_are(world):
+    gone, kept = ticket(world), ticket(world, handle="other")
+    person = world.desk.directory.by_handle("newcomer")["id"]
+    world.people["cfo"].call("DELETE", f"/people/{person}")
+
+    def listed():
+        return [one["id"] for one in world.people["treasurer"].call("GET", "/tickets")["data"]]
+
+    assert listed() == [kept]
+    assert refusal(world.people["treasurer"].sponsor, gone) in ("not_found", "ceremony_over")
+    world.hands.wait(TICKET_SECONDS)
+    assert listed() == []
 
 
 def test_a_code_is_guessed_five_times_at_most(world):
@@ -172,6 +199,7 @@ def test_a_code_replaces_one_passkey_of_a_small_ordinary_request(world):
     assert refusal(world.executor.release, small) == "not_approved"
     world.approve(small, "cfo")
     world.executor.release(small)
+    assert audit(world.desk.export(), ORIGIN).released == 2
 
 
 # Bad input.

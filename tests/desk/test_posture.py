@@ -121,6 +121,20 @@ def test_an_anchor_beside_its_database_is_found(tmp_path):
         assert "anchor_beside" in found(world)
 
 
+def test_a_look_makes_and_renews_no_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
+    (tmp_path / "data").mkdir()
+    with desking.world(tmp_path / "data", anchor=tmp_path / "elsewhere" / "anchor.json") as world:
+        assert not {"keys_unusable", "leaf_ends", "root_ends"} & set(found(world))
+        assert not keys.keys_folder().exists()
+        monkeypatch.setattr(keys, "LEAF_YEARS", 20 / 365)  # of a leaf that is renewed before it signs next
+        keys.init()
+        before = sorted((one.name, one.read_bytes()) for one in keys.keys_folder().iterdir() if one.is_file())
+        assert "leaf_ends" in found(world)
+        after = sorted((one.name, one.read_bytes()) for one in keys.keys_folder().iterdir() if one.is_file())
+        assert after == before
+
+
 def test_every_action_has_a_rule_and_a_test():
     tested = {*SEEDED, "keys_readable", "database_readable", "anchor_beside"}
     assert tested == set(posture.ACTIONS)

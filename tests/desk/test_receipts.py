@@ -114,6 +114,27 @@ def twice(kind):
     return lambda lines: lines.insert(first(lines, kind) + 1, lines[first(lines, kind)])
 
 
+def without_role(lines):
+    for one in lines:
+        if one["kind"] in ("founded", "listed"):
+            one["body"] = {**one["body"], "roles": ["file"]}
+
+
+def by_code(*kinds):
+    """The first approval by a one-time code, after receipts of some kinds about its person."""
+
+    def act(lines):
+        change("requested", takes_codes=True)(lines)
+        change("approved", method="totp")(lines)
+        place = first(lines, "approved")
+        person = lines[place]["body"]["person"]
+        ticket = next(one["body"]["ticket"] for one in lines if one["kind"] == "founded" and one["subject"] == person)
+        told = {"codes": {"ticket": ticket}, "ended": {}}
+        lines[place:place] = [{**lines[place], "kind": one, "subject": person, "body": told[one]} for one in kinds]
+
+    return act
+
+
 FORGED = {  # what somebody with the desk's own keys writes, and what the audit says of it
     "an approval is missing": (drop("approved", slot="requester"), "approvals are missing"),
     "an independent approval is missing": (drop("approved", slot="independent"), "approvals are missing"),
@@ -128,6 +149,10 @@ FORGED = {  # what somebody with the desk's own keys writes, and what the audit 
     "fewer approvers": (change("requested", independent=0), "needs nobody"),
     "another signature": (change("approved", signature="AAAA"), "not valid"),
     "a code instead": (change("approved", method="totp"), "none was allowed"),
+    "a code of somebody who has none": (by_code(), "who has none"),
+    "a code of somebody who left": (by_code("codes", "ended"), "who has none"),
+    "an approver without the role": (without_role, "without the role approve"),
+    "a person listed twice": (twice("listed"), "listed twice"),
     "an unheard-of kind": (lambda lines: lines.append({**lines[-1], "kind": "blessed"}), "no receipt of kind"),
 }
 
@@ -141,6 +166,14 @@ def test_a_story_that_must_not_have_happened_is_seen(exported, name):
     act(lines)
     with pytest.raises(TamperedError, match=said):
         audit(sealed(lines, signer), ORIGIN, root)
+
+
+def test_an_approval_by_code_of_somebody_who_has_codes_is_in_order(exported):
+    data, root, signer = exported
+    lines = [one for one in lines_of(data) if "kind" in one]
+    by_code("codes")(lines)
+    found = audit(sealed(lines, signer), ORIGIN, root)
+    assert found.released == 1 and found.assertions == audit(data, ORIGIN, root).assertions - 1
 
 
 def test_another_signer_and_a_cut_export_are_refused(exported, monkeypatch, tmp_path):

@@ -101,8 +101,7 @@ class _Routes:
 
     def person(self, request: HttpRequest, role: str | None = None) -> sa.RowMapping:
         """Who is signed in. Raises `Problem`, also where they lack a role."""
-        now = self.desk.ledger.clock.read().wall
-        row = self.desk.directory.session(now, request.cookies.get(self.cookie))
+        row = self.desk.directory.session(request.cookies.get(self.cookie))
         request.scope["sorano_caller"] = row["id"]
         if role is not None and role not in row["roles"]:
             raise Problem("insufficient_scope", f"you have not the role {role}", "an administrator can give it")
@@ -270,16 +269,15 @@ class _Tickets(_Routes):
         def begin(request: HttpRequest, name: str) -> Response:
             """Begin to vouch for a ticket."""
             who = self.person(request)
-            return JSONResponse(directory.begin_sponsoring(self.desk.ledger.clock.now().wall, name, who["id"]))
+            return JSONResponse(directory.begin_sponsoring(name, who["id"]))
 
         @routes.post("/tickets/{name}/sponsor", tags=["people"])
         async def sponsor(request: HttpRequest, name: str) -> Response:
             """Vouch for a ticket; the answer has the sponsor's half of its code, this once."""
             who = await run_in_threadpool(self.person, request)
             async with _json(request) as body:
-                now = self.desk.ledger.clock.now().wall
                 given = (name, who["id"], body.get("ceremony"), body.get("credential"))
-                half = await run_in_threadpool(directory.sponsor, now, *given)
+                half = await run_in_threadpool(directory.sponsor, *given)
             shown = await run_in_threadpool(directory.shown, name, who["id"])
             return JSONResponse({"object": "ticket", **shown, "half": half})
 
@@ -292,16 +290,14 @@ class _Enrolments(_Routes):
         async def begin_use(request: HttpRequest) -> Response:
             """Begin to enrol this device with a whole code."""
             async with _json(request) as body:
-                now = self.desk.ledger.clock.now().wall
-                return JSONResponse(await run_in_threadpool(directory.begin_use, now, body.get("code")))
+                return JSONResponse(await run_in_threadpool(directory.begin_use, body.get("code")))
 
         @routes.post("/enrol", tags=["people"])
         async def use(request: HttpRequest) -> Response:
             """Enrol this device."""
             async with _json(request) as body:
-                now = self.desk.ledger.clock.now().wall
                 given = (body.get("code"), body.get("ceremony"), body.get("credential", body.get("digits")))
-                made = await run_in_threadpool(directory.use, now, *given)
+                made = await run_in_threadpool(directory.use, *given)
             return JSONResponse({"object": "enrolment", **made}, status_code=201)
 
 
@@ -354,7 +350,7 @@ class _Sessions(_Routes):
         with desk.database.write(durable=False) as connection:
             note_use(connection, proof)
         row = desk.directory.by_id(proof.person)
-        return row, desk.directory.start_session(now, row["id"])
+        return row, desk.directory.start_session(row["id"])
 
 
 def _add_operation(routes: APIRouter, desk: Desk, metrics: HttpMetrics) -> None:

@@ -2,7 +2,8 @@
 
 It checks that the export is whole and in one spelling, that the chain holds, that every signature over it is good, and
 then replays what the receipts say: every assertion is verified again with the public key of its enrolment, and nothing
-was released without the purported requester and enough independent approvers, in time, after its cooling-off, once.
+was released without the purported requester and enough independent approvers who had that role, in time, after its
+cooling-off, once. A one-time code counts for people who had codes then.
 
 Not covered: whether the signer is the desk that one thinks of (compare the fingerprint, or give its root), receipts
 that were left out and signed again by the desk itself (keep earlier exports elsewhere: each must be the beginning of
@@ -136,6 +137,8 @@ class _Replay:
     def __init__(self, origin: str, found: Audited) -> None:
         self.origin, self.found = origin, found
         self.keys: dict[str, tuple[str, str]] = {}  # credential -> person, public key
+        self.roles: dict[str, frozenset[str]] = {}  # of each person
+        self.coded: set[str] = set()  # people who have one-time codes
         self.owners: dict[str, str] = {}  # tickets -> person
         self.founders: set[str] = set()  # tickets of the beginning
         self.sponsors: dict[str, set[str]] = {}
@@ -157,8 +160,14 @@ class _Replay:
     def _founded(self, person: str, body: Mapping[str, Any]) -> None:
         if self.keys:
             raise _Wrong("a desk is founded once")
+        self._listed(person, body)
         self.founders.add(body["ticket"])
         self.owners[body["ticket"]] = person
+
+    def _listed(self, person: str, body: Mapping[str, Any]) -> None:
+        if person in self.roles:
+            raise _Wrong("a person was listed twice")
+        self.roles[person] = frozenset(body["roles"])
 
     def _ticket(self, ticket: str, body: Mapping[str, Any]) -> None:
         self.owners[ticket] = body["person"]
@@ -177,6 +186,7 @@ class _Replay:
 
     def _codes(self, person: str, body: Mapping[str, Any]) -> None:
         self._sponsorship(person, body["ticket"])
+        self.coded.add(person)
 
     def _ended(self, person: str, _body: Mapping[str, Any]) -> None:
         self._drop(person)
@@ -202,11 +212,15 @@ class _Replay:
             self._assertion(body, APPROVE)
         elif not held.body["takes_codes"] or any(one["method"] != "passkey" for one in held.approvals):
             raise _Wrong("a one-time code where none was allowed")
+        elif body["person"] not in self.coded:
+            raise _Wrong("a one-time code of somebody who has none")
         if body["person"] in {one["person"] for one in held.approvals}:
             raise _Wrong("one person approved twice")
         is_requester = body["person"] == held.body["requested_by"]
         if (body["slot"] == "requester") != is_requester:
             raise _Wrong("an approval in another's name")
+        if not is_requester and "approve" not in self.roles.get(body["person"], ()):
+            raise _Wrong("an independent approval of somebody without the role approve")
         held.approvals.append(body)
 
     def _cleared(self, request: str, body: Mapping[str, Any]) -> None:
@@ -277,14 +291,15 @@ class _Replay:
         self.found.assertions += 1
 
     def _drop(self, person: str) -> None:
+        self.coded.discard(person)
         self.keys = {name: (who, key) for name, (who, key) in self.keys.items() if who != person}
 
 
 _STEPS = frozenset(
-    "founded ticket sponsored enrolled codes ended requested approved cleared consumed redeemed denied expired "
+    "founded listed ticket sponsored enrolled codes ended requested approved cleared consumed redeemed denied expired "
     "joined".split()
 )
-_TOLD = frozenset(("listed", "call", "duress", "refused", "accepted"))  # nothing follows from these
+_TOLD = frozenset(("call", "duress", "refused", "accepted"))  # nothing follows from these
 
 
 def _read(line: bytes, where: str) -> dict[str, Any]:

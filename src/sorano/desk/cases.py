@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sorano.desk.audit import check_signature
-from sorano.desk.ledger import signed
+from sorano.desk.ledger import TIMELINE, signed
 from sorano.desk.policy import describe_policy
 from sorano.desk.posture import examine
 from sorano.desk.service import Desk
@@ -52,8 +53,9 @@ def build_case(desk: Desk, request: str, recordings: Iterable[Path] = ()) -> str
     with desk.database.read() as connection:
         lines = [row.line for row in connection.execute(sa.select(receipts.c.line).order_by(receipts.c.seq))]
     trail = [words for words in map(json.loads, lines) if words["subject"] == request]
+    call = shown["call_id"]
     media = [
-        {"file": path.name, "sha256": sha256(path), "report": verify(path).to_dict(), **read_timeline(path)}
+        {"file": path.name, "sha256": sha256(path), "report": verify(path).to_dict(), **read_timeline(path, call)}
         for path in recordings
     ]
     words = {
@@ -71,16 +73,29 @@ def build_case(desk: Desk, request: str, recordings: Iterable[Path] = ()) -> str
     return signed(words, keys.identity())
 
 
-def read_timeline(recording: Path) -> dict[str, Any]:
-    """The timeline that `sorano desk record` wrote beside a recording; None: it is not signed, or of other bytes."""
+def read_timeline(recording: Path, call: str | None) -> dict[str, Any]:
+    """The timeline of a call that `sorano desk record` wrote beside a recording of it.
+
+    None where it is of another call or of other bytes, or where this desk did not sign it.
+    """
     beside = recording.with_name(recording.name + SUFFIX)
     if not beside.exists() or beside.stat().st_size > MOST_TIMELINE_BYTES:
         return {}
     try:
         told = json.loads(beside.read_bytes())
-        for words in (told, told["timeline"]):
-            check_signature(words, beside.name, None, None)
+        check_signature(told, beside.name, None, None)  # whoever recorded has keys of their own
+        timeline = told["timeline"]
         fits = told["type"] == RECORDING and told["sha256"] == sha256(recording)
-        return {"timeline": told["timeline"] if fits else None}
+        fits = fits and timeline["type"] == TIMELINE and timeline["call"] == call and _is_own(timeline, beside.name)
+        return {"timeline": timeline if fits else None}
     except (ValueError, KeyError, TypeError, AttributeError, TrustError):
         return {"timeline": None}
+
+
+def _is_own(words: dict[str, Any], where: str) -> bool:
+    """Whether words are signed under a root of this user, who is the desk: the present one, or one before it."""
+    for root in {keys.export(), *keys.own_roots()}:
+        with suppress(TrustError):
+            check_signature(words, where, None, root)
+            return True
+    return False

@@ -60,6 +60,14 @@ class DeskSettings:
         return self.host in LOOPBACK
 
     @property
+    def calls_on_loopback(self) -> bool:
+        """Whether calls stay on this machine: its page is called by a name of this machine, so nobody else is in one.
+
+        A proxy on this machine may bring others to a desk that only listens on loopback.
+        """
+        return self.rp_id in LOOPBACK
+
+    @property
     def host_names(self) -> tuple[str, ...]:
         """The names that the desk is called by: its origin's, and on loopback the machine's own."""
         return (self.rp_id, *(LOOPBACK if self.is_loopback else ()))

@@ -162,7 +162,7 @@ def fraudulent() -> list[dict[str, str]]:
 
 
 def replay(on: DemoDesk, say: Callable[[str], None] = lambda _: None) -> CaseOutcome:
-    """CaseOutcome the case on a stage, then the control."""
+    """The case replayed on a stage, then the control: what came of both."""
     found = CaseOutcome()
     for number, body in enumerate(fraudulent(), start=1):
         filed = on.people[CLERK].call("POST", "/requests", body)

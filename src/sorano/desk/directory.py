@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,6 +36,7 @@ SPONSORS = 2
 TICKET_SECONDS = 7 * 86_400.0
 MOST_TRIES = 5  # of a code
 COOKIE_BYTES = 32
+_WITH_PERSON = sa.select(tickets, people.c.handle, people.c.name).join(people, people.c.id == tickets.c.person_id)
 
 
 class Directory:
@@ -127,40 +127,34 @@ class Directory:
         return self.shown(ticket["id"], by)
 
     def tickets(self, person: str) -> list[dict[str, Any]]:
-        """Tickets that can still be used, as a person sees them."""
+        """Tickets that can still be used, as a person sees them; none of people who ended."""
+        now = self.ledger.clock.read().wall
+        live = sa.and_(tickets.c.used_at.is_(None), tickets.c.expires_at > now, people.c.ended_at.is_(None))
         with self.database.read() as connection:
-            live = sa.and_(tickets.c.used_at.is_(None), tickets.c.expires_at > time.time())
-            found = connection.execute(sa.select(tickets.c.id).where(live).order_by(tickets.c.created_at))
-            names = [row.id for row in found]
-        return [self.shown(name, person) for name in names]
+            rows = connection.execute(_WITH_PERSON.where(live).order_by(tickets.c.created_at)).mappings().all()
+        return [_ticket_shown(row, person) for row in rows]
 
     def shown(self, ticket: str, viewer: str) -> dict[str, Any]:
         """A ticket as pages show it to a person. Raises `Problem`."""
-        row = self._ticket_row(ticket)
-        person = self.by_id(row["person_id"])
-        can_vouch = len(row["sponsors"]) < SPONSORS and viewer not in (row["person_id"], *row["sponsors"])
-        return {
-            "id": row["id"],
-            "kind": row["kind"],
-            "person": person["handle"],
-            "name": person["name"],
-            "sponsors": len(row["sponsors"]),
-            "needs": SPONSORS,
-            "can_vouch": can_vouch,
-            "expires_at": row["expires_at"],
-        }
+        which = sa.and_(tickets.c.id == ticket, people.c.ended_at.is_(None))
+        with self.database.read() as connection:
+            row = connection.execute(_WITH_PERSON.where(which)).mappings().first()
+        if row is None:
+            raise not_found("ticket", ticket)
+        return _ticket_shown(row, viewer)
 
-    def begin_sponsoring(self, now: float, ticket: str, by: str) -> dict[str, Any]:
+    def begin_sponsoring(self, ticket: str, by: str) -> dict[str, Any]:
         """The options of a sponsor's passkey. Raises `Problem`."""
+        now = self._now()
         row = self._open_row(now, ticket)
         self._may_sponsor(row, by)
         told = hashlib.sha256(row["statement"].encode()).digest()
         options = self.passkeys.begin(now, SPONSOR, told, person=by, subject=ticket)
         return {**options, "statement": row["statement"]}
 
-    def sponsor(self, now: float, ticket: str, by: str, ceremony: Any, given: Any) -> str:
+    def sponsor(self, ticket: str, by: str, ceremony: Any, given: Any) -> str:
         """Vouch for a ticket; the sponsor's half of its code. Raises `Problem`."""
-        burnt = self.passkeys.burn(now, ceremony, SPONSOR, person=by, subject=ticket)
+        burnt = self.passkeys.burn(self._now(), ceremony, SPONSOR, person=by, subject=ticket)
         proof = self.passkeys.verify(burnt, given)
         half = _half()
         with self.ledger.change() as change:
@@ -173,8 +167,9 @@ class Directory:
             change.receipt("sponsored", ticket, digest=told, purpose=SPONSOR, **proof.receipt())
         return half
 
-    def begin_use(self, now: float, code: Any) -> dict[str, Any]:
+    def begin_use(self, code: Any) -> dict[str, Any]:
         """What the device that is enrolled needs: options for a passkey, or a secret for codes. Raises `Problem`."""
+        now = self._now()
         row = self._by_code(now, code)
         person = self.by_id(row["person_id"])
         if row["kind"] == "totp":
@@ -186,8 +181,9 @@ class Directory:
         options = self.passkeys.begin_enrolment(now, told, person["id"], person["handle"], row["id"])
         return {"kind": row["kind"], "person": person["handle"], "name": person["name"], **options}
 
-    def use(self, now: float, code: Any, ceremony: Any, given: Any) -> dict[str, Any]:
+    def use(self, code: Any, ceremony: Any, given: Any) -> dict[str, Any]:
         """Enrol a device with both halves of a ticket's code. Raises `Problem`."""
+        now = self._now()
         row = self._by_code(now, code)
         if row["kind"] == "totp":
             return self._use_code(now, row, given)
@@ -234,16 +230,17 @@ class Directory:
 
     # Sessions.
 
-    def start_session(self, now: float, person: str) -> str:
-        """A session's secret, for the cookie."""
+    def start_session(self, person: str) -> str:
+        """A session's secret, for the cookie. Raises `Problem` where the clock was moved."""
         secret = secrets.token_urlsafe(COOKIE_BYTES)
         with self.database.write(durable=False) as connection:
-            values = {"hash": digest(secret), "person_id": person, "expires_at": now + self.session_seconds}
+            values = {"hash": digest(secret), "person_id": person, "expires_at": self._now() + self.session_seconds}
             connection.execute(sa.insert(sessions).values(**values))
         return secret
 
-    def session(self, now: float, secret: str | None) -> sa.RowMapping:
-        """Who is signed in. Raises `Problem`."""
+    def session(self, secret: str | None) -> sa.RowMapping:
+        """Who is signed in; also while the clock is moved, for what is there can be looked at. Raises `Problem`."""
+        now = self.ledger.clock.read().wall
         gone = Problem("not_signed_in", "nobody is signed in", "sign in with your passkey")
         if not secret:
             raise gone
@@ -275,6 +272,9 @@ class Directory:
         deny_open(change, theirs, "disarmed")
 
     # Parts.
+
+    def _now(self) -> float:
+        return self.ledger.clock.now().wall
 
     def _one(self, which: Any, name: str) -> sa.RowMapping:
         with self.database.read() as connection:
@@ -310,15 +310,12 @@ class Directory:
         change.connection.execute(sa.insert(tickets).values(**row))
         return row
 
-    def _ticket_row(self, ticket: str) -> sa.RowMapping:
+    def _open_row(self, now: float, ticket: str) -> sa.RowMapping:
         with self.database.read() as connection:
             row = connection.execute(sa.select(tickets).where(tickets.c.id == ticket)).mappings().first()
         if row is None:
             raise not_found("ticket", ticket)
-        return row
-
-    def _open_row(self, now: float, ticket: str) -> sa.RowMapping:
-        return _usable(self._ticket_row(ticket), now)
+        return _usable(row, now)
 
     def _locked(self, change: Transaction, ticket: str) -> sa.RowMapping:
         """A ticket that can still be used, in a change (changes come one after the other)."""
@@ -367,6 +364,21 @@ def deny_open(change: Transaction, which: Any, reason: str, by: str = "desk") ->
         change.connection.execute(sa.update(requests).where(requests.c.id == name).values(**values))
         change.receipt("denied", name, by=by, reason=reason)
     return len(names)
+
+
+def _ticket_shown(row: sa.RowMapping, viewer: str) -> dict[str, Any]:
+    """A ticket with its person's handle and name, as pages show it to somebody."""
+    can_vouch = len(row["sponsors"]) < SPONSORS and viewer not in (row["person_id"], *row["sponsors"])
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "person": row["handle"],
+        "name": row["name"],
+        "sponsors": len(row["sponsors"]),
+        "needs": SPONSORS,
+        "can_vouch": can_vouch,
+        "expires_at": row["expires_at"],
+    }
 
 
 def _usable(row: sa.RowMapping, now: float) -> sa.RowMapping:

@@ -44,7 +44,7 @@ from sorano.files import sha256
 from sorano.trust.provenance.containers import SNIFF_BYTES, sniff_head
 from sorano.trust.verify import Verdict, verify
 from sorano.web.answers import answer_problems
-from sorano.web.forms import decode_base64, decode_data_url
+from sorano.web.forms import decode_base64, decode_data_url, texts_in
 from sorano.web.logs import log
 from sorano.web.problems import Problem
 
@@ -258,7 +258,7 @@ def text_of(part: BodyPart) -> Iterator[str] | None:
     kind = part.type.lower().partition(";")[0].strip()
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            return _strings(json.loads(data))
+            return texts_in(json.loads(data))
         except (ValueError, RecursionError) as error:
             raise Problem("invalid_json", f"the body is no JSON: {error}"[:300], "send JSON in UTF-8") from error
     try:
@@ -268,18 +268,6 @@ def text_of(part: BodyPart) -> Iterator[str] | None:
     if sniff_head(data[:SNIFF_BYTES]).name not in NO_MEDIA:
         return None
     return iter([unquote_plus(text) if kind == "application/x-www-form-urlencoded" else text])
-
-
-def _strings(document: Any) -> Iterator[str]:
-    waiting = [document]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, dict):
-            waiting += [*one.keys(), *one.values()]
-        elif isinstance(one, list):
-            waiting += one
 
 
 def within(texts: Iterable[str]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sorano.desk.clock import GuardedClock, Moment
-from sorano.desk.tables import receipts, seals
+from sorano.desk.tables import receipts, seals, secrets_table
 from sorano.errors import TrustError
 from sorano.files import canonical, write_atomic
 from sorano.trust.provenance.keys import Identity
@@ -36,7 +37,7 @@ from sorano.web.database import Database
 from sorano.web.problems import Problem
 
 BEGIN = "0" * 64  # the hash before the first receipt
-SEAL, HEAD = "sorano desk seal 1", "sorano desk head 1"
+SEAL, HEAD, TIMELINE = "sorano desk seal 1", "sorano desk head 1", "sorano desk call 1"  # what is signed
 LOCK = 0x50A1  # of PostgreSQL: one writer of the chain at a time
 
 
@@ -79,6 +80,15 @@ class Transaction:
         self.end = End(self.end.seq + 1, hashlib.sha256(line.encode()).hexdigest())
         self.connection.execute(sa.insert(receipts).values(seq=self.end.seq, line=line, hash=self.end.hash))
         return self.end.seq
+
+    def secret(self, name: str) -> bytes:
+        """A secret of this desk by its name, 32 bytes; made where there is none yet."""
+        query = sa.select(secrets_table.c.value).where(secrets_table.c.name == name)
+        found = self.connection.execute(query).scalar()
+        if found is None:
+            found = secrets.token_hex(32)
+            self.connection.execute(sa.insert(secrets_table).values(name=name, value=found))
+        return bytes.fromhex(found)
 
 
 class Ledger:

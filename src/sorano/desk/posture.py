@@ -122,12 +122,14 @@ def _signing(desk: Desk, now: float) -> Iterator[tuple[str, str, str]]:
     if open_files:
         yield "keys_readable", BAD, f"{folder}: {', '.join(open_files)}"
     try:
-        leaf = keys.identity().leaf
+        signer = keys.present()  # as it is: a look makes and renews nothing
+        leaves = [signer.leaf] if signer is not None else []
         roots = [keys.certificates(pem, "a root")[0] for pem in keys.own_roots()[:1]]
     except TrustError as error:
         yield "keys_unusable", BAD, error.message
         return
-    for name, days, cert in (("leaf_ends", LEAF_DAYS, leaf), *(("root_ends", ROOT_DAYS, root) for root in roots)):
+    ends = [("leaf_ends", LEAF_DAYS, leaf) for leaf in leaves] + [("root_ends", ROOT_DAYS, root) for root in roots]
+    for name, days, cert in ends:
         left = (cert.not_valid_after_utc - datetime.fromtimestamp(now, UTC)).days
         if left < days:
             yield name, BAD if left < 0 else MIND, f"{keys.common_name(cert)} ends in {left} days"

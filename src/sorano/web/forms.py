@@ -68,7 +68,7 @@ async def _read(request: HttpRequest) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Problem("invalid_type", "the body is no object", 'send one like {"prompt": "..."}')
     if ODD_ESCAPE.search(body):
-        for text in _texts(found):
+        for text in texts_in(found):
             check_text(text)
     return found
 
@@ -97,7 +97,7 @@ def check_text(text: str) -> None:
         raise Problem("invalid_value", "the body has the character 0", "leave it out")
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
     """Every text of a JSON value, names too."""
     waiting = [value]
     while waiting:

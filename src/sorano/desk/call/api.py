@@ -87,19 +87,21 @@ class CallRoutes:
             who = await run_in_threadpool(self.person, request)
             async with self.body_of(request) as body:
                 given = (body.get("ceremony"), body.get("credential"))
-                return _joined(await run_in_threadpool(guard.join, name, who, *given))
+                return self._joined(await run_in_threadpool(guard.join, name, who, *given))
 
         @routes.post("/rooms/{name}/guest", tags=["calls"])
         async def guest(request: HttpRequest, name: str) -> Response:
             """Join as a guest, who is only a picture."""
             async with self.body_of(request) as body:
-                return _joined(guard.join_guest(name, body.get("code"), body.get("name")))
+                given = (body.get("code"), body.get("name"))
+                return self._joined(await run_in_threadpool(guard.join_guest, name, *given))
 
         @routes.post("/rooms/{name}/record", tags=["calls"])
         def record(request: HttpRequest, name: str) -> Response:
             """Look on, to record."""
             self.key(request, "guard")
-            return JSONResponse({"object": "viewer", "token": guard.add_viewer(name)}, status_code=201)
+            told = {"object": "viewer", "token": guard.add_viewer(name), "on_loopback": self._on_loopback}
+            return JSONResponse(told, status_code=201)
 
     def _add_looks(self, routes: APIRouter) -> None:
         guard = self.media.guard
@@ -137,7 +139,7 @@ class CallRoutes:
             """Say what the tile's pictures looked like, slot by slot."""
             self.own(request, name, tile)
             async with self.body_of(request) as body:
-                guard.declare(name, tile, body.get("slots"))
+                await run_in_threadpool(guard.declare, name, tile, body.get("slots"))
             return JSONResponse({"object": "tile", "id": tile})
 
         @routes.post("/rooms/{name}/tiles/{tile}/send", tags=["calls"])
@@ -172,13 +174,17 @@ class CallRoutes:
             guard.leave(name, tile)
             return JSONResponse({"object": "tile", "id": tile, "left": True})
 
+    @property
+    def _on_loopback(self) -> bool:
+        return self.media.guard.desk.settings.calls_on_loopback
 
-def _joined(tile: Tile) -> Response:
-    told: dict[str, Any] = {"object": "tile", "tile": tile.id, "token": tile.token, "name": tile.name}
-    if tile.chain is not None:
-        told["frame_key"] = base64.b64encode(tile.chain.frame_key).decode()
-        told["commitment"] = tile.chain.commitment.hex()
-    return JSONResponse(told, status_code=201, headers={"cache-control": "no-store"})
+    def _joined(self, tile: Tile) -> Response:
+        told: dict[str, Any] = {"object": "tile", "tile": tile.id, "token": tile.token, "name": tile.name}
+        if (chain := tile.chain) is not None:
+            told["frame_key"] = base64.b64encode(chain.frame_key).decode()
+            told["commitment"] = chain.commitment.hex()
+        told["on_loopback"] = self._on_loopback
+        return JSONResponse(told, status_code=201, headers={"cache-control": "no-store"})
 
 
 def _sdp(body: dict[str, Any]) -> str:

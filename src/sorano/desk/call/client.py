@@ -35,7 +35,7 @@ class CallClient:
         self._sharp_tiles: dict[int, NDArray[Any]] = {}
         self._thumbs: dict[int, tuple[Any, int]] = {}  # of each slot: their sum, their number
         self._began = 0.0
-        self.on_loopback = True  # the desk is on this machine
+        self.on_loopback: bool = joined.get("on_loopback", False)  # the call stays on this machine
         self._connections: list[Any] = []
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -97,7 +97,12 @@ class CallClient:
         connection = self._connection()
         transceiver = connection.addTransceiver("video", direction="recvonly")
         prefer_vp8(transceiver)
-        await self._offer(rtc, connection, tile, "watch")
+        try:
+            await self._offer(rtc, connection, tile, "watch")
+        except BaseException:  # whoever asks again makes another one
+            self._connections.remove(connection)
+            await connection.close()
+            raise
         return transceiver.receiver.track
 
     async def close(self) -> None:

@@ -34,13 +34,14 @@ from sorano.desk.call.keys import BUNDLE, MOST_SLOTS, KeyChain, disclosable, ses
 from sorano.desk.call.light import LightChallenge, LightResult
 from sorano.desk.call.marks import STRENGTH, THUMB, next_strength, sent_tile
 from sorano.desk.call.words import call_words
-from sorano.desk.ledger import signed
+from sorano.desk.ledger import TIMELINE, signed
 from sorano.desk.passkeys import JOIN, note_use
 from sorano.desk.service import Desk
-from sorano.desk.tables import credentials, secrets_table
+from sorano.desk.tables import credentials
 from sorano.files import canonical
 from sorano.trust.provenance import keys as signing_keys
 from sorano.web.keys import digest
+from sorano.web.logs import log
 from sorano.web.problems import Problem, not_found
 
 MOST_ROOMS, MOST_TILES, MOST_EVENTS = 50, 12, 5000
@@ -48,7 +49,7 @@ MOST_DECLARED = 8  # slots at once
 SLOTS_AHEAD = 4  # whose tiles a participant's page gets at once
 EMPTY_SECONDS = 900.0  # that a room is kept without pictures
 GONE_SECONDS = 120.0  # after which a tile without pictures is empty
-NOTE_SECONDS = 30.0  # between two verdicts of a call, unless it is TAMPERED
+NOTE_SECONDS = 30.0  # from a verdict of a call until it can be VERIFIED
 
 
 @dataclass
@@ -128,10 +129,9 @@ class CallGuard:
 
     def open(self, host: str) -> Room:
         """A new room of a person. Raises `Problem` where there are too many."""
+        self._purge()
         now = self.now()
         with self._turn:
-            for name in [one.id for one in self.rooms.values() if self._is_over(one, now)]:
-                del self.rooms[name]
             if len(self.rooms) >= MOST_ROOMS:
                 raise Problem("queue_full", f"{MOST_ROOMS} calls are going on", "end one, or wait", retry_after=60)
             room = Room(f"call_{secrets.token_hex(12)}", host, secrets.token_urlsafe(12), now)
@@ -161,8 +161,9 @@ class CallGuard:
             note_use(change.connection, proof)
             query = sa.select(credentials.c.public_key).where(credentials.c.id == proof.credential)
             device_key = str(change.connection.execute(query).scalar_one())
-            secret = self._secret(change.connection)
-            chain = KeyChain.of(session_key(secret, room.id, proof.person, proof.receipt()), room.id, proof.person)
+            chain = KeyChain.of(
+                session_key(change.secret("calls"), room.id, proof.person, proof.receipt()), room.id, proof.person
+            )
             told = {"call": digest(room.id), "commitment": chain.commitment.hex(), **proof.receipt()}
             change.receipt("joined", proof.person, digest=self._statement(room.id, proof.person).hex(), **told)
         tile = Tile(f"tile_{secrets.token_hex(6)}", proof.person, str(person["name"]), self.now(), chain, device_key)
@@ -190,6 +191,7 @@ class CallGuard:
             tile = self.tile(room, tile_id)
             if not tile.left:
                 tile.left = True
+                tile.chain = tile.judge = tile.challenge = None  # the timeline needs none of it
                 room.note(self.now(), tile, "left")
 
     def add_viewer(self, name: str) -> str:
@@ -234,18 +236,13 @@ class CallGuard:
         words = {"type": "sorano desk join 1", "origin": self.desk.settings.origin, "call": room, "person": person}
         return hashlib.sha256(canonical(words)).digest()
 
-    @staticmethod
-    def _secret(connection: sa.Connection) -> bytes:
-        query = sa.select(secrets_table.c.value).where(secrets_table.c.name == "calls")
-        found = connection.execute(query).scalar()
-        if found is None:
-            found = secrets.token_hex(32)
-            connection.execute(sa.insert(secrets_table).values(name="calls", value=found))
-        return bytes.fromhex(found)
-
-    @staticmethod
-    def _is_over(room: Room, now: float) -> bool:
-        return now - max([room.began, *(one.last_frame for one in room.tiles.values())]) > EMPTY_SECONDS
+    def _purge(self) -> None:
+        """Forget the rooms that were empty for long."""
+        now = self.now()
+        with self._turn:
+            for room in list(self.rooms.values()):
+                if now - max([room.began, *(one.last_frame for one in list(room.tiles.values()))]) > EMPTY_SECONDS:
+                    del self.rooms[room.id]
 
     # Pictures.
 
@@ -264,8 +261,8 @@ class CallGuard:
     def face(tile: Tile, box: tuple[float, float, float, float] | None) -> None:
         """Where the face of a tile is now."""
         tile.face = box
-        if tile.judge is not None:
-            tile.judge.face = box
+        if (judge := tile.judge) is not None:
+            judge.face = box
 
     def see(self, name: str, tile_id: str, luma_YX: NDArray[np.uint8], colour: NDArray[np.float32] | None) -> None:
         """A received frame: its luma, and the mean R, G, B of its middle where a challenge may need them."""
@@ -273,6 +270,8 @@ class CallGuard:
         tile = self.tile(room, tile_id)
         now = self.now()
         with room.turn:
+            if tile.left:
+                return
             tile.frames += 1
             tile.last_frame = now
             if tile.judge is not None:
@@ -281,10 +280,18 @@ class CallGuard:
                 tile.challenge.add(now, colour)
 
     def tick(self) -> None:
-        """Disclose what may be known, judge it, and keep what changed. To be called a few times a second."""
+        """Disclose what may be known, judge it, keep what changed, and forget rooms that are over.
+
+        To be called a few times a second.
+        """
+        self._purge()
         for room in list(self.rooms.values()):
-            with room.turn:
-                self._tick(room, self.now())
+            try:
+                self._answer(room)
+                with room.turn:
+                    self._tick(room, self.now())
+            except Exception as error:  # a frozen ledger says so each time; other rooms are judged all the same
+                log("call not noted", level="error", error=type(error).__name__, code=getattr(error, "code", None))
 
     def _tick(self, room: Room, now: float) -> None:
         told = []
@@ -301,23 +308,32 @@ class CallGuard:
                 if last > tile.disclosed:
                     tile.disclosed = last
                     told.append(_disclosure(tile, tile.chain, last))
-            self._answer(room, tile, now)
             state = tile.state(now)
             if state is not tile.said:
                 result_of = tile.judge.results[-1] if tile.judge and tile.judge.results else None
                 box = result_of.missing if result_of is not None else None
                 room.note(now, tile, str(state), **({"part": [round(one, 2) for one in box]} if box else {}))
                 tile.said = state
-        if told:
-            words = {"type": BUNDLE, "call": room.id, "at": int(now * 1000), "keys": told}
-            room.bundles = [*room.bundles[-119:], (int(now * 1000), signed(words, signing_keys.identity()))]
-        self._conclude(room, now)
+        try:
+            if told:
+                words = {"type": BUNDLE, "call": room.id, "at": int(now * 1000), "keys": told}
+                room.bundles = [*room.bundles[-119:], (int(now * 1000), signed(words, signing_keys.identity()))]
+        finally:  # signing keys that cannot be read hide no verdict
+            self._conclude(room, now)
 
-    def _answer(self, room: Room, tile: Tile, now: float) -> None:
-        if tile.challenge is not None and tile.challenge.is_over(now):
-            tile.answered = tile.challenge.result()
-            tile.challenge = None
-            room.note(now, tile, "light", passed=tile.answered.passed, score=round(tile.answered.score, 1))
+    def _answer(self, room: Room) -> None:
+        """Conclude the challenges that are over. Their decoys take a while, in which the room goes on."""
+        over = []
+        with room.turn:
+            for tile in room.present():
+                if tile.challenge is not None and tile.challenge.is_over(self.now()):
+                    over.append((tile, tile.challenge))
+                    tile.challenge = None
+        for tile, challenge in over:
+            result = challenge.result()
+            with room.turn:
+                tile.answered = result
+                room.note(self.now(), tile, "light", passed=result.passed, score=round(result.score, 1))
 
     def _conclude(self, room: Room, now: float) -> None:
         states = [one.state(now) for one in room.present()]
@@ -326,11 +342,11 @@ class CallGuard:
         is_verified = len(proven) > 1 and not room.had_guests
         is_verified = is_verified and all(one.state(now) is TileState.CONFIRMED for one in proven)
         verdict = "TAMPERED" if room.was_tampered else "VERIFIED" if is_verified else "UNVERIFIED"
-        is_due = verdict == "TAMPERED" or now - room.noted_at >= NOTE_SECONDS
+        is_due = verdict != "VERIFIED" or now - room.noted_at >= NOTE_SECONDS  # only what speaks for a call waits
         if verdict != room.verdict and is_due:
+            self.desk.confirm.note_call(room.id, verdict)  # first: where it fails, the next tick tries again
             room.verdict, room.noted_at = verdict, now
             room.note(now, None, f"the call is {verdict}")
-            self.desk.confirm.note_call(room.id, verdict)
 
     # What is told.
 
@@ -338,14 +354,15 @@ class CallGuard:
         """What a participant's own client marks with: the tiles of this slot and the next ones. Raises `Problem`."""
         room = self.room(name)
         tile = self.tile(room, tile_id)
-        if tile.chain is None:
+        chain = tile.chain  # who leaves meanwhile has none any more
+        if chain is None:
             raise Problem("not_enrolled", "a guest has no mark", "join with your passkey")
         now = self.now()
         first = max(0, int(now - tile.began))
         if first + SLOTS_AHEAD > MOST_SLOTS:
             raise Problem("wrong_state", "a session ends after four hours", "join the call again")
         made = [
-            {"slot": slot, "tile": base64.b64encode(sent_tile(tile.chain[slot])).decode()}
+            {"slot": slot, "tile": base64.b64encode(sent_tile(chain[slot])).decode()}
             for slot in range(first, first + SLOTS_AHEAD)
         ]
         return {"object": "slots", "seconds": now - tile.began, "strength": tile.strength, "slots": made}
@@ -354,7 +371,8 @@ class CallGuard:
         """Take what a tile's own client says its pictures were: {slot: 144 bytes in base64}. Raises `Problem`."""
         room = self.room(name)
         tile = self.tile(room, tile_id)
-        if not isinstance(given, dict) or len(given) > MOST_DECLARED or tile.judge is None:
+        judge = tile.judge
+        if not isinstance(given, dict) or len(given) > MOST_DECLARED or judge is None:
             raise Problem(
                 "invalid_type", "slots maps numbers to thumbs", f"send at most {MOST_DECLARED}", param="slots"
             )
@@ -362,7 +380,7 @@ class CallGuard:
             for slot, text in given.items():
                 try:
                     thumb = np.frombuffer(base64.b64decode(str(text), validate=True), np.uint8).reshape(THUMB[::-1])
-                    tile.judge.declare(int(slot), thumb.astype(np.float32))
+                    judge.declare(int(slot), thumb.astype(np.float32))
                 except ValueError as error:
                     raise Problem("invalid_value", "a thumb has 9 x 16 bytes", "see the docs", param="slots") from error
 
@@ -424,7 +442,7 @@ class CallGuard:
         room = self.room(name)
         with room.turn:
             events = json.loads(json.dumps(room.timeline))
-            words = {"type": "sorano desk call 1", "call": room.id, "verdict": room.verdict, "events": events}
+            words = {"type": TIMELINE, "call": room.id, "verdict": room.verdict, "events": events}
         return signed({**words, "began_at": int(room.began * 1000)}, signing_keys.identity())
 
 

@@ -74,7 +74,7 @@ class SlotKey:
 
 @dataclass(frozen=True)
 class KeyChain:
-    """The slot keys of one session. `keys_hex` lie in order of their slots, in one bytes object."""
+    """The slot keys of one session: `keys` has 32 bytes for each, in the order of their slots."""
 
     call: str
     person: str

@@ -106,24 +106,25 @@ def _signals(colours_3T: Array) -> Array:
     """Brightness, and red against blue, without their slow changes: [2, T], of deviation 1 where there is any."""
     total = np.maximum(colours_3T.sum(0), 1e-6)
     signals = np.stack([np.log(total), (colours_3T[0] - colours_3T[2]) / total])
-    width = round(TREND_SECONDS * RATE) | 1
-    padded = np.pad(signals, ((0, 0), (width // 2, width // 2)), mode="edge")
-    trend = np.stack([np.convolve(one, np.ones(width) / width, mode="valid") for one in padded])
-    rest = signals - trend
+    rest = _without_trend(signals)
     # a jerk (somebody moves, an exposure jumps) must not outweigh the rest
     limit = 3 * 1.4826 * np.median(np.abs(rest), axis=1, keepdims=True) + 1e-9
     rest = np.clip(rest, -limit, limit)
     return np.asarray(rest / np.maximum(rest.std(1, keepdims=True), 1e-9))
 
 
+def _without_trend(signals_2T: Array) -> Array:
+    """Signals less their mean over `TREND_SECONDS` about each sample."""
+    width = round(TREND_SECONDS * RATE) | 1
+    padded = np.pad(signals_2T, ((0, 0), (width // 2, width // 2)), mode="edge")
+    trend = np.stack([np.convolve(one, np.ones(width) / width, mode="valid") for one in padded])
+    return np.asarray(signals_2T - trend)
+
+
 def _fit(signals_2T: Array, codes_2N: Array) -> tuple[float, float]:
     """The best sum of both correlations over the delays, and its delay in seconds."""
     step = round(STEP_SECONDS * RATE)
-    shown = np.repeat(codes_2N, step, axis=1)
-    width = round(TREND_SECONDS * RATE) | 1
-    padded = np.pad(shown, ((0, 0), (width // 2, width // 2)), mode="edge")
-    trend = np.stack([np.convolve(one, np.ones(width) / width, mode="valid") for one in padded])
-    shown = shown - trend
+    shown = _without_trend(np.repeat(codes_2N, step, axis=1))
     shown /= np.maximum(np.sqrt((shown**2).sum(1, keepdims=True)), 1e-9)
     best = (-np.inf, 0.0)
     for late in range(round(LATEST_SECONDS * RATE)):

@@ -31,13 +31,17 @@ WEAK, CLEAR = 14.0, 30.0  # scores below and above which a sender changes its st
 LOUDER, SOFTER = 1.3, 1.1  # by which it does
 THUMB = (16, 9)  # columns, rows
 FLOOR = 0.6  # levels: what is added to the local deviation of chips
+HELD_SLOTS = 256  # whose tiles are kept: each is asked for some times, when it is sent ahead and when it is judged
 TILE_SCALE = 32  # steps of a sent tile in one unit
 
 
+@lru_cache(maxsize=HELD_SLOTS)
 def slot_tile(key: SlotKey) -> Array:
-    """The tile [64, 64] of +1 and -1 that the pictures of a slot carry."""
+    """The tile [64, 64] of +1 and -1 that the pictures of a slot carry, read-only."""
     payload = Payload(VERSION, "captured", key.mark_id)
-    return carrier(key.pattern_key).tile(CODE.encode(payload.bits()))
+    tile = np.array(carrier(key.pattern_key).tile(CODE.encode(payload.bits())))
+    tile.setflags(write=False)
+    return tile
 
 
 def chip_of(height: int, width: int) -> float:
@@ -57,6 +61,7 @@ def next_strength(strength: float, score: float) -> float:
     return min(max(strength * factor, LEAST_STRENGTH), MOST_STRENGTH)
 
 
+@lru_cache(maxsize=HELD_SLOTS)
 def sent_tile(key: SlotKey) -> bytes:
     """The sharpened tile of a slot as pages get it: 4,096 signed bytes, row by row, in steps of 1/32."""
     steps = np.rint(sharpened(slot_tile(key)) * TILE_SCALE)

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.desk.call.faces import finder
-from sorano.desk.call.guard import CallGuard, Room, Tile
+from sorano.desk.call.guard import MOST_TILES, CallGuard, Room, Tile
 from sorano.web.logs import log
 from sorano.web.problems import Problem
 
@@ -36,7 +36,7 @@ TRAILER = 8 + 16 + len(MAGIC)
 MOST_PIXELS = 1280 * 720
 TICK_SECONDS = 0.25
 JUDGED_FPS = 15.0  # at most, of each tile
-MOST_VIEWS = 40  # connections of one room
+MOST_CONNECTIONS = MOST_TILES * (1 + (MOST_TILES - 1) + MOST_TILES)  # of a room: who sends, watches, and records
 FACE_EVERY = 15  # judged frames
 MIDDLE = (0.35, 0.25, 0.65, 0.8)  # where a face usually is: left, top, right, bottom
 
@@ -71,13 +71,16 @@ class FrameQueue:
 
     def __init__(self, inner: Any, guard: CallGuard, tile: Tile) -> None:
         self.inner, self.guard, self.tile, self.last = inner, guard, tile, -1
+        self.key = tile.chain.frame_key if tile.chain is not None else None
 
     def put(self, task: Any) -> None:
         """Pass on what the decoder is to do: None ends it, else (codec, encoded frame)."""
-        if task is not None and self.tile.chain is not None:
+        if task is not None and self.tile.left:
+            return
+        if task is not None and self.key is not None:
             data = bytes(task[1].data)
             has_trailer = data.endswith(MAGIC)
-            opened = open_frame(self.tile.chain.frame_key, data, self.last) if has_trailer else None
+            opened = open_frame(self.key, data, self.last) if has_trailer else None
             if not self.guard.check_frame(self.tile, (opened is not None) if has_trailer else None):
                 return
             if opened is not None:
@@ -150,14 +153,16 @@ class CallMedia:
         self._relay = self._relay or MediaRelay()
         self.start()
         held = self._connections.setdefault(room.id, set())
-        if len(held) >= MOST_VIEWS:
-            raise Problem("queue_full", f"a call has {MOST_VIEWS} connections", "close a page", retry_after=30)
+        if len(held) >= MOST_CONNECTIONS:
+            raise Problem("queue_full", f"a call has {MOST_CONNECTIONS} connections", "close a page", retry_after=30)
         connection = rtc.RTCPeerConnection(rtc.RTCConfiguration(iceServers=[]))
         held.add(connection)
 
         async def changed() -> None:
             if connection.connectionState in ("failed", "closed"):
                 held.discard(connection)
+                if not held and self._connections.get(room.id) is held:
+                    del self._connections[room.id]
                 await connection.close()
 
         connection.on("connectionstatechange", changed)
@@ -176,7 +181,7 @@ class CallMedia:
             ) from error
 
     async def _answer(self, connection: Any) -> str:
-        if self.guard.desk.settings.is_loopback:
+        if self.guard.desk.settings.calls_on_loopback:
             stay_on_loopback(connection)
         await connection.setLocalDescription(await connection.createAnswer())
         return str(connection.localDescription.sdp)
@@ -193,7 +198,7 @@ class CallMedia:
         loop = asyncio.get_running_loop()
         due = 0.0
         try:
-            while True:
+            while not tile.left:
                 frame = await track.recv()
                 if frame.width * frame.height > MOST_PIXELS:
                     log("frames too large", level="warning", width=frame.width, height=frame.height)
@@ -220,10 +225,7 @@ class CallMedia:
     async def _tick_on(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            try:
-                await loop.run_in_executor(None, self.guard.tick)
-            except Exception as error:  # a frozen ledger says so each time; the tiles are judged all the same
-                log("call not noted", level="error", error=type(error).__name__, code=getattr(error, "code", None))
+            await loop.run_in_executor(None, self.guard.tick)
             await asyncio.sleep(TICK_SECONDS)
 
 

@@ -4,7 +4,7 @@
     NAME.mp4.call.json   {file, sha256, timeline, received, refused}, signed by this user
 
 `timeline` is the desk's, and signed by it; `received` counts the seconds with and without a mark, as judged here from
-the bundles of keys; `refused` says why a bundle was not believed, if one was not.
+the bundles of keys; `refused` says why a bundle was not believed (null: all were), and nothing after it was counted.
 
 The file goes the way of any recording of one's own (`sorano mark`): mark, C2PA signature, read back.
 
@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +37,6 @@ from sorano.desk.ledger import signed
 from sorano.errors import RequestError, TamperedError
 from sorano.files import sha256, write_atomic
 from sorano.trust.provenance import keys
-from sorano.web import LOOPBACK
 
 Frame = NDArray[np.uint8]
 
@@ -69,7 +67,7 @@ async def record(client: CallClient, target: Path, seconds: float, is_over: Call
     check_target(target, overwrite=False)
     if beside.exists():
         raise RequestError(f"{beside} is there already and is kept", "name another file")
-    grid = _Grid(client)
+    grid = CallGrid(client)
     with tempfile.TemporaryDirectory(prefix="sorano-call-") as folder:
         plain = Path(folder) / "call.mp4"
         loop = asyncio.get_running_loop()
@@ -95,7 +93,7 @@ async def record(client: CallClient, target: Path, seconds: float, is_over: Call
         "file": target.name,
         "sha256": sha256(target),
         "timeline": timeline,
-        "received": grid.receiver.report(),
+        **grid.report(),
     }
     write_atomic(beside, signed(told, keys.identity()), private=True)
     return Recording(target, beside, str(timeline["verdict"]) if timeline else "UNVERIFIED", count / FPS)
@@ -122,14 +120,13 @@ async def _record(
     address: str, call: str, key: str, target: Path, seconds: float, is_over: Callable[[], bool]
 ) -> Recording:
     client = CallClient.look_on(Program(over_http(address), key), call)
-    client.on_loopback = urlsplit(address).hostname in LOOPBACK
     try:
         return await record(client, target, seconds, is_over)
     finally:
         await client.close()
 
 
-class _Grid:
+class CallGrid:
     """The tiles of a call, as they are now."""
 
     def __init__(self, client: CallClient) -> None:
@@ -175,6 +172,10 @@ class _Grid:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         return True
+
+    def report(self) -> dict[str, Any]:
+        """What was judged here, and why a bundle was not believed (None: all were)."""
+        return {"received": self.receiver.report(), "refused": self.refused or None}
 
     async def _take(self, tile: str, track: Any) -> None:
         from aiortc.mediastreams import MediaStreamError

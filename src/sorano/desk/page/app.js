@@ -3,37 +3,21 @@
 import './people.js';
 import './requests.js';
 import { current, setLanguage, t } from './i18n.js';
-import { sign } from './passkeys.js';
-import { html, inner, nothing, round, switchTheme, View } from './view.js';
-import { get, post, remove } from './web/api.js';
+import { html, inner, nothing, Page, round, switchTheme } from './view.js';
+import { remove } from './web/api.js';
 
-const SAID = 8000; // ms that a sentence stays
-
-class Desk extends View {
-	static properties = { me: inner, part: inner, said: inner };
+class Desk extends Page {
+	static properties = { part: inner };
 
 	constructor() {
 		super();
 		this.#go();
 		addEventListener('hashchange', () => this.#go());
-		addEventListener('desk-say', (event) => this.#say(event.detail));
-		addEventListener('desk-signed-out', () => (this.me = null));
-		get('/session').then((me) => (this.me = me), () => (this.me = null));
 	}
 
 	#go() {
 		this.part = location.hash.slice(1) || 'requests';
 		document.title = `Sorano · ${t('desk')}`;
-	}
-
-	#say(said) {
-		this.said = said;
-		clearTimeout(this.timer);
-		this.timer = setTimeout(() => (this.said = null), SAID);
-	}
-
-	#signIn() {
-		return this.act(async () => ((this.me = await post('/session', await sign('/session/ceremony'))), (this.said = null)));
 	}
 
 	#signOut() {
@@ -44,7 +28,7 @@ class Desk extends View {
 		if (this.part === 'enrol') return html`<desk-enrol></desk-enrol>`;
 		if (this.me === undefined) return nothing;
 		if (this.me === null) return html`<section class="narrow"><div class="sheet"><h1>${t('desk')}</h1><p class="dim">${t('sign.in.text')}</p>
-			<button type="button" class="primary wide" ?disabled=${this.isBusy} @click=${this.#signIn}>${t('sign.in')}</button></div></section>`;
+			<button type="button" class="primary wide" ?disabled=${this.isBusy} @click=${this.signIn}>${t('sign.in')}</button></div></section>`;
 		if (this.part === 'new') return html`<desk-new></desk-new>`;
 		if (this.part === 'people') return html`<desk-people .me=${this.me}></desk-people>`;
 		return html`<desk-requests .me=${this.me}></desk-requests>`;

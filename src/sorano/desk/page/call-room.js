@@ -2,7 +2,7 @@
 
 import { Marker } from './call-marker.js';
 import { sign } from './passkeys.js';
-import { ApiError, post } from './web/api.js';
+import { ask, post } from './web/api.js';
 
 const LOOK = 500; // ms between two questions to the desk
 
@@ -22,11 +22,8 @@ export class Room {
 	}
 
 	async #ask(method, path, body) {
-		const headers = { 'x-call-token': this.token, ...(body && { 'content-type': 'application/json' }) };
-		const answer = await fetch(`/rooms/${this.id}${path}`, { method, headers, body: body && JSON.stringify(body), keepalive: method === 'DELETE' });
-		if (answer.ok) return answer.json();
-		const { error = {} } = await answer.json().catch(() => ({}));
-		throw new ApiError(error.message ?? `HTTP ${answer.status}`, { status: answer.status, ...error });
+		const given = { body, headers: { 'x-call-token': this.token }, keepalive: method === 'DELETE' };
+		return (await ask(method, `/rooms/${this.id}${path}`, given)).json();
 	}
 
 	/** Sends the camera, marked where this tile has a key, and looks at the others from then on. */

@@ -2,28 +2,21 @@
 
 import { Room } from './call-room.js';
 import { current, setLanguage, t } from './i18n.js';
-import { sign } from './passkeys.js';
-import { button, html, icon, inner, nothing, round, switchTheme, values, View } from './view.js';
-import { get, post } from './web/api.js';
+import { button, html, icon, inner, nothing, Page, round, switchTheme, values } from './view.js';
+import { post } from './web/api.js';
 
 const CAMERA = { video: { width: 640, height: 360, frameRate: 15 }, audio: false };
 const WEAK = 0.35; // of the mark's strength elsewhere: below it a block is painted
 
-class Call extends View {
-	static properties = { me: inner, room: inner, made: inner, said: inner, light: inner };
+class Call extends Page {
+	static properties = { room: inner, made: inner, light: inner };
 
 	constructor() {
 		super();
 		const [id, code] = location.hash.slice(1).split('?guest=');
 		this.id = id;
 		this.code = code && decodeURIComponent(code);
-		addEventListener('desk-say', (event) => (this.said = event.detail));
-		get('/session').then((me) => (this.me = me), () => (this.me = null));
 		document.title = `Sorano · ${t('call')}`;
-	}
-
-	#signIn() {
-		return this.act(async () => (this.me = await post('/session', await sign('/session/ceremony'))));
 	}
 
 	#open() {
@@ -93,7 +86,7 @@ class Call extends View {
 				<button class="primary wide" ?disabled=${this.isBusy}>${t('call.guest.join')}</button></form>`;
 		}
 		if (this.me === undefined) return nothing;
-		if (this.me === null) return html`<div class="sheet"><h1>${t('call')}</h1><p class="dim">${t('sign.in.text')}</p>${button(t('sign.in'), () => this.#signIn(), null, 'primary wide', this.isBusy)}</div>`;
+		if (this.me === null) return html`<div class="sheet"><h1>${t('call')}</h1><p class="dim">${t('sign.in.text')}</p>${button(t('sign.in'), () => this.signIn(), null, 'primary wide', this.isBusy)}</div>`;
 		return html`<div class="sheet"><h1>${t('call')}</h1><p class="dim">${t('call.text')}</p>
 			${this.id ? button(t('call.join'), () => this.#enter((changed) => Room.join(this.id, changed)), 'seal', 'primary wide', this.isBusy) : button(t('call.new'), () => this.#open(), 'plus', 'primary wide', this.isBusy)}
 			${this.made ? html`<p>${t('call.link')} <code>${location.origin}/call#${this.made.id}</code></p><p>${t('call.guest.link')} <code>${location.origin}/call#${this.made.id}?guest=${this.made.guest_code}</code></p>` : nothing}</div>`;

@@ -1,7 +1,9 @@
 // What every part of the desk shares: light DOM, the language, and what is said to the user.
 
 import { problem } from './i18n.js';
-import { LitElement } from './web/parts.js';
+import { sign } from './passkeys.js';
+import { get, post } from './web/api.js';
+import { inner, LitElement } from './web/parts.js';
 
 export * from './web/parts.js';
 
@@ -39,6 +41,32 @@ export class View extends LitElement {
 			this.isBusy = false;
 			this.requestUpdate();
 		}
+	}
+}
+
+const SAID = 8000; // ms that a sentence stays
+
+/** A page: who is signed in (undefined: not known yet; null: nobody), and what is said to the user. */
+export class Page extends View {
+	static properties = { me: inner, said: inner };
+
+	constructor() {
+		super();
+		addEventListener('desk-say', ({ detail }) => {
+			this.said = detail;
+			clearTimeout(this.timer);
+			this.timer = setTimeout(() => (this.said = null), SAID);
+		});
+		addEventListener('desk-signed-out', () => this.#look());
+		this.#look();
+	}
+
+	#look() {
+		get('/session').then((me) => (this.me = me), () => (this.me = null));
+	}
+
+	signIn() {
+		return this.act(async () => ((this.me = await post('/session', await sign('/session/ceremony'))), (this.said = null)));
 	}
 }
 

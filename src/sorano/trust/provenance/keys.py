@@ -115,22 +115,42 @@ def identity() -> Identity:
         init()
     check_guarded(folder.parent)
     check_guarded(folder)
-    if (folder / "external.json").exists():
-        return _external(folder / "external.json")
-    leaf = _certificate(folder / "leaf.pem")
-    if leaf.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS) and (folder / "root.key").exists():
-        return rotate()
-    return _own(folder)
+    if not (folder / "external.json").exists():
+        leaf = _certificate(folder / "leaf.pem")
+        if leaf.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS) and (folder / "root.key").exists():
+            return rotate()
+    return _valid(_present(folder))
+
+
+def present() -> Identity | None:
+    """The signer of this user as it is: nothing is made or renewed, and an own certificate may have ended.
+
+    None before the first run. Raises TrustError for keys that cannot be read, or that others can read.
+    """
+    folder = keys_folder()
+    if not folder.exists():
+        return None
+    check_guarded(folder.parent)
+    check_guarded(folder)
+    return _present(folder)
+
+
+def _present(folder: Path) -> Identity:
+    return _external(folder / "external.json") if (folder / "external.json").exists() else _own(folder)
 
 
 def _own(folder: Path) -> Identity:
     chain = read_guarded(folder / "leaf.pem") + read_guarded(folder / "root.pem")
     key = _private_key(folder / "leaf.key")
     leaf = certificates(chain.decode(), str(folder / "leaf.pem"))[0]
-    check_validity(leaf)
     if key.public_key() != leaf.public_key():
         raise TrustError(f"{folder / 'leaf.key'} does not belong to leaf.pem beside it", "sorano keys rotate")
     return Identity(chain.decode(), signer_of(key))
+
+
+def _valid(found: Identity) -> Identity:
+    check_validity(found.leaf)
+    return found
 
 
 def signer_of(key: EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
@@ -205,7 +225,7 @@ def rotate(*, root: bool = False) -> Identity:
         _write_pair(folder, "leaf", *_make_leaf(name, root_key, root_cert))
         with suppress(FileNotFoundError):
             (folder / "external.json").unlink()
-    return _own(folder)
+    return _valid(_own(folder))
 
 
 def own_roots() -> list[str]:

@@ -11,15 +11,15 @@ const KEY = 'sorano.key';
 export const key = () => sessionStorage.getItem(KEY);
 export const setKey = (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY));
 
-export async function ask(method, path, { body, signal } = {}) {
-	const headers = { 'accept-language': document.documentElement.lang, ...(key() && { authorization: `Bearer ${key()}` }) };
+export async function ask(method, path, { body, signal, headers: more, keepalive } = {}) {
+	const headers = { 'accept-language': document.documentElement.lang, ...(key() && { authorization: `Bearer ${key()}` }), ...more };
 	if (body !== undefined && !(body instanceof FormData)) {
 		headers['content-type'] = 'application/json';
 		body = JSON.stringify(body);
 	}
 	let answer;
 	try {
-		answer = await fetch(path, { method, headers, body, signal });
+		answer = await fetch(path, { method, headers, body, signal, keepalive });
 	} catch (error) {
 		if (error.name === 'AbortError') throw error;
 		throw new ApiError('', { code: 'offline' });
