@@ -260,6 +260,32 @@ def test_frames_are_marked_as_the_engine_does(modules):
     assert np.abs(found - wanted).max() <= 1 and (found != wanted).mean() < 0.05
 
 
+@pytest.mark.parametrize(("refused", "sample", "name"), [(["avc1"], "vp09", "vp9"), (["avc1", "vp09"], "av01", "av1")])
+def test_where_no_h264_is_coded_another_codec_is(modules, tmp_path, refused, sample, name):
+    import av
+
+    y, x = np.mgrid[:64, :96]
+    frames = np.stack([np.stack([x + 4 * t, 2 * y, 0 * x + 90], -1) for t in range(14)]).astype(np.uint8)
+    code = """await (async ([frames, refused]) => {
+        const supported = VideoEncoder.isConfigSupported, isRefused = (one, { codec }) => codec.startsWith(one);
+        VideoEncoder.isConfigSupported = async (config) =>
+            (refused.some((one) => isRefused(one, config)) ? { supported: false } : supported.call(VideoEncoder, config));
+        try {
+            const said = { height: 64, width: 96, fps: 12, texts: [] };
+            const { codec, bytes } = await m.encoded(frames.map((one) => Uint8Array.from(one)), said);
+            return [codec, [...bytes]];
+        } finally { VideoEncoder.isConfigSupported = supported; }
+    })(values)"""
+    found, data = modules("encode", code, [frame.flatten().tolist() for frame in frames], refused)
+    (tmp_path / "clip.mp4").write_bytes(bytes(data))
+    with av.open(tmp_path / "clip.mp4") as container:
+        stream = container.streams.video[0]
+        coded = stream.codec.canonical_name
+        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+    assert (found, coded) == (sample, name)
+    assert decoded.shape == frames.shape and np.abs(decoded.astype(int) - frames).mean() < 4
+
+
 # The whole.
 
 
@@ -296,6 +322,8 @@ def test_without_a_network_a_clip_is_made_marked_labelled_and_signed(visit, tmp_
     page.context.set_offline(True)
     page.reload()
     page.locator("html[data-ready]").wait_for(state="attached")
+    sent = page.evaluate("fetch('worker.js').then((answer) => answer.headers.get('content-security-policy'))")
+    assert sent == page.locator("meta[http-equiv='Content-Security-Policy']").get_attribute("content")
     page.get_by_label("Keep the prompt out of the file").check()
     make(page, seed=7)
     page.get_by_role("heading", name="Your video").wait_for(timeout=MADE)
