@@ -269,7 +269,7 @@ def test_where_no_h264_is_coded_another_codec_is(modules, tmp_path, refused, sam
     code = """await (async ([frames, refused]) => {
         const supported = VideoEncoder.isConfigSupported, isRefused = (one, { codec }) => codec.startsWith(one);
         VideoEncoder.isConfigSupported = async (config) =>
-            (refused.some((one) => isRefused(one, config)) ? { supported: false } : supported.call(VideoEncoder, config));
+            refused.some((one) => isRefused(one, config)) ? { supported: false } : supported.call(VideoEncoder, config);
         try {
             const said = { height: 64, width: 96, fps: 12, texts: [] };
             const { codec, bytes } = await m.encoded(frames.map((one) => Uint8Array.from(one)), said);
