@@ -417,16 +417,37 @@ def test_a_file_that_is_neither_picture_nor_video_gets_a_sentence(visit, tmp_pat
     page.locator("#failed", has_text=f"{name} cannot be read as a picture or a video").wait_for()
 
 
+READS_WHEN_TOLD = """const read = createImageBitmap;
+    createImageBitmap = (...given) => new Promise((go) => {
+        Object.assign(window, { go });
+        document.documentElement.dataset.reads = 'yes';
+    }).then(() => read(...given));"""
+HEARS_WHEN_TOLD = """Object.defineProperty(Worker.prototype, 'onmessage', { set(hear) {
+    this.addEventListener('message', async (event) => {
+        if (event.data.kind === 'made') await new Promise((go) => {
+            Object.assign(window, { go });
+            document.documentElement.dataset.made = 'yes';
+        });
+        hear(event);
+    });
+} });"""
+
+
+def test_a_cancel_after_the_last_step_is_kept(visit):
+    page = visit(script=HEARS_WHEN_TOLD)
+    make(page)
+    page.locator("html[data-made]").wait_for(state="attached", timeout=MADE)
+    page.get_by_role("button", name="Cancel").click()
+    page.evaluate("window.go()")
+    page.get_by_text("Cancelled.").wait_for()
+    assert page.locator("#result").is_hidden() and page.get_by_role("button", name="Create").is_enabled()
+
+
 def test_a_cancel_while_a_given_file_is_read_is_kept(visit, tmp_path):
     from PIL import Image
 
     Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
-    script = """const read = createImageBitmap;
-        createImageBitmap = (...given) => new Promise((go) => {
-            Object.assign(window, { go });
-            document.documentElement.dataset.reads = 'yes';
-        }).then(() => read(...given));"""
-    page = visit(script=script)
+    page = visit(script=READS_WHEN_TOLD)
     page.get_by_label("Begin with a picture").set_input_files(tmp_path / "red.png")
     make(page)
     page.locator("html[data-reads]").wait_for(state="attached")
@@ -440,15 +461,19 @@ def test_a_cancel_while_a_given_file_is_read_is_kept(visit, tmp_path):
 
 
 def test_a_file_that_cannot_be_verified_says_so_there_and_leaves_a_clip_in_the_making_alone(visit, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
     (tmp_path / "words.mp4").write_bytes(b"words" * 100)
-    page = visit()
-    make(page, steps=100)
-    page.locator("#stage", has_text="Step").wait_for(timeout=MADE)
+    page = visit(script=READS_WHEN_TOLD)
+    page.get_by_label("Begin with a picture").set_input_files(tmp_path / "red.png")
+    make(page, seed=9)
+    page.locator("html[data-reads]").wait_for(state="attached")
     page.get_by_label("A video or a picture").set_input_files(tmp_path / "words.mp4")
     page.locator("#verdict", has_text="Something went wrong").wait_for()
     assert page.locator("#failed").is_hidden() and page.get_by_role("button", name="Create").is_disabled()
-    page.get_by_role("button", name="Cancel").click()
-    page.get_by_text("Cancelled.").wait_for()
+    page.evaluate("window.go()")
+    page.locator("#said", has_text="seed 9").wait_for(timeout=MADE)
 
 
 def test_cancel_is_heard_between_steps(visit):

@@ -103,6 +103,10 @@ const HEARD = {
 		at('progress').value = total ? done / total : 0;
 	},
 	made(made) {
+		if (isCancelled) { // the worker had nothing left to do when it was told
+			HEARD.cancelled();
+			return;
+		}
 		busy(false);
 		shown = { made, seed: asked.seed };
 		const { reading } = made;
@@ -140,7 +144,7 @@ function verdict(found) {
 	return [[['verdict.valid', { signer: manifest.signature_info?.common_name ?? manifest.signature_info?.issuer ?? '?', generator }]], 'good'];
 }
 
-let asked, unsent = null; // the last request; the one whose file is being read, before the worker has it
+let asked, unsent = null, isCancelled = false; // the last request; the one whose file is being read, before the worker has it
 
 async function create(event) {
 	event.preventDefault();
@@ -152,6 +156,7 @@ async function create(event) {
 		prompt: at('prompt').value, seed, numSteps: Number(at('steps').value), guidance: Number(at('guidance').value),
 		producer: 'Sorano', isPrivate: at('private').checked,
 	};
+	isCancelled = false;
 	busy(true);
 	say('stage', [['stage.load', { done: 0, total: 3 }]]);
 	at('progress').value = 0;
@@ -172,6 +177,7 @@ async function create(event) {
 }
 
 function cancel() {
+	isCancelled = true;
 	if (!unsent) {
 		worker.postMessage({ kind: 'cancel' });
 		return;
