@@ -3,8 +3,9 @@
     python benchmarks/device.py [--clips 48] [--threads 1]
 
 The same held-out captions, seeds, steps and guidance go to the engine's networks in float32, to float32 graphs and to
-8-bit graphs in ONNX Runtime, one after the other. PSNR is that of frames against PyTorch's; the score is the share of
-stated attributes that the world's evaluator reads from the clips (`sorano.world.score`), the mean over the fields.
+8-bit graphs in ONNX Runtime, one after the other. Latents and frames are compared with PyTorch's: the largest
+difference of a number, and PSNR; the score is the share of stated attributes that the world's evaluator reads from the
+clips (`sorano.world.score`), the mean over the fields.
 """
 
 import argparse
@@ -16,11 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sorano.conditions.state import start_state, video_to_frames
 from sorano.export.graphs import GRAPHS, export_onnx
-from sorano.export.run import Runner
+from sorano.export.run import GeneratedClip, Runner
 from sorano.models.registry import load
 from sorano.presets import find_preset
-from sorano.world.score import Sampler, fullest_caption, load_evaluator, score
+from sorano.sampling.denoise import denoise
+from sorano.sampling.schedule import SCHEDULES, read_scheduler_config
+from sorano.shapes import VideoShape, parse_size
+from sorano.world.score import fullest_caption, load_evaluator, score
 
 
 def psnr(a, b):
@@ -29,15 +34,30 @@ def psnr(a, b):
     return 10 * np.log10(255**2 / np.maximum(error, 1e-9))
 
 
+@torch.inference_mode()
+def engine_clip(preset, bundle, caption, seed):
+    """A clip of the engine's networks, in float32."""
+    width, height = parse_size(preset.size)
+    latent = bundle.geometry.latent(VideoShape(preset.num_frames, height, width))
+    noise = start_state([seed], bundle.vae.config.z_dim, latent).noise_BCTHW
+    text = bundle.text_encoder.encode(bundle.tokenizer.encode([caption, ""]))
+    solver, shift = read_scheduler_config(bundle.scheduler_config)
+    schedule = SCHEDULES[solver](preset.num_steps, shift)
+    *_, last = denoise(
+        bundle.transformer, noise, text[:1], schedule, negative_text=text[1:], guidance=preset.guidance
+    )  # fmt: skip
+    return GeneratedClip(last.latent[0].numpy(), video_to_frames(bundle.vae.decode(last.latent)))
+
+
 def timed(make, captions):
-    """Clips [N, T, H, W, C] of captions, each with its place as its seed, and the median seconds of one: by the clock,
-    and of the processor, which counts on a machine that does other work."""
+    """Clips of captions, each with its place as its seed, and the median seconds of one: by the clock, and of the
+    processor, which counts on a machine that does other work."""
     clips, seconds = [], []
     for seed, caption in enumerate(captions):
         began = time.perf_counter(), time.process_time()
         clips.append(make(caption, seed))
         seconds.append((time.perf_counter() - began[0], time.process_time() - began[1]))
-    return np.stack(clips), np.median(seconds, axis=0)
+    return clips, np.median(seconds, axis=0)
 
 
 def main():
@@ -49,8 +69,8 @@ def main():
     captions = [fullest_caption("heldout", seed) for seed in range(words.clips)]
     preset, evaluator = find_preset("world"), load_evaluator("cpu")
     bundle = load(preset.folder, device="cpu", dtype=torch.float32)
-    sampler = Sampler(bundle, preset.num_steps, preset.guidance, size=128, num_frames=preset.num_frames)
-    ways = {"PyTorch float32": (lambda caption, seed: sampler.generate([caption], [seed])[0], 0)}
+    size = sum(file.stat().st_size for file in preset.folder.rglob("*.safetensors"))
+    ways = {"PyTorch float32": (lambda caption, seed: engine_clip(preset, bundle, caption, seed), size)}
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("float32", "int8"):
             place = Path(folder) / precision
@@ -58,21 +78,25 @@ def main():
             size = sum((place / f"{name}.onnx").stat().st_size for name in GRAPHS)
             runner = Runner(place, threads=words.threads)
             ways[f"ONNX {precision}"] = (
-                lambda caption, seed, own=runner: own.generate(caption, seed=seed).frames_THWC,
+                lambda caption, seed, own=runner: own.generate(caption, seed=seed),
                 size,
             )
         rows, reference = [], None
         for name, (make, size) in ways.items():
             clips, seconds = timed(make, captions)
-            reference = clips if reference is None else reference
-            scores = score(clips, captions, evaluator=evaluator)
-            near = psnr(clips, reference)
+            frames, latents = (
+                np.stack([getattr(one, name) for one in clips]) for name in ("frames_THWC", "latent_CTHW")
+            )
+            reference = (frames, latents) if reference is None else reference
+            scores = score(frames, captions, evaluator=evaluator)
+            near = psnr(frames, reference[0])
             rows.append(
                 {
                     "way": name,
                     "megabytes": round(size / 1e6, 1),
                     "seconds": round(float(seconds[0]), 2),
                     "processor_seconds": round(float(seconds[1]), 2),
+                    "largest_latent_difference": float(f"{np.abs(latents - reference[1]).max():.2g}"),
                     "psnr_mean": round(float(near.mean()), 1),
                     "psnr_least": round(float(near.min()), 1),
                     "score": round(100 * scores.mean_accuracy, 1),

@@ -104,13 +104,15 @@ def tiny_verbs(tiny_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_graphs(tiny_folder, tmp_path_factory) -> Path:
-    """The tiny networks as ONNX graphs in float32."""
+    """The tiny networks as ONNX graphs in float32, said to take every kind of known latents."""
+    from dataclasses import replace
+
     pytest.importorskip("onnxscript")
     from sorano.export.graphs import export_onnx
-    from sorano.presets import preset_of_folder
+    from sorano.presets import ALL_KINDS, preset_of_folder
 
     folder = tmp_path_factory.mktemp("models") / "graphs"
-    export_onnx(preset_of_folder(tiny_folder), folder)
+    export_onnx(replace(preset_of_folder(tiny_folder), known=ALL_KINDS), folder)
     return folder
 
 

@@ -1,5 +1,6 @@
 """ONNX graphs of a model, and the runner of them, beside the engine."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from support.counts import FULL
 
 from sorano.errors import CheckpointError, RequestError
+from sorano.files import canonical, sha256
 from sorano.presets import WEIGHTS, find_preset, preset_of_folder
 
 pytest.importorskip("onnxscript")
@@ -93,6 +95,18 @@ def test_frames_of_another_size_or_number_are_refused(runner, count, side, said)
         runner.generate(PROMPT, seed=1, given=np.zeros((count, side, side, 3), np.uint8))
 
 
+def test_frames_that_the_model_was_not_trained_to_begin_with_are_refused(tiny_graphs, tmp_path):
+    from sorano.export.run import Runner
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_graphs, folder)
+    card = json.loads((folder / "model.json").read_text())
+    for known, count, said in ((["first"], 5, "frames of a video"), (["prefix"], 1, "a picture")):
+        (folder / "model.json").write_text(json.dumps({**card, "known": known}))
+        with pytest.raises(RequestError, match=f"does not begin with {said}"):
+            Runner(folder).generate(PROMPT, seed=1, given=np.zeros((count, 32, 32, 3), np.uint8))
+
+
 def test_a_prompt_beyond_the_graphs_width_is_refused_in_words(runner):
     with pytest.raises(RequestError, match="the graphs read 63"):
         runner.generate("red ball " * 40, seed=1)
@@ -124,6 +138,16 @@ def test_a_card_cannot_name_files_elsewhere(tiny_graphs, tmp_path):
     (folder / "model.json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match="secret"):
         read_card(folder)
+
+
+def test_the_card_names_the_weights_of_a_folder_of_the_users_own(tiny_graphs, tiny_folder):
+    from sorano.export.graphs import read_card
+
+    card = read_card(tiny_graphs)
+    assert card["output"] == {"width": 256, "height": 256} and card["shapes"]["temporal"] == 4
+    assert {name: sha256(tiny_folder / name) for name in card["weights"]} == card["weights"] != {}
+    assert card["weights_sha256"] == hashlib.sha256(canonical(card["weights"])).hexdigest()
+    assert card["weights_sha256"] != hashlib.sha256(b"{}").hexdigest()
 
 
 def test_eight_bits_are_smaller_and_near(runner, tiny_graphs):
@@ -177,6 +201,13 @@ def test_without_npm_the_next_step_is_named(tmp_path, monkeypatch):
     assert "--runtime" in missing.value.hint
 
 
+def test_a_model_of_another_kind_is_refused_before_runtimes_are_fetched(tmp_path):
+    from sorano.export.site import export_web
+
+    with pytest.raises(RequestError, match="is not here"):
+        export_web(find_preset("wan2.1-t2v-1.3b"), tmp_path / "site", runtime=tmp_path)
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     from sorano.export.site import export_web
 
@@ -186,10 +217,11 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_the_command_says_what_it_lacks_in_two_lines(tmp_path):
+def test_the_command_says_what_it_lacks_in_two_lines(tiny_folder, tiny_graphs, tmp_path):
     import sys
 
     command = [sys.executable, "-m", "sorano", "export", "web", str(tmp_path / "site"), "--runtime", str(tmp_path)]
+    command += ["--preset", str(tiny_folder), "--graphs", str(tiny_graphs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and not done.stdout
     assert "onnxruntime-web" in done.stderr and "npm pack" in done.stderr

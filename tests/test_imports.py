@@ -114,7 +114,9 @@ MAY_IMPORT = {
     "desk": FOUNDATION | {"__init__", "web", "desk", "trust"},
     "desk/call/demo": FOUNDATION | {"desk", "media"},
     "desk/call/record": FOUNDATION | {"desk", "trust", "video", "web"},
-    "export": FOUNDATION | {"__init__", "conditions", "export", "models", "presets", "sampling", "trust", "web"},
+    "export": FOUNDATION
+    | {"__init__", "conditions", "export", "models", "pipeline", "presets", "request", "resolve", "sampling", "stream"}
+    | {"trust", "web"},
     "measure": FOUNDATION | {"plan"},
     "__init__": FOUNDATION
     | {

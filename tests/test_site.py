@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import http.server
 import json
 import random
@@ -17,7 +18,9 @@ from support import browser as browsing
 from support.browser import DESK, PHONE, Problems, picture, violations
 from support.counts import FULL
 
+from sorano.errors import RequestError
 from sorano.export import site as sites
+from sorano.files import canonical
 from sorano.presets import find_preset, preset_of_folder
 
 PROMPT = "a red ball bounces on the grass at sunset"
@@ -134,6 +137,17 @@ def downloaded(page, name, path):
     return path
 
 
+def test_a_folder_whose_first_export_failed_takes_the_next(tiny_folder, tiny_graphs, tmp_path):
+    preset, site, half = preset_of_folder(tiny_folder), tmp_path / "site", tmp_path / "half"
+    exported(preset, tmp_path / "whole", graphs=tiny_graphs)
+    half.mkdir()
+    shutil.copy(RUNTIMES / sites.runtimes.PACKAGES[0].archive, half)
+    with pytest.raises(RequestError, match="is not there"):
+        sites.export_web(preset, site, graphs=tiny_graphs, runtime=half)
+    assert exported(preset, site, graphs=tiny_graphs) == site
+    assert "index.html" in json.loads((site / "files.json").read_text())
+
+
 # The parts, beside Python's.
 
 
@@ -246,6 +260,32 @@ def test_frames_are_marked_as_the_engine_does(modules):
     assert np.abs(found - wanted).max() <= 1 and (found != wanted).mean() < 0.05
 
 
+@pytest.mark.parametrize(("refused", "sample", "name"), [(["avc1"], "vp09", "vp9"), (["avc1", "vp09"], "av01", "av1")])
+def test_where_no_h264_is_coded_another_codec_is(modules, tmp_path, refused, sample, name):
+    import av
+
+    y, x = np.mgrid[:64, :96]
+    frames = np.stack([np.stack([x + 4 * t, 2 * y, 0 * x + 90], -1) for t in range(14)]).astype(np.uint8)
+    code = """await (async ([frames, refused]) => {
+        const supported = VideoEncoder.isConfigSupported, isRefused = (one, { codec }) => codec.startsWith(one);
+        VideoEncoder.isConfigSupported = async (config) =>
+            refused.some((one) => isRefused(one, config)) ? { supported: false } : supported.call(VideoEncoder, config);
+        try {
+            const said = { height: 64, width: 96, fps: 12, texts: [] };
+            const { codec, bytes } = await m.encoded(frames.map((one) => Uint8Array.from(one)), said);
+            return [codec, [...bytes]];
+        } finally { VideoEncoder.isConfigSupported = supported; }
+    })(values)"""
+    found, data = modules("encode", code, [frame.flatten().tolist() for frame in frames], refused)
+    (tmp_path / "clip.mp4").write_bytes(bytes(data))
+    with av.open(tmp_path / "clip.mp4") as container:
+        stream = container.streams.video[0]
+        coded = stream.codec.canonical_name
+        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+    assert (found, coded) == (sample, name)
+    assert decoded.shape == frames.shape and np.abs(decoded.astype(int) - frames).mean() < 4
+
+
 # The whole.
 
 
@@ -282,6 +322,8 @@ def test_without_a_network_a_clip_is_made_marked_labelled_and_signed(visit, tmp_
     page.context.set_offline(True)
     page.reload()
     page.locator("html[data-ready]").wait_for(state="attached")
+    sent = page.evaluate("fetch('worker.js').then((answer) => answer.headers.get('content-security-policy'))")
+    assert sent == page.locator("meta[http-equiv='Content-Security-Policy']").get_attribute("content")
     page.get_by_label("Keep the prompt out of the file").check()
     make(page, seed=7)
     page.get_by_role("heading", name="Your video").wait_for(timeout=MADE)
@@ -299,7 +341,9 @@ def test_without_a_network_a_clip_is_made_marked_labelled_and_signed(visit, tmp_
     assert report.mark_id == marked_id(page)
     video = read_video(clip)
     assert video.frames_THWC.shape == (9, 256, 256, 3)
-    assert read_metadata(clip)["request"]["seed"] == 7
+    request = read_metadata(clip)["request"]
+    assert request["seed"] == 7
+    assert signed_record(clip)["request"]["sha256"] == hashlib.sha256(canonical(request)).hexdigest()
     assert b"bounces" not in clip.read_bytes()
 
     page.get_by_label("A video or a picture").set_input_files(clip)
@@ -310,6 +354,17 @@ def test_without_a_network_a_clip_is_made_marked_labelled_and_signed(visit, tmp_
     assert verify(tmp_path / "changed.mp4").verdict.name == "TAMPERED"
     page.get_by_label("A video or a picture").set_input_files(tmp_path / "changed.mp4")
     page.get_by_text("do not hold: assertion.bmffHash.mismatch").wait_for()
+
+
+def signed_record(clip):
+    """What the manifest of a file says of its making."""
+    import c2pa
+
+    with c2pa.Reader(clip) as reader:
+        found = json.loads(reader.json())
+    manifest = found["manifests"][found["active_manifest"]]
+    [record] = [one["data"] for one in manifest["assertions"] if one["label"] == "org.sorano.record"]
+    return record
 
 
 def marked_id(page):
@@ -353,12 +408,72 @@ def test_a_clip_begins_with_a_picture_or_goes_on_with_a_video(visit, tmp_path):
     assert np.abs(made["waves.mp4"][:11].astype(int) - own).mean() < 12  # cropped, marked and coded
 
 
-def test_a_file_that_is_neither_picture_nor_video_gets_a_sentence(visit, tmp_path):
-    (tmp_path / "words.mp4").write_bytes(b"words" * 100)
+@pytest.mark.parametrize("name", ["words.mp4", "words.png"])
+def test_a_file_that_is_neither_picture_nor_video_gets_a_sentence(visit, tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"words" * 100)
     page = visit()
-    page.get_by_label("Begin with a picture").set_input_files(tmp_path / "words.mp4")
+    page.get_by_label("Begin with a picture").set_input_files(tmp_path / name)
     make(page)
-    page.locator("#failed", has_text="words.mp4 cannot be read as a picture or a video").wait_for()
+    page.locator("#failed", has_text=f"{name} cannot be read as a picture or a video").wait_for()
+
+
+READS_WHEN_TOLD = """const read = createImageBitmap;
+    createImageBitmap = (...given) => new Promise((go) => {
+        Object.assign(window, { go });
+        document.documentElement.dataset.reads = 'yes';
+    }).then(() => read(...given));"""
+HEARS_WHEN_TOLD = """Object.defineProperty(Worker.prototype, 'onmessage', { set(hear) {
+    this.addEventListener('message', async (event) => {
+        if (event.data.kind === 'made') await new Promise((go) => {
+            Object.assign(window, { go });
+            document.documentElement.dataset.made = 'yes';
+        });
+        hear(event);
+    });
+} });"""
+
+
+def test_a_cancel_after_the_last_step_is_kept(visit):
+    page = visit(script=HEARS_WHEN_TOLD)
+    make(page)
+    page.locator("html[data-made]").wait_for(state="attached", timeout=MADE)
+    page.get_by_role("button", name="Cancel").click()
+    page.evaluate("window.go()")
+    page.get_by_text("Cancelled.").wait_for()
+    assert page.locator("#result").is_hidden() and page.get_by_role("button", name="Create").is_enabled()
+
+
+def test_a_cancel_while_a_given_file_is_read_is_kept(visit, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    page = visit(script=READS_WHEN_TOLD)
+    page.get_by_label("Begin with a picture").set_input_files(tmp_path / "red.png")
+    make(page)
+    page.locator("html[data-reads]").wait_for(state="attached")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Cancelled.").wait_for()
+    page.evaluate("window.go()")
+    page.get_by_label("Begin with a picture").set_input_files([])
+    make(page, seed=8)
+    page.locator("#said", has_text="seed 8").wait_for(timeout=MADE)
+    assert page.locator("#failed").is_hidden() and page.locator("#notes").is_hidden()
+
+
+def test_a_file_that_cannot_be_verified_says_so_there_and_leaves_a_clip_in_the_making_alone(visit, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    (tmp_path / "words.mp4").write_bytes(b"words" * 100)
+    page = visit(script=READS_WHEN_TOLD)
+    page.get_by_label("Begin with a picture").set_input_files(tmp_path / "red.png")
+    make(page, seed=9)
+    page.locator("html[data-reads]").wait_for(state="attached")
+    page.get_by_label("A video or a picture").set_input_files(tmp_path / "words.mp4")
+    page.locator("#verdict", has_text="Something went wrong").wait_for()
+    assert page.locator("#failed").is_hidden() and page.get_by_role("button", name="Create").is_disabled()
+    page.evaluate("window.go()")
+    page.locator("#said", has_text="seed 9").wait_for(timeout=MADE)
 
 
 def test_cancel_is_heard_between_steps(visit):
@@ -368,6 +483,28 @@ def test_cancel_is_heard_between_steps(visit):
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled.").wait_for()
     assert page.locator("#result").is_hidden() and page.get_by_role("button", name="Create").is_enabled()
+
+
+def test_a_damaged_card_is_said_at_the_start(visit, folder, tmp_path):
+    copy = tmp_path / "site"
+    shutil.copytree(folder, copy)
+    card = json.loads((copy / "model" / "model.json").read_text())
+    (copy / "model" / "model.json").write_text(json.dumps({**card, "guidance": 9}))
+    with served(copy) as other:
+        page = visit(at=other, ready=False)
+        page.locator("#failed", has_text="model/model.json is damaged").wait_for()
+        assert page.get_by_role("button", name="Create").is_disabled()
+
+
+def test_a_model_that_begins_with_nothing_is_not_offered_a_file(visit, folder, tmp_path):
+    copy = tmp_path / "site"
+    shutil.copytree(folder, copy)
+    card = json.loads((copy / "model" / "model.json").read_text())
+    (copy / "model" / "model.json").write_text(json.dumps({**card, "known": []}))
+    sites.write_list(copy)
+    assert visit().get_by_label("Begin with a picture").is_visible()
+    with served(copy) as other:
+        assert visit(at=other).get_by_label("Begin with a picture").is_hidden()
 
 
 def test_damaged_weights_are_found_before_they_run(visit, folder, tmp_path):

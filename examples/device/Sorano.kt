@@ -7,7 +7,7 @@
 //     val clip = Sorano(folder).generate("a red ball bounces on the grass at sunset", seed = 5)
 //
 // Euler's steps instead of the engine's UniPC, and Java's noise instead of torch's: a seed means another video than
-// elsewhere. Frames that leave the phone must be marked and signed first; `sorano export web` does so in a WebView.
+// elsewhere. Frames that leave the phone must be marked and signed first; `sorano export web` does so in a browser.
 
 import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtEnvironment
@@ -31,6 +31,7 @@ class Sorano(private val folder: File) {
     private val patch = ints("patch_size")
     private val textTokens = shapes.getInt("text_tokens")
     private val numTokens = latent[1] / patch[0] * (latent[2] / patch[1]) * (latent[3] / patch[2])
+    private val rotary = rotary()
     private val environment = OrtEnvironment.getEnvironment()
     private val sessions = listOf("text_encoder", "transformer", "decoder").associateWith { open(it) }
     private val vocabulary = JSONObject(File(folder, "tokenizer.json").readText()).getJSONObject("model")
@@ -62,13 +63,13 @@ class Sorano(private val folder: File) {
         val real = FloatArray(textTokens) { if (it < ids.size) 1f else 0f }
         val tokens = run("text_encoder", mapOf("ids" to longs(padded), "real" to floats(real, textTokens)))
         val bias = FloatArray(textTokens) { if (it < ids.size) 0f else -1e9f }
-        bias[ids.size] = ln((512 - ids.size).toFloat()) // one pad key stands for all padded positions
+        bias[ids.size] = ln((card.getInt("text_positions") - ids.size).toFloat()) // one pad key stands for all padded positions
         return Text(tokens, bias)
     }
 
     private fun velocity(x: FloatArray, sigma: Float, text: Text): FloatArray {
         val width = shapes.getInt("head_dim") / 2
-        val (rowsCos, rowsSin) = rotary()
+        val (rowsCos, rowsSin) = rotary
         val inputs = mapOf(
             "patches" to floats(toPatches(x), numTokens, x.size / numTokens),
             "timestep" to floats(floatArrayOf(sigma * 1000, 0f), 2),

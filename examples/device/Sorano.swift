@@ -7,7 +7,7 @@
 //     let clip = try Sorano(folder: url).generate("a red ball bounces on the grass at sunset", seed: 5)
 //
 // Euler's steps instead of the engine's UniPC, and GameplayKit's noise instead of torch's: a seed means another video
-// than elsewhere. Frames that leave the phone must be marked and signed first; `sorano export web` does so in a WebView.
+// than elsewhere. Frames that leave the phone must be marked and signed first; `sorano export web` does so in a browser.
 
 import CryptoKit
 import Foundation
@@ -22,7 +22,7 @@ struct Card: Decodable {
     struct File: Decodable { let sha256: String }
     let shapes: Shapes
     let shift, guidance: Float
-    let num_steps: Int
+    let num_steps, text_positions: Int
     let files: [String: File]
 }
 
@@ -79,12 +79,12 @@ final class Sorano {
         let numbers = try ORTValue(tensorData: NSMutableData(bytes: padded, length: 8 * padded.count), elementType: .int64, shape: [NSNumber(value: padded.count)])
         let tokens = try run("text_encoder", ["ids": numbers, "real": floats(real, [real.count])], "text")
         var bias = real.map { $0 > 0 ? Float(0) : -1e9 }
-        bias[ids.count] = log(Float(512 - ids.count)) // one pad key stands for all padded positions
+        bias[ids.count] = log(Float(card.text_positions - ids.count)) // one pad key stands for all padded positions
         return (tokens, bias)
     }
 
     private func velocity(_ x: [Float], _ sigma: Float, _ text: (tokens: [Float], bias: [Float])) throws -> [Float] {
-        let (cosines, sines) = rotary()
+        let (cosines, sines) = rotary
         let half = shapes.head_dim / 2, size = shapes.text_tokens
         let made = try run("transformer", [
             "patches": floats(patches(x, back: false), [numTokens, x.count / numTokens]),
@@ -105,7 +105,7 @@ final class Sorano {
     }
 
     /// Cosines and sines of each token's place in time, rows and columns (RoPE, arXiv:2104.09864).
-    private func rotary() -> ([Float], [Float]) {
+    private lazy var rotary: ([Float], [Float]) = {
         let side = 2 * (shapes.head_dim / 6), sizes = [shapes.head_dim - 2 * side, side, side]
         let grid = zip(shapes.latent_CTHW.dropFirst(), shapes.patch_size).map { $0 / $1 }
         var angles: [Double] = []
@@ -115,7 +115,7 @@ final class Sorano {
             }
         } } }
         return (angles.map { Float(cos($0)) }, angles.map { Float(sin($0)) })
-    }
+    }()
 
     /// The latent as one row for each token, channels first in a patch; or back, where they come last.
     private func patches(_ x: [Float], back: Bool) -> [Float] {

@@ -26,9 +26,6 @@ class GraphPrecision(StrEnum):
 
 
 PRESET = Annotated[str, typer.Option("--preset", help="The model: a preset, or a diffusers folder of the same kind.")]
-PRECISION = Annotated[
-    GraphPrecision, typer.Option(help="float32: the engine's numbers; int8: less than a third of the bytes.")
-]
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the path.")]
 QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors on stderr.")]
 

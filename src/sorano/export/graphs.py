@@ -38,12 +38,11 @@ if TYPE_CHECKING:
 
     from sorano.models.checkpoint import Bundle
 
-FORMAT = 1
+FORMAT = 2
 OPSET = 20  # the first with Gelu
 TEXT_TOKENS = 64  # of a graph: the prompt's own and at least one pad key
 GRAPHS = ("text_encoder", "transformer", "decoder", "encoder")
 PRECISIONS = ("float32", "int8")
-LEAST_NUMBERS = 1024  # smaller tensors keep float32: they are few bytes, and their errors are not small
 CARD = "model.json"
 
 
@@ -56,6 +55,7 @@ class GraphShapes:
     height: int
     latent_CTHW: tuple[int, int, int, int]
     patch_size: tuple[int, int, int]
+    temporal: int  # frames that a latent codes, after the first one
     text_tokens: int
     head_dim: int
 
@@ -130,6 +130,7 @@ def shapes_of(preset: Preset, bundle: Bundle) -> GraphShapes:
         height=height,
         latent_CTHW=(config.z_dim, latent.num_frames, latent.rows, latent.columns),
         patch_size=transformer.patch_size,
+        temporal=bundle.geometry.temporal,
         text_tokens=TEXT_TOKENS,
         head_dim=transformer.attention_head_dim,
     )
@@ -157,13 +158,11 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def _loaded(preset: Preset) -> Bundle:
-    import torch
-
-    from sorano.models.registry import load
+    from sorano.pipeline import load_bundle
 
     if preset.folder is None:
         raise RequestError(f"{preset.name} is not here", f"sorano pull {preset.name}")
-    return load(preset.folder, device="cpu", dtype=torch.float32, digests={} if preset.repo else preset.digests())
+    return load_bundle(preset, "cpu", "float32")
 
 
 Module = tuple["nn.Module", tuple["Tensor", ...], list[str], str]
@@ -231,8 +230,14 @@ def _quiet() -> Iterator[None]:
 
 def _write_card(preset: Preset, bundle: Bundle, shapes: GraphShapes, precision: str, folder: Path) -> Path:
     from sorano import __version__
+    from sorano.models.wan.config import MAX_TEXT_TOKENS
+    from sorano.request import Request
+    from sorano.resolve import resolve
     from sorano.sampling.schedule import read_scheduler_config
+    from sorano.stream import HANDOVER_FRAMES
 
+    configs = preset.read_configs()
+    width, height = resolve(Request(prompt="any"), preset, configs).output_size
     solver, shift = read_scheduler_config(bundle.scheduler_config)
     files = [*(f"{name}.onnx" for name in GRAPHS), "tokenizer.json"]
     card = {
@@ -246,7 +251,10 @@ def _write_card(preset: Preset, bundle: Bundle, shapes: GraphShapes, precision: 
         "shift": shift if preset.shift is None else preset.shift,
         "num_steps": preset.num_steps,
         "guidance": preset.guidance,
-        "known": list(preset.known or ()),
+        "known": list(preset.kinds(configs)),
+        "output": {"width": width, "height": height},  # of the file, as the engine has it
+        "text_positions": MAX_TEXT_TOKENS,  # that the transformer was trained with, most of them padding
+        "handover_frames": HANDOVER_FRAMES,
         "weights": bundle.digests,
         "weights_sha256": hashlib.sha256(canonical(bundle.digests)).hexdigest(),  # as in a video's credential
         "files": {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in files},

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from sorano.sampling.schedule import Schedule
 
 Array = NDArray[Any]
-BEYOND = -1e9  # added to the attention scores of what is not attended to
-ROTARY_BASE = 10000.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,8 @@ class Runner:
         given: NDArray[np.uint8] | None = None,
         progress: Callable[[int, int], None] = lambda step, total: None,
     ) -> GeneratedClip:
-        """A clip of a prompt, which begins with `given` frames, uint8 RGB of the model's own size: one, or 1 + 4k.
+        """A clip of a prompt, which begins with `given` frames, uint8 RGB of the model's own size: one, or 1 + 4k
+        (`GraphShapes.temporal`).
 
         Raises RequestError for a prompt longer than the graph reads, NumericsError where a step is not finite.
         """
@@ -104,7 +103,7 @@ class Runner:
 
     def encode_text(self, prompt: str) -> tuple[Array, Array]:
         """The text tokens [S, D] of a prompt and what is added to their attention scores [S]."""
-        from sorano.models.wan.config import MAX_TEXT_TOKENS
+        from sorano.export.networks import BEYOND
 
         [ids], size = self.tokenizer.encode([prompt]), self.shapes.text_tokens
         count = len(ids)
@@ -116,39 +115,47 @@ class Runner:
         padded[:count] = ids
         [text_SD] = self.sessions["text_encoder"].run(None, {"ids": padded, "real": real})
         bias_S = np.where(real > 0, 0.0, BEYOND).astype(np.float32)
-        bias_S[count] = math.log(MAX_TEXT_TOKENS - count)  # the pad key stands for all padded positions
+        bias_S[count] = math.log(self.card["text_positions"] - count)  # the pad key stands for all padded positions
         return text_SD, bias_S
 
     def encode_given(self, frames_THWC: NDArray[np.uint8]) -> Array:
-        """The latents [C, 1 + k, H, W] of the 1 + 4k frames that a clip begins with.
+        """The latents [C, 1 + k, H, W] of the 1 + 4k frames that a clip begins with (4: `GraphShapes.temporal`).
 
         The autoencoder is causal: the first latents of a clip are the same whatever it goes on with. Raises
-        RequestError for frames of another size or number.
+        RequestError for frames of another size or number, or that the model was not trained to begin with.
         """
+        from sorano.conditions.state import frames_to_video
+
         count, wanted = len(frames_THWC), (self.shapes.height, self.shapes.width, 3)
-        latents = 1 + (count - 1) * (self.shapes.latent_CTHW[1] - 1) // max(1, self.shapes.num_frames - 1)
+        temporal, kind = self.shapes.temporal, "first" if count == 1 else "prefix"
+        if kind not in self.card["known"]:
+            begins = "a picture" if count == 1 else "frames of a video"
+            raise RequestError(f"{self.card['preset']} does not begin with {begins}", "leave them out")
         if frames_THWC.shape[1:] != wanted:
             raise RequestError(f"frames are {frames_THWC.shape[1:]}, and the graph takes {wanted}", "scale them first")
-        if not 1 <= count < self.shapes.num_frames or (count - 1) % 4:
+        if not 1 <= count < self.shapes.num_frames or (count - 1) % temporal:
             raise RequestError(
-                f"a clip of {self.shapes.num_frames} frames cannot begin with {count}", "give 1, 5, 9 ..."
+                f"a clip of {self.shapes.num_frames} frames cannot begin with {count}",
+                f"give 1, {1 + temporal}, {1 + 2 * temporal} ...",
             )
         rest = np.repeat(frames_THWC[-1:], self.shapes.num_frames - count, axis=0)
-        video_CTHW = (
-            np.concatenate([frames_THWC, rest]).transpose(3, 0, 1, 2).astype(np.float32) / np.float32(127.5) - 1
-        )
-        [latent] = self.sessions["encoder"].run(None, {"video": video_CTHW[None]})
-        return np.asarray(latent[0, :, :latents])
+        video_BCTHW = frames_to_video(np.concatenate([frames_THWC, rest])).numpy()
+        [latent] = self.sessions["encoder"].run(None, {"video": video_BCTHW})
+        return np.asarray(latent[0, :, : 1 + (count - 1) // temporal])
 
     def decode(self, latent_CTHW: Array) -> NDArray[np.uint8]:
         """The frames of a latent."""
+        import torch
+
+        from sorano.conditions.state import video_to_frames
+
         [video] = self.sessions["decoder"].run(None, {"latent": latent_CTHW[None].astype(np.float32)})
-        video_THWC = video[0].transpose(1, 2, 3, 0)
-        return np.round((video_THWC + 1) * np.float32(127.5)).astype(np.uint8)
+        return video_to_frames(torch.from_numpy(video))
 
     def _solved(
         self, noise: Array, texts: list[tuple[Array, Array]], guidance: float, schedule: Schedule, known: Array | None
     ) -> Iterator[Array]:
+        from sorano.sampling.guidance import classifier_free_apart
         from sorano.sampling.solver import SOLVERS
 
         is_known_L = np.zeros(self.shapes.num_tokens, np.float32)
@@ -156,17 +163,18 @@ class Runner:
             per_latent = self.shapes.num_tokens // (self.shapes.latent_CTHW[1] // self.shapes.patch_size[0])
             is_known_L[: per_latent * known.shape[1]] = 1
 
-        def velocity(x: Any, sigma: float) -> Any:
-            patches = to_patches(_with_known(x, known), self.shapes)
-            timestep = np.array([schedule.timestep(sigma), 0], np.float32)
-            inputs = {"patches": patches, "timestep": timestep, "known": is_known_L}
-            inputs |= {"rope_cos": self.cos_LK, "rope_sin": self.sin_LK}
-            made = [
-                self.sessions["transformer"].run(None, inputs | {"text": text, "bias": bias})[0] for text, bias in texts
-            ]
-            with_prompt = made[0] if len(made) == 1 else made[1] + np.float32(guidance) * (made[0] - made[1])
-            return from_patches(with_prompt, self.shapes)
+        def velocity_of(text: Array, bias: Array) -> Callable[[Any, float], Any]:
+            def velocity(x: Any, sigma: float) -> Any:
+                patches = to_patches(_with_known(x, known), self.shapes)
+                timestep = np.array([schedule.timestep(sigma), 0], np.float32)
+                inputs = {"patches": patches, "timestep": timestep, "known": is_known_L, "text": text, "bias": bias}
+                inputs |= {"rope_cos": self.cos_LK, "rope_sin": self.sin_LK}
+                return from_patches(self.sessions["transformer"].run(None, inputs)[0], self.shapes)
 
+            return velocity
+
+        prompted, *plain = (velocity_of(*one) for one in texts)
+        velocity = classifier_free_apart(prompted, plain[0], float(guidance)) if plain else prompted
         solver: Any = SOLVERS[self.card["solver"]]
         for _, x in solver(velocity, noise, schedule.sigmas):
             yield _with_known(x.astype(np.float32, copy=False), known)
@@ -192,13 +200,11 @@ def from_patches(patches_LP: Array, shapes: GraphShapes) -> Array:
 
 def rotary_table(shapes: GraphShapes) -> tuple[Array, Array]:
     """Cosines and sines [L, K/2] of the tokens' places in time, rows and columns (`models.attention.rotation`)."""
-    _, t, h, w = shapes.latent_CTHW
-    p, q, r = shapes.patch_size
-    side = 2 * (shapes.head_dim // 6)
-    grids = np.meshgrid(np.arange(t // p), np.arange(h // q), np.arange(w // r), indexing="ij")
-    angles = [
-        grid.reshape(-1, 1) / ROTARY_BASE ** (np.arange(0, dim, 2) / dim)
-        for grid, dim in zip(grids, (shapes.head_dim - 2 * side, side, side), strict=True)
-    ]
-    angle = np.concatenate(angles, axis=1)
-    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    import torch
+
+    from sorano.models.attention import rotation
+
+    sides = (size // patch for size, patch in zip(shapes.latent_CTHW[1:], shapes.patch_size, strict=True))
+    t, h, w = torch.meshgrid(*(torch.arange(side) for side in sides), indexing="ij")
+    table_L1K2 = rotation((t.flatten(), h.flatten(), w.flatten()), shapes.head_dim)
+    return table_L1K2[:, 0, :, 0].contiguous().numpy(), table_L1K2[:, 0, :, 1].contiguous().numpy()

@@ -4,16 +4,18 @@
     web/                                style, icon and texts that the studio has too
     model/                              graphs in 8 bits, tokenizer, words, the public watermark's pattern
     runtime/                            ONNX Runtime and C2PA in WebAssembly (`sorano.export.runtimes`)
-    files.json                          the SHA-256 of each of these; checked before anything of it runs
+    files.json                          the SHA-256 of each of these; weights, tables and WebAssembly are checked
+                                        against it before they are used
     sw.js                               the service worker, which keeps all of it for use without a network
 
-Any server of static files will do; nothing in it names another host.
+The page asks its own server alone, which may be any server of static files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +23,13 @@ from typing import Any
 
 from sorano.errors import RequestError
 from sorano.export import runtimes
-from sorano.export.graphs import CARD, export_onnx, read_card
+from sorano.export.graphs import CARD, export_onnx, read_card, require_exporter
 from sorano.files import sha256, write_atomic
 from sorano.presets import Preset
 from sorano.web import SHARED_PAGE
 
 PAGE = Path(__file__).parent / "page"
 SHARED = ("base.css", "i18n.js", "theme.js", "icon.svg", "chevron.svg")
-MARKED_LINES = 405  # the short side of frames up to which a chip of the mark measures three pixels
 LISTED, SERVICE_WORKER = "files.json", "sw.js"
 
 
@@ -49,13 +50,17 @@ def export_web(
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / LISTED).is_file():
         raise RequestError(f"{folder} holds other files", "name a new folder")
+    if graphs is None:
+        require_exporter()
     folder.mkdir(parents=True, exist_ok=True)
-    say("fetching runtimes")
-    runtimes.put_runtimes(folder / "runtime", runtime)
+    if not (folder / LISTED).exists():
+        write_atomic(folder / LISTED, "{}\n")  # a folder of this command's, should what follows fail
     if graphs is None:
         export_onnx(preset, folder / "model", precision=precision, say=say)
     else:
         _copy_graphs(graphs, preset, folder / "model")
+    say("fetching runtimes")
+    runtimes.put_runtimes(folder / "runtime", runtime)
     _write_words(preset, folder / "model")
     write_atomic(folder / "model" / "mark.json", json.dumps(mark_data(), separators=(",", ":")))
     for file in PAGE.iterdir():
@@ -79,7 +84,14 @@ def write_list(folder: Path) -> None:
     version = hashlib.sha256(text.encode()).hexdigest()[:16]
     write_atomic(folder / LISTED, text)
     worker = (PAGE / SERVICE_WORKER).read_text(encoding="utf-8").replace("__VERSION__", version)
-    write_atomic(folder / SERVICE_WORKER, worker)
+    write_atomic(folder / SERVICE_WORKER, worker.replace('"__POLICY__"', json.dumps(_policy())))
+
+
+def _policy() -> str:
+    """The page's Content Security Policy, which index.html has in itself and workers need as a header."""
+    found = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', (PAGE / "index.html").read_text())
+    assert found is not None
+    return found[1]
 
 
 def _copy_graphs(graphs: Path, preset: Preset, model: Path) -> None:
@@ -123,7 +135,7 @@ def mark_data() -> dict[str, Any]:
         "red": chips(red),
         "chip": pattern.CHIP,
         "highPass": pattern.HIGH_PASS,
-        "mostLines": MARKED_LINES,
+        "mostLines": pattern.CHIP * pattern.SHORT_CHIPS,  # of frames in which a chip measures CHIP pixels
         "psnr": {
             "base": embed.PSNR_BASE, "fine": embed.PSNR_FINE, "coarse": embed.PSNR_COARSE,
             "least": embed.LEAST_PSNR, "most": embed.MOST_PSNR,

@@ -1,5 +1,6 @@
 // The page: one form, one worker.
 
+import { jsonOf, saidOf } from './files.js';
 import { begunWith } from './given.js';
 import { TEXTS } from './texts.js';
 import { add, current, setLanguage, t } from './web/i18n.js';
@@ -73,7 +74,7 @@ function drawResult() {
 	const { made, seed } = shown;
 	at('said').textContent = t('said', { seed, seconds: made.total.toFixed(1), id: made.id, signer: made.signer });
 	const facts = [['load', `${made.seconds.load.toFixed(1)} s`], ['steps', `${made.seconds.steps.toFixed(1)} s`], ['decode', `${made.seconds.decode.toFixed(1)} s`],
-		['seal', `${made.seconds.seal.toFixed(1)} s`], ['codec', made.codec], ['digest', made.digest]];
+		['seal', `${made.seconds.seal.toFixed(1)} s`], ['codec', made.codec]];
 	at('facts').replaceChildren(...facts.map(([name, value]) => {
 		const pair = document.createElement('div'), term = document.createElement('dt'), detail = document.createElement('dd');
 		term.textContent = t(`fact.${name}`);
@@ -102,6 +103,10 @@ const HEARD = {
 		at('progress').value = total ? done / total : 0;
 	},
 	made(made) {
+		if (isCancelled) { // the worker had nothing left to do when it was told
+			HEARD.cancelled();
+			return;
+		}
 		busy(false);
 		shown = { made, seed: asked.seed };
 		const { reading } = made;
@@ -124,6 +129,7 @@ const HEARD = {
 		say('failed', [[`fail.${code}`, values]], 'bad');
 	},
 	verified({ found }) { say('verdict', ...verdict(found)); },
+	unverified({ code, values }) { say('verdict', [[`fail.${code}`, values]], 'bad'); },
 };
 
 function verdict(found) {
@@ -138,7 +144,7 @@ function verdict(found) {
 	return [[['verdict.valid', { signer: manifest.signature_info?.common_name ?? manifest.signature_info?.issuer ?? '?', generator }]], 'good'];
 }
 
-let asked;
+let asked, unsent = null, isCancelled = false; // the last request; the one whose file is being read, before the worker has it
 
 async function create(event) {
 	event.preventDefault();
@@ -146,22 +152,38 @@ async function create(event) {
 	say('failed', null);
 	say('notes', null);
 	const seed = at('seed').value === '' ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(at('seed').value);
-	asked = {
+	const request = asked = unsent = {
 		prompt: at('prompt').value, seed, numSteps: Number(at('steps').value), guidance: Number(at('guidance').value),
 		producer: 'Sorano', isPrivate: at('private').checked,
 	};
+	isCancelled = false;
 	busy(true);
 	say('stage', [['stage.load', { done: 0, total: 3 }]]);
 	at('progress').value = 0;
 	if (file) {
 		try {
-			Object.assign(asked, await begunWith(file, card));
+			Object.assign(request, await begunWith(file, card));
 		} catch (error) {
-			HEARD.failed({ code: error.code ?? 'given', values: { name: file.name, ...error.values } });
+			if (unsent !== request) return; // cancelled, which has been said
+			unsent = null;
+			const { code, values } = saidOf(error, 'given');
+			HEARD.failed({ code, values: { name: file.name, ...values } });
 			return;
 		}
 	}
-	worker.postMessage({ kind: 'create', request: asked });
+	if (unsent !== request) return;
+	unsent = null;
+	worker.postMessage({ kind: 'create', request });
+}
+
+function cancel() {
+	isCancelled = true;
+	if (!unsent) {
+		worker.postMessage({ kind: 'cancel' });
+		return;
+	}
+	unsent = null;
+	HEARD.cancelled();
 }
 
 async function keep() {
@@ -194,17 +216,29 @@ async function begin() {
 		at('create').disabled = true;
 		return;
 	}
-	card = await (await fetch('model/model.json')).json();
+	try {
+		card = await jsonOf('model/model.json');
+		start();
+	} catch (error) {
+		HEARD.failed(saidOf(error));
+		at('create').disabled = true; // there is nothing that could make a video
+		return;
+	}
+	await keep();
+}
+
+/** Fills the form with the model's own settings, and starts the worker. */
+function start() {
 	at('steps').value = card.num_steps;
 	at('guidance').value = card.guidance;
 	worker = new Worker('worker.js', { type: 'module' });
 	worker.onmessage = ({ data }) => HEARD[data.kind]?.(data);
 	worker.onerror = (event) => HEARD.failed({ code: 'unknown', values: { message: event.message ?? '' } });
 	at('form').addEventListener('submit', create);
-	at('cancel').onclick = () => worker.postMessage({ kind: 'cancel' });
+	at('cancel').onclick = cancel;
 	at('file').onchange = () => at('file').files[0] && worker.postMessage({ kind: 'verify', file: at('file').files[0] });
+	at('given-row').hidden = !card.known.includes('first');
 	document.documentElement.dataset.ready = 'yes';
-	await keep();
 }
 
 begin();

@@ -7,7 +7,7 @@ import { normal } from './random.js';
 import { TIMESTEPS, schedule, solve } from './sampler.js';
 import { Tokenizer } from './tokenizer.js';
 
-const TEXT_POSITIONS = 512, BEYOND = -1e9; // Wan's text length; what is added to scores that do not count
+const BEYOND = -1e9; // added to the attention scores of what is not attended to (`sorano.export.networks`)
 
 /** A model's graphs in ONNX Runtime. */
 export class Engine {
@@ -51,20 +51,20 @@ export class Engine {
 		const real = Float32Array.from({ length: size }, (_, at) => (at < count ? 1 : 0));
 		const text = await this.#run('text_encoder', { ids: new this.ort.Tensor('int64', padded, [size]), real: this.#floats(real, size) });
 		const bias = real.map((one) => (one ? 0 : BEYOND));
-		bias[count] = Math.log(TEXT_POSITIONS - count); // the pad key stands for all padded positions
+		bias[count] = Math.log(this.card.text_positions - count); // the pad key stands for all padded positions
 		return { text: this.#floats(text, size, text.length / size), bias: this.#floats(bias, size) };
 	}
 
-	/** {latents, values} of the 1 + 4k frames, RGB bytes of the model's size, that a clip begins with. */
+	/** {latents, values} of the 1 + 4k frames (4: `temporal` of the shapes), RGB bytes of the model's size, that a clip begins with. */
 	async encodeGiven(given) {
-		const { num_frames: count, height, width, latent_CTHW: [channels, frames, rows, columns] } = this.card.shapes;
+		const { num_frames: count, height, width, temporal, latent_CTHW: [channels, frames, rows, columns] } = this.card.shapes;
 		const plane = height * width, video = new Float32Array(3 * count * plane);
 		for (let channel = 0; channel < 3; channel++) for (let frame = 0; frame < count; frame++) {
 			const picture = given[Math.min(frame, given.length - 1)]; // causal: what comes later does not matter
 			for (let at = 0; at < plane; at++) video[(channel * count + frame) * plane + at] = picture[3 * at + channel] / 127.5 - 1;
 		}
 		const latent = await this.#run('encoder', { video: this.#floats(video, 1, 3, count, height, width) });
-		const latents = 1 + (given.length - 1) / 4, size = latents * rows * columns, values = new Float32Array(channels * size);
+		const latents = 1 + Math.floor((given.length - 1) / temporal), size = latents * rows * columns, values = new Float32Array(channels * size);
 		for (let channel = 0; channel < channels; channel++) {
 			const start = channel * frames * rows * columns;
 			values.set(latent.subarray(start, start + size), channel * size);

@@ -33,4 +33,18 @@ export async function bytesOf(name) {
 	return bytes;
 }
 
-export const jsonOf = async (name) => JSON.parse(new TextDecoder().decode(await bytesOf(name)));
+const parsed = new Map();
+
+/** The value of a file of JSON, read once; what could not be read is tried again. */
+export function jsonOf(name) {
+	if (!parsed.has(name)) {
+		const read = bytesOf(name).then((bytes) => JSON.parse(new TextDecoder().decode(bytes)));
+		parsed.set(name, read);
+		read.catch(() => parsed.delete(name));
+	}
+	return parsed.get(name);
+}
+
+/** {code, values} of an error for the page's sentences: its own where it is a Failure, else `code`. */
+export const saidOf = (error, code = 'unknown') =>
+	(error instanceof Failure ? { code: error.code, values: error.values } : { code, values: { message: String(error?.message ?? error) } });

@@ -2,25 +2,23 @@
 
 import { Failure } from './files.js';
 
-const CONTEXT = 5; // frames of a video's end that the model sees: two latents
-const MOST_SECONDS = 20, OUTPUT_LINES = 256;
+const MOST_SECONDS = 20;
 const WAIT = 15e3; // ms for one frame of a video
 
 /** {given, before, source} of a file: frames for the model, frames of the output's size, and the file for the manifest. */
 export async function begunWith(file, card) {
 	if (!file.type.startsWith('video/')) return { given: [drawn(await createImageBitmap(file), card.shapes)], source: { file, moves: false } };
-	const { shapes } = card, factor = Math.max(1, Math.ceil(OUTPUT_LINES / shapes.height));
-	const larger = { width: shapes.width * factor, height: shapes.height * factor };
+	const { shapes, output } = card, context = card.known.includes('prefix') ? 1 + shapes.temporal : 1; // frames of its end that the model sees
 	const video = await opened(file);
 	try {
-		const count = Math.floor(Math.min(video.duration, MOST_SECONDS) * card.fps + 0.01);
 		if (video.duration > MOST_SECONDS) throw new Failure('longVideo', { most: MOST_SECONDS });
-		if (!(count >= CONTEXT)) throw new Failure('shortVideo', { least: (CONTEXT / card.fps).toFixed(1) });
+		const count = Math.floor(video.duration * card.fps + 0.01);
+		if (!(count >= context)) throw new Failure('shortVideo', { least: (context / card.fps).toFixed(1) });
 		const given = [], before = [];
 		for (let index = 0; index < count; index++) {
 			await seeked(video, (index + 0.5) / card.fps);
-			before.push(drawn(video, larger));
-			if (index >= count - CONTEXT) given.push(drawn(video, shapes));
+			before.push(drawn(video, output));
+			if (index >= count - context) given.push(drawn(video, shapes));
 		}
 		return { given, before, source: { file, moves: true } };
 	} finally {

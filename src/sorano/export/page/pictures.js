@@ -59,7 +59,7 @@ function filtered(from, table, lines, size, source, target) {
 }
 
 /** Frames that begin where others ended: what the coding of those lost is added, less and less (`frames.fade_out_error`). */
-export function withErrorFaded(frames, coded, last, count = 8) {
+export function withErrorFaded(frames, coded, last, count) {
 	return frames.map((frame, index) => {
 		const share = 1 - (index + 1) / (count + 1);
 		return share > 0 ? frame.map((value, at) => rounded(value + share * (last[at] - coded[at]))) : frame;

@@ -35,6 +35,13 @@ export async function label(own, id, producer) {
 	});
 }
 
+/** JSON in one spelling, that of RFC 8785: keys by their UTF-16 code units (`sorano.files.canonical`). */
+function canonical(value) {
+	if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
+	if (value === null || typeof value !== 'object') return JSON.stringify(value);
+	return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`).join(',')}}`;
+}
+
 /** A manifest's definition, as `credentials._definition` writes it. */
 export async function definition({ version, title, id, model, prompt, request, bytes, given }) {
 	const agent = { name: 'Sorano', version };
@@ -45,7 +52,7 @@ export async function definition({ version, title, id, model, prompt, request, b
 		['c2pa.actions.v2', { actions: [...actions(agent, given), { action: 'c2pa.watermarked.bound', softwareAgent: agent }], allActionsIncluded: true }],
 		['c2pa.soft-binding', { alg: 'org.sorano.mark.1', blocks: [{ scope: {}, value: base64(value) }] }],
 		['c2pa.ai-disclosure', { modelType: 'c2pa.types.model', contentProfile: { humanOversightLevel: 'prompt_guided' }, modelName: model.name, modelIdentifier: `ni:///sha-256;${identifier}` }],
-		['org.sorano.record', { request: { sha256: hex(await crypto.subtle.digest('SHA-256', encoder.encode(JSON.stringify(request)))) }, model, ...(prompt ? { prompt } : {}), where: 'a browser tab' }],
+		['org.sorano.record', { request: { sha256: hex(await crypto.subtle.digest('SHA-256', encoder.encode(canonical(request)))) }, model, ...(prompt ? { prompt } : {}), where: 'a browser tab' }],
 		['org.sorano.container', { sha256: await digestLeftOut(bytes) }],
 	];
 	return {

@@ -1,9 +1,13 @@
 // Keeps the folder for use without a network: every file once, by the SHA-256 that files.json names.
 //
-// Answers carry the headers that let the page use several threads (COOP, COEP), which plain servers of files do not send.
+// Answers carry what plain servers of files do not send: the headers that let the page use several threads (COOP, COEP),
+// and the page's policy, which workers have from their own answer alone.
 
 const NAME = 'sorano-__VERSION__';
-const HEADERS = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp', 'cross-origin-resource-policy': 'same-origin' };
+const HEADERS = {
+	'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp', 'cross-origin-resource-policy': 'same-origin',
+	'content-security-policy': "__POLICY__",
+};
 
 const hex = (buffer) => Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, '0')).join('');
 const place = (name) => new URL(`./${name}`, self.registration.scope).href;

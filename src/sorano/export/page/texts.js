@@ -28,7 +28,7 @@ export const TEXTS = {
 	'stage.seal': ['Encoding and signing', '正在编码和签名'],
 	'said': ['Made from seed {seed} in {seconds} s. Marked {id}, signed by “{signer}”.', '种子 {seed}，用时 {seconds} 秒。水印编号 {id}，由“{signer}”签名。'],
 	'fact.load': ['Load', '载入'], 'fact.steps': ['Denoise', '去噪'], 'fact.decode': ['Decode', '解码'], 'fact.seal': ['Mark, encode, sign', '水印、编码、签名'],
-	'fact.digest': ['Latent', '潜变量'], 'fact.codec': ['Coded as', '编码格式'],
+	'fact.codec': ['Coded as', '编码格式'],
 	'cancelled': ['Cancelled.', '已取消。'],
 	'note.read': ['“{said}” is read as “{target}”.', '“{said}”按“{target}”理解。'],
 	'note.unknown': ['The model does not know: {words}. It is left out.', '模型不认识：{words}，已略去。'],

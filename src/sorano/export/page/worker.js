@@ -1,19 +1,19 @@
-// Everything that takes time, away from the page. In: {kind: 'create', request}, {kind: 'cancel'}, {kind: 'verify', file},
-// {kind: 'words', prompt}. Out: {kind: 'progress'}, {kind: 'made'}, {kind: 'failed', code, values}, {kind: 'cancelled'} ...
+// Everything that takes time, away from the page. In: {kind: 'create', request}, {kind: 'cancel'}, {kind: 'verify', file}.
+// Out: {kind: 'progress'}, then {kind: 'made'}, {kind: 'failed', code, values} or {kind: 'cancelled'}; and
+// {kind: 'verified', found} or {kind: 'unverified', code, values}.
 
 import * as ort from './runtime/ort/ort.wasm.min.mjs';
 import { encoded } from './encode.js';
 import { Engine } from './engine.js';
-import { Failure, bytesOf, jsonOf } from './files.js';
+import { Failure, bytesOf, jsonOf, saidOf } from './files.js';
 import { identity, rootPem } from './keys.js';
 import { resized, withErrorFaded } from './pictures.js';
 import * as seal from './seal.js';
 import { Marker } from './watermark.js';
 import { Words } from './words.js';
 
-const OUTPUT_LINES = 256; // the least height of what is written, as the engine has it
 const channel = new MessageChannel();
-let waiting, cancelled = false, loading;
+let waiting, cancelled = false, loading, vocabulary;
 channel.port1.onmessage = () => waiting?.();
 
 /** Lets messages in: one that says cancel is heard here. */
@@ -24,10 +24,14 @@ async function pause() {
 
 const progress = (stage, done, total) => postMessage({ kind: 'progress', stage, done, total });
 
-const words = async () => {
-	const { words: has } = await jsonOf('model/model.json');
-	return has ? new Words(await jsonOf('model/words.json')) : null;
-};
+/** The words of a small vocabulary; null where the model takes any. */
+async function words() {
+	if (vocabulary === undefined) {
+		const { words: has } = await jsonOf('model/model.json');
+		vocabulary = has ? new Words(await jsonOf('model/words.json')) : null;
+	}
+	return vocabulary;
+}
 
 async function loaded() {
 	ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.max(1, Math.min(4, Math.floor(navigator.hardwareConcurrency / 2))) : 1;
@@ -74,19 +78,15 @@ async function create(request) {
 	await pause();
 	const made = await finished(engine, request, latent, frames);
 	measured('seal');
-	return { ...made, reading, seconds, total: (performance.now() - began) / 1000, digest: await digestOf(latent) };
+	return { ...made, reading, seconds, total: (performance.now() - began) / 1000 };
 }
-
-const digestOf = async (latent) => (await seal.markId(latent, '', '')).toString(16);
 
 /** Frames to a marked, labelled and signed file, and what reading it back says. */
 async function finished(engine, request, latent, frames) {
-	const { shapes, fps, preset, sorano, weights_sha256: sha256 } = engine.card;
-	const factor = Math.max(1, Math.ceil(OUTPUT_LINES / shapes.height));
-	const height = shapes.height * factor, width = shapes.width * factor;
+	const { shapes, fps, preset, sorano, output: { width, height }, handover_frames: handover, weights_sha256: sha256 } = engine.card;
 	const id = await seal.markId(latent, `(1, ${shapes.latent_CTHW.join(', ')})`, `(${fps}, ${width}, ${height})`);
 	const marker = new Marker(await jsonOf('model/mark.json'), id, height, width);
-	const whole = wholeVideo(request, frames.map((frame) => resized(frame, shapes.height, shapes.width, height, width)));
+	const whole = wholeVideo(request, frames.map((frame) => resized(frame, shapes.height, shapes.width, height, width)), handover);
 	const marked = [];
 	for (const [at, frame] of whole.entries()) {
 		marked.push(marker.mark(frame));
@@ -110,11 +110,11 @@ async function finished(engine, request, latent, frames) {
 	return { bytes: signed, codec, id: seal.idName(id), size: [width, height], root: rootPem(own), signer: own.name };
 }
 
-/** The frames of a given video, where there is one, and what was made after its last five. */
-function wholeVideo({ before, given }, made) {
+/** The frames of a given video, where there is one, and what was made after those that the model saw. */
+function wholeVideo({ before, given }, made, handover) {
 	if (!before?.length) return made;
 	const coded = made[given.length - 1];
-	return [...before, ...withErrorFaded(made.slice(given.length), coded, before.at(-1))];
+	return [...before, ...withErrorFaded(made.slice(given.length), coded, before.at(-1), handover)];
 }
 
 /** What a file's credential says, for the page that verifies. */
@@ -124,12 +124,19 @@ async function verified(file) {
 }
 
 const TASKS = {
+	cancel() { cancelled = true; },
 	async create({ request }) {
+		cancelled = false;
 		const made = await create(request);
 		postMessage({ kind: 'made', ...made }, [made.bytes.buffer]);
 	},
-	async verify({ file }) { postMessage({ kind: 'verified', found: await verified(file) }); },
-	async words({ prompt }) { postMessage({ kind: 'words', ...(await readPrompt(prompt)) }); },
+	async verify({ file }) {
+		try {
+			postMessage({ kind: 'verified', found: await verified(file) });
+		} catch (error) {
+			postMessage({ kind: 'unverified', ...saidOf(error) });
+		}
+	},
 	/** For tests: the latent and the frames as they are, before marking. */
 	async latent({ request }) {
 		const engine = await engineOf();
@@ -140,13 +147,11 @@ const TASKS = {
 };
 
 self.onmessage = async ({ data }) => {
-	if (data.kind === 'cancel') { cancelled = true; return; }
-	cancelled = false;
 	try {
 		await TASKS[data.kind](data);
 	} catch (error) {
-		if (error.code === 'cancelled') { postMessage({ kind: 'cancelled' }); return; }
 		const memory = error instanceof RangeError && /allocation|memory/i.test(error.message);
-		postMessage({ kind: 'failed', code: error.code ?? (memory ? 'memory' : 'unknown'), values: error.values ?? { message: String(error?.message ?? error) } });
+		const said = saidOf(error, memory ? 'memory' : 'unknown');
+		postMessage(said.code === 'cancelled' ? { kind: 'cancelled' } : { kind: 'failed', ...said });
 	}
 };
