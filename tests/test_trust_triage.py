@@ -91,6 +91,12 @@ def test_the_red_team_changes_the_face_and_nothing_else(blend):
     )  # a clone rounds
 
 
+def test_each_way_of_blending_gives_another_picture():
+    head = redteam.head(1, seconds=0.05)
+    made = [redteam.swapped(head, blend, 4)[0] for blend in redteam.BLENDS]
+    assert all((one != other).any() for index, one in enumerate(made) for other in made[:index])
+
+
 @pytest.mark.parametrize("way", redteam.VOCODERS)
 def test_an_imitated_voice_is_as_long_and_as_loud_and_another_one(way):
     own = redteam.voices("formants", 1, seconds=2)

@@ -60,7 +60,7 @@ def blended(target, source, mask, way):
         return cv2.seamlessClone(source, target, mask.copy(), centre, cv2.NORMAL_CLONE)
     inside = mask > 0
     source = source.astype(np.float32)
-    if way in ("feather", "colour"):  # Reinhard et al. 2001: means and deviations of each channel
+    if way == "colour":  # Reinhard et al. 2001: means and deviations of each channel
         for channel in range(3):
             theirs, ours = source[inside, channel], target[inside, channel].astype(np.float32)
             source[..., channel] = (source[..., channel] - theirs.mean()) * (ours.std() + 1) / (theirs.std() + 1)
