@@ -1,5 +1,6 @@
 """The job table, on SQLite and on PostgreSQL: leases, fencing, fairness, limits, sweeping."""
 
+import random
 import threading
 import time
 from dataclasses import replace
@@ -239,13 +240,65 @@ def test_the_queue_can_be_put_in_order(table):
     first, second, third = submit(table, 3)
     table.move(third, "a", to_top=False)
     table.change(first, "a", is_paused=True)
-    assert table.ahead([table.get(second, None)])[second][0] == 1
+    assert table.order.before([table.get(second, None)])[second][0] == 1
     assert table.claim("w", 60).job_id == third
     table.change(first, "a", is_paused=False)
     table.move(second, "a", to_top=True)
     assert [table.claim("w", 60).job_id for _ in range(2)] == [second, first]
     with pytest.raises(Problem, match="only a job that waits"):
         table.change(first, "a", is_paused=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_place_in_the_queue_is_the_one_in_which_a_worker_takes_it(database, seed):
+    """Of keys that ask for more or less, with priorities, pauses and changes; seen by another server."""
+    chance, table, other = random.Random(seed), Jobs(database), Jobs(database)
+
+    def more(count):
+        for _ in range(count):
+            words = {"planned_seconds": chance.choice([None, 0.0, 0.5, 3.0, 9.0]), "priority": chance.choice([0, 0, 2])}
+            submit(table, chance.randint(1, 3), owner=chance.choice("abcde"), **words)
+            look_at(table)  # what it knows is kept up, not read anew
+
+    def look_at(jobs_of):
+        rows, _ = jobs_of.page(None, after=None, limit=1000, ascending=True, statuses=("queued",))
+        return {name: count for name, (count, _) in jobs_of.order.before(rows).items()}
+
+    more(15)
+    for _ in range(6):
+        table.publish(table.claim("w", 60), {}, {}, {}, "done")
+    more(8)
+    paused = [name for name in look_at(table) if chance.random() < 0.2]
+    for name in paused:
+        table.change(name, None, is_paused=True)
+    table.move(next(reversed(look_at(table))), None, to_top=True)
+    more(5)
+    places = look_at(other)
+    assert look_at(table) == places
+    taken = []
+    while (lease := other.claim("w", 60)) is not None:
+        taken.append(lease.job_id)
+        other.publish(lease, {}, {}, {}, "done")
+    assert [places[name] for name in taken] == list(range(len(taken)))
+    assert set(paused) == set(places) - set(taken)
+
+
+def test_what_a_key_may_not_run_now_waits_behind_what_others_ask_for(table):
+    table.submit([ONE] * 2, owner="a", limits=KeyLimits(concurrency=1))
+    table.claim("w", 60)
+    (theirs,) = submit(table, owner="b", planned_seconds=99.0)
+    (_, held), _ = table.page("a", after=None, limit=2, ascending=True)
+    assert [table.order.before([table.get(name, None)])[name][0] for name in (theirs, held["id"])] == [0, 1]
+    assert table.claim("w", 60).job_id == theirs and table.claim("w", 60) is None
+
+
+def test_a_key_with_nothing_in_the_queue_is_told_where_it_would_be(table):
+    submit(table, 9, owner="greedy", planned_seconds=10.0)
+    assert table.order.before_new("greedy")[0] == 9 and table.order.before_new("modest") == (1, 10.0)
+    (own,) = submit(table, owner="modest")
+    assert table.order.before([table.get(own, None)])[own] == (1, 10.0)
+    table.claim("w", 60)
+    assert table.claim("w", 60).job_id == own
 
 
 def test_deadlines_and_expiry(database):

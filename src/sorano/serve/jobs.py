@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -42,6 +43,7 @@ from sorano.serve.posts import (
     audit_lines,
     count_more,
 )
+from sorano.serve.queue_order import QueueOrder, work_of
 from sorano.web.database import Database
 from sorano.web.problems import Problem, not_found
 
@@ -50,8 +52,7 @@ GROUP_SECONDS = 60.0  # that this preference may let another key, or an older jo
 WORKER_SECONDS = 60.0  # after which a silent worker is forgotten
 
 MOST_BATCH = 64  # POSTs that are written in one transaction
-FEW = 3  # jobs whose places in the queue are asked for one by one
-WORK = sa.func.coalesce(sa.func.sum(jobs.c.planned_seconds), 0.0)
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,19 @@ class Swept:
     expired: list[str] = field(default_factory=list)
 
 
+def _reorders(call: Call) -> Call:
+    """An operation after which the order of the queue is another."""
+
+    @wraps(call)
+    def reordering(table: Jobs, *args: Any, **words: Any) -> Any:
+        try:
+            return call(table, *args, **words)
+        finally:
+            table.order.forget()
+
+    return cast(Call, reordering)
+
+
 class Jobs:
     """The table's operations, each one transaction. Raises `Problem` for what cannot be done."""
 
@@ -85,6 +99,7 @@ class Jobs:
     ) -> None:
         self.database = database
         self.most_queued, self.most_attempts, self.keep_seconds = most_queued, most_attempts, keep_seconds
+        self.order = QueueOrder(database)
         self._gate, self._turn = threading.Lock(), threading.Lock()
         self._waiting: list[Post] = []
 
@@ -149,38 +164,7 @@ class Jobs:
             found: list[Row] = list(connection.execute(query).mappings())
         return found[:limit], len(found) > limit
 
-    def ahead(self, rows: Sequence[Row]) -> dict[str, tuple[int, float]]:
-        """Of each queued job: how many come before it, and about how many seconds of work they are."""
-        waiting = [row for row in rows if row["status"] == QUEUED]
-        if not waiting:
-            return {}
-        if len(waiting) > FEW:
-            return self._ranks({row["id"] for row in waiting})
-        found: dict[str, tuple[int, float]] = {}
-        with self.database.read() as connection:
-            for row in waiting:
-                before = sa.or_(
-                    jobs.c.priority > row["priority"],
-                    sa.and_(jobs.c.priority == row["priority"], jobs.c.position < row["position"]),
-                )
-                query = sa.select(sa.func.count(), WORK).where(jobs.c.status == QUEUED, ~jobs.c.is_paused, before)
-                count, seconds = connection.execute(query).one()
-                found[row["id"]] = (int(count), float(seconds))
-        return found
-
-    def _ranks(self, wanted: set[str]) -> dict[str, tuple[int, float]]:
-        """The same for many jobs, with one look at the whole queue."""
-        query = sa.select(jobs.c.id, jobs.c.planned_seconds, jobs.c.is_paused).where(jobs.c.status == QUEUED)
-        found: dict[str, tuple[int, float]] = {}
-        count, seconds = 0, 0.0
-        with self.database.read() as connection:
-            for name, planned, is_paused in connection.execute(query.order_by(jobs.c.priority.desc(), jobs.c.position)):
-                if name in wanted:
-                    found[name] = count, seconds
-                if not is_paused:
-                    count, seconds = count + 1, seconds + (planned or 0.0)
-        return found
-
+    @_reorders
     def cancel(self, job_id: str, owner: str | None, *, by: str | None = None) -> Row:
         """Stops a job: at once where it is queued, within a step where it runs. One that has ended stays as it is.
 
@@ -195,6 +179,7 @@ class Jobs:
             self._fail(connection, row, "cancelled", "the job was cancelled", by=by)
             return self._get(connection, job_id, None)
 
+    @_reorders
     def delete(self, job_id: str, owner: str | None, *, by: str | None = None) -> Row:
         """Removes a job's record, whatever it is doing; its files go next. Returns what it was."""
         with self.database.write() as connection:
@@ -202,6 +187,7 @@ class Jobs:
             self._forget(connection, row, "delete", by or row["owner"])
             return row
 
+    @_reorders
     def change(
         self, job_id: str, owner: str | None, *, by: str | None = None, limits: KeyLimits | None = None, **values: Any
     ) -> Row:
@@ -224,6 +210,7 @@ class Jobs:
             self.database.notify(connection, CHANNEL)
             return self._get(connection, job_id, None)
 
+    @_reorders
     def move(self, job_id: str, owner: str | None, *, to_top: bool) -> Row:
         """Moves a queued job before the one that is ahead of it among the owner's, or before all of these."""
         with self.database.write() as connection:
@@ -249,6 +236,7 @@ class Jobs:
 
     # What workers do.
 
+    @_reorders
     def claim(self, worker: str, lease_seconds: float, loaded: str | None = None) -> Lease | None:
         """The next job, leased; None where there is none. Order: priority, fair shares of the keys, position."""
         with self.database.write(durable=False) as connection:
@@ -292,9 +280,8 @@ class Jobs:
                 "preview_step": None,
             }
             connection.execute(sa.update(jobs).where(jobs.c.id == row["id"]).values(**values))
-            work = max(0.1, row["planned_seconds"] or row["video_seconds"])
             served = sa.update(accounts).where(accounts.c.owner == row["owner"])
-            connection.execute(served.values(served=accounts.c.served + work))
+            connection.execute(served.values(served=accounts.c.served + work_of(row)))
             return Lease(row["id"], row["epoch"] + 1, self._get(connection, row["id"], None))
 
     def _may_run(self, connection: sa.Connection, owner: str, most: int) -> bool:
@@ -321,6 +308,7 @@ class Jobs:
             changed = connection.execute(sa.update(jobs).where(*_held(lease)).values(lease_until=until, **told))
             return changed.rowcount == 1
 
+    @_reorders
     def publish(
         self, lease: Lease, files: dict[str, Any], shown: dict[str, Any], result: dict[str, Any], variants: str
     ) -> bool:
@@ -348,6 +336,7 @@ class Jobs:
             _log(connection, now, lease.row["owner"], "complete", [lease.job_id], {"epoch": lease.epoch})
             return True
 
+    @_reorders
     def fail(self, lease: Lease, code: str, message: str) -> bool:
         """The job ends with an error; False where the lease is lost."""
         with self.database.write() as connection:
@@ -357,6 +346,7 @@ class Jobs:
             self._fail(connection, row, code, message)
             return True
 
+    @_reorders
     def release(self, lease: Lease) -> bool:
         """Gives a job back to the queue, to go on from its work folder; it is not counted as an attempt."""
         with self.database.write() as connection:
@@ -422,6 +412,8 @@ class Jobs:
             connection.execute(sa.delete(once).where(once.c.created_at < now - DAY))
             if swept.requeued:
                 self.database.notify(connection, CHANNEL)
+        if swept.requeued or swept.failed:
+            self.order.forget()
         return swept
 
     def counts(self) -> dict[str, int]:
@@ -436,7 +428,9 @@ class Jobs:
         """Writes some POSTs; each gets its rows, or its error."""
         try:
             with self.database.write() as connection:
-                Batch(self.database, connection, batch, self.most_queued).write()
+                written = Batch(self.database, connection, batch, self.most_queued)
+                written.write()
+            self.order.add(written.made)
         except BaseException as error:
             for post in batch:
                 post.rows, post.error = [], error

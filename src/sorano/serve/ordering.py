@@ -127,16 +127,11 @@ class Orders:
         """What a video would be and cost; nothing is made."""
         order = self._created(body)
         prepared = self._prepared(order, caller)
-        counts = self.service.jobs.counts()
         planned, number = prepared.described["planned"], max(1, self._worker()[1])
         if planned is not None:
             total = planned["seconds"] * order.count
             planned = {**planned, "total_seconds": total, "cost": cost_of(total, self.settings)}
-        with self.service.database.read() as connection:
-            from sorano.serve.database import jobs
-
-            waiting = sa.select(sa.func.coalesce(sa.func.sum(jobs.c.planned_seconds), 0.0))
-            queue = float(connection.execute(waiting.where(jobs.c.status == "queued", ~jobs.c.is_paused)).scalar_one())
+        before, seconds = self.service.jobs.order.before_new(caller.owner, order.priority)
         return {
             "object": "plan",
             "model": prepared.model,
@@ -144,7 +139,7 @@ class Orders:
             "n": order.count,
             **prepared.described["shown"],
             "planned": planned,
-            "queue": {"jobs": counts.get("queued", 0), "seconds": round(queue / number, 1), "workers": number},
+            "queue": {"jobs": before, "seconds": round(seconds / number, 1), "workers": number},
         }
 
     # What they share.
@@ -231,7 +226,7 @@ class Orders:
 
     def shown(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Jobs as video objects, with their places in the queue and the seconds that are left."""
-        ahead, count = self.service.jobs.ahead(rows), self.num_workers()
+        ahead, count = self.service.jobs.order.before(rows), self.num_workers()
         return [views.video(row, ahead, count) for row in rows]
 
     def _created(self, body: Mapping[str, Any]) -> Order:
