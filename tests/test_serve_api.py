@@ -261,6 +261,38 @@ def test_a_first_frame_in_every_shape(served, shape):
     assert path.startswith(str(service.store.uploads)) and Path(path).read_bytes() == picture()
 
 
+def test_uploads_are_listed_by_their_key_and_deleted_on_the_way(tmp_path, database_url):
+    with in_process(tmp_path, database_url, needs_keys=True) as (client, service, _):
+        keys = Keys(service.database)
+        scopes = {"one": ("read", "write"), "other": ("read", "write"), "operator": ("read", "write", "admin")}
+        one, other, operator = (
+            {"authorization": f"Bearer {keys.create(name, scope)[1]}"} for name, scope in scopes.items()
+        )
+
+        def listed(headers=one, **query):
+            return client.get("/v1/files", params=query, headers=headers).json()
+
+        files = [client.post("/v1/files", files={"file": (f"{n}.png", picture())}, headers=one) for n in range(4)]
+        ids = [answer.json()["id"] for answer in files]
+        body = {"prompt": PROMPT, "input_reference": {"file_id": ids[0]}}
+        client.post("/v1/videos", json=body, headers=one)
+        data = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
+        client.post("/v1/videos", json={"prompt": PROMPT, "input_reference": data}, headers=one)
+        (given,) = listed(purpose="input")["data"]
+        page = listed(limit=3)
+        assert [row["id"] for row in page["data"]] == [given["id"], ids[3], ids[2]] and page["has_more"]
+        assert page["object"] == "list" and page["last_id"] == ids[2] and page["data"][1] == files[3].json()
+        assert client.delete(f"/v1/files/{ids[2]}", headers=one).json()["deleted"]
+        rest = listed(after=ids[2])
+        assert [row["id"] for row in rest["data"]] == [ids[1], ids[0]] and not rest["has_more"]
+        assert [row["id"] for row in listed(order="asc", purpose="vision")["data"]] == [ids[0], ids[1], ids[3]]
+        assert listed(other)["data"] == [] and len(listed(operator)["data"]) == 4
+        refused(client.get("/v1/files", params={"after": ids[0]}, headers=other), "not_found")
+        refused(client.delete(f"/v1/files/{ids[0]}", headers=other), "not_found")
+        lines = client.get("/v1/audit", params={"subject": ids[2]}, headers=operator).json()["data"]
+        assert [line["action"] for line in lines] == ["upload", "delete"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code"),
     [

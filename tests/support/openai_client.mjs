@@ -31,6 +31,11 @@ others.push(await client.videos.create({ prompt, input_reference: { image_url },
 others.push(await client.videos.create({ prompt, input_reference: await toFile(picture, "a.webp"), paused: true }));
 others.push(await client.videos.edit({ prompt: "it is night", video: { id: video.id }, paused: true }));
 others.push(await client.videos.extend({ prompt, seconds: "4", video: { id: video.id }, paused: true }));
+const file = await client.files.create({ file: await toFile(picture, "b.webp"), purpose: "vision" });
+const files = [];
+for await (const one of client.files.list({ limit: 1 })) files.push(one);
+assert.ok(files.length > 1 && files[0].id === file.id && files[0].filename === "b.webp");
+assert.equal((await client.files.delete(file.id)).deleted, true);
 const found = [];
 for await (const one of client.videos.list({ limit: 2 })) found.push(one.id);
 assert.deepEqual(found, [...others.map((one) => one.id).reverse(), video.id]);

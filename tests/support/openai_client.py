@@ -95,6 +95,11 @@ def main():
     image = ("first.webp", io.BytesIO(thumbnail), "image/webp")
     others.append(client.videos.create(prompt=PROMPT, input_reference=image, extra_body={**waiting, "seed": 2}))
     file = client.files.create(file=image, purpose="vision")
+    second = client.files.create(file=("second.webp", thumbnail, "image/webp"), purpose="vision")
+    listed = [one.id for one in client.files.list(limit=1, purpose="vision")]
+    assert listed[:2] == [second.id, file.id] and client.files.retrieve(file.id).filename, listed
+    assert client.files.delete(second.id).deleted
+    raised(openai.NotFoundError, "not_found", client.files.retrieve, second.id)
     others.append(
         client.videos.create(
             prompt=PROMPT,

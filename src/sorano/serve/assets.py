@@ -21,15 +21,15 @@ from sorano.errors import PolicyError, SoranoError
 from sorano.files import is_full
 from sorano.serve import outbound
 from sorano.serve.config import Settings
-from sorano.serve.database import owned_row, uploads
+from sorano.serve.database import audit, owned_row, uploads
 from sorano.serve.jobs import Jobs
-from sorano.serve.posts import COMPLETED, Row
+from sorano.serve.posts import COMPLETED, Row, audit_lines
 from sorano.serve.schema import Reference, files_of, map_files
 from sorano.serve.store import Store
 from sorano.trust import sandbox
 from sorano.web.database import Database
 from sorano.web.forms import Upload, decode_data_url
-from sorano.web.problems import Problem, code_of, problem_of
+from sorano.web.problems import Problem, code_of, not_found, problem_of
 
 INPUT = "input"  # the purpose of uploads that came with a job, and go when no job names them
 AT_ONCE = 500  # records that one transaction removes
@@ -76,7 +76,10 @@ class Assets:
         }
         with self.database.write() as connection:
             self._require_room(connection, owner, size, path)
-            connection.execute(sa.insert(uploads).values(**values, created_at=self.database.now(connection)))
+            now = self.database.now(connection)
+            connection.execute(sa.insert(uploads).values(**values, created_at=now))
+            detail = {"bytes": size, "sha256": digest, "purpose": purpose}
+            connection.execute(sa.insert(audit), audit_lines(now, owner, "upload", [upload_id], detail))
             return connection.execute(sa.select(uploads).where(uploads.c.id == upload_id)).mappings().one()
 
     def _require_room(self, connection: sa.Connection, owner: str, size: int, path: Path) -> None:
@@ -99,11 +102,43 @@ class Assets:
         with self.database.read() as connection:
             return owned_row(connection, uploads, upload_id, owner, "file")
 
-    def delete(self, upload_id: str, owner: str | None) -> None:
-        """Removes an upload: the record, then the file."""
+    def page(
+        self, owner: str | None, *, after: str | None, limit: int, ascending: bool, purpose: str | None = None
+    ) -> tuple[list[Row], bool]:
+        """A page of an owner's uploads, of one purpose or of all, and whether there are more."""
+        at, name = uploads.c.created_at, uploads.c.id
+        query = sa.select(uploads)
+        if owner is not None:
+            query = query.where(uploads.c.owner == owner)
+        if purpose is not None:
+            query = query.where(uploads.c.purpose == purpose)
+        with self.database.read() as connection:
+            if after:
+                place = self._place(connection, after, owner)
+                then = sa.tuple_(at, name) > place if ascending else sa.tuple_(at, name) < place
+                query = query.where(then)
+            order = (at, name) if ascending else (at.desc(), name.desc())
+            found: list[Row] = list(connection.execute(query.order_by(*order).limit(limit + 1)).mappings())
+        return found[:limit], len(found) > limit
+
+    def _place(self, connection: sa.Connection, upload_id: str, owner: str | None) -> Any:
+        """Where an upload is, or was, among all: a list goes on after one that was deleted since it was read."""
+        kept = sa.select(uploads.c.created_at).where(uploads.c.id == upload_id)
+        made = sa.select(audit.c.at).where(audit.c.subject == upload_id, audit.c.action == "upload")
+        if owner is not None:
+            kept, made = kept.where(uploads.c.owner == owner), made.where(audit.c.owner == owner)
+        at = connection.execute(kept).scalar() or connection.execute(made).scalar()
+        if at is None:
+            raise not_found("file", upload_id)
+        return sa.tuple_(sa.literal(at), sa.literal(upload_id))
+
+    def delete(self, upload_id: str, owner: str | None, *, by: str) -> None:
+        """Removes an upload: the record, then the file. `by` is who the audit names."""
         row = self.get(upload_id, owner)
         with self.database.write() as connection:
             connection.execute(sa.delete(uploads).where(uploads.c.id == upload_id))
+            lines = audit_lines(self.database.now(connection), by, "delete", [upload_id], {"purpose": row["purpose"]})
+            connection.execute(sa.insert(audit), lines)
         self.store.upload(row["stored"]).unlink(missing_ok=True)
 
     def refer(self, given: Reference, owner: str | None, *, wants: str, keep_for: str) -> str:

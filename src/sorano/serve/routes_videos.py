@@ -29,6 +29,7 @@ from sorano.web.problems import Problem, not_found, problem_of
 
 POLL_MS = {"queued": "1000", "in_progress": "500"}
 BYTES = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")  # one range of bytes
+MOST_FILES = 10_000  # of one page, as at OpenAI
 VARIANT_SECONDS = 15.0  # that `/content` waits for a thumbnail that is being made
 INSTEAD = {
     "characters": "give pictures of the character as keyframes: conditions=[{kind: keyframe, image, seconds}]",
@@ -243,6 +244,21 @@ def _add_files(routes: APIRouter, api: Api) -> None:
             row = await api.in_thread_with_files(keep, file.file, file.name, caller.owner, purpose)
         return JSONResponse(views.upload(row))
 
+    @routes.get("/files", tags=["files"])
+    def list_files(
+        request: HttpRequest,
+        after: str | None = None,
+        limit: int = Query(MOST_FILES, ge=1, le=MOST_FILES),
+        order: str = Query("desc", pattern="^(asc|desc)$"),
+        purpose: str | None = Query(None, max_length=40),
+    ) -> Response:
+        """The caller's uploads, newest first; those of the purpose `input` came with a video's request."""
+        caller = api.caller(request, "read")
+        rows, more = api.service.assets.page(
+            caller.sees, after=after, limit=limit, ascending=order == "asc", purpose=purpose
+        )
+        return JSONResponse(views.page([views.upload(row) for row in rows], more))
+
     @routes.get("/files/{file_id}", tags=["files"])
     def retrieve_file(request: HttpRequest, file_id: str) -> Response:
         """An upload's record."""
@@ -253,7 +269,7 @@ def _add_files(routes: APIRouter, api: Api) -> None:
     def delete_file(request: HttpRequest, file_id: str) -> Response:
         """Remove an upload."""
         caller = api.caller(request, "write")
-        api.service.assets.delete(file_id, caller.sees)
+        api.service.assets.delete(file_id, caller.sees, by=caller.owner)
         return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
     @routes.post("/verify", openapi_extra=_file_body(), tags=["trust"])
