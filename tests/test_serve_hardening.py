@@ -1,6 +1,7 @@
 """The server against what clients get wrong or do on purpose: odd text and headers, quotas, other keys, slow hosts."""
 
 import asyncio
+import base64
 import http.server
 import io
 import threading
@@ -20,6 +21,7 @@ from sorano.serve.posts import COMPLETED, KeyLimits
 from sorano.trust import verify
 from sorano.trust.provenance.label import sign_found
 from sorano.trust.watermark.detect import detect_image
+from sorano.web import forms
 from sorano.web.metrics import HttpMetrics
 from sorano.web.problems import CODES
 
@@ -100,6 +102,43 @@ def test_a_form_with_the_character_0_is_refused(tmp_path, database, where):
     with in_process(tmp_path, database) as (client, service, _):
         answer = client.post("/v1/files", content=parts, headers={"content-type": "multipart/form-data; boundary=x"})
         assert code_of(answer) == "invalid_value" and not list(service.store.uploads.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["json", "fields", "multipart"])
+def test_a_body_of_countless_values_is_not_parsed(served, kind):
+    client, _, _ = served
+    values = "[" + "{}," * 200_000 + "{}]"
+    sent = {
+        "json": {"content": f'{{"prompt": {values}}}', "headers": {"content-type": "application/json"}},
+        "fields": {"content": "a&" * 2000, "headers": {"content-type": "application/x-www-form-urlencoded"}},
+        "multipart": {"files": {"prompt": (None, PROMPT), "storyboard": (None, values)}},
+    }[kind]
+    assert code_of(client.post("/v1/videos", **sent)) == "request_too_large"
+
+
+def test_a_large_body_is_parsed_beside_other_requests(served, monkeypatch):
+    client, _, _ = served
+    parse, others = forms._read_json, []
+
+    def parsed(body):
+        others.append(client.get("/healthz").status_code)  # would wait for ever on a loop that parses
+        return parse(body)
+
+    monkeypatch.setattr(forms, "_read_json", parsed)
+    body = {"prompt": PROMPT, "input_reference": "data:image/png;base64," + "A" * 10**6}
+    assert code_of(client.post("/v1/videos", json=body)) == "invalid_file" and others == [200]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 786_431, 786_432, 786_433, 2_000_000])
+def test_base64_is_decoded_piece_by_piece_as_at_once(size):
+    data = bytes(np.random.default_rng(size).integers(0, 256, size, np.uint8))
+    for code in (base64.b64encode, base64.urlsafe_b64encode):
+        text = code(data).decode()
+        for spelled in (text, text.rstrip("="), "\n".join(text[at : at + 76] for at in range(0, len(text), 76))):
+            assert forms.decode_base64(spelled) == data
+    for wrong in ("A", "AAA*", "AA=A", "é"):
+        with pytest.raises(ValueError):
+            forms.decode_base64("A" * 4 * (1 << 18) + wrong)
 
 
 def test_a_compressed_body_is_refused_and_another_encoding_is_no_json(served):

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from sorano.request import MAX_PROMPT_CHARACTERS
-from sorano.web.forms import Upload
+from sorano.web.forms import Upload, json_of
 from sorano.web.problems import Problem
 
 MOST_DATA_URL = 20_971_520  # characters, as at OpenAI
@@ -362,10 +362,8 @@ def _changed(one: Mapping[str, Any], names: tuple[str, ...], change: Callable[[A
 
 def _list(value: Any, param: str, most: int) -> list[dict[str, Any]]:
     if isinstance(value, str):  # of a form
-        import json
-
         try:
-            value = json.loads(value)
+            value = json_of(value)
         except (ValueError, RecursionError) as error:
             raise _wrong(param, "a list of objects", value) from error
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):

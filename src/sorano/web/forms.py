@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, Any
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request as HttpRequest
@@ -25,7 +26,10 @@ from sorano.web.problems import Problem
 MOST_FIELDS, MOST_FILES = 500, 16
 MOST_DEPTH = 6
 MOST_ITEMS = 1000
-URL_SAFE = str.maketrans("-_", "+/")
+MOST_VALUES = 100_000  # of a JSON body, counted by their commas
+LARGE_BYTES = 1 << 16
+URL_SAFE, BLANKS = bytes.maketrans(b"-_", b"+/"), b" \t\n\v\f\r"
+PIECE = 1 << 20  # letters of base64 that are decoded at once; a multiple of 4
 ODD_ESCAPE = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")  # in JSON: half a character, or the character 0
 PATH = re.compile(r"\[([^\[\]]*)\]")
 
@@ -52,15 +56,38 @@ async def body_of(request: HttpRequest) -> AsyncIterator[dict[str, Any]]:
 
 async def _read(request: HttpRequest) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+    if kind == "multipart/form-data":
         return await _read_form(request)
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise Problem("unsupported_media_type", "a compressed body is not read", "send it as it is")
-    body = await request.body()
+    if kind == "application/x-www-form-urlencoded":
+        return await _parsed(_read_fields, await _body(request, b"&", MOST_FIELDS))
+    body = await _body(request, b",", MOST_VALUES)
     if not body.strip():
         return {}
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise Problem("unsupported_media_type", f"a body of {kind[:80]} is not read", "send JSON or a form")
+    return await _parsed(_read_json, body)
+
+
+async def _body(request: HttpRequest, separator: bytes, most: int) -> bytes:
+    """The body, counted while it comes: parsing many values takes the whole process long, whatever the thread."""
+    parts: list[bytes] = []
+    count = 0
+    async for part in request.stream():
+        count += part.count(separator)
+        if count > most:
+            raise _too_many(most)
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _parsed(parse: Callable[[bytes], dict[str, Any]], body: bytes) -> dict[str, Any]:
+    """What a body says; a large one is parsed in a thread, for the loop answers everybody else."""
+    return parse(body) if len(body) <= LARGE_BYTES else await run_in_threadpool(parse, body)
+
+
+def _read_json(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -71,6 +98,24 @@ async def _read(request: HttpRequest) -> dict[str, Any]:
         for text in texts_in(found):
             check_text(text)
     return found
+
+
+def _read_fields(body: bytes) -> dict[str, Any]:
+    pairs = parse_qsl(body.decode("latin-1"), keep_blank_values=True)
+    for text in (text for pair in pairs for text in pair):
+        check_text(text)
+    return nested(pairs)
+
+
+def json_of(text: str) -> Any:
+    """The JSON of a form's field. Raises ValueError or RecursionError, and `Problem` for too many values."""
+    if text.count(",") > MOST_VALUES:
+        raise _too_many(MOST_VALUES)
+    return json.loads(text)
+
+
+def _too_many(most: int) -> Problem:
+    return Problem("request_too_large", f"the body has more than {most} values", "send fewer at once")
 
 
 async def _read_form(request: HttpRequest) -> dict[str, Any]:
@@ -111,9 +156,14 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes of base64 (RFC 4648), in either alphabet, with spaces and without padding too. Raises ValueError."""
-    plain = re.sub(r"\s", "", text).rstrip("=").translate(URL_SAFE)
-    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    """The bytes of base64 (RFC 4648), in either alphabet, with spaces and without padding too. Raises ValueError.
+
+    A piece at a time: other threads have their turn between two.
+    """
+    plain = text.encode("ascii").translate(URL_SAFE, BLANKS).rstrip(b"=")
+    plain += b"=" * (-len(plain) % 4)
+    pieces = (plain[first : first + PIECE] for first in range(0, len(plain), PIECE))
+    return b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
 
 
 def decode_data_url(parameters: str, data: str) -> bytes:
