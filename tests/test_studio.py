@@ -404,6 +404,23 @@ def made_by_pressing_create_of(page, ask, other):
     return next(one for one in done if one != other)
 
 
+def test_a_seed_of_more_digits_than_a_number_of_javascript_keeps_every_digit(studio, video):
+    import json
+
+    _, ask = video
+    seed = 2**60 + 1
+    name = json.loads(ask("/v1/videos", {"prompt": PROMPT, "seed": seed, "num_steps": 1}))["id"]
+    page = studio()
+    made(page, seed).locator(".card-picture").click()
+    page.locator(".viewer .facts", has_text=str(seed)).wait_for()
+    page.get_by_role("button", name="Use these settings").click()
+    field = page.get_by_label("Seed", exact=True)
+    wait_until(lambda: page.wait_for_timeout(50) or field.input_value() == str(seed))
+    made_by_pressing_create(page, seed + 1)
+    again, first = (one for one in listed(ask) if one["seed"] in (seed, seed + 1))
+    assert (again["seed"], again["num_steps"], first["id"]) == (seed + 1, 1, name)
+
+
 def test_a_video_that_could_not_be_deleted_stays(studio, video):
     page = studio()
     card = made(page, 5)

@@ -1,6 +1,6 @@
 // Files and server-sent events.
 
-import { ask, call, key } from './web/api.js';
+import { ask, call, key, parse } from './web/api.js';
 
 export * from './web/api.js';
 
@@ -24,7 +24,7 @@ export async function* events(id, signal) {
 			const lines = held.slice(0, end).split('\n');
 			held = held.slice(end + 2);
 			const of = (name) => lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
-			if (of('data')) yield [of('event'), JSON.parse(of('data'))];
+			if (of('data')) yield [of('event'), parse(of('data'))];
 		}
 	}
 }

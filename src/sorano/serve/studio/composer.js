@@ -197,7 +197,7 @@ class Composer extends View {
 			${hasSeconds ? this.#range('seconds', 0.5, 12, 0.5, seconds, duration(seconds), form.mode === 'change' ? 'seconds.more' : 'seconds') : nothing}
 			<div class="field"><span class="label">${t('variations')}</span>${choice(t('variations'), [1, 2, 3, 4].map((one) => [one, one]), form.n, (n) => form.set({ n }), 'pills even')}</div>
 			${isSourced ? nothing : select(t('size'), [['', own.replace('x', '×')], ...sizes.map((one) => [one, one.replace('x', '×')])], form.size, (size) => form.set({ size }))}
-			${this.#input('seed', 'seed', { mode: 'numeric', most: 10, hint: t('seed.any'), read: (value) => value.replace(/\D/g, '') })}
+			${this.#input('seed', 'seed', { mode: 'numeric', most: 19, hint: t('seed.any'), read: (value) => value.replace(/\D/g, '') })}
 			${form.mode === 'new' ? this.#check('loop', 'loop.new') : nothing}
 		</div>
 		<details class="more"><summary>${t('more')}</summary><div class="settings">

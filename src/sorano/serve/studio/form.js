@@ -73,7 +73,7 @@ class Form extends EventTarget {
 			model: isOther ? store.model.id : null,
 			size: (hasSize && this.size) || null,
 			seconds: this.mode === 'board' ? null : this.seconds,
-			seed: /^\d+$/.test(this.seed) ? Number(this.seed) : null,
+			seed: this.seed > 2 ** 53 ? this.seed : this.seed ? Number(this.seed) : null,
 			n: this.n > 1 ? this.n : null,
 			num_steps: this.steps ? Number(this.steps) : null,
 			guidance: this.guidance ? Number(this.guidance) : null,

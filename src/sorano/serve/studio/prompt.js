@@ -221,15 +221,15 @@ class Prompt extends View {
 		return html`<div class="chips" role="group" aria-label=${t('suggestions')}>
 			<span class="chips-name">${t(`field.${next.field}`)}</span>
 			${next.found.map(
-				(one) => button(html`${next.field === 'color' ? html`<i class="dot c-${english(one)}"></i>` : nothing}${one.text}`, () => this.#append(one), null, 'chip'),
+				(one) => button(html`${next.field === 'color' ? html`<i class="dot" .style=${`background:${english(one)}`}></i>` : nothing}${one.text}`, () => this.#append(one), null, 'chip'),
 			)}
 		</div>`;
 	}
 }
 
-/** The English name of a colour of any language, for its dot. */
+/** The English name of a colour of any language, which is CSS's too. */
 function english(one) {
-	if (one.language === 'en') return one.text === 'violet' ? 'purple' : one.text;
+	if (one.language === 'en') return one.text;
 	const names = { 红: 'red', 绿: 'green', 蓝: 'blue', 黄: 'yellow', 紫: 'purple', 橙: 'orange', 白: 'white', 黑: 'black' };
 	return names[one.text[0]];
 }
