@@ -21,10 +21,10 @@ from sorano.errors import RequestError
 from sorano.plan.words import parse_currency
 from sorano.request import Request
 from sorano.serve import schema
-from sorano.serve.chinese import SENTENCES
 from sorano.serve.database import uploads
 from sorano.serve.keys import Keys
 from sorano.serve.posts import KeyLimits
+from sorano.web.chinese import WHOLE
 from sorano.web.forms import nested
 from sorano.web.problems import CODES, Problem
 
@@ -352,8 +352,45 @@ def test_the_notes_of_a_plan_are_in_the_readers_language(client):
         assert english == other and len(english) == len(chinese) and english
         for said, meant in zip(english, chinese, strict=True):
             assert re.search("[\u4e00-\u9fff]", meant) and not re.search("[\u4e00-\u9fff]", said), (said, meant)
-            seen |= {pattern.pattern for pattern, _ in SENTENCES if pattern.fullmatch(said)}
+            seen |= {pattern.pattern for pattern, _ in WHOLE if pattern.fullmatch(said)}
     assert len(seen) >= 8, seen
+
+
+def test_errors_are_in_the_readers_language_and_english_unless_it_is_chinese(tmp_path):
+    maker = FixedMaker(steps=2000, seconds=0.05)
+    with in_process(tmp_path, maker=maker, most_body_bytes=100_000) as (client, service, _):
+        chinese = {"accept-language": "zh-CN"}
+        sent = [
+            ("POST", "/v1/videos", {"json": {}}, "缺少 描述；此项必填"),
+            ("POST", "/v1/videos", {"json": {"prompt": PROMPT, "seconds": "long"}}, "seconds 必须是数字"),
+            ("POST", "/v1/videos", {"json": {"prompt": PROMPT, "size": "3x3"}}, "视频每边为 16 到"),
+            ("POST", "/v1/videos", {"json": {"prompt": "a dragonn"}}, "world 不"),
+            (
+                "POST",
+                "/v1/videos",
+                {"content": b"{", "headers": {"content-type": "application/json"}},
+                "请求体不是 JSON",
+            ),
+            ("POST", "/v1/videos", {"content": b"x" * 200_000}, "一次最多接收"),  # by the guard, without the routes
+            ("GET", "/v1/videos?order=up", {}, "没有这样的 order；可以是：asc, desc"),
+            ("GET", "/v1/videos/video_x", {}, "没有视频“video_x”；它可能已被删除或已过期"),
+            ("GET", "/nowhere", {}, "没有这个地址"),
+            ("PUT", "/v1/videos", {}, "此地址不支持该方法"),
+        ]
+        for method, path, words, said in sent:
+            given = {**words, "headers": {**words.get("headers", {}), **chinese}}
+            answers = [client.request(method, path, **one) for one in (words, given)]
+            english, meant = (answer.json()["error"] for answer in answers)
+            assert meant["message"].startswith(said), (meant, said)
+            assert {**meant, "message": ""} == {**english, "message": ""} and english["message"].isascii(), english
+            assert [answer.headers["content-language"] for answer in answers] == ["en", "zh-CN"]
+        job = made(client)["id"]
+        client.post(f"/v1/videos/{job}/cancel")
+        (listed,) = client.get("/v1/videos", headers=chinese).json()["data"]
+        with client.stream("GET", f"/v1/videos/{job}/events", headers=chinese) as answer:
+            (event,) = [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data")]
+        assert listed["error"] == event["error"] == {"code": "cancelled", "message": "任务已取消"}
+        assert client.get(f"/v1/videos/{job}").json()["error"]["message"] == "the job was cancelled"
 
 
 def test_a_size_is_made_as_the_model_was_trained_and_scaled(served):

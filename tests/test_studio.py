@@ -172,6 +172,22 @@ def test_an_error_is_said_in_the_words_of_the_api(studio):
     page.locator(".plan .bad", has_text="cannot make 'dragon'").wait_for()
 
 
+def test_errors_of_requests_and_jobs_are_in_the_language_of_the_page(studio, video):
+    import json
+
+    _, ask = video
+    name = json.loads(ask("/v1/videos", {"prompt": PROMPT, "seed": 93, "paused": True, "deadline_seconds": 0.01}))["id"]
+    wait_until(lambda: json.loads(ask(f"/v1/videos/{name}"))["status"] == "failed")
+    page = studio(locale="zh-CN")
+    broken = page.locator("sorano-card .broken").first
+    broken.get_by_text("任务未能在期限内完成；请给更长的期限").wait_for()
+    page.get_by_label("描述", exact=True).fill("a dragon")
+    page.locator(".plan .bad", has_text="world 不会做 'dragon'").wait_for()
+    page.get_by_role("button", name="English").click()
+    page.locator(".plan .bad", has_text="cannot make 'dragon'").wait_for()
+    broken.get_by_text("the job was not done by its deadline; give it longer").wait_for()
+
+
 def test_a_running_video_is_cancelled_and_the_queue_is_paused(studio):
     page = studio()
     write(page, PROMPT, seed=21)

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from sorano.serve import views
 from sorano.serve.jobs import Jobs
 from sorano.serve.posts import COMPLETED, FAILED, Row
 from sorano.web.database import is_unavailable
@@ -41,7 +42,7 @@ class Events:
         if self.count >= self.most_listeners:
             raise Problem("too_many_listeners", "too many clients listen", "poll the video", retry_after=5)
 
-    async def stream(self, job_id: str, first: dict[str, Any]) -> AsyncIterator[str]:
+    async def stream(self, job_id: str, first: dict[str, Any], *, in_chinese: bool = False) -> AsyncIterator[str]:
         """The lines that a listener gets: the state of now, each change, and the end."""
         queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(maxsize=64)
         self._listeners.setdefault(job_id, set()).add(queue)
@@ -52,7 +53,8 @@ class Events:
             number, (kind, video) = 0, (_kind(first["status"]), first)
             while True:
                 number += 1
-                yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(video)}\n\n"
+                told = views.in_chinese(video) if in_chinese and video["object"] == "video" else video
+                yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(told)}\n\n"
                 if kind != "video.progress" or self.is_stopping:
                     return
                 while True:

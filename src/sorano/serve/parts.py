@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request as HttpRequest
 
+from sorano.serve import views
 from sorano.serve.config import Settings
 from sorano.serve.events import Events
 from sorano.serve.keys import Caller, Keys
 from sorano.serve.metrics import Metrics
 from sorano.serve.ordering import Orders
+from sorano.serve.posts import Row
 from sorano.serve.sweep import Sweeper
 from sorano.serve.webhooks import Webhooks
 from sorano.serve.worker import Service
+from sorano.web.chinese import wants_chinese
 
 THREADS_WITH_FILES = 8
 T = TypeVar("T")
@@ -43,6 +46,15 @@ class Api:
         """What a call that looks at files answers: in a thread that is not one of those that answer all else, for such
         calls wait for each other and for child processes."""
         return await to_thread.run_sync(call, *given, limiter=self.with_files)
+
+    def reads_chinese(self, request: HttpRequest) -> bool:
+        """Whether who asks reads Chinese."""
+        return wants_chinese(request.headers.get("accept-language"))
+
+    def shown(self, request: HttpRequest, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Jobs as video objects, in the reader's language."""
+        videos = self.orders.shown(rows)
+        return [views.in_chinese(one) for one in videos] if self.reads_chinese(request) else videos
 
     def caller(self, request: HttpRequest, scope: str) -> Caller:
         """Who asks, if that is allowed. Raises `Problem`."""

@@ -18,7 +18,6 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from sorano.errors import SoranoError
 from sorano.serve import schema, views
 from sorano.serve.assets import storage_problem, suffix_of
-from sorano.serve.chinese import note_in_chinese, wants_chinese
 from sorano.serve.keys import Caller
 from sorano.serve.ordering import Sent
 from sorano.serve.parts import Api
@@ -61,12 +60,12 @@ def _add_making(routes: APIRouter, api: Api) -> None:
         caller = api.caller(request, "write")
         sent = Sent(_key(request), request.headers.get("x-stainless-retry-count", "0") not in ("0", ""), _path(request))
         async with body_of(request) as body:
-            given = (body, caller, sent, submit)
+            given = (request, body, caller, sent, submit)
             return await (api.in_thread_with_files(answer, *given) if with_files else in_thread(body, answer, *given))
 
-    def answer(body: Mapping[str, Any], caller: Caller, sent: Sent, submit: Submit) -> Response:
+    def answer(request: HttpRequest, body: Mapping[str, Any], caller: Caller, sent: Sent, submit: Submit) -> Response:
         rows = submit(body, caller, sent)
-        video = api.orders.shown(rows[:1])[0]
+        video = api.shown(request, rows[:1])[0]
         if len(rows) > 1:
             video["variations"] = [row["id"] for row in rows]
         return _with_poll(video)
@@ -97,9 +96,7 @@ def _add_making(routes: APIRouter, api: Api) -> None:
         caller = api.caller(request, "read")
         async with body_of(request) as body:
             plan = await in_thread(body, api.orders.plan, body, caller)
-        if wants_chinese(request.headers.get("accept-language")):
-            plan["notes"] = [note_in_chinese(one) for one in plan["notes"]]
-        return JSONResponse(plan)
+        return JSONResponse(views.in_chinese(plan) if api.reads_chinese(request) else plan)
 
     @routes.api_route("/videos/characters", methods=["GET", "POST"], include_in_schema=False)
     @routes.api_route("/videos/characters/{name}", methods=["GET", "DELETE"], include_in_schema=False)
@@ -121,13 +118,13 @@ def _add_looking(routes: APIRouter, api: Api) -> None:
         """The caller's videos, newest first."""
         caller = api.caller(request, "read")
         rows, more = api.service.jobs.page(caller.sees, after=after, limit=limit, ascending=order == "asc")
-        return JSONResponse(views.page(api.orders.shown(rows), more))
+        return JSONResponse(views.page(api.shown(request, rows), more))
 
     @routes.get("/videos/{video_id}", tags=["videos"])
     def retrieve_video(request: HttpRequest, video_id: str) -> Response:
         """A video as it stands."""
         caller = api.caller(request, "read")
-        return _with_poll(api.orders.shown([api.service.jobs.get(video_id, caller.sees)])[0])
+        return _with_poll(api.shown(request, [api.service.jobs.get(video_id, caller.sees)])[0])
 
     @routes.delete("/videos/{video_id}", tags=["videos"])
     def delete_video(request: HttpRequest, video_id: str) -> Response:
@@ -142,7 +139,7 @@ def _add_looking(routes: APIRouter, api: Api) -> None:
         """Stop a video that waits or is being made: it fails with the code `cancelled`."""
         caller = api.caller(request, "write")
         row = api.service.jobs.cancel(video_id, caller.sees, by=caller.owner)
-        return _with_poll(api.orders.shown([row])[0])
+        return _with_poll(api.shown(request, [row])[0])
 
     @routes.get("/videos/{video_id}/events", tags=["videos"])
     async def video_events(request: HttpRequest, video_id: str) -> Response:
@@ -151,8 +148,9 @@ def _add_looking(routes: APIRouter, api: Api) -> None:
         api.events.require_room()
         row = await run_in_threadpool(api.service.jobs.get, video_id, caller.sees)
         first = (await run_in_threadpool(api.orders.shown, [row]))[0]
+        stream = api.events.stream(video_id, first, in_chinese=api.reads_chinese(request))
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(api.events.stream(video_id, first), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
 def _add_content(routes: APIRouter, api: Api) -> None:
@@ -205,27 +203,27 @@ def _add_queue(routes: APIRouter, api: Api) -> None:
         caller = api.caller(request, "write")
         async with body_of(request) as body:
             row = await api.in_thread_with_files(api.orders.change, video_id, body, caller)
-        return JSONResponse((await run_in_threadpool(api.orders.shown, [row]))[0])
+        return JSONResponse((await run_in_threadpool(api.shown, request, [row]))[0])
 
     @routes.post("/videos/{video_id}/pause", tags=["queue"])
     def pause_video(request: HttpRequest, video_id: str) -> Response:
         """Let a queued video wait until it is resumed."""
         caller = api.caller(request, "write")
         row = api.service.jobs.change(video_id, caller.sees, by=caller.owner, is_paused=True)
-        return JSONResponse(api.orders.shown([row])[0])
+        return JSONResponse(api.shown(request, [row])[0])
 
     @routes.post("/videos/{video_id}/resume", tags=["queue"])
     def resume_video(request: HttpRequest, video_id: str) -> Response:
         """End a pause."""
         caller = api.caller(request, "write")
         row = api.service.jobs.change(video_id, caller.sees, by=caller.owner, is_paused=False)
-        return JSONResponse(api.orders.shown([row])[0])
+        return JSONResponse(api.shown(request, [row])[0])
 
     @routes.post("/videos/{video_id}/move", tags=["queue"])
     def move_video(request: HttpRequest, video_id: str, to: str = Query("up", pattern="^(up|top)$")) -> Response:
         """Move a queued video before the one ahead of it, or before all of the caller's."""
         caller = api.caller(request, "write")
-        return JSONResponse(api.orders.shown([api.service.jobs.move(video_id, caller.sees, to_top=to == "top")])[0])
+        return JSONResponse(api.shown(request, [api.service.jobs.move(video_id, caller.sees, to_top=to == "top")])[0])
 
 
 def _add_files(routes: APIRouter, api: Api) -> None:

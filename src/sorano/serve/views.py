@@ -9,6 +9,7 @@ from typing import Any
 from sorano.serve.maker import sheet_layout
 from sorano.serve.posts import COMPLETED, QUEUED, RUNNING, Row
 from sorano.serve.store import SPRITESHEET, THUMBNAIL
+from sorano.web.chinese import message_in_chinese
 
 
 def video(row: Row, ahead: Mapping[str, tuple[int, float]] | None = None, num_workers: int = 1) -> dict[str, Any]:
@@ -56,6 +57,17 @@ def video(row: Row, ahead: Mapping[str, tuple[int, float]] | None = None, num_wo
         "mark_id": (row["result"] or {}).get("mark_id"),
         "measured": measured(row),
     }
+
+
+def in_chinese(shown: dict[str, Any]) -> dict[str, Any]:
+    """A video or a plan whose sentences are in Chinese."""
+    told = {**shown, "notes": [message_in_chinese(one) for one in shown["notes"]]}
+    if (error := shown.get("error")) is not None:
+        told["error"] = {**error, "message": message_in_chinese(error["message"], error["code"])}
+    if (planned := shown.get("planned")) is not None and not planned["fits"]:
+        said = {name: message_in_chinese(planned[name] or "") for name in ("problem", "hint")}
+        told["planned"] = {**planned, **said}
+    return told
 
 
 def variants(row: Row) -> list[str]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sorano.web.chinese import wants_chinese
 from sorano.web.database import is_full, is_unavailable
 from sorano.web.logs import log, log_traceback, request_id
 from sorano.web.metrics import HttpMetrics
@@ -86,13 +87,13 @@ class Guard:
         try:
             problem = self._refused(scope, headers)
             if problem is not None:
-                await send_problem(problem, answer)
+                await send_problem(problem, answer, headers)
             else:
                 await self.app(scope, bounded, answer)
         except Exception as error:
             if status != 0:  # the answer has begun: the connection breaks off
                 raise
-            await send_problem(unforeseen(error), answer)
+            await send_problem(unforeseen(error), answer, headers)
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", None) or "none"
@@ -151,10 +152,11 @@ def too_large(settings: Bounds) -> Problem:
     return Problem("request_too_large", f"the most that is taken at once is {most} MB", "send a smaller file")
 
 
-async def send_problem(problem: Problem, send: Send) -> None:
-    """Answers with a problem, without the framework."""
-    body = json.dumps(problem.body()).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **problem.headers()}
+async def send_problem(problem: Problem, send: Send, asked: Headers) -> None:
+    """Answers a request with these headers with a problem, without the framework."""
+    in_chinese = wants_chinese(asked.get("accept-language"))
+    body = json.dumps(problem.body(in_chinese)).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **problem.headers(in_chinese)}
     raw = [(key.encode(), value.encode()) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.kind.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

@@ -2,7 +2,8 @@
 
     {"error": {"message": "...", "type": "invalid_request_error", "param": "size", "code": "invalid_value"}}
 
-The message is a cause and a next step in one line. A job that failed has the same code and message in `error`.
+The message is a cause and a next step in one line, in English, or in Chinese for who asks for that (`chinese`). A job
+that failed has the same code and message in `error`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from sorano import errors
 from sorano.errors import SoranoError
+from sorano.web.chinese import message_in_chinese
 
 
 @dataclass(frozen=True)
@@ -133,15 +135,14 @@ class Problem(Exception):
         """The code's row."""
         return CODES[self.code]
 
-    def body(self) -> dict[str, Any]:
+    def body(self, in_chinese: bool = False) -> dict[str, Any]:
         """The answer as JSON."""
-        return {
-            "error": {"message": self.message, "type": self.kind.type, "param": self.param, "code": self.code},
-        }
+        said = message_in_chinese(self.message, self.code) if in_chinese else self.message
+        return {"error": {"message": said, "type": self.kind.type, "param": self.param, "code": self.code}}
 
-    def headers(self) -> dict[str, str]:
-        """What tells a client whether and when to try again."""
-        told: dict[str, str] = {}
+    def headers(self, in_chinese: bool = False) -> dict[str, str]:
+        """What tells a client whether and when to try again, and the language of what is said."""
+        told = {"content-language": "zh-CN" if in_chinese else "en", "vary": "accept-language"}
         if self.kind.retry is not None:
             told["x-should-retry"] = "true" if self.kind.retry else "false"
         if self.retry_after is not None:

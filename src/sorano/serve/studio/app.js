@@ -6,7 +6,6 @@ import './gallery.js';
 import './viewer.js';
 import './compare.js';
 import { setKey } from './api.js';
-import { form } from './form.js';
 import { current, setLanguage, t } from './i18n.js';
 import { store } from './store.js';
 import { html, icon, inner, nothing, round, switchTheme, View } from './view.js';
@@ -19,7 +18,7 @@ class Studio extends View {
 		this.page = location.hash === '#verify' ? 'verify' : 'studio';
 		addEventListener('hashchange', () => this.#go());
 		addEventListener('sorano-key', () => this.#askKey());
-		addEventListener('sorano-language', () => form.set({}));
+		addEventListener('sorano-language', () => store.refresh().catch(() => {})); // what jobs say is in its language
 		this.#go();
 	}
 
