@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
-from support import tiny
 
 from sorano.engine import generate
 from sorano.errors import CapacityError, RequestError

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from support import tiny
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import save_file
-from support import tiny
 from torch import Tensor, nn
 
 from sorano.errors import CheckpointError

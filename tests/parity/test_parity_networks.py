@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import tiny
 import torch
-from support import tiny
 from support.references import stock_scheduler
 from torch import Tensor, nn
 

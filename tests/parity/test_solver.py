@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
+import tiny
 import torch
-from support import tiny
 from support.references import stock_scheduler
 from torch import Tensor
 

@@ -186,10 +186,10 @@ class Requests:
         digests.array(read_video(output).frames_THWC)
 
     def _family(self, digests: Digests, kind: str) -> None:
+        import tiny
         import torch
 
         from sorano.models import checkpoint
-        from support import tiny
 
         folder = self.folder / f"wan-{kind}"
         bundle = replace(tiny.bundle(), vae=tiny.vae(tiny.VAE_2_1), expand_timesteps=False)

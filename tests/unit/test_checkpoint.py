@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from support import tiny
 from torch import nn
 
 from sorano.errors import CheckpointError

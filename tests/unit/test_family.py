@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
-from support import tiny
 
 import sorano
 from sorano.conditions import Continue, Region

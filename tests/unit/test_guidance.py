@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import tiny
 import torch
-from support import tiny
 from torch import Tensor
 
 from sorano.sampling.denoise import denoise

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
-from support import tiny
 
 from sorano.models.layers import fused
 from sorano.models.offload import BlockOffload

@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
-from support import tiny
 
 import sorano
 from sorano.models import checkpoint
