@@ -61,8 +61,8 @@ def main():
 
 def make(folder):
     """The three files."""
-    import footage
     from attacks.tools import Track, encode, frames_of, sound_of, voice
+    from support import footage
 
     from sorano.trust import record
 

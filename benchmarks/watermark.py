@@ -6,10 +6,10 @@
 
 Parts: hidden, attacks, embedded, tamper, forwarded, audio, false, speed.
 
-Clips of 4 s at 960x540 and 24 frames a second that tests/footage.py makes, without recordings of anyone; clips that the
-embedded model makes; the attacks of VideoSeal and OmniSealBench (augmentation lists of their repositories), through the
-coders and the libvmaf of imageio-ffmpeg. Success is a whole message whose CRC holds, never a share of bits; for dwtDct,
-32 of 32 bits by vote over the frames, which it carries without a code. Prints tables and one JSON line.
+Clips of 4 s at 960x540 and 24 frames a second that tests/support/footage.py makes, without recordings of anyone; clips
+that the embedded model makes; the attacks of VideoSeal and OmniSealBench (augmentation lists of their repositories),
+through the coders and the libvmaf of imageio-ffmpeg. Success is a whole message whose CRC holds, never a share of bits;
+for dwtDct, 32 of 32 bits by vote over the frames, which it carries without a code. Prints tables and one JSON line.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import footage
+from support import footage
 
 from sorano.trust.watermark import audio
 from sorano.trust.watermark.detect import detect

@@ -48,7 +48,7 @@ def samples(columns: int = 6, shown: int = 128) -> np.ndarray:
 def marks(height: int = 72, width: int = 112, scale: int = 2) -> np.ndarray:
     """A clip of the embedded model and five kinds of the tests' footage: what is seen of the mark."""
     sys.path.insert(0, str(DOCS.parent / "tests"))
-    import footage
+    from support import footage
 
     import sorano
     from sorano.trust.watermark.embed import mark_frames

@@ -11,13 +11,11 @@ import platform
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sorano import threads
+from sorano import extras, threads
 from sorano.errors import SoranoError
 
 GOOD, MIND, BAD = "ok", "mind", "missing"
@@ -27,13 +25,13 @@ CODERS = (
     ("aac", True, "sound"),
     ("libvpx-vp9", False, "WebM"),
 )
-ENGINE_HINT = "pip install 'sorano[engine]'"
-EXTRAS = (
-    ("numba", "train", "sorano train and sorano score"),
-    ("simpy", "plan", "sorano plan serve --simulate"),
-    ("fastapi", "serve", "sorano serve"),
-    ("webauthn", "desk", "sorano desk"),
-)
+FOR = {  # what an extra is for
+    "train": "sorano train and sorano score",
+    "plan": "sorano plan serve --simulate",
+    "export": "sorano export",
+    "serve": "sorano serve",
+    "desk": "sorano desk",
+}
 
 
 NEED_ENGINE = ("device", "threads", "memory", "disk")  # checks for those who make videos
@@ -87,7 +85,7 @@ def _engine() -> Check:
         import torch
     except ImportError:
         said = f"{found}, no torch: verify, mark, label and plan work; making videos needs it"
-        return Check("versions", MIND, said, ENGINE_HINT)
+        return Check("versions", MIND, said, extras.install("engine"))
     return Check("versions", GOOD, f"{found}, torch {torch.__version__}")
 
 
@@ -177,21 +175,19 @@ def _fonts() -> Iterator[Check]:
 
 
 def _extras() -> Iterator[Check]:
-    for package, extra, what in EXTRAS:
-        there = None
-        with suppress(ImportError, ValueError):
-            there = find_spec(package)
-        if there is None:
-            yield Check("extra", MIND, f"{package} is not there: {what}", f"pip install 'sorano[{extra}]'")
+    for extra, what in FOR.items():
+        missing = [name for name in extras.MODULES[extra] if not extras.is_installed(name)]
+        if missing:
+            yield Check("extra", MIND, f"{', '.join(missing)} not there: {what}", extras.install(extra))
         else:
-            yield Check("extra", GOOD, f"{package}: {what}")
+            yield Check("extra", GOOD, f"{extra}: {what}")
 
 
 def _serve() -> Iterator[Check]:
     """The port and the database of `sorano serve`, and the clock, which leases and webhooks go by."""
     import time
 
-    if find_spec("fastapi") is None:
+    if not extras.is_installed("fastapi"):
         return
     from sorano.serve.config import HOST, PORT, data_folder, database_url
 

@@ -12,15 +12,15 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import RequestError
+from sorano.extras import install, is_installed
 from sorano.listener import Cancel, CancellingListener, Listener
 from sorano.measure import StageTimer, peak_memory, report_out_of_memory
 from sorano.pipeline import Model, choose_machine, load_bundle, located, plan, within
@@ -348,10 +348,8 @@ def _check_kind(job: Job) -> list[str]:
 
 def require_engine() -> None:
     """Raises RequestError in the base install, which verifies, marks and plans, and has no torch."""
-    with suppress(ImportError, ValueError):
-        if find_spec("torch") is not None:
-            return
-    raise RequestError("making videos needs torch, which is not installed", "pip install 'sorano[engine]'")
+    if not is_installed("torch"):
+        raise RequestError("making videos needs torch, which is not installed", install("engine"))
 
 
 def check_outputs(request: Request) -> None:

@@ -291,7 +291,7 @@ def with_a_logo_bar(stage, folder):
 @honest("UNVERIFIED")
 def a_comment_beside_a_quoted_film(stage, folder):
     """A film of somebody else that shows the recording in it, with a second left out: a quotation, no forgery."""
-    import footage
+    from support import footage
 
     frames = footage.clip("landscape", 540, 960, 48, 9)
     frames[:, 118:388, 346:826] = np.concatenate([stage.shown[:24], stage.shown[48:]])

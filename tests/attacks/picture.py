@@ -1,8 +1,8 @@
 """Attacks on what the frames show: something is painted, laid or blended over the genuine picture."""
 
 import cv2
-import footage
 import numpy as np
+from support import footage
 
 from attacks.registry import attack
 from attacks.stage import COUNT, HEIGHT, WIDTH

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import footage
 import numpy as np
 from PIL import Image
+from support import footage
 
 from attacks.tools import C2PA_UUID, FPS, Authority, encode, frames_of, parse, remux, root, sound_of, voice
 from sorano.trust import record, verify

@@ -1,7 +1,7 @@
 """Attacks on time: what is shown is not all that was signed, not only that, not in its order or not at its pace."""
 
-import footage
 import numpy as np
+from support import footage
 
 from attacks.registry import attack
 from attacks.stage import COUNT, HEIGHT, SECONDS, WIDTH

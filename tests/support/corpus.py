@@ -13,8 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import cv2
-import footage
 import numpy as np
+
+from support import footage
 
 # Of scikit-image's wheel, an even number of each, so that a seed's parity decides which pictures it may use.
 PHOTOS = (

@@ -206,11 +206,10 @@ class Requests:
         self.make(digests, f"wan-{kind}", "a red ball", preset=str(folder), size="64x64", num_frames=9, **given)
 
     def _marked(self, digests: Digests) -> None:
-        import footage
-
         from sorano.trust.record import Marking, mark_file
         from sorano.trust.verify import verify
         from sorano.video import read_video, write_video
+        from support import footage
 
         source, target = self.folder / "recorded.mp4", self.folder / "marked.mp4"
         write_video(source, footage.clip("leaves", 96, 128, 24, 1), 12.0)

@@ -10,9 +10,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from attacks.tools import voice
-from test_trust_audio import speech
 
 from support import corpus
+from support.voices import speech
 
 BLENDS = ("hard", "feather", "colour", "seamless")
 VOCODERS = ("griffin-lim", "lpc", "noise-vocoder")

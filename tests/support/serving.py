@@ -266,3 +266,10 @@ def free_port():
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
+
+
+def add_endpoint(service):
+    """A webhook that goes nowhere: each job's event must be in the outbox once."""
+    from sorano.serve.webhooks import Webhooks
+
+    Webhooks(service.database, service.settings).create("local", {"url": "https://example.invalid/", "name": "x"})

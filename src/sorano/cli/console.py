@@ -27,20 +27,11 @@ import typer
 from typer.core import TyperGroup
 
 from sorano.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, CapacityError, RequestError, SoranoError
+from sorano.extras import extra_of, install
 from sorano.files import is_full
 from sorano.settings import defaults_for, settings_file
 from sorano.trust.printable import printable_line, printable_lines
 
-ENGINE = ("torch", "safetensors", "tokenizers", "ftfy", "huggingface_hub")
-# Packages that not every install has, and the extra that brings them.
-SERVE = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "prometheus_client", "psycopg", "multipart")
-EXTRAS = {
-    **dict.fromkeys(ENGINE, "engine"),
-    **dict.fromkeys(SERVE, "serve"),
-    "webauthn": "desk",
-    "numba": "train",
-    "simpy": "plan",
-}
 OS_HINTS = {
     errno.ENAMETOOLONG: "use a shorter name: most disks take 255 bytes",
     errno.EACCES: "use a file or a folder that you may read and write",
@@ -214,10 +205,10 @@ def report_errors(interrupted: str = "nothing was written") -> Iterator[None]:
     except SoranoError as error:
         _end_with(error)
     except ImportError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        extra = extra_of(error.name or "")
         if extra is None:
             raise
-        _end_with(RequestError(f"{_running} needs {error.name}, which is not installed", _install(extra)), error)
+        _end_with(RequestError(f"{_running} needs {error.name}, which is not installed", install(extra)), error)
     except OSError as error:
         _end_with(_of_system(error), error)
     except KeyboardInterrupt as error:
@@ -247,10 +238,6 @@ def _end_with(error: SoranoError, cause: Exception | None = None) -> None:
     for note in getattr(cause or error, "__notes__", ()):
         print(printable_line(f"hint: {note}"), file=sys.stderr)
     raise typer.Exit(error.exit_code) from (cause or error)
-
-
-def _install(extra: str) -> str:
-    return f"pip install 'sorano[{extra}]'"
 
 
 def _of_system(error: OSError) -> SoranoError:

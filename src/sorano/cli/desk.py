@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sorano import extras
 from sorano.cli.console import print_error, report_errors, say
 from sorano.errors import EXIT_UNEXPECTED, RequestError
 from sorano.files import write_atomic
@@ -112,7 +113,7 @@ def demo(as_json: AsJson = False) -> None:
     Exit code 1 if anything that was not approved is released, or the honest request is not.
     """
     with report_errors():
-        _require_desk()
+        extras.require("the desk", "desk")
         from sorano.desk.demo import run
         from sorano.web import logs
 
@@ -162,7 +163,7 @@ def audit(
 ) -> None:
     """Check the receipts: the chain, its signatures, every assertion, every release. Exit code 6: they were changed."""
     with report_errors():
-        _require_desk()
+        extras.require("the desk", "desk")
         from dataclasses import asdict
 
         from sorano.desk.audit import audit as check
@@ -250,7 +251,7 @@ def gate(
     stdout gets the address; stderr one JSON line for each piece of media.
     """
     with report_errors():
-        _require_desk()
+        extras.require("the desk", "desk")
         from sorano.desk.gate import PASSING, GateSettings
         from sorano.desk.gate import serve as run
 
@@ -353,7 +354,7 @@ def demo_call(
     Exit code 1 unless the swapped one is found within 5 s, the honest one never is, and the guest is only a picture.
     """
     with report_errors():
-        _require_desk("aiortc")
+        extras.require("this command", "desk", "call")
         if swap_at > seconds - 6:
             raise RequestError(f"{seconds:g} s are too short to swap at {swap_at:g} s", "end 6 s later or more")
         from dataclasses import asdict
@@ -384,7 +385,7 @@ def record(
 ) -> None:
     """Record a call: the tiles with their states, marked and signed, and the signed timeline of verdicts beside it."""
     with report_errors():
-        _require_desk("aiortc")
+        extras.require("this command", "desk", "call")
         if not key:
             raise RequestError("a recorder needs a key", "sorano desk keys create recorder --scope guard")
         from dataclasses import asdict
@@ -490,28 +491,7 @@ def _settings(
 
 def _desk(database: str | None, data: Path | None, anchor: Path | None, **words: Any) -> Desk:
     """The desk of the options. Raises RequestError."""
-    _require_desk()
+    extras.require("the desk", "desk")
     from sorano.desk.service import Desk
 
     return Desk.open(_settings(database, data, anchor, **words))
-
-
-def _require_desk(*more: str) -> None:
-    """Raises RequestError where the packages of the desk, or others that a command needs, are not there."""
-    from importlib.util import find_spec
-
-    needed = (
-        "fastapi",
-        "uvicorn",
-        "sqlalchemy",
-        "alembic",
-        "prometheus_client",
-        "webauthn",
-        "bm25s",
-        "reportlab",
-        *more,
-    )
-    missing = [name for name in needed if find_spec(name) is None]
-    if missing:
-        extra = "call" if set(missing) & set(more) else "desk"
-        raise RequestError(f"this needs {', '.join(missing)}", f"pip install 'sorano[{extra}]'")

@@ -6,10 +6,12 @@ Each command prints an answer of ten lines, with `--why` all that is behind it; 
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,10 +47,77 @@ Size = Annotated[str | None, typer.Option(help="Width x height, like 1280x720.",
 Seconds = Annotated[float | None, typer.Option(help="Of video.")]
 Steps = Annotated[int | None, typer.Option("--num-steps", help="Denoising steps. Default: the model's.")]
 
-_collected: list[Estimate] | None = None  # where `compare` gathers what the commands it runs would have shown
+COLLECT = object()  # the context's object when `compare` wants a plan, and nothing shown
 
 
-@app.command()
+def plan(planner: str, **readers: Callable[[Any], Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function's options, and those of every plan, a command; `planner`, a function of sorano.plan like
+    "edge:plan_edge", takes them by their names and answers. `readers` turn what was written into what it takes."""
+
+    def register(options: Callable[..., None]) -> Callable[..., None]:
+        def command(context: typer.Context, **given: Any) -> Estimate | None:
+            shown = {name: given.pop(name) for name in shared if name != "assumptions"}
+
+            def answer() -> Estimate:
+                from sorano.plan.assumptions import load_assumptions
+
+                for name, reader in readers.items():
+                    given[name] = None if given[name] is None else reader(given[name])
+                given["assumptions"] = load_assumptions(given["assumptions"])
+                module, name = planner.split(":")
+                return getattr(import_module(f"sorano.plan.{module}"), name)(**given)
+
+            if context.obj is COLLECT:
+                return answer()
+            _show(answer, **shown)
+            return None
+
+        own = inspect.signature(options, eval_str=True).parameters
+        shared = inspect.signature(_shared, eval_str=True).parameters
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own.values(), *shared.values())]
+        command.__signature__ = inspect.Signature([context, *keywords])  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in (context, *keywords)}
+        app.command(options.__name__, help=options.__doc__)(command)
+        return options
+
+    return register
+
+
+def _shared(
+    assumptions: AssumptionsFile = None,
+    as_json: AsJson = False,
+    html: Html = None,
+    overwrite: Overwrite = False,
+    why: Why = False,
+    currency: Currency = None,
+) -> None:
+    """What every plan takes."""
+
+
+def _memory(text: str) -> int:
+    from sorano.request import parse_bytes
+
+    return parse_bytes(text)
+
+
+def _count(text: str) -> float:
+    from sorano.units import parse_count
+
+    return parse_count(text)
+
+
+def _minutes(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < minute <= 1e5 for minute in found):
+        raise RequestError(f"minutes are {text!r}", "write them like --minutes 1,10,60")
+    return tuple(sorted(found))
+
+
+@plan("inference:plan_generate", minutes=_minutes, memory_bytes=_memory)
 def generate(
     model: Annotated[
         str | None,
@@ -65,89 +134,35 @@ def generate(
     count: Count = 1,
     stack: Stack = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights: bfloat16, float8, int8, int4 ...")] = None,
-    memory: Annotated[str | None, typer.Option(help="Plan within a budget for each device, like 12GB.")] = None,
+    memory_bytes: Annotated[
+        str | None, typer.Option("--memory", help="Plan within a budget for each device, like 12GB.")
+    ] = None,
     minutes: Annotated[str, typer.Option(help="Films to compare with, in minutes.")] = "1,10,60",
-    price: Price = None,
+    usd_hour: Price = None,
     grid: Annotated[
         str | None, typer.Option(help="Whose electricity: world, us, china, france, norway. Default: world.")
     ] = None,
-    assumptions: AssumptionsFile = None,
-    as_json: AsJson = False,
-    html: Html = None,
-    overwrite: Overwrite = False,
-    why: Why = False,
-    currency: Currency = None,
 ) -> None:
     """What one video takes: on this machine, on a device of the catalogue, or on several."""
 
-    def plan() -> Estimate:
-        from sorano.plan.assumptions import load_assumptions
-        from sorano.plan.inference import plan_generate
-        from sorano.request import parse_bytes
 
-        return plan_generate(
-            model,
-            layers=layers,
-            width=width,
-            size=size,
-            seconds=seconds,
-            fps=fps,
-            num_steps=num_steps,
-            guided=guided,
-            device=device,
-            count=count,
-            stack=stack,
-            dtype=dtype,
-            usd_hour=price,
-            grid=grid,
-            minutes=_minutes(minutes),
-            memory_bytes=parse_bytes(memory) if memory else None,
-            assumptions=load_assumptions(assumptions),
-        )
-
-    _show(plan, as_json, html, overwrite, why, currency)
-
-
-@app.command()
+@plan("training:plan_train", parameters=_count)
 def train(
     preset: Annotated[str | None, typer.Option(help="A model, with its published stages or usual ones.")] = None,
     config: Annotated[Path | None, typer.Option(help="A model and its stages in TOML.")] = None,
-    params: Annotated[str | None, typer.Option(help="A model of this many parameters, like 30e9 or 30B.")] = None,
+    parameters: Annotated[
+        str | None, typer.Option("--params", help="A model of this many parameters, like 30e9 or 30B.")
+    ] = None,
     flops: Annotated[float | None, typer.Option(help="A budget, like 8.4e23: which model, how much data.")] = None,
     device: Annotated[str | None, typer.Option(help="An accelerator, like h200. Default: the file's, or h100.")] = None,
     count: Annotated[int | None, typer.Option(help="How many of them. Default: the file's, or 1024.")] = None,
-    price: Price = None,
+    usd_hour: Price = None,
     grid: Grid = "world",
-    assumptions: AssumptionsFile = None,
-    as_json: AsJson = False,
-    html: Html = None,
-    overwrite: Overwrite = False,
-    why: Why = False,
-    currency: Currency = None,
 ) -> None:
     """What a training run takes, stage by stage; or which model a budget buys, by two scaling laws."""
 
-    def plan() -> Estimate:
-        from sorano.plan.assumptions import load_assumptions
-        from sorano.plan.training import plan_train
-        from sorano.units import parse_count
 
-        return plan_train(
-            preset,
-            config=config,
-            flops=flops,
-            parameters=None if params is None else parse_count(params),
-            device=device,
-            count=count,
-            usd_hour=price,
-            grid=grid,
-            assumptions=load_assumptions(assumptions),
-        )
-
-    _show(plan, as_json, html, overwrite, why, currency)
-
-
-@app.command()
+@plan("serving:plan_serve")
 def serve(
     model: Annotated[str, typer.Argument(help="A preset, a diffusers folder, or a published model.")],
     per_day: Annotated[float, typer.Option(help="Videos a day.")],
@@ -160,105 +175,33 @@ def serve(
     device: Annotated[str, typer.Option(help="An accelerator, like h100.")] = "h100",
     count: Annotated[int, typer.Option(help="How many make one video together.")] = 1,
     service: Annotated[float | None, typer.Option(help="Seconds that one video takes. Default: planned.")] = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="Also play a day, job by job (needs SimPy).")] = False,
+    play_a_day: Annotated[bool, typer.Option("--simulate", help="Also play a day, job by job (needs SimPy).")] = False,
     stack: Stack = None,
-    price: Price = None,
+    usd_hour: Price = None,
     grid: Grid = "world",
-    assumptions: AssumptionsFile = None,
-    as_json: AsJson = False,
-    html: Html = None,
-    overwrite: Overwrite = False,
-    why: Why = False,
-    currency: Currency = None,
 ) -> None:
     """How many devices a service needs for its waiting time, and what a video then costs."""
 
-    def plan() -> Estimate:
-        from sorano.plan.assumptions import load_assumptions
-        from sorano.plan.serving import plan_serve
 
-        return plan_serve(
-            model,
-            per_day=per_day,
-            peak=peak,
-            wait=wait,
-            quantile=quantile,
-            device=device,
-            count=count,
-            stack=stack,
-            size=size,
-            seconds=seconds,
-            num_steps=num_steps,
-            usd_hour=price,
-            grid=grid,
-            service=service,
-            play_a_day=simulate,
-            assumptions=load_assumptions(assumptions),
-        )
-
-    _show(plan, as_json, html, overwrite, why, currency)
-
-
-@app.command()
+@plan("edge:plan_edge")
 def edge(
     model: Annotated[str, typer.Argument(help="A preset, a diffusers folder, or a published model.")],
     device: Device = None,
-    memory: Annotated[float | None, typer.Option(help="GB of the device.")] = None,
-    bandwidth: Annotated[float | None, typer.Option(help="GB/s of its memory.")] = None,
+    memory_gb: Annotated[float | None, typer.Option("--memory", help="GB of the device.")] = None,
+    bandwidth_gb_s: Annotated[float | None, typer.Option("--bandwidth", help="GB/s of its memory.")] = None,
     tops: Annotated[float | None, typer.Option(help="Trillion operations a second.")] = None,
     size: Size = None,
     seconds: Seconds = None,
     num_steps: Steps = None,
     bits: Annotated[int | None, typer.Option(help="Of a weight: 16, 8 or 4. Default: as many as fit.")] = None,
-    assumptions: AssumptionsFile = None,
-    as_json: AsJson = False,
-    html: Html = None,
-    overwrite: Overwrite = False,
-    why: Why = False,
-    currency: Currency = None,
 ) -> None:
     """Does a model fit a phone or a laptop, at how many bits, and how fast could it be at best? Without a device: which
     phones."""
 
-    def plan() -> Estimate:
-        from sorano.plan.assumptions import load_assumptions
-        from sorano.plan.edge import plan_edge
 
-        return plan_edge(
-            model,
-            device=device,
-            memory_gb=memory,
-            bandwidth_gb_s=bandwidth,
-            tops=tops,
-            size=size,
-            seconds=seconds,
-            num_steps=num_steps,
-            bits=bits,
-            assumptions=load_assumptions(assumptions),
-        )
-
-    _show(plan, as_json, html, overwrite, why, currency)
-
-
-@app.command()
-def explain(
-    claim: Annotated[str, typer.Argument(help="sora-2024, gpt-3 or chatgpt-2023.")],
-    assumptions: AssumptionsFile = None,
-    as_json: AsJson = False,
-    html: Html = None,
-    overwrite: Overwrite = False,
-    why: Why = False,
-    currency: Currency = None,
-) -> None:
+@plan("claims:explain")
+def explain(claim: Annotated[str, typer.Argument(help="sora-2024, gpt-3 or chatgpt-2023.")]) -> None:
     """A claim that many repeat: reproduced step by step, and what it leaves out."""
-
-    def plan() -> Estimate:
-        from sorano.plan.assumptions import load_assumptions
-        from sorano.plan.claims import explain as explained
-
-        return explained(claim, assumptions=load_assumptions(assumptions))
-
-    _show(plan, as_json, html, overwrite, why, currency)
 
 
 @app.command()
@@ -382,21 +325,13 @@ def _of_tables(tables: dict[str, list[dict[str, str]]]) -> Estimate:
 
 
 def _show(
-    plan: Callable[[], Estimate],
-    as_json: bool,
-    html: Path | None,
-    overwrite: bool,
-    why: bool,
-    currency: str | None,
+    answer: Callable[[], Estimate], as_json: bool, html: Path | None, overwrite: bool, why: bool, currency: str | None
 ) -> None:
-    if _collected is not None:
-        _collected.append(plan())
-        return
     with report_errors():
         from sorano.plan.words import in_currency, parse_currency
 
         own = parse_currency(currency) if currency else None
-        made = plan()
+        made = answer()
         shown = made if own is None else in_currency(made, own)
         if html is not None:
             _write_page([shown], html, overwrite)
@@ -414,27 +349,22 @@ def _say(made: Estimate, document: dict[str, Any] | None, why: bool = True) -> N
 
 def _collect(words: str) -> Estimate:
     """The plan of a command line, without showing it."""
-    global _collected
     try:
         parts = shlex.split(words)
     except ValueError as error:
         raise RequestError(f"{words!r} is no plan: {str(error).lower()}") from error
     if not parts or parts[0] not in ("generate", "train", "serve", "edge", "explain"):
         raise RequestError(f"{words!r} is no plan", 'each plan in quotes, like "generate world --device h100"')
-    _collected = []
+    group = typer.main.get_command(app)
     try:
-        typer.main.get_command(app).main(parts, standalone_mode=False, prog_name="sorano plan")
-        if not _collected:  # --help was asked for
-            raise RequestError(f"{words!r} made no plan")
-        return _collected[0]
-    except typer.Exit as end:
-        raise RequestError(f"{words!r} made no plan") from end
+        made = group.main(parts, standalone_mode=False, prog_name="sorano plan", obj=COLLECT)
     except Exception as error:
         if isinstance(error, SoranoError) or not hasattr(error, "format_message"):
             raise
         raise RequestError(f"{words!r}: {error.format_message()}") from error
-    finally:
-        _collected = None
+    if not isinstance(made, Estimate):  # --help was asked for
+        raise RequestError(f"{words!r} made no plan")
+    return made
 
 
 def _print(made: Estimate, why: bool = True) -> None:
@@ -460,13 +390,3 @@ def _write_page(made: list[Estimate], file: Path, overwrite: bool) -> None:
 def _refuse_existing(file: Path | None, overwrite: bool) -> None:
     if file is not None and file.exists() and not overwrite:
         raise RequestError(f"{file} exists", "--overwrite replaces it")
-
-
-def _minutes(text: str) -> tuple[float, ...]:
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        found = ()
-    if not found or not all(0 < minute <= 1e5 for minute in found):
-        raise RequestError(f"minutes are {text!r}", "write them like --minutes 1,10,60")
-    return tuple(sorted(found))

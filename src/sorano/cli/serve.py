@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sorano import extras
 from sorano.cli.console import report_errors
 from sorano.errors import RequestError
 from sorano.trust.printable import printable_line, to_json
@@ -167,7 +166,7 @@ def serve(
     if context.invoked_subcommand is not None:
         return
     with report_errors():
-        _require_serve()
+        extras.require("serving", "serve")
         from sorano.plan.money import check_price
         from sorano.plan.words import parse_currency
         from sorano.serve.posts import KeyLimits
@@ -215,7 +214,7 @@ def worker(
 ) -> None:
     """Make the videos of a server's queue, one after the other, with one loaded model."""
     with report_errors():
-        _require_serve()
+        extras.require("serving", "serve")
         from sorano.serve.server import work
 
         settings = _settings(
@@ -372,7 +371,7 @@ def _settings(database: str | None, data: Path | None, **words: Any) -> Settings
 
 def _service(database: str | None, data: Path | None) -> Service:
     """The database and the store of a server. Raises RequestError where there are none."""
-    _require_serve()
+    extras.require("serving", "serve")
     from sorano.serve.worker import Service
     from sorano.web.database import sqlite_path
 
@@ -402,18 +401,3 @@ def _has_keys(settings: Settings) -> bool:
 
 def _days(days: float | None) -> float | None:
     return None if days is None else days * 86_400
-
-
-def _require_serve() -> None:
-    """Raises RequestError where the packages of the server are not there."""
-    from importlib.util import find_spec
-
-    needed: Sequence[str] = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "multipart", "prometheus_client")
-    missing = []
-    for name in needed:
-        with suppress(ImportError, ValueError):
-            if find_spec(name) is not None:
-                continue
-        missing.append(name)
-    if missing:
-        raise RequestError(f"serving needs {', '.join(missing)}", "pip install 'sorano[serve]'")

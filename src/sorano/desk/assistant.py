@@ -26,6 +26,7 @@ from sorano.desk.config import ENDPOINT_KEY_VARIABLE, DeskSettings
 from sorano.desk.fields import ACCOUNT
 from sorano.desk.posture import BAD, Finding, examine
 from sorano.errors import RequestError
+from sorano.extras import require
 from sorano.trust.printable import printable
 from sorano.web.problems import Problem
 from sorano.web.words import plain
@@ -353,10 +354,9 @@ class Dialogue:
         return {"filed": made["id"], "status": made["status"]}
 
     def _client(self) -> Callable[[list[dict[str, Any]], bool], Any]:
-        try:
-            import openai
-        except ImportError as error:
-            raise RequestError("the client of the endpoint is missing", "pip install 'sorano[assistant]'") from error
+        require("asking an endpoint", "assistant")
+        import openai
+
         given = self.endpoint
         client = openai.OpenAI(base_url=given.url, api_key=given.key or "none", timeout=given.seconds, max_retries=1)
 

@@ -24,11 +24,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorano.errors import CheckpointError, RequestError
+from sorano.extras import require
 from sorano.files import canonical, sha256, write_atomic
 from sorano.presets import Preset
 from sorano.shapes import VideoShape, parse_size
@@ -88,7 +88,7 @@ def export_onnx(
     Raises RequestError for a model of another kind, and where a package is missing; CheckpointError for weights that
     are not the ones described.
     """
-    require_exporter()
+    require("exporting", "engine", "export")
     if precision not in PRECISIONS:
         raise RequestError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     bundle = _loaded(preset)
@@ -105,13 +105,6 @@ def export_onnx(
     assert preset.folder is not None
     write_atomic(folder / "tokenizer.json", (preset.folder / "tokenizer" / "tokenizer.json").read_bytes())
     return _write_card(preset, bundle, shapes, precision, folder)
-
-
-def require_exporter() -> None:
-    """Raises RequestError where a package is missing that exporting needs."""
-    missing = [name for name in ("torch", "onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise RequestError(f"exporting needs {', '.join(missing)}", "pip install 'sorano[export]'")
 
 
 def shapes_of(preset: Preset, bundle: Bundle) -> GraphShapes:

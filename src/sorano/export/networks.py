@@ -1,7 +1,7 @@
 """The networks of a model as modules of tensor operations alone, which exporters can trace.
 
 Each wraps a network of `models/` and computes what it does: no autograd functions of its own, no writes in place, no
-caches, no branches on values. Everything is float32. `tests/test_export.py` compares them with the engine.
+caches, no branches on values. Everything is float32. `tests/e2e/test_export.py` compares them with the engine.
 
 Axes: B batch (of one), C channels, T latent frames, H latent rows, W latent columns, L video tokens, S text tokens,
 N heads, D width, K width per head, P numbers of a patch.

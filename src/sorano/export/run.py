@@ -4,7 +4,7 @@
     clip = runner.generate("a red ball bounces on the grass at sunset", seed=5)      # clip.frames_THWC
 
 The same seed starts from the same noise as the engine, and ends within a tolerance of its latents
-(`tests/test_export.py`). The page that `sorano export web` writes does the same in JavaScript.
+(`tests/e2e/test_export.py`). The page that `sorano export web` writes does the same in JavaScript.
 
 Not covered: marking, labelling and signing (`sorano.trust.seal` does that for frames that leave), films, other verbs
 than text and frames to begin with.

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sorano.errors import RequestError
+from sorano.extras import install
 from sorano.files import atomic, user_folder
 
 MOST_BYTES = 100_000_000  # of one file in an archive
@@ -94,7 +95,7 @@ def _licences(folder: Path) -> list[Path]:
     """ONNX Runtime's licence and notices, which its package of npm leaves out and its package of Python has."""
     spec = find_spec("onnxruntime")
     if spec is None or spec.origin is None:
-        raise RequestError("exporting needs onnxruntime", "pip install 'sorano[export]'")
+        raise RequestError("exporting needs onnxruntime", install("export"))
     names = ("LICENSE", "ThirdPartyNotices.txt")
     return [Path(shutil.copyfile(Path(spec.origin).parent / name, folder / name)) for name in names]
 

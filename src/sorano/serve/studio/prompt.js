@@ -80,7 +80,9 @@ class Prompt extends View {
 	}
 
 	willUpdate(changed) {
-		if (changed.has('value')) this.#read();
+		// One can write before the model's words have come, and another model knows other words.
+		if (changed.has('value') || this.words !== store.words) this.#read();
+		this.words = store.words;
 	}
 
 	#read() {

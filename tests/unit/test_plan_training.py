@@ -312,7 +312,7 @@ def test_failures_cost_more_than_goodput_on_many_devices():
 
 
 def test_the_page_about_plans_says_what_failures_cost_and_its_stages_can_be_planned(tmp_path):
-    page = (Path(__file__).parent.parent / "docs" / "plan.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text(encoding="utf-8")
     assert "a thousand devices lose 2.6 %" in page and "a hundred thousand nearly a quarter" in page
     apart, write = (
         FACTS.constant(f"restart.{name}").value for name in ("hours_between_failures", "checkpoint_seconds")

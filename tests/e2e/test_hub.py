@@ -11,11 +11,11 @@ from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
-import hub_stand_in
 import pytest
-from hub_stand_in import COMMIT, Fault
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.utils import close_session
+from support import hub_stand_in
+from support.hub_stand_in import COMMIT, Fault
 from typer.testing import CliRunner
 
 import sorano

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.references import stock_scheduler
 
 from sorano.presets import WEIGHTS
 from sorano.sampling.schedule import (
@@ -24,13 +25,6 @@ from sorano.sampling.schedule import (
 
 STEPS = (1, 2, 3, 4, 7, 10, 24, 50)
 SHIFTS = (1.0, 3.0, 5.0, 16.0)
-
-
-def stock_scheduler(name: str, shift: float) -> Any:
-    diffusers = pytest.importorskip("diffusers")
-    if name == "euler":
-        return diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
-    return diffusers.UniPCMultistepScheduler.from_config(scheduler_config(shift))
 
 
 @pytest.mark.parametrize("shift", SHIFTS)

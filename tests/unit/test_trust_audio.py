@@ -4,12 +4,13 @@ import io
 import struct
 
 import av
-import footage
 import numpy as np
 import pytest
 from attacks.tools import Track, encode, frames_of, sound_of, voice
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import footage
+from support.voices import speech
 from typer.testing import CliRunner
 
 from sorano import cli
@@ -19,25 +20,6 @@ from sorano.trust.verify import Verdict, verify
 from sorano.trust.watermark.audio import AudioDetector, AudioMarker, detect_audio, mark_audio
 
 RATE = 48_000
-
-
-def speech(seed, seconds=5, rate=RATE):
-    """Something with the pitch, formants and syllables of a voice, float32."""
-    random = np.random.default_rng(seed)
-    count = seconds * rate
-    time = np.arange(count) / rate
-    pitch = 120 * np.exp(np.cumsum(random.normal(size=count)) / count**0.5 / 2 + 0.1 * np.sin(4.4 * time))
-    phase = 2 * np.pi * np.cumsum(pitch) / rate
-    knots = np.arange(0, seconds + 0.2, 0.2)
-    voice = sum(np.cos(k * phase) / k for k in range(1, 30)) * np.interp(
-        time, knots, random.uniform(0.05, 1, len(knots))
-    )
-    hiss = random.normal(size=count) * np.interp(time, knots, random.uniform(0, 0.15, len(knots)))
-    frequency = np.fft.rfftfreq(count, 1 / rate)
-    formants = ((1, 500, 120), (0.6, 1500, 200), (0.4, 2500, 250), (0.2, 3500, 300))
-    shape = 0.02 + sum(a / (1 + ((frequency - f) / w) ** 2) for a, f, w in formants)
-    sound = np.fft.irfft(np.fft.rfft(voice + hiss) * shape, count)
-    return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
 
 
 def through(samples, codec, bit_rate, rate=RATE):

@@ -3,10 +3,9 @@
 import dataclasses
 
 import cv2
-import footage
 import numpy as np
 import pytest
-from support import cases, copies, corpus
+from support import cases, copies, corpus, footage
 
 from sorano.trust.watermark import tamper
 from sorano.trust.watermark.detect import detect

@@ -191,7 +191,7 @@ def test_solvers_are_the_engines(modules):
 
 def prompts():
     """Everyday words in sentences, and odd ones."""
-    file = Path(__file__).parent / "data" / "everyday_words.tsv"
+    file = Path(__file__).parents[1] / "data" / "everyday_words.tsv"
     words = [line.split("\t")[0] for line in file.read_text().splitlines()]
     odd = [
         PROMPT, "Two large RED balls bounce on the lawn at dusk!", "a very small pale blue cube", "", "  ",

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import av
 import cv2
-import footage
 import numpy as np
 import pytest
-from support import copies, corpus
+from support import copies, corpus, footage
 
 from sorano import errors
 from sorano.trust.copies import audio_fingerprint, fingerprint, matching

@@ -8,10 +8,10 @@ import threading
 from dataclasses import replace
 
 import av
-import footage
 import numpy as np
 import pytest
 from PIL import Image
+from support import footage
 from typer.testing import CliRunner
 
 import sorano

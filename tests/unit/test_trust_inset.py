@@ -1,9 +1,9 @@
 """A video within a video: where it is, and that its mark is read there."""
 
 import cv2
-import footage
 import numpy as np
 import pytest
+from support import footage
 
 from sorano.trust.verify import Verdict, verify
 from sorano.trust.watermark import inset

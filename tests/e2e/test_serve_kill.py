@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from support import serving
 from support.counts import FULL
-from support.serving import PROMPT, Process, call, settings_of, wait_until
+from support.serving import PROMPT, Process, add_endpoint, call, settings_of, wait_until
 
 from sorano.files import sha256
 from sorano.serve.database import audit, deliveries
@@ -125,13 +125,6 @@ def test_nothing_is_lost_when_processes_are_killed(tmp_path, kind, request):
         check_all(tmp_path, database, ids)
     finally:
         cluster.close()
-
-
-def add_endpoint(service):
-    """A webhook that goes nowhere: each job's event must be in the outbox once."""
-    from sorano.serve.webhooks import Webhooks
-
-    Webhooks(service.database, service.settings).create("local", {"url": "https://example.invalid/", "name": "x"})
 
 
 def test_the_engine_goes_on_from_its_work_folder_after_a_kill(tmp_path):

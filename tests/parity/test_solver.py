@@ -7,7 +7,7 @@ import math
 import pytest
 import tiny
 import torch
-from test_schedule import stock_scheduler
+from support.references import stock_scheduler
 from torch import Tensor
 
 from sorano.sampling.schedule import SCHEDULES

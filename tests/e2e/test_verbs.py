@@ -19,7 +19,7 @@ from sorano import cli, errors, video
 from sorano.conditions import CONDITIONS, Edit, FirstFrame, Keyframe, LastFrame, Region, as_condition
 from sorano.request import Request, whole_path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 PROMPT = "a red ball bounces on the grass at sunset"
 
@@ -127,7 +127,7 @@ def test_a_picture_is_one_frame(tmp_path):
 
 def test_every_line_of_the_document_runs(tmp_path, monkeypatch):
     """docs/verbs.md, in order; few steps."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
     import sheets
 
     monkeypatch.chdir(tmp_path)

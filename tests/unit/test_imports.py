@@ -13,12 +13,13 @@ PACKAGE = Path(sorano.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 # Each part, and the parts that it may import (docs/how-it-works.md draws this). Nothing imports the command.
-FOUNDATION = {"errors", "files", "shapes"}
+FOUNDATION = {"errors", "extras", "files", "shapes"}
 CONFIG = {"models/config", "models/family", "models/registry", "models/wan/config", "models/wan/configs"}
 CONFIG |= {"models/wan/family", "models/wan/sizes"}  # torch-free, so that plans need no torch
 FAMILY = ("models/family", "models/registry", "models/wan/family")
 MAY_IMPORT = {
     "errors": set(),
+    "extras": {"errors"},
     "files": set(),
     "shapes": {"errors"},
     "captions": set(),
@@ -83,6 +84,7 @@ MAY_IMPORT = {
     "batch": {"errors", "engine", "listener", "request", "result"},
     "doctor": {
         "errors",
+        "extras",
         "threads",
         "device",
         "hub",
@@ -95,7 +97,7 @@ MAY_IMPORT = {
         "__init__",
     },
     "settings": {"errors", "trust/provenance/keys"},
-    "cli/console": {"errors", "files", "settings", "trust/printable"},  # the command's streams
+    "cli/console": {"errors", "extras", "files", "settings", "trust/printable"},  # the command's streams
     "device": FOUNDATION | {"plan", "threads"},
     "fetch": FOUNDATION | {"presets", "__init__"},
     "hub": FOUNDATION | CONFIG | {"presets", "plan", "fetch", "sampling/schedule"},

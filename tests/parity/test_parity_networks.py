@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from test_schedule import stock_scheduler
+from support.references import stock_scheduler
 from torch import Tensor, nn
 
 from sorano.models import attention as attention_module

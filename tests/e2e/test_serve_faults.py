@@ -6,8 +6,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
-from support.serving import PROMPT, in_process
-from test_serve_kill import add_endpoint
+from support.serving import PROMPT, add_endpoint, in_process
 
 from sorano.files import sha256
 from sorano.serve.database import deliveries

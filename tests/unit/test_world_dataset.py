@@ -14,7 +14,7 @@ from sorano.world.scene import SPLITS, WORLDS, draw_attributes, held_out
 
 each_world = pytest.mark.parametrize("world", WORLDS, ids="{} world".format)
 
-CORE = Path(__file__).parent / "data" / "world_core.npz"
+CORE = Path(__file__).parents[1] / "data" / "world_core.npz"
 
 
 def test_the_core_world_keeps_its_pixels() -> None:

@@ -97,7 +97,7 @@ def test_the_doctor_looks_at_everything_and_names_what_mends(monkeypatch):
     from sorano import doctor
 
     monkeypatch.setattr(doctor, "CODERS", (("libx264", True, "H.264"), ("nonsense", True, "nothing")))
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor.extras, "is_installed", lambda name: False)
     done = CliRunner().invoke(cli.app, ["doctor", "--json"])
     checks = json.loads(done.stdout)["checks"]
     names = {check["name"] for check in checks}

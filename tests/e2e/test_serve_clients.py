@@ -10,7 +10,7 @@ import pytest
 from support.serving import Process, free_port
 
 CLIENTS = Path(sys.prefix) / "clients"  # made by scripts/setup
-SUPPORT = Path(__file__).parent / "support"
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ WORLD = PRESETS["world"]
 KNOWN = WORLD.captions.words
 ROWS = [
     line.split("\t")
-    for line in (Path(__file__).parent / "data" / "everyday_words.tsv").read_text().splitlines()
+    for line in (Path(__file__).parents[1] / "data" / "everyday_words.tsv").read_text().splitlines()
     if line
 ]
 SENTENCES = {  # by the language and the field that the word states

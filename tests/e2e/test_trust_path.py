@@ -25,8 +25,8 @@ PROMPT = "a red ball bounces on the grass at sunset"
 WRITES = {"generate", "image", "extend", "loop", "blend", "edit", "remix", "film", "resume", "batch", "mark"}
 LABELS_ONLY = {"label"}  # writes what others made, and signs nothing
 WRITES_NONE = {"plan", "verify", "train", "score", "pull", "list", "show", "rm", "keys", "trust", "doctor"}
-WRITES_NONE |= {"serve", "worker", "ps", "cancel"}  # a worker writes through `Engine`: tests/test_serve_process.py
-WRITES_NONE |= {"export"}  # models; the page that it writes marks and signs by itself: tests/test_site.py
+WRITES_NONE |= {"serve", "worker", "ps", "cancel"}  # a worker writes through `Engine`: tests/e2e/test_serve_process.py
+WRITES_NONE |= {"export"}  # models; the page that it writes marks and signs by itself: tests/e2e/test_site.py
 WRITES_NONE |= {"desk"}  # approvals, receipts and case files, no media
 
 
@@ -344,7 +344,7 @@ def test_a_mark_that_does_not_read_is_recorded_and_the_file_delivered(tiny_folde
 
 def test_reading_back_agrees_with_a_strangers_detection():
     """The first look at what was just written, and the decoder that knows nothing: the slow twin."""
-    import footage
+    from support import footage
 
     from sorano.trust.watermark import detect
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank_run import Curve
 from safetensors.torch import load_file
+from support.rank_run import Curve
 from torch import nn
 
 from sorano import errors
@@ -27,7 +27,9 @@ def torchrun(*words, ranks=2):
 
 def run(folder, num_steps):
     """The weights of both processes after so many steps."""
-    done = torchrun(Path(__file__).with_name("rank_run.py"), folder, json.dumps({**CONFIG, "num_steps": num_steps}))
+    done = torchrun(
+        Path(__file__).parents[1] / "support" / "rank_run.py", folder, json.dumps({**CONFIG, "num_steps": num_steps})
+    )
     assert done.returncode == 0, done.stderr
     return [load_file(folder / f"weights-{rank}.safetensors") for rank in (0, 1)]
 

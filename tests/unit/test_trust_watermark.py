@@ -4,10 +4,10 @@ import io
 
 import av
 import cv2
-import footage
 import numpy as np
 import pytest
 from PIL import Image
+from support import footage
 from support.counts import FULL
 
 from sorano.errors import RequestError

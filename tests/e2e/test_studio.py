@@ -166,6 +166,19 @@ def test_words_are_offered_and_unknown_ones_underlined(studio):
     assert box.input_value().endswith("dragonn spins ")
 
 
+def test_what_is_written_before_the_words_have_come_is_read_when_they_come(studio):
+    page = studio()
+    words = "**/v1/studio/words**"
+    held = held_first(page, words)
+    page.reload()
+    write(page, "a red ball and a dragonn")
+    page.locator(".plan dl").wait_for()  # the page answers, without the words
+    wait_until(lambda: held or page.wait_for_timeout(50))
+    held[0].continue_()
+    page.locator(".prompt-ink mark", has_text="dragonn").wait_for()
+    page.unroute(words)
+
+
 def test_an_error_is_said_in_the_words_of_the_api(studio):
     page = studio()
     write(page, "a dragon")

@@ -13,7 +13,7 @@ import sorano
 from sorano import cli
 from sorano.request import Request
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "sorano"
 DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/how-it-works.md"]
 DOCUMENTS += [

