@@ -236,7 +236,9 @@ def test_remix_edits_and_extensions_are_requests_of_the_engine(served, tmp_path)
 def test_what_openai_had_and_this_server_has_not(client):
     for path in ("/v1/videos/characters", "/v1/batches"):
         assert len(refused(client.post(path, json={}), "unsupported")["message"]) > 40
-    refused(client.get("/v1/videos/characters/c1"), "unsupported")
+    for path in ("/v1/videos/characters/c1", "/v1/batches/b1"):
+        refused(client.get(path), "unsupported")
+    refused(client.post("/v1/batches/b1/cancel"), "unsupported")
 
 
 @pytest.mark.parametrize("shape", ["upload", "data", "nested", "file_id", "text"])

@@ -315,6 +315,17 @@ def test_deadlines_and_expiry(database):
         table.get(done, None)
 
 
+def test_what_ended_before_days_were_told_goes_too(database):
+    before, after = Jobs(database), Jobs(database, keep_seconds=0.05)
+    done, cancelled, waiting = submit(before, 3)
+    before.publish(before.claim("w", 60), {}, {}, {}, "done")
+    before.cancel(cancelled, "a")
+    assert before.sweep().expired == []
+    time.sleep(0.1)
+    assert set(after.sweep().expired) == {done, cancelled}
+    assert after.get(waiting, None)["status"] == "queued"
+
+
 def test_a_page_follows_another(table):
     ids = submit(table, 5)
     seen, after = [], None

@@ -254,6 +254,7 @@ def ps(
         for one in found:
             state = "paused" if one["is_paused"] and one["status"] == "queued" else one["status"]
             place = f"#{one['queue_position']}" if one["queue_position"] else f"{one['progress']}%"
+            place = "" if state == "paused" else place
             print(
                 printable_line(
                     f"{one['id']}  {state:<11}  {place:>5}  {one['preset']:<10}  {(one['prompt'] or '')[:60]}"

@@ -402,6 +402,10 @@ class Jobs:
                 back = {"status": QUEUED, "lease_until": None, "worker": None, "stage": None}
                 connection.execute(sa.update(jobs).where(jobs.c.id == row["id"]).values(**back))
                 swept.requeued.append(row["id"])
+            if self.keep_seconds is not None:  # of what ended before that was told, or by a command that was not told
+                ended = (jobs.c.status.in_((COMPLETED, FAILED)), jobs.c.expires_at.is_(None))
+                until = jobs.c.completed_at + self.keep_seconds
+                connection.execute(sa.update(jobs).where(*ended).values(expires_at=until))
             for row in self._where(connection, jobs.c.status.in_((COMPLETED, FAILED)), jobs.c.expires_at < now):
                 self._forget(connection, row, "expire", row["owner"])
                 swept.expired.append(row["id"])

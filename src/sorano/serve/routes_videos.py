@@ -101,6 +101,7 @@ def _add_making(routes: APIRouter, api: Api) -> None:
     @routes.api_route("/videos/characters", methods=["GET", "POST"], include_in_schema=False)
     @routes.api_route("/videos/characters/{name}", methods=["GET", "DELETE"], include_in_schema=False)
     @routes.api_route("/batches", methods=["GET", "POST"], include_in_schema=False)
+    @routes.api_route("/batches/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
     async def unsupported(request: HttpRequest) -> Response:
         """What OpenAI had and this server has not: 400, with what to use instead."""
         what = "batches" if "batches" in request.url.path else "characters"

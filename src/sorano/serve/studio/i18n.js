@@ -159,7 +159,7 @@ add({
 	'verify.busy': ['Looking at {name} …', '正在检查 {name}……'],
 	'verify.another': ['Look at another file', '再检查一个文件'],
 	'verify.map': ['Show where it was changed', '显示改动之处'],
-	'verify.map.none': ['No map: there is no mark to compare with.', '没有改动图：没有可比对的水印。'],
+	'verify.map.none': ['There is no map of changes.', '没有改动图。'],
 	'verify.changed': ['Warm where it was changed', '暖色处有改动'],
 	'verify.evidence': ['Evidence', '证据'],
 	'verify.proves': ['Shows', '说明'], 'verify.not': ['Does not show', '不能说明'], 'verify.next': ['Next', '下一步'],
