@@ -428,6 +428,23 @@ def test_models_and_their_words(client):
     refused(client.get("/v1/models/sora-2"), "not_found")
 
 
+def test_a_model_that_is_removed_while_its_job_waits_is_a_job_with_a_code_and_the_others_stay(tmp_path, tiny_folder):
+    folder = tmp_path / "own"
+    shutil.copytree(tiny_folder, folder)
+    with in_process(tmp_path, models=(str(folder),)) as (client, service, worker):
+        assert [one["id"] for one in client.get("/v1/models").json()["data"]] == ["own", "world"]
+        video = made(client, prompt="a red ball bounces on grass")
+        assert (video["model"], video["preset"]) == ("own", "own")  # and not where it is on the machine
+        shutil.rmtree(folder)
+        worker.work_once()
+        error = client.get(f"/v1/videos/{video['id']}").json()["error"]
+        assert error["code"] == "model_unavailable" and str(tmp_path) not in error["message"], error
+        service_of = client.app.state.api.orders
+        service_of._models = (0.0, {})  # looked at anew, as after half a minute
+        assert [one["id"] for one in client.get("/v1/models").json()["data"]] == ["world"]
+        assert made(client)["model"] == "world"
+
+
 def test_lists_are_paged(client):
     ids = [made(client, seed=number)["id"] for number in range(5)]
     first = client.get("/v1/videos", params={"limit": 2}).json()

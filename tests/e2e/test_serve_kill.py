@@ -17,7 +17,8 @@ from sorano.serve.sweep import Sweeper
 from sorano.serve.worker import Service
 
 KILLS = 200 if FULL else 20
-LEASE = ["--lease-seconds", "1.5", "--drain-seconds", "5", "--attempts", "1000"]
+ATTEMPTS = 1000
+LEASE = ["--lease-seconds", "1.5", "--drain-seconds", "5", "--attempts", str(ATTEMPTS)]
 
 
 class Cluster:
@@ -72,7 +73,9 @@ def submit(cluster, number):
 
 def check_all(folder, database, ids):
     """What must hold once everything has ended."""
-    service = Service.open(settings_of(folder, database))
+    service = Service.open(
+        settings_of(folder, database, most_attempts=ATTEMPTS)
+    )  # as the processes, which it sweeps for
     sweeper = Sweeper(service)
 
     def ended():

@@ -164,11 +164,12 @@ def test_keys_are_made_listed_rotated_and_revoked(tmp_path):
         (["--database", "mysql://x/y"], "no database for this"),
         (["--database", "postgresql://nobody@127.0.0.1:1/x"], "cannot be used"),
         (["--blocked-words", "/no/such/file"], "cannot be read"),
+        (["--model", "/no/such/folder"], "is not a folder"),
     ],
 )
 def test_servers_that_do_not_start_say_why(tmp_path, words, said):
     done = CliRunner().invoke(cli.app, ["serve", "--port", "0", "--data", str(tmp_path), *words])
-    assert done.exit_code == 2 and said in done.stderr and "hint: " in done.stderr
+    assert done.exit_code == (3 if "--model" in words else 2) and said in done.stderr and "hint: " in done.stderr
 
 
 def test_a_port_that_is_taken_is_said(tmp_path):

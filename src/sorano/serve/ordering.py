@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ from sorano.serve.policy import Policy
 from sorano.serve.posts import COMPLETED, NewJob, Row
 from sorano.serve.schema import Order, Reference, files_of, map_files
 from sorano.serve.worker import Service
+from sorano.web.logs import log
 from sorano.web.problems import Problem, problem_of
 
 VIDEO_FIELDS = ("video", "first", "second")
@@ -135,7 +137,7 @@ class Orders:
         return {
             "object": "plan",
             "model": prepared.model,
-            "preset": prepared.words["preset"],
+            "preset": views.preset_name(prepared.words["preset"]),
             "n": order.count,
             **prepared.described["shown"],
             "planned": planned,
@@ -212,7 +214,12 @@ class Orders:
     def _look_for_models(self) -> dict[str, str]:
         from sorano import hub
 
-        own = {find_preset(path).name: path for path in self.settings.models}
+        own: dict[str, str] = {}
+        for path in self.settings.models:
+            try:
+                own[find_preset(path).name] = str(Path(path).expanduser().absolute())
+            except SoranoError as error:  # the folder was removed: the others are still there
+                log("model left out", level="warning", error=error.message)
         pulled = {one.name: one.name for one in hub.list_models() if one.state in USABLE}
         known = {**own, **pulled}
         default = self.settings.default_model

@@ -16,6 +16,7 @@ from contextlib import suppress
 from types import FrameType
 
 from sorano.errors import RequestError
+from sorano.presets import find_preset
 from sorano.serve.api import create_app
 from sorano.serve.config import DATA_VARIABLE, DATABASE_VARIABLE, Settings
 from sorano.serve.parts import Api
@@ -28,7 +29,10 @@ RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)  # before a worker that died is started
 
 
 def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
-    """Answers until it is told to stop; `say` gets the address. Raises the errors of `Service.open`."""
+    """Answers until it is told to stop; `say` gets the address. Raises the errors of `Service.open`, and of models that
+    are not there."""
+    for model in settings.models:
+        find_preset(model)
     service = Service.open(settings)
     app = create_app(settings, service=service)
     api: Api = app.state.api

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sorano.serve.maker import sheet_layout
@@ -32,7 +33,7 @@ def video(row: Row, ahead: Mapping[str, tuple[int, float]] | None = None, num_wo
         "remixed_from_video_id": row["remixed_from"],
         "error": None if row["error_code"] is None else {"code": row["error_code"], "message": row["error_message"]},
         # ours
-        "preset": row["preset"],
+        "preset": preset_name(row["preset"]),
         "native_size": shown.get("native_size"),
         "num_frames": shown.get("num_frames"),
         "fps": shown.get("fps"),
@@ -57,6 +58,11 @@ def video(row: Row, ahead: Mapping[str, tuple[int, float]] | None = None, num_wo
         "mark_id": (row["result"] or {}).get("mark_id"),
         "measured": measured(row),
     }
+
+
+def preset_name(preset: str) -> str:
+    """A preset as clients see it: of a folder of the operator's its name, and not where it is on the machine."""
+    return Path(preset).name if Path(preset).is_absolute() else preset
 
 
 def in_chinese(shown: dict[str, Any]) -> dict[str, Any]:

@@ -247,6 +247,7 @@ class Worker:
         try:
             with keeper:
                 self.store.take_over(lease.job_id, lease.epoch)
+                _require_model(lease.row["preset"])
                 words = listener.words = self.service.assets.located(lease.row["words"])
                 started = time.monotonic()
                 made = self.maker.make(words, folder, listener, cancel)
@@ -439,3 +440,10 @@ def write_preview(frame_HWC: Frames, path: Path, finish: Callable[[Frames], Fram
     held = io.BytesIO()
     Image.fromarray(finish(np.asarray(image))).save(held, "WEBP", quality=PREVIEW_QUALITY)
     write_atomic(path, held.getvalue(), private=True)
+
+
+def _require_model(preset: str) -> None:
+    """Raises `Problem` where the folder of a model was removed while its job waited."""
+    if Path(preset).is_absolute() and not Path(preset).is_dir():
+        said = f"the model {Path(preset).name} was removed from this server"
+        raise Problem("model_unavailable", said, "/v1/models lists what this server has")

@@ -148,6 +148,7 @@ SENTENCES = (
     ("model is a name of at most <1> characters", "model 是不超过 <1> 个字符的名称"),
     ("/v1/models lists them", "可用的见 /v1/models"),
     ("<1> is not on this server", "此服务器上没有 <1>"),
+    ("the model <1> was removed from this server", "模型 <1> 已从此服务器移除"),
     ("sorano pull <1>", "请在服务器上运行 sorano pull <1>"),
     ("a priority above 0 goes before every other key", "大于 0 的优先级会排在所有其他密钥之前"),
     ("leave it out, or use a key with the scope admin", "请不填，或使用有 admin 权限的密钥"),
