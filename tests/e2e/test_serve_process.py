@@ -6,10 +6,12 @@ import signal
 import urllib.request
 
 import pytest
+from support import serving
 from support.serving import PROMPT, Process, call, in_process, wait_until
 from typer.testing import CliRunner
 
 from sorano import cli
+from sorano.serve import server
 
 SLOW = {"FIXED_STEPS": 400, "FIXED_SECONDS": 0.05}
 
@@ -170,6 +172,25 @@ def test_keys_are_made_listed_rotated_and_revoked(tmp_path):
 def test_servers_that_do_not_start_say_why(tmp_path, words, said):
     done = CliRunner().invoke(cli.app, ["serve", "--port", "0", "--data", str(tmp_path), *words])
     assert done.exit_code == (3 if "--model" in words else 2) and said in done.stderr and "hint: " in done.stderr
+
+
+def test_each_worker_of_a_server_has_a_gpu_of_its_own(tmp_path, monkeypatch):
+    workers = server.Workers(serving.settings_of(tmp_path, workers=3))
+
+    def seen():
+        return [workers._environment(number).get("CUDA_VISIBLE_DEVICES") for number in range(3)]
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 7")
+    assert seen() == ["4", "7", "4"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # none is to be used
+    assert seen() == ["", "", ""]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(server, "GPUS", tmp_path / "none")
+    assert seen() == [None] * 3
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / "gpus" / name).mkdir(parents=True)
+    monkeypatch.setattr(server, "GPUS", tmp_path / "gpus")
+    assert seen() == ["0", "1", "0"]
 
 
 def test_a_port_that_is_taken_is_said(tmp_path):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 from sorano.errors import RequestError
@@ -24,6 +25,7 @@ from sorano.serve.worker import Service, Worker
 from sorano.web.logs import log
 from sorano.web.server import Server, address_of, listen, uvicorn_config
 
+GPUS, GPUS_VARIABLE = Path("/proc/driver/nvidia/gpus"), "CUDA_VISIBLE_DEVICES"
 HURRY = getattr(signal, "SIGUSR1", signal.SIGTERM)  # to a worker: give the job at hand back
 RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)  # before a worker that died is started again
 
@@ -149,7 +151,7 @@ class Workers:
         deaths = 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            process = self._processes[number] = subprocess.Popen(self._command(), env=self._environment())
+            process = self._processes[number] = subprocess.Popen(self._command(), env=self._environment(number))
             code = process.wait()
             if self._stopping.is_set():
                 return
@@ -171,6 +173,21 @@ class Workers:
             words += ["--maker", given.maker]
         return words
 
-    def _environment(self) -> dict[str, str]:
-        """Where things are goes by the environment: a database's password has no place in a list of processes."""
-        return {**os.environ, DATABASE_VARIABLE: self.settings.database, DATA_VARIABLE: str(self.settings.data)}
+    def _environment(self, number: int) -> dict[str, str]:
+        """Where things are goes by the environment: a database's password has no place in a list of processes.
+
+        Each worker sees one GPU, and takes it: what a run keeps names no number of a device.
+        """
+        given, gpus = self.settings, visible_gpus()
+        own = {DATABASE_VARIABLE: given.database, DATA_VARIABLE: str(given.data)}
+        if gpus:
+            own[GPUS_VARIABLE] = gpus[number % len(gpus)]
+        return {**os.environ, **own}
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where the driver is not."""
+    told = os.environ.get(GPUS_VARIABLE)
+    if told is not None:
+        return [one.strip() for one in told.split(",") if one.strip()]
+    return [str(number) for number, _ in enumerate(GPUS.iterdir())] if GPUS.is_dir() else []
