@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from sorano.errors import SoranoError
 from sorano.serve import schema, views
 from sorano.serve.assets import storage_problem, suffix_of
+from sorano.serve.chinese_report import report_in_chinese
 from sorano.serve.keys import Caller
 from sorano.serve.ordering import Sent
 from sorano.serve.parts import Api
@@ -276,7 +277,8 @@ def _add_files(routes: APIRouter, api: Api) -> None:
         """Where a file came from: the verdict and its evidence, and with map=true where it was changed."""
         caller = api.caller(request, "read")
         async with body_of(request) as body:
-            return JSONResponse(await api.in_thread_with_files(_verified, api, body, caller))
+            report = await api.in_thread_with_files(_verified, api, body, caller)
+        return JSONResponse(report_in_chinese(report) if api.reads_chinese(request) else report)
 
 
 def _add_models(routes: APIRouter, api: Api) -> None:

@@ -392,10 +392,12 @@ WORDS = {
     "file": "文件", "model": "模型", "thumbnail": "缩略图", "spritesheet": "拼图", "preview of video": "预览：视频",
     "thumbnail of video": "缩略图：视频", "spritesheet of video": "拼图：视频", "video of video": "视频",
     "a number": "数字", "a whole number": "整数", "true or false": "是或否", "text": "文字", "a file": "文件",
-    "a list of objects": "对象列表", "a first picture": "首帧", "a last picture": "末帧",
+    "a list of objects": "对象列表", "public": "公开", "private": "私有",
+    "a first picture": "首帧", "a last picture": "末帧",
     "prompt": "描述",
 }
 # fmt: on
+Known = tuple[re.Pattern[str], str]
 MARK = re.compile(r"<([0-9*])(?::([^>]*))?>")
 
 
@@ -410,29 +412,33 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(made + re.escape(template[end:]), re.DOTALL)
 
 
-PATTERNS = tuple((_pattern(english), chinese) for english, chinese in SENTENCES)
-WHOLE = tuple((_pattern(english), chinese) for english, chinese in NOTES)
+def compiled(sentences: Sequence[tuple[str, str]]) -> tuple[Known, ...]:
+    """The patterns of sentences, each with its Chinese."""
+    return tuple((_pattern(english), chinese) for english, chinese in sentences)
 
 
-def sentence_in_chinese(english: str, known: Sequence[tuple[re.Pattern[str], str]] = PATTERNS) -> str | None:
+PATTERNS, WHOLE = compiled(SENTENCES), compiled(NOTES)
+
+
+def sentence_in_chinese(english: str, known: Sequence[Known] = PATTERNS) -> str | None:
     """A sentence in Chinese; None for one that is not known."""
     for pattern, chinese in known:
         if match := pattern.fullmatch(english):
             for name, value in match.groupdict().items():
-                meant = (name == "g9" and sentence_in_chinese(value)) or WORDS.get(value, value)
+                meant = (name == "g9" and sentence_in_chinese(value, known)) or WORDS.get(value, value)
                 chinese = chinese.replace(f"<{name[1:]}>", meant)
             return chinese.replace("' as '", "'→'").replace(": did you mean ", " 是不是 ")
     return None
 
 
-def message_in_chinese(message: str, code: str | None = None) -> str:
+def message_in_chinese(message: str, code: str | None = None, known: Sequence[Known] = PATTERNS) -> str:
     """A message of one or more sentences in Chinese. What is not known stays as it is, behind what its code says."""
     if (whole := sentence_in_chinese(message, WHOLE)) is not None:
         return whole
     clauses = message.split("; ")
-    known = [sentence_in_chinese(one) for one in clauses]
-    said = "；".join(one if meant is None else meant for one, meant in zip(clauses, known, strict=True))
-    return said if known[0] is not None or code is None else f"{CODES[code]}：{said}"
+    meant = [sentence_in_chinese(one, known) for one in clauses]
+    said = "；".join(one if other is None else other for one, other in zip(clauses, meant, strict=True))
+    return said if meant[0] is not None or code is None else f"{CODES[code]}：{said}"
 
 
 def wants_chinese(accept_language: str | None) -> bool:
