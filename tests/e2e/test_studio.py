@@ -361,6 +361,18 @@ def test_a_tampered_file_is_found_out_and_mapped(studio, video, tmp_path):
     assert not violations(page)
 
 
+def test_the_evidence_is_in_the_language_of_the_page(studio, video):
+    page = studio("/#verify", locale="zh-CN")
+    name, ask = video
+    file = {"name": "own.mp4", "mimeType": "video/mp4", "buffer": ask(f"/v1/videos/{name}/content")}
+    page.locator("input[type=file]").set_input_files(file)
+    page.locator(".verdict").wait_for(timeout=MADE)
+    said = [*page.locator(".verdict p").all_inner_texts(), *page.locator(".evidence li").all_inner_texts()]
+    assert len(said) > 2 and all(re.search("[\u4e00-\u9fff]", one) for one in said), said
+    shown = page.locator(".evidence dd").all_text_contents()
+    assert shown and not [one for one in shown if not re.search("[\u4e00-\u9fff]", one)], shown
+
+
 def held_first(page, address="**/v1/verify"):
     """Holds the first request to an address; the list gets it, to be continued later."""
     held = []
