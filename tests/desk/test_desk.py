@@ -9,7 +9,7 @@ import sys
 import pytest
 import sqlalchemy as sa
 from support import desking
-from support.desking import ORDER, ORIGIN, race, refusal
+from support.desking import ORDER, ORIGIN, refusal
 from support.serving import Process, call, free_port
 
 from sorano.desk import codes
@@ -20,6 +20,8 @@ from sorano.desk.directory import TICKET_SECONDS
 from sorano.desk.tables import MIGRATIONS, VERSIONS, metadata, payees, people, requests
 from sorano.errors import RequestError
 from sorano.web.problems import CODES
+
+DATABASES = ("sqlite", "postgresql")
 
 # The honest way.
 
@@ -228,11 +230,11 @@ BODY = [
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory, server):
     """One desk for what changes nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SORANO_CONFIG", str(tmp_path_factory.mktemp("config")))
-        with desking.world(tmp_path_factory.mktemp("desk")) as made:
+        with desking.world(tmp_path_factory.mktemp("desk"), server) as made:
             yield made
 
 
@@ -286,8 +288,8 @@ def test_hostile_bodies_are_answered_with_a_code(shared):
     assert shared.send("POST", "/requests", {}, b"x" * 70_000)[0] == 413
 
 
-def test_confirmations_are_begun_so_often_and_no_more(tmp_path):
-    with desking.world(tmp_path, most_ceremonies=5) as world:
+def test_confirmations_are_begun_so_often_and_no_more(tmp_path, server):
+    with desking.world(tmp_path, server, most_ceremonies=5) as world:
         world.hands.wait(61)  # after the enrolments
         request = world.file()
         begin = world.people["cfo"].call
@@ -335,11 +337,10 @@ def test_what_is_old_is_erased_and_the_receipts_still_hold(world):
     assert [one["status"] for one in world.people["cfo"].call("GET", "/requests")["data"]] == ["consumed"]
 
 
-def test_sessions_end(tmp_path):
-    with desking.world(tmp_path) as world:
-        person = world.people["cfo"]
-        person.call("DELETE", "/session")
-        assert refusal(person.call, "GET", "/session") == "not_signed_in"
+def test_sessions_end(world):
+    person = world.people["cfo"]
+    person.call("DELETE", "/session")
+    assert refusal(person.call, "GET", "/session") == "not_signed_in"
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(world):
@@ -366,26 +367,16 @@ def test_the_migrations_make_the_tables(world):
     migrate(world.desk.database, MIGRATIONS, VERSIONS)  # a second time changes nothing
 
 
-def test_on_postgresql_too(tmp_path, postgres_url):
-    """Beside a server in the same database."""
-    if postgres_url is None:
-        pytest.skip("neither pgserver nor Debian's postgresql is here")
+def test_a_server_has_its_tables_in_the_same_database(world, tmp_path):
     from sorano.serve.database import MIGRATIONS as OF_SERVER
     from sorano.web.database import Database
     from sorano.web.migrate import migrate
 
-    server = Database(postgres_url)
+    server = Database(world.settings.database)
     migrate(server, OF_SERVER)
     server.close()
-    with desking.world(tmp_path, database=postgres_url) as world:
-        request = world.cleared()
-        exact = world.executor.exact(request).encode()
-        assert sorted(race(4, lambda: world.desk.confirm.consume(request, exact))) == ["already_consumed"] * 3 + [
-            "done"
-        ]
-        with world.desk.database.engine.begin() as connection:  # the database is other tests' too
-            metadata.drop_all(connection)
-            connection.execute(sa.text(f"DROP TABLE {VERSIONS}"))
+    world.reopen()
+    world.executor.release(world.cleared())
 
 
 # Commands.
