@@ -23,13 +23,13 @@ codes_below = "5000"
 
 def pytest_generate_tests(metafunc):
     """Modules that name `DATABASES` are run on each of them, others on SQLite."""
-    if "server" in metafunc.fixturenames:
+    if "store" in metafunc.fixturenames:
         databases = getattr(metafunc.module, "DATABASES", ("sqlite",))
-        metafunc.parametrize("server", databases, indirect=True, scope="session")
+        metafunc.parametrize("store", databases, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def server(request):
+def store(request):
     """The URL of a PostgreSQL whose databases are used; None for SQLite."""
     if request.param == "sqlite":
         return None
@@ -40,16 +40,16 @@ def server(request):
 
 
 @pytest.fixture
-def world(tmp_path, server):
+def world(tmp_path, store):
     """A desk with the policy that comes with Sorano, three founders and a clerk."""
-    with desking.world(tmp_path, server) as made:
+    with desking.world(tmp_path, store) as made:
         yield made
 
 
 @pytest.fixture
-def lax(tmp_path, server):
+def lax(tmp_path, store):
     """A desk whose policy asks for as little as any may: the purported requester and one other."""
     policy = tmp_path / "lax.toml"
     policy.write_text(PERMISSIVE)
-    with desking.world(tmp_path, server, policy=policy) as made:
+    with desking.world(tmp_path, store, policy=policy) as made:
         yield made

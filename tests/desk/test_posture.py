@@ -27,13 +27,13 @@ USUAL = read_policy()
 
 
 @pytest.fixture
-def sound(tmp_path, monkeypatch, server):
+def sound(tmp_path, monkeypatch, store):
     """A desk in good order: nothing is found."""
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("SORANO_TSA", "https://tsa.example")
     keys.identity()
     (tmp_path / "data").mkdir(mode=0o700)
-    with desking.world(tmp_path / "data", server, anchor=tmp_path / "elsewhere" / "anchor.json") as made:
+    with desking.world(tmp_path / "data", store, anchor=tmp_path / "elsewhere" / "anchor.json") as made:
         for row in made.desk.keys.all():
             made.desk.keys.revoke(row["id"])
         made.desk.ledger.seal(keys.identity())
