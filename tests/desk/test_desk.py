@@ -249,7 +249,7 @@ def test_every_route_refuses_strangers(shared):
     stranger = Person(shared.send, ORIGIN)
     routes = [(method.upper(), path) for path, held in shared.client.app.openapi()["paths"].items() for method in held]
     assert len(routes) > 20
-    is_open = {"/healthz", "/readyz", "/session/ceremony"}
+    is_open = {"/healthz", "/readyz", "/privacy", "/session/ceremony"}
     for method, path in routes:
         if path in is_open or (method, path) == ("DELETE", "/session"):
             continue
@@ -347,6 +347,12 @@ def test_what_is_old_is_erased_and_the_receipts_still_hold(world):
     assert audit(world.desk.export(), ORIGIN).released == 1
     world.people["cfo"].sign_in()
     assert [one["status"] for one in world.people["cfo"].call("GET", "/requests")["data"]] == ["consumed"]
+
+
+def test_anybody_is_told_how_long_what_is_personal_is_kept(world):
+    world.client.cookies.clear()
+    told = world.client.get("/privacy").json()
+    assert told["keep_days"] * 86_400 == world.desk.policy.keep_seconds and told["has_endpoint"] is False
 
 
 def test_sessions_end(world):
