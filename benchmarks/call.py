@@ -1,17 +1,20 @@
 """The guard of calls, measured: swapped and honest participants through VP8 in real time, and the challenge by light.
 
     python benchmarks/call.py [--minutes 10] [--swaps 40] [--lights 60] [--rate 500] [--fps 25] [--seed 0]
+    python benchmarks/call.py --minutes 60 --swaps 0 --faces 0 --lights 0 --journal honest.jsonl    # stopped: goes on
 
 Callers are the heads of scikit-image's pictures before its other pictures, and drawn figures, with cameras of little
 and much noise; 640 x 360, libvpx as WebRTC runs it (tests/support/calling.py). A swap replaces the frames between
 marker and coder by another caller's; "face" covers the head alone. Everything is simulated but the coder. The last
 line is one JSON document; its `passed` says whether all that was measured is within the bars (few trials can miss them
 by chance). `--seed` gives other callers, so that runs can be added up. The page sends 15 frames a second: `--fps 15`.
+`--journal` keeps each honest minute as a line; what is there already, of the same code and settings, is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import sys
@@ -59,30 +62,59 @@ def red_at(told: list[tuple[float, Any]]) -> float | None:
     return next((t for t, state in told if state is TileState.NOT_CONFIRMED), None)
 
 
-def honest(minutes: float, rate: int, fps: float, seed: int) -> dict[str, Any]:
-    """Calls in which nothing happens."""
-    flagged, scores, evidence, sure, differ, done = 0, [], [], [], [], 0.0
+def code_digest() -> str:
+    """The SHA-256 of what decides: judge and keys, the mark under them, and the callers and coder of the tests."""
+    src = ROOT / "src" / "sorano"
+    files = [src / "desk" / "call" / f"{name}.py" for name in ("demo", "judge", "keys", "marks")]
+    files += [*(src / "trust" / "watermark").glob("*.py"), Path(calling.__file__)]
+    return hashlib.sha256(b"".join(hashlib.sha256(one.read_bytes()).digest() for one in sorted(files))).hexdigest()
+
+
+def honest_session(number: int, seconds: float, rate: int, fps: float) -> dict[str, Any]:
+    """One call in which nothing happens."""
+    coder = calling.Vp8(rate, fps)
+    told, judge = calling.attend(someone(number, fps), chain(number), seconds, coder=coder, fps=fps)
+    return {
+        "seconds": seconds,
+        "red": red_at(told),
+        "scores": [round(float(one.score), 1) for one in judge.results],
+        "evidence": round(max((float(one.evidence) for one in judge.results if one.evidence), default=0.0), 1),
+        "mismatch": round(max(float(one.mismatch) for one in judge.results), 2),
+        "is_sure": judge.is_sure,
+        "kbps": round(coder.kbps),
+    }
+
+
+def honest(minutes: float, rate: int, fps: float, seed: int, journal: Path | None = None) -> dict[str, Any]:
+    """Calls in which nothing happens; those that a journal holds already are read from it."""
+    same = {"code": code_digest(), "rate": rate, "fps": fps}
+    lines = [json.loads(line) for line in journal.read_text().splitlines()] if journal and journal.exists() else []
+    held = {one["number"]: one for one in lines if same.items() <= one.items()}
+    rows: list[dict[str, Any]] = []
     for number in itertools.count(seed * 1000):
+        done = sum(one["seconds"] for one in rows)
         seconds = min(SESSION, 60 * minutes - done)
         if seconds < 3:
             break
-        coder = calling.Vp8(rate, fps)
-        told, judge = calling.attend(someone(number, fps), chain(number), seconds, coder=coder, fps=fps)
-        flagged += red_at(told) is not None
-        scores += [one.score for one in judge.results]
-        evidence += [one.evidence for one in judge.results if one.evidence]
-        sure.append(judge.is_sure)
-        differ += [one.mismatch for one in judge.results]
-        done += seconds
+        row = held.get(number)
+        if row is None or row["seconds"] != seconds:
+            row = {"number": number, **same, **honest_session(number, seconds, rate, fps)}
+            if journal is not None:
+                with journal.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+        rows.append(row)
         print(
-            f"  {number}: {done / 60:.1f} min, red {red_at(told)}, least score {min(scores):.1f}, most evidence "
-            f"{max(evidence, default=0):.1f}, mismatch {max(differ):.1f}, {coder.kbps:.0f} kb/s",
+            f"  {number}: {(done + seconds) / 60:.1f} min, red {row['red']}, least score {min(row['scores']):.1f}, "
+            f"most evidence {row['evidence']:.1f}, mismatch {row['mismatch']:.1f}, {row['kbps']} kb/s",
             file=sys.stderr,
         )
-    low = float(np.quantile(scores, 0.01))
-    return {"minutes": done / 60, "flagged": flagged, "least_score": min(scores), "score_p1": low,
-            "most_evidence": max(evidence, default=0.0), "most_mismatch": max(differ, default=0.0),
-            "sure_share": float(np.mean(sure))}  # fmt: skip
+    scores = [score for one in rows for score in one["scores"]]
+    return {"minutes": sum(one["seconds"] for one in rows) / 60,
+            "flagged": sum(one["red"] is not None for one in rows),
+            "least_score": min(scores), "score_p1": float(np.quantile(scores, 0.01)),
+            "most_evidence": max(one["evidence"] for one in rows),
+            "most_mismatch": max(one["mismatch"] for one in rows),
+            "sure_share": float(np.mean([one["is_sure"] for one in rows]))}  # fmt: skip
 
 
 def swapped(count: int, rate: int, fps: float, seed: int, *, face: bool) -> dict[str, Any]:
@@ -172,6 +204,7 @@ def main() -> None:
     words.add_argument("--rate", type=int, default=500, help="kb/s")
     words.add_argument("--fps", type=float, default=25)
     words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--journal", type=Path, help="honest minutes are kept here, and not run again")
     given = words.parse_args()
     import cv2
 
@@ -179,7 +212,7 @@ def main() -> None:
     began, rate = time.monotonic(), given.rate * 1000
     told: dict[str, Any] = {"rate_kbps": given.rate, "fps": given.fps, "seed": given.seed}
     if given.minutes:
-        told["honest"] = row = honest(given.minutes, rate, given.fps, given.seed)
+        told["honest"] = row = honest(given.minutes, rate, given.fps, given.seed, given.journal)
         print(f"honest calls flagged                {row['flagged']} in {row['minutes']:.1f} min   "
               f"(least score {row['least_score']:.1f}, a hundredth below {row['score_p1']:.1f})")  # fmt: skip
     for name, count, face in (("swapped", given.swaps, False), ("face", given.faces, True)):

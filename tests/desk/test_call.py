@@ -9,10 +9,11 @@ import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from support import calling, desking
+from support import calling, corpus, desking
 from support.desking import refusal
 
 from sorano.desk.audit import audit, check_signature
@@ -492,15 +493,36 @@ def test_the_middle_of_a_tile_is_where_a_face_is():
     assert middle_colour(frame)[0] > 2 * middle_colour(frame)[2] > 0
 
 
-def test_a_face_is_found_where_it_is_and_nowhere_else():
+@pytest.fixture(scope="module")
+def finder():
     from sorano.desk.call import faces
 
     if faces.weights_file() is None:
         pytest.skip("BlazeFace is not installed")
-    find = faces.FaceFinder()
-    left, top, right, bottom = find(next(calling.caller(1)))
-    assert left < 0.45 < right and top < 0.47 < bottom and right - left < 0.4
-    assert find(np.full((360, 640, 3), 90, np.uint8)) is None
+    return faces.FaceFinder()
+
+
+@pytest.mark.parametrize("side", [512, 256, 96])
+def test_the_face_of_a_picture_is_found_at_any_size(finder, side):
+    picture = cv2.resize(corpus.picture("astronaut.png"), (side, side), interpolation=cv2.INTER_AREA)
+    left, top, right, bottom = finder(picture)
+    eyes, chin = ((0.38, 0.21), (0.49, 0.21)), (0.44, 0.34)  # of that portrait
+    for across, down in (*eyes, chin):
+        assert left < across < right and top < down < bottom
+    assert right - left < 0.32 and bottom - top < 0.32
+
+
+def test_a_face_is_found_in_every_frame_of_a_call(finder):
+    coder = calling.Vp8()
+    for _, frame in zip(range(15), calling.caller(1), strict=False):
+        left, top, right, bottom = finder(coder(frame).to_ndarray(format="rgb24"))
+        assert left < 0.45 < right and top < 0.47 < bottom and right - left < 0.4
+
+
+@pytest.mark.parametrize("name", ["brick.png", "coffee.png", "grass.png", "moon.png", "rocket.jpg", "text.png"])
+def test_no_face_is_found_where_none_is(finder, name):
+    assert finder(cv2.resize(corpus.picture(name), (640, 360))) is None
+    assert finder(np.full((360, 640, 3), 90, np.uint8)) is None
 
 
 @pytest.mark.parametrize(

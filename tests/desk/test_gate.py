@@ -100,6 +100,8 @@ def send(client, shape, data, name="a.png"):
     url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     if shape == "form":
         return client.post("/up", files={"file": (name, data, "image/png")}, data={"title": "a"})
+    if shape == "named":
+        return client.post("/up", files={"file": ("A.MP4", data, "application/octet-stream")})
     if shape == "body":
         return client.put("/up", content=data, headers={"content-type": "image/png"})
     if shape == "unnamed":
@@ -164,7 +166,7 @@ def test_one_file_that_may_not_pass_stops_all_of_a_request(server, pictures):
     assert not server.got
 
 
-@pytest.mark.parametrize("shape", ["form", "json"])
+@pytest.mark.parametrize("shape", ["form", "json", "named"])
 def test_media_that_cannot_be_read_does_not_pass(server, pictures, shape):
     with gate(server) as client:
         for data in (pictures["cut"], b"no picture at all"):

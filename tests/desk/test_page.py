@@ -183,6 +183,21 @@ def test_people_vouch_on_the_page(stage, somebody):
     picture(admin.page, "desk-6-people")
 
 
+def test_a_stranger_reads_what_is_stored_how_long_and_how_it_is_erased(chrome, stage):
+    page = chrome.new_context(viewport=PHONE, locale="zh-CN").new_page()
+    problems = browsing.Problems(page, stage.desk.settings.origin)
+    page.goto(f"{stage.desk.settings.origin}/")
+    page.get_by_role("link", name="隐私").click()
+    page.get_by_text("结束后 400 天").wait_for()
+    page.get_by_role("button", name="English").click()
+    page.get_by_text("400 days after its end").wait_for()
+    assert page.locator("desk-privacy .sheet").count() == 11
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert not violations(page) and not problems.found, problems.found
+    picture(page, "desk-9-privacy")
+    page.context.close()
+
+
 def test_every_text_is_in_both_languages_and_every_used_one_is_there():
     from sorano.web import SHARED_PAGE
 
@@ -193,6 +208,8 @@ def test_every_text_is_in_both_languages_and_every_used_one_is_there():
     known = {name for name, _, _ in entries}
     scripts = "".join(one.read_text(encoding="utf-8") for one in PAGE.glob("*.js"))
     used = set(re.findall(r"\bt\('([\w.]+)'", scripts))
+    held = re.search(r"HELD = \[([^\]]+)\]", scripts)[1]
+    used |= {f"privacy.{one}{end}" for one in re.findall(r"\w+", held) for end in ("", ".long", ".erased")}
     assert used <= known and len(used) > 40, used - known
     reasons = (PAGE.parent / "policy.py").read_text(encoding="utf-8")
     codes = set(re.findall(r'Reason\("(\w+)"', reasons)) | {"amount", "velocity", "payee_velocity"}

@@ -22,17 +22,18 @@ from sorano.files import canonical
 from sorano.trust.provenance import keys
 from sorano.trust.provenance.roots import require_signature
 
+DATABASES = ("sqlite", "postgresql")
 USUAL = read_policy()
 
 
 @pytest.fixture
-def sound(tmp_path, monkeypatch):
+def sound(tmp_path, monkeypatch, store):
     """A desk in good order: nothing is found."""
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("SORANO_TSA", "https://tsa.example")
     keys.identity()
     (tmp_path / "data").mkdir(mode=0o700)
-    with desking.world(tmp_path / "data", anchor=tmp_path / "elsewhere" / "anchor.json") as made:
+    with desking.world(tmp_path / "data", store, anchor=tmp_path / "elsewhere" / "anchor.json") as made:
         for row in made.desk.keys.all():
             made.desk.keys.revoke(row["id"])
         made.desk.ledger.seal(keys.identity())
@@ -113,7 +114,8 @@ def test_a_seeded_misconfiguration_is_found_with_its_action(sound, name):
 def test_files_that_others_can_read_are_found(sound):
     (keys.keys_folder() / "root.key").chmod(0o644)
     sound.settings.data.chmod(0o755)
-    assert {"keys_readable", "database_readable"} <= set(found(sound))
+    held = {"keys_readable", "database_readable"} if sound.desk.database.is_sqlite else {"keys_readable"}
+    assert held <= set(found(sound))
 
 
 def test_an_anchor_beside_its_database_is_found(tmp_path):
@@ -232,6 +234,7 @@ def test_the_commands(world, tmp_path):
     request = world.file()
     world.desk.close()
     where = ["--data", str(world.folder), "--anchor", str(world.settings.anchor_file), "--origin", ORIGIN]
+    where += ["--database", world.settings.database]
     world.settings.anchor_file.unlink()  # seen as frozen; the clock of the tests is not this machine's anyway
     shown = CliRunner().invoke(desk_app, ["posture", "--json", *where])
     assert shown.exit_code == 1

@@ -1,7 +1,6 @@
 """The red team: whatever is tried, nothing is released that the right people did not approve. Wrongly released: 0."""
 
 import hashlib
-import shutil
 from unittest import mock
 
 import pytest
@@ -16,6 +15,8 @@ from sorano.desk.service import Desk
 from sorano.desk.soft_device import SoftDevice
 from sorano.desk.tables import requests
 from sorano.errors import TamperedError
+
+DATABASES = ("sqlite", "postgresql")
 
 
 def nothing_released(world):
@@ -456,26 +457,12 @@ def test_a_slow_clock_of_the_usual_kind_is_no_alarm(lax):
 # The database.
 
 
-def copies(world):
-    return [path for path in world.folder.iterdir() if path.name.startswith("desk.sqlite3")]
-
-
 def test_a_database_restored_from_yesterday_releases_nothing_twice(lax):
     request = lax.file()
     lax.approve(request, "cfo", "treasurer")
-    lax.desk.close()
-    kept = lax.folder / "yesterday"
-    kept.mkdir()
-    for path in copies(lax):
-        shutil.copy(path, kept)
-    lax.reopen()
+    yesterday = lax.keep()
     exact = lax.executor.release(request)
-    lax.stack.close()
-    for path in copies(lax):
-        path.unlink()
-    for path in kept.iterdir():
-        shutil.copy(path, lax.folder)
-    lax.open()
+    lax.restore(yesterday)
     assert lax.state(request) == "cleared"  # as yesterday
     call = lax.executor.call
     assert refusal(call, "POST", f"/requests/{request}/consume", {"exact": exact}) == "rolled_back"

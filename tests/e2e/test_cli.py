@@ -12,10 +12,12 @@ import time
 from contextlib import suppress
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from sorano import __version__, cli, stream, video
 from sorano.cli import progress
+from sorano.cli.commands import MODULES, program_for
 from sorano.request import Request
 
 path = importlib.import_module("sorano.engine")
@@ -311,3 +313,30 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_command_is_the_same_with_its_module_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path))
+    every = typer.main.get_command(cli.app).commands
+    assert sorted(every) == sorted(name for names in MODULES.values() for name in names)
+    for name, command in every.items():
+        program = program_for([name, "--help"])
+        some = typer.main.get_command(program).commands
+        assert program is not cli.app and set(some) < set(every)
+        mine, theirs = (
+            (one.help, [(given.name, given.opts, given.help, given.default) for given in one.params])
+            for one in (some[name], command)
+        )
+        assert mine == theirs
+
+
+def test_all_commands_are_there_where_they_may_be_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path))
+    for words in ([], ["--help"], ["verfy"], ["--version", "verify"]):
+        assert program_for(words) is cli.app
+    monkeypatch.setenv("_SORANO_COMPLETE", "complete_bash")
+    assert program_for(["verify"]) is cli.app
+    monkeypatch.delenv("_SORANO_COMPLETE")
+    for settings in ("seed = 1", "not TOML"):  # held against the options of every command
+        (tmp_path / "config.toml").write_text(settings)
+        assert program_for(["verify"]) is cli.app

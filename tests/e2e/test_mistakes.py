@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sorano import cli
-from sorano.cli.app import PANELS
+from sorano.cli.commands import PANELS
 
 LONG = "a" * 300
 G = ["generate", "a red ball", "--device", "cpu"]

@@ -1,4 +1,7 @@
-"""Parts of the tests of the desk: a desk in this process, its people with software devices, and its clocks."""
+"""Parts of the tests of the desk: a desk in this process, its people with software devices, its clocks, its database.
+
+Each desk has a database of its own, in SQLite or on a PostgreSQL: a copy of one in which the staff is enrolled.
+"""
 
 import atexit
 import contextlib
@@ -6,10 +9,13 @@ import shutil
 import tempfile
 import threading
 import time
+import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
 
 from sorano.desk.api import create_app
 from sorano.desk.client import Person, Program, Refusal
@@ -18,6 +24,7 @@ from sorano.desk.config import DeskSettings
 from sorano.desk.demo import CLERK, STAFF, add_person, enrol, machines
 from sorano.desk.service import Desk
 from sorano.desk.soft_device import SoftDevice
+from sorano.web.database import sqlite_path
 from sorano.web.problems import Problem
 
 ORIGIN = "https://desk.example.com"
@@ -56,10 +63,10 @@ class Hands:
 class World:
     """A desk in this process, and who has to do with it."""
 
-    def __init__(self, folder, database=None, policy=None, hands=None, **settings):
+    def __init__(self, folder, database, policy=None, hands=None, **settings):
         self.folder, self.hands = folder, hands or Hands()
         self.settings = DeskSettings(
-            data=folder, database=database or f"sqlite:///{folder / 'desk.sqlite3'}", origin=ORIGIN, policy=policy,
+            data=folder, database=database, origin=ORIGIN, policy=policy,
             anchor=settings.pop("anchor", folder / "anchor" / "anchor.json"), session_seconds=90 * 86_400.0,
             most_ceremonies=settings.pop("most_ceremonies", 1000), **settings,
         )  # fmt: skip
@@ -79,6 +86,22 @@ class World:
 
     def reopen(self):
         self.stack.close()
+        self.open()
+
+    def keep(self):
+        """The URL of a copy of the database as it is."""
+        self.stack.close()
+        kept = new_database(self.settings.database, self.folder / "kept")
+        copy_database(self.settings.database, kept)
+        self.open()
+        return kept
+
+    def restore(self, kept):
+        """Start again with a copy that was kept in place of the database."""
+        self.stack.close()
+        remove_database(self.settings.database)
+        copy_database(kept, self.settings.database)
+        remove_database(kept)
         self.open()
 
     def send(self, method, path, headers, body):
@@ -124,39 +147,81 @@ class World:
         self.stack.close()
 
 
-_enrolled = []  # a folder with a desk whose staff is enrolled, and who they are: made once, copied for each test
+# Databases.
+
+
+def new_database(beside, folder):
+    """The URL of a database that is not there yet: a file in a folder, or one on the PostgreSQL of a URL."""
+    if beside is None or beside.startswith("sqlite"):
+        folder.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{folder / 'desk.sqlite3'}"
+    name = f"desk_{uuid.uuid4().hex}"
+    return sa.make_url(beside).set(database=name).render_as_string(hide_password=False)
+
+
+def copy_database(source, target):
+    """A copy of a database that nobody is connected with; of none, an empty one."""
+    if target.startswith("sqlite"):
+        if source is not None:
+            shutil.copy(sqlite_path(source), sqlite_path(target))
+        return
+    of = f' TEMPLATE "{sa.make_url(source).database}"' if source is not None else ""
+    _on_postgresql(target, f'CREATE DATABASE "{sa.make_url(target).database}"{of}')
+
+
+def remove_database(url):
+    """Remove a database and what belongs to it."""
+    if url.startswith("sqlite"):
+        for end in ("", "-wal", "-shm"):
+            Path(sqlite_path(url) + end).unlink(missing_ok=True)
+    else:
+        _on_postgresql(url, f'DROP DATABASE "{sa.make_url(url).database}" WITH (FORCE)')
+
+
+def _on_postgresql(url, line):
+    import psycopg
+
+    to = sa.make_url(url).set(database="postgres").render_as_string(hide_password=False)
+    with psycopg.connect(to, autocommit=True) as connection:
+        connection.execute(line)
+
+
+_enrolled = {}  # by the server's URL: a closed desk whose staff is enrolled, which is copied for each test
 
 
 @contextlib.contextmanager
-def world(folder, database=None, **settings):
-    """A desk with its staff."""
-    if database is not None:
-        made = World(folder, database, **settings).staff()
-    else:
-        template, staff = _enrolled[0] if _enrolled else _enrol()
-        anchor = settings.pop("anchor", folder / "anchor" / "anchor.json")
-        anchor.parent.mkdir(parents=True)
-        shutil.copy(template / "desk.sqlite3", folder)
-        shutil.copy(template / "anchor" / "anchor.json", anchor)
-        made = World(folder, hands=Hands(OPEN + 60, 1060.0), anchor=anchor, **settings)
-        made.people = {
-            name: Person(made.send, ORIGIN, SoftDevice(made=dict(one.device.made), uses=one.device.uses), one.cookie)
-            for name, one in staff.people.items()
-        }
-        made.filer, made.executor = (Program(made.send, one.key) for one in (staff.filer, staff.executor))
+def world(folder, server=None, *, anchor=None, **settings):
+    """A desk with its staff: in SQLite, or in a database of its own on a PostgreSQL."""
+    if server not in _enrolled:
+        _enrolled[server] = _enrol(server)
+    template = _enrolled[server]
+    anchor = anchor or folder / "anchor" / "anchor.json"
+    anchor.parent.mkdir(parents=True)
+    shutil.copy(template.settings.anchor_file, anchor)
+    database = new_database(server, folder)
+    copy_database(template.settings.database, database)
+    made = World(folder, database, hands=Hands(OPEN + 60, 1060.0), anchor=anchor, **settings)
+    made.people = {
+        name: Person(made.send, ORIGIN, SoftDevice(made=dict(one.device.made), uses=one.device.uses), one.cookie)
+        for name, one in template.people.items()
+    }
+    made.filer, made.executor = (Program(made.send, one.key) for one in (template.filer, template.executor))
     try:
         yield made
     finally:
         made.close()
+        if server is not None:
+            remove_database(database)
 
 
-def _enrol():
-    template = Path(tempfile.mkdtemp(prefix="sorano-desk-"))
-    atexit.register(shutil.rmtree, template, ignore_errors=True)
-    made = World(template).staff()
+def _enrol(server):
+    folder = Path(tempfile.mkdtemp(prefix="sorano-desk-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    database = new_database(server, folder)
+    copy_database(None, database)
+    made = World(folder, database).staff()
     made.close()
-    _enrolled.append((template, made))
-    return _enrolled[0]
+    return made
 
 
 def refusal(act, *words, **named):

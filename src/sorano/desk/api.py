@@ -384,6 +384,13 @@ def _add_operation(routes: APIRouter, desk: Desk, metrics: HttpMetrics) -> None:
         asks.person(request)
         return JSONResponse({"object": "policy", **describe_policy(desk.policy)})
 
+    @routes.get("/privacy", tags=["operation"])
+    async def privacy() -> Response:
+        """How long what is personal is kept, and whether questions go to a language model."""
+        held = {"keep_days": desk.policy.keep_seconds / 86_400, "session_minutes": desk.settings.session_seconds / 60}
+        shown = {name: round(value, 1) if value % 1 else int(value) for name, value in held.items()}
+        return JSONResponse({"object": "privacy", **shown, "has_endpoint": bool(desk.settings.endpoint)})
+
     @routes.get("/healthz", tags=["operation"])
     async def healthz() -> Response:
         """Whether the process answers."""

@@ -42,7 +42,7 @@ from starlette.responses import Response, StreamingResponse
 from sorano.errors import RequestError, SoranoError, VideoError
 from sorano.files import sha256
 from sorano.trust.provenance.containers import SNIFF_BYTES, sniff_head
-from sorano.trust.verify import Verdict, verify
+from sorano.trust.verify import SUFFIXES, Verdict, verify
 from sorano.web.answers import answer_problems
 from sorano.web.forms import decode_base64, decode_data_url, texts_in
 from sorano.web.logs import log
@@ -104,8 +104,8 @@ class BodyPart:
 
     @property
     def is_media(self) -> bool:
-        """Whether it says that it is a picture, a sound or a video."""
-        return self.type.lower().startswith(MEDIA)
+        """Whether it says that it is a picture, a sound or a video: by its type, or by its file's name."""
+        return self.type.lower().startswith(MEDIA) or suffix_of(self) in SUFFIXES
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ class Database:
         else:
             options["pool_pre_ping"] = True
         self.engine = sa.create_engine(self.url, **options)
+        weakref.finalize(self, self.engine.dispose)  # commands end without closing it
         self._turn = threading.Lock()
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)

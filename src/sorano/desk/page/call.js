@@ -112,6 +112,7 @@ class Call extends Page {
 					<button type="button" class="text" lang=${current() === 'zh' ? 'en' : 'zh-CN'} @click=${() => setLanguage(current() === 'zh' ? 'en' : 'zh')}>${t('language')}</button>
 					${round(t('theme'), 'moon', switchTheme)}</div></header>
 			<main id="content" tabindex="-1">${this.room ? html`<section><h1>${t('call')}</h1><p class="dim">${t('call.confirm')}</p>${shown?.recorders ? html`<p role="status">${icon('film')} ${t('call.recorded')}</p>` : nothing}</section><div class="tiles">${(shown?.tiles ?? []).map((one) => this.#tile(one))}</div>` : html`<section class="narrow">${this.#door()}</section>`}</main>
+			<footer class="dim"><a href="./#privacy" target="_blank">${t('privacy')}</a></footer>
 			<div class="say" role="status" aria-live="polite">${this.said ? html`<p class=${this.said.kind}>${this.said.text}</p>` : nothing}</div>
 			${this.light ? html`<div class="light"><p>${t('call.light.look')}</p></div>` : nothing}`;
 	}
