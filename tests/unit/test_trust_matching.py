@@ -380,3 +380,15 @@ def test_replaced_added_and_missing_sound_is_named():
     (found,) = audio_fingerprint.differences(nothing, signed, 0.0, 6.0)
     assert "sound was added" in found.words and not found.harmless
     assert audio_fingerprint.differences(nothing, heard(np.zeros(50_000, np.float32)), 0.0, 3.0) == []
+
+
+@pytest.mark.parametrize("size", [(540, 960), (361, 641), (96, 128), (33, 70)])
+def test_clipped_pixels_are_those_of_every_step_in_all_channels(size):
+    frame = np.random.default_rng(1).choice(np.array([0, 1, 128, 254, 255], np.uint8), (*size, 3))
+    rows, columns = fingerprint.grid_of(*size)
+    step = max(1, min(size[0] // rows, size[1] // columns) // 4)
+    some = frame[::step, ::step]
+    bright = (some.max(-1) >= fingerprint.BRIGHTEST).astype(np.uint8) * 255
+    dark = (some.min(-1) <= fingerprint.DARKEST).astype(np.uint8) * 255
+    wanted = np.stack([fingerprint._scaled(mask, rows, columns) for mask in (bright, dark)])
+    assert 0 < wanted.max() and np.array_equal(fingerprint.clipped(frame), wanted)

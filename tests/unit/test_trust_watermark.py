@@ -255,13 +255,105 @@ def test_frames_that_are_sampled_together_read_as_they_do_alone():
     assert np.allclose(kept.mean(0), np.mean([kept.white(0, index) for index in range(7)], 0), atol=1e-5)
 
 
+def slowly_correlated(tiles, source, quarters=4):
+    """`search.correlated` by its definition, of tiles [B, 64, 64]: [B, 2 * quarters, 64, 64]."""
+    turns = [first + turn for first in (0, 4) for turn in range(quarters)]
+    templates = np.stack([np.fft.fft2(search.turned(search.sync_pattern(source), turn)) for turn in turns])
+    scores = np.fft.ifft2(np.fft.fft2(tiles)[:, None] * templates.conj()).real
+    return scores / scores.std((1, 2, 3), keepdims=True)
+
+
+def slowly_best_in(picture, grid, quarters):
+    """`search.best_in`, shift by shift."""
+    samples = search.folded(search.sampled(picture.luma, grid, picture.level), 2 * search.TILE)
+    shifts = [np.roll(samples, (-down, -right), (0, 1)) for down in (0, 1) for right in (0, 1)]
+    tiles = np.stack([sum(one[a::2, b::2] for a in (0, 1) for b in (0, 1)) for one in shifts])
+    scores = list(slowly_correlated(tiles, picture.source, quarters))
+    if picture.red is not None:
+        tile = search.folded(search.sampled(picture.coarse_red, grid, picture.level + 1, 1))
+        red = slowly_correlated(tile[None], picture.red_source, quarters)[0]
+        scores += [*((one + red) / np.sqrt(2) for one in scores), red]
+    number = int(np.argmax([one.max() for one in scores]))
+    turn, y, x = np.unravel_index(int(scores[number].argmax()), scores[number].shape)
+    matrix = grid.matrix_23.copy()
+    matrix[:, 2] += matrix[:, :2] @ np.array([number % 4 % 2, number % 4 // 2]) / 2
+    score = scores[number].max()
+    return search.Grid(matrix, int(turn % quarters + 4 * (turn // quarters)), (int(y), int(x)), score)
+
+
 def test_sync_scores_are_circular_correlations():
-    tiles, source = np.random.default_rng(4).normal(size=(3, 64, 64)).astype(np.float32), carrier(b"k" * 32)
-    found = search.correlated(tiles, source, quarters=4)
-    for turn in (0, 3, 6):
-        template = np.fft.fft2(search.turned(search.sync_pattern(source), turn))
-        wanted = np.fft.ifft2(np.fft.fft2(tiles) * template.conj()).real
-        assert np.corrcoef(found[:, turn].ravel(), wanted.ravel())[0, 1] > 0.999
+    pair, source = np.random.default_rng(4).normal(size=(2, 64, 64)).astype(np.float32), carrier(b"k" * 32)
+    for quarters in (1, 4):
+        found = search.correlated(np.moveaxis(pair, 0, -1), source, quarters)
+        assert np.allclose(np.moveaxis(found, -1, 0), slowly_correlated(pair, source, quarters), atol=1e-4)
+
+
+def test_the_quick_search_finds_the_grids_of_the_slow_one(marked):
+    kept = search.Kept()
+    for frame in marked[::6]:
+        kept.add(frame)
+    height, width = kept.frames[0].shape
+    seen = 0
+    for level in (-1, 0, 1):
+        for picture in search.pictures(kept, PUBLIC_KEY, level):
+            for chip in search.all_chips(kept)[::23]:
+                for quarters in (1, 4):
+                    grid = search.plain_grid(float(chip), height, width)
+                    found, slowly = search.best_in(picture, grid, quarters), slowly_best_in(picture, grid, quarters)
+                    assert (found.turn, found.shift_2) == (slowly.turn, slowly.shift_2)
+                    assert np.allclose(found.matrix_23, slowly.matrix_23)
+                    assert found.score == pytest.approx(slowly.score, rel=1e-4)
+                    seen += found.score > 8
+    assert seen  # not noise alone
+
+
+def slowly_climbed(matrix, score, moved):
+    """`search.climbed`, which looks at every neighbour again after each step."""
+    best, step = score(matrix), 0.5
+    while step > 0.04:
+        better = False
+        for number in range(search.MOVES):
+            while (value := score(near := moved(matrix, number, step))) > best + 1e-6:
+                matrix, best, better = near, value, True
+        if not better:
+            step /= 2
+    return matrix
+
+
+def test_a_climb_that_looks_nowhere_twice_ends_where_the_patient_one_does():
+    random = np.random.default_rng(6)
+    for _ in range(20):
+        summit, slope, moves = random.normal(size=6), random.normal(size=(6, 6)), random.normal(size=(7, 6))
+
+        def moved(matrix, number, step, moves=moves):
+            return matrix + (1 - 2 * (number % 2)) * step * moves[number // 2].reshape(2, 3)
+
+        looks = []
+        for climb in (search.climbed, slowly_climbed):
+            looked = []
+
+            def score(matrix, looked=looked, summit=summit, slope=slope):
+                looked.append(matrix)
+                return -float(np.sum((slope @ (matrix.ravel() - summit)) ** 2))
+
+            looks.append((climb(np.zeros((2, 3)), score, moved), len(looked)))
+        assert np.array_equal(looks[0][0], looks[1][0]) and looks[0][1] < looks[1][1]
+
+
+def test_the_mean_of_cr_is_the_same_where_no_cb_is_made():
+    kept, random = search.Kept(), np.random.default_rng(3)
+    for _ in range(6):
+        kept.add(random.integers(0, 256, (120, 180, 3), np.uint8))
+    for level in search.LEVELS:
+        both = [kept._white_chroma_of(level, index)[1].astype(np.float32) for index in range(6)]
+        slowly = (sum(both) - 6 * search.WHITE_ZERO) / (6 * search.WHITE_STEPS)
+        assert np.allclose(kept.mean(level, red=True), slowly, atol=1e-5)
+
+
+def test_levels_are_those_of_the_logarithm():
+    for chip in np.concatenate([np.geomspace(0.5, 60, 5000), search.SMALLEST * 2.0 ** np.arange(-2, 5)]).tolist():
+        exact = np.floor(np.log2(chip / search.SMALLEST + 1e-9))
+        assert search.level_of(chip) == int(np.clip(exact, search.LEVELS[0], search.LEVELS[-1]))
 
 
 def test_the_public_carrier_never_changes():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -587,7 +587,7 @@ def sound(media: Media, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
         if audio_stream(given) is None:
             return
         start = picture_start(given, media.path)
-    yield from _samples(media.path, rate, start)
+    yield from joined(_samples(media.path, rate, start), rate)
 
 
 def audio_alone(path: Path, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
@@ -596,7 +596,21 @@ def audio_alone(path: Path, rate: int = 16_000) -> Iterator[NDArray[np.float32]]
         heard = audio_stream(given)
         start = 0.0 if heard is None or not heard.start_time else float(heard.start_time * heard.time_base)
     if heard is not None:
-        yield from _samples(path, rate, start)
+        yield from joined(_samples(path, rate, start), rate)
+
+
+def joined(pieces: Iterable[NDArray[np.float32]], least: int) -> Iterator[NDArray[np.float32]]:
+    """The same samples in fewer pieces, of `least` or more but for the last: decoders give them by the thousand."""
+    import numpy as np
+
+    held: list[NDArray[np.float32]] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(map(len, held)) >= least:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 def _samples(path: Path, rate: int, start: float) -> Iterator[NDArray[np.float32]]:

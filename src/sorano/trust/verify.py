@@ -249,8 +249,8 @@ def look(
     carriers = _carriers(credential, bundle, anchors)
     # (2) The frames: one pass for the mark, the fingerprint and the indicators.
     scan = FileScan(found, compares=credential is None)
-    scan.watch(notes, damaged=credential is not None and credential.state in ("changed", "broken"))
     with scan.listening(notes) if credential is None else nullcontext():
+        scan.watch(notes, damaged=credential is not None and credential.state in ("changed", "broken"))
         mark, detection, key = scan.mark(carriers, notes, thorough=credential is None)
     # (3) The manifest that the mark's id finds, for a copy that lost its own.
     stored: list[StoredMatch] = []

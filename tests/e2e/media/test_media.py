@@ -253,6 +253,15 @@ def heard(found):
     return [float(t) for t, before in zip(loud, [-1, *loud], strict=False) if t - before > 0.1], len(samples) / 16_000
 
 
+def test_samples_are_the_same_in_fewer_pieces():
+    samples = np.arange(100, dtype=np.float32)
+    for ends in ([3, 4, 50, 51, 98], [], [40, 80], list(range(1, 100))):
+        pieces = list(read.joined(iter(np.split(samples, ends)), 20))
+        assert np.array_equal(np.concatenate(pieces), samples)
+        assert all(len(piece) >= 20 for piece in pieces[:-1]) and len(pieces) <= 6
+    assert list(read.joined(iter([]), 20)) == []
+
+
 SOUNDS = {
     "aac.mp4": ("aac", clicks()),
     "opus.webm": ("libopus", clicks()),

@@ -241,7 +241,7 @@ def clipped(frame_HWC: Frames) -> Bytes:
     height, width = frame_HWC.shape[:2]
     rows, columns = grid_of(height, width)
     step = max(1, min(height // rows, width // columns) // 4)  # four by four pixels of a cell are enough
-    red, green, blue = cv2.split(np.ascontiguousarray(frame_HWC[::step, ::step]))
+    red, green, blue = (np.ascontiguousarray(frame_HWC[::step, ::step, channel]) for channel in range(3))
     most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
     masks = cv2.threshold(most, BRIGHTEST - 1, 255, cv2.THRESH_BINARY)[1], cv2.inRange(least, 0, DARKEST)
     return np.asarray(np.stack([_scaled(mask, rows, columns) for mask in masks]), np.uint8)

@@ -214,14 +214,14 @@ def _add_ingredient(builder: Any, ingredient: Ingredient, label: str) -> None:
 
 def read(path: Path, anchors: str) -> Credential | None:
     """The credential in a file, judged under the trusted roots; None where there is none. Raises VideoError."""
-    import c2pa
-
     container = containers.sniff(path)
     if not container.readable:
         return None
     places = embedding.places(path)
     if places is not None and not places:
         return None
+    import c2pa
+
     embedding.check_parts(path)
     trust = roots.Trust.from_pem(anchors)
     try:

@@ -239,8 +239,8 @@ class _Fold:
             steps = steps[places + size <= end]
             if not len(steps):
                 break
-            spots = places[: len(steps), None] - self.start + np.arange(size)
-            self._count(np.fft.rfft(self.held[spots] * self.window, axis=1))
+            heard = np.lib.stride_tricks.sliding_window_view(self.held, size)[places[: len(steps)] - self.start]
+            self._count(np.fft.rfft(heard * self.window, axis=1))
             self.step += len(steps)
         done = round(self.step * STEP_SECONDS * self.rate) - self.start
         self.held, self.start = self.held[max(0, done) :], self.start + max(0, done)

@@ -207,7 +207,8 @@ def _described(
     if closer_score > score:
         grid, seen, score = closer, closer_seen, closer_score
     slots = np.array(_slots_of(kept, fps))[list(some)]
-    unread = {int(slot) for slot in np.unique(slots) if not _shows(seen, word, np.flatnonzero(slots == slot))}
+    every = set(slots.tolist())
+    unread = {slot for slot in every if not _shows(seen, word, np.flatnonzero(slots == slot))}
     pixels = min(kept.size) / min(kept.frames[0].shape)  # of the frame for one of a kept frame
     turn = grid.turn
     a = grid.matrix_23
@@ -219,8 +220,8 @@ def _described(
         shift=(grid.shift_2[0] * grid.chip * pixels, grid.shift_2[1] * grid.chip * pixels),
         flipped=turn >= 4,
         rotation=(90.0 * (turn % 4) - lean + 180) % 360 - 180,
-        slots_read=len(np.unique(slots)) - len(unread),
-        slots=len(np.unique(slots)),
+        slots_read=len(every) - len(unread),
+        slots=len(every),
         fps=fps,
         false_accept_rate=min(1.0, CODE.false_accept_rate(tried, LIST_SIZE) * HEADER_PASSES),
         size=kept.size,

@@ -30,7 +30,9 @@ BESIDE = 4  # pixels from a line to what it is compared with
 
 def rectangles(frames: Sequence[NDArray[np.uint8]], most: int = 3) -> list[Box]:
     """The upright rectangles in frames [H, W] that may hold a video of its own, the clearest first, rounded to even."""
-    picked = [frames[index] for index in np.unique(np.linspace(0, len(frames) - 1, MOST_LOOKED_AT).astype(int))]
+    picked = [
+        frames[index] for index in sorted({*np.linspace(0, len(frames) - 1, MOST_LOOKED_AT).astype(int).tolist()})
+    ]
     height, width = picked[0].shape
     if min(height, width) < 96:
         return []

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -162,8 +163,8 @@ class Kept:
     def _white_of(self, level: int, index: int) -> list[NDArray[np.uint16]]:
         return [_stepped(whitened(at_level(self.frames[index], level)))]
 
-    def _white_chroma_of(self, level: int, index: int) -> list[NDArray[np.uint16]]:
-        planes = (at_level(plane, level) / CHROMA_STEPS for plane in chroma_of(self.colours[index]))
+    def _white_chroma_of(self, level: int, index: int, which: slice = slice(None)) -> list[NDArray[np.uint16]]:
+        planes = (at_level(plane, level) / CHROMA_STEPS for plane in chroma_of(self.colours[index], which))
         return [_stepped(whitened(plane, CHROMA_CHIP, CHROMA_FLOOR)) for plane in planes]
 
     def white(self, level: int, index: int) -> Array:
@@ -197,15 +198,29 @@ class Kept:
             groups = [every[first : first + planes.frames] for first in range(0, len(every), planes.frames)]
             if level == HELD_LEVEL:  # made in threads; the sum is taken in order
                 in_threads(lambda group: len(planes.group(level, group)), groups)
-            mean = np.zeros(planes.of(level, 0).shape, np.float32)
-            for group in groups:
-                whites = np.atleast_3d(planes.group(level, group))
-                for channel in range(red, whites.shape[2], 1 + red):
-                    cv2.accumulate(cv2.extractChannel(whites, channel), mean)
+            whites = (white for group in groups for white in self._whites(level, group, red=red))
+            first = next(whites)
+            mean: Array = np.zeros(first.shape, np.float32)
+            for white in chain([first], whites):
+                cv2.accumulate(white, mean)
             mean -= len(every) * WHITE_ZERO
             mean /= len(every) * WHITE_STEPS
             self._mean[level, red] = mean
         return self._mean[level, red]
+
+    def _whites(self, level: int, group: Sequence[int], *, red: bool) -> Iterator[NDArray[np.uint16]]:
+        """The whitened luma or Cr of a few frames; no Cb is made where planes are not held."""
+        import cv2
+
+        if level != HELD_LEVEL:
+            yield from (
+                self._white_chroma_of(level, index, slice(1, 2))[0] if red else self._white.of(level, index)
+                for index in group
+            )
+            return
+        whites = np.atleast_3d((self._white_chroma if red else self._white).group(level, group))
+        for channel in range(red, whites.shape[2], 1 + red):
+            yield np.asarray(cv2.extractChannel(whites, channel), np.uint16)
 
 
 class WhitenedPlanes:
@@ -298,13 +313,13 @@ def small_chroma(frame: Array, height: int, width: int) -> NDArray[np.int16]:
     return chroma_of(small_colour(frame, height, width))
 
 
-def chroma_of(colour: Array) -> NDArray[np.int16]:
-    """Cb and Cr [2, height, width] of RGB, in eighths of a level, 0 for grey."""
+def chroma_of(colour: Array, which: slice = slice(None)) -> NDArray[np.int16]:
+    """Cb and Cr [2, height, width] of RGB, or one of them, in eighths of a level, 0 for grey."""
     import cv2
 
     red, green, blue = cv2.split(colour)
     planes = []
-    for a, b, c in (CHROMA_OF_RGB * CHROMA_STEPS).tolist():
+    for a, b, c in (CHROMA_OF_RGB[which] * CHROMA_STEPS).tolist():
         part = cv2.addWeighted(red, a, green, b, 0, dtype=cv2.CV_32F)
         planes.append(np.rint(cv2.addWeighted(part, 1, blue, c, 0, dtype=cv2.CV_32F)).astype(np.int16))
     return np.stack(planes)
@@ -323,7 +338,7 @@ def at_level(frame: Array, level: int) -> Array:
 
 def level_of(chip: float) -> int:
     """The level at which a chip of so many pixels (level 0) is nearest to its work size, from 2.8 to 5.6 pixels."""
-    return int(np.clip(np.floor(np.log2(chip / SMALLEST + 1e-9)), LEVELS[0], LEVELS[-1]))
+    return max(LEVELS[0], min(LEVELS[-1], math.floor(math.log2(chip / SMALLEST + 1e-9))))
 
 
 # Sampling and correlating.
@@ -383,24 +398,23 @@ def _templates(source: SpreadingPattern) -> Array:
     return np.stack([cv2.dft(np.ascontiguousarray(tile), flags=cv2.DFT_COMPLEX_OUTPUT) for tile in tiles])
 
 
-def correlated(tiles: Array, source: SpreadingPattern, quarters: int = 4) -> Array:
-    """Sync scores of tiles [B, 64, 64] at every orientation and shift, in deviations of all of them.
+def correlated(pair: Array, source: SpreadingPattern, quarters: int = 4) -> Array:
+    """Sync scores of two tiles [64, 64, 2] at every orientation and shift, in deviations of all of them.
 
-    [B, 2 * quarters, 64, 64]: as many turns by quarters, then as many of the mirror image. Two tiles at a time are
-    correlated, as the parts of a complex one.
+    [2 * quarters, 64, 64, 2]: as many turns by quarters, then as many of the mirror image. The two are correlated as
+    the parts of a complex one.
     """
     import cv2
 
-    turns = [first + turn for first in (0, 4) for turn in range(quarters)]
-    scores = np.empty((len(tiles), len(turns), TILE, TILE), np.float32)
-    for first in range(0, len(tiles), 2):
-        pair = tiles[first : first + 2]
-        spectrum = cv2.dft(np.ascontiguousarray(np.stack([pair[0], pair[-1]], -1), np.float32))
-        for number, turn in enumerate(turns):
-            both = cv2.mulSpectrums(spectrum, _templates(source)[turn], 0, conjB=True)
-            found = cv2.split(cv2.dft(both, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE))
-            scores[first : first + 2, number] = found[: len(pair)]
-    return np.asarray(scores / (scores.std((1, 2, 3), keepdims=True) + 1e-9), np.float32)
+    scores = np.empty((2 * quarters, TILE, TILE, 2), np.float32)
+    spectrum = cv2.dft(np.ascontiguousarray(pair, np.float32))
+    for number in range(2 * quarters):
+        template = _templates(source)[number % quarters + 4 * (number // quarters)]
+        both = cv2.mulSpectrums(spectrum, template, 0, conjB=True)
+        scores[number] = cv2.dft(both, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE)
+    _, deviation = cv2.meanStdDev(scores.reshape(-1, TILE, 2))
+    scores.reshape(-1, 2 * TILE)[:] /= np.tile(deviation.ravel().astype(np.float32) + np.float32(1e-9), TILE)
+    return scores
 
 
 def aligned(tiles: Array, grid: Grid) -> Array:
@@ -451,20 +465,25 @@ def best_in(picture: SearchImage, grid: Grid, quarters: int = 4) -> Grid:
 
     By luma, by Cr, or by both: coders lose now the one and now the other.
     """
+    import cv2
+
     samples = folded(sampled(picture.luma, grid, picture.level), 2 * TILE)
-    pairs = samples + np.roll(samples, -1, 0)
-    chips = pairs + np.roll(pairs, -1, 1)  # those that begin at each of the samples
-    phases = np.stack([chips[down::2, right::2] for down in (0, 1) for right in (0, 1)])
-    scores = correlated(phases, picture.source, quarters)
+    around = cv2.copyMakeBorder(samples, 0, 1, 0, 1, cv2.BORDER_WRAP)
+    pairs = around[:-1] + around[1:]
+    chips = pairs[:, :-1] + pairs[:, 1:]  # those that begin at each of the samples
+    # Those of two shifts to the right lie side by side.
+    scores = [correlated(chips[down::2].reshape(TILE, TILE, 2), picture.source, quarters) for down in (0, 1)]
     if picture.red is not None:  # its chips are twice as large: a shift by half a chip of luma hardly matters
-        chips = folded(sampled(picture.coarse_red, grid, picture.level + 1, 1))
-        red = correlated(chips[None], picture.red_source, quarters)
-        scores = np.concatenate([scores, (scores + red) / np.sqrt(2, dtype=np.float32), red])
-    which, turn, y, x = np.unravel_index(int(scores.argmax()), scores.shape)
-    score = float(scores[which, turn, y, x])
-    phase = int(which) % 4  # four of luma, four of both, then the only one of Cr
+        tile = folded(sampled(picture.coarse_red, grid, picture.level + 1, 1))
+        red = correlated(np.repeat(tile[..., None], 2, -1), picture.red_source, quarters)
+        scores = [*scores, *((one + red) / np.sqrt(2, dtype=np.float32) for one in scores), red]
+    best = max(scores, key=lambda one: float(one.max()))
+    turn, y, x, right = np.unravel_index(int(best.argmax()), best.shape)
     matrix = grid.matrix_23.copy()
-    matrix[:, 2] += matrix[:, :2] @ np.array([phase % 2, phase // 2]) / 2
+    number = next(number for number, one in enumerate(scores) if one is best)
+    if number < 4:  # two of luma, two of both, then that of Cr alone
+        matrix[:, 2] += matrix[:, :2] @ np.array([right, number % 2]) / 2
+    score = float(best[turn, y, x, right])
     return Grid(matrix, int(turn % quarters + 4 * (turn // quarters)), (int(y), int(x)), score)
 
 
@@ -493,18 +512,30 @@ def refined(picture: SearchImage, grid: Grid, patterns: Sequence[Array]) -> Grid
     level = picture.level
     reach = max(height, width) / 2 * 2**level / grid.chip  # chips from the middle to the edge
     middle = np.array([width, height]) / 2 * 2**level
-    matrix, best = grid.matrix_23, score(grid.matrix_23)
-    step = 0.5  # chips at the edge
-    while step > 0.04:
-        better = False
-        for number in range(MOVES):
-            while (value := score(moved := _moved(matrix, number, step, reach, middle))) > best + 1e-6:
-                matrix, best, better = moved, value, True
-        if not better:
-            step /= 2
+    matrix = climbed(grid.matrix_23, score, lambda here, number, step: _moved(here, number, step, reach, middle))
     found = replace(grid, matrix_23=matrix)
     seen = [picture.tile(found), *([picture.red_tile(found)] if len(wanted) > 1 else [])]
     return replace(found, score=clearness(seen))
+
+
+def climbed(matrix: Array, score: Callable[[Array], float], moved: Callable[[Array, int, float], Array]) -> Array:
+    """Where no neighbour (of a matrix: number, step) has a better score; none is looked at twice from one place."""
+    best = score(matrix)
+    step = 0.5  # chips at the edge
+    worse: set[int] = set()  # neighbours that were looked at from here
+    while step > 0.04:
+        better = False
+        for number in range(MOVES):
+            while number not in worse:
+                if (value := score(near := moved(matrix, number, step))) > best + 1e-6:
+                    matrix, best, better = near, value, True
+                    worse.clear()
+                else:
+                    worse.add(number)
+        if not better:
+            step /= 2
+            worse.clear()
+    return matrix
 
 
 def _moved(matrix: Array, number: int, step: float, reach: float, middle: Array) -> Array:
