@@ -30,10 +30,12 @@ import numpy as np  # noqa: E402
 from support import calling  # noqa: E402
 
 from sorano.desk.call.demo import figure  # noqa: E402
+from sorano.desk.call.faces import FaceFinder  # noqa: E402
 from sorano.desk.call.judge import TileJudge, TileState  # noqa: E402
 from sorano.desk.call.keys import KeyChain, disclosable  # noqa: E402
 from sorano.desk.call.light import LightChallenge  # noqa: E402
 from sorano.desk.call.marks import LiveMarker  # noqa: E402
+from sorano.desk.call.media import FACE_EVERY  # noqa: E402
 
 GROUNDS = ("coffee.png", "grass.png", "rocket.jpg", "brick.png", "moon.png", "text.png")
 SESSION = 60.0  # seconds of an honest call, then another caller
@@ -117,7 +119,21 @@ def honest(minutes: float, rate: int, fps: float, seed: int, journal: Path | Non
             "sure_share": float(np.mean([one["is_sure"] for one in rows]))}  # fmt: skip
 
 
-def swapped(count: int, rate: int, fps: float, seed: int, *, face: bool) -> dict[str, Any]:
+class FaceWatch:
+    """A coder and its decoder; every so often the face is looked for in what comes, as the desk does."""
+
+    def __init__(self, coder: Any, judge: TileJudge, find: Any) -> None:
+        self.coder, self.judge, self.find, self.count = coder, judge, find, 0
+
+    def __call__(self, frame: Any) -> Any:
+        shown = self.coder(frame)
+        if shown is not None and self.count % FACE_EVERY == 0:
+            self.judge.face = self.find(shown.to_ndarray(format="rgb24"))
+        self.count += shown is not None
+        return shown
+
+
+def swapped(count: int, rate: int, fps: float, seed: int, *, face: bool, find: Any = None) -> dict[str, Any]:
     """Calls in which the pictures, or the face alone, are somebody else's after four seconds or so."""
     delays: list[float | None] = []
     early = 0
@@ -131,14 +147,18 @@ def swapped(count: int, rate: int, fps: float, seed: int, *, face: bool) -> dict
                 return marked
             return calling.covered(marked, next(other), calling.face_box()) if face else next(other)
 
-        coder = calling.Vp8(rate, fps)
-        told, _ = calling.attend(someone(number, fps), chain(number), at + after, coder=coder, fps=fps, swap=swap)
+        coder, judge = calling.Vp8(rate, fps), TileJudge(calling.BEGAN)
+        told, _ = calling.attend(
+            someone(number, fps), chain(number), at + after, fps=fps, swap=swap, judge=judge,
+            coder=coder if find is None else FaceWatch(coder, judge, find),
+        )  # fmt: skip
         red = red_at(told)
         early += red is not None and red < at
         delays.append(None if red is None or red < at else red - at)
     found = [one for one in delays if one is not None]
     return {
         "count": count,
+        "blazeface": find is not None,
         "within_5s": sum(one <= WITHIN for one in found),
         "found": len(found),
         "early": early,
@@ -203,12 +223,16 @@ def main() -> None:
     words.add_argument("--lights", type=int, default=60)
     words.add_argument("--rate", type=int, default=500, help="kb/s")
     words.add_argument("--fps", type=float, default=25)
+    words.add_argument(
+        "--blazeface", action="store_true", help="look for faces (pip install '.[face]', and the weights)"
+    )
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--journal", type=Path, help="honest minutes are kept here, and not run again")
     given = words.parse_args()
     import cv2
 
     cv2.setNumThreads(1)
+    find = FaceFinder() if given.blazeface else None
     began, rate = time.monotonic(), given.rate * 1000
     told: dict[str, Any] = {"rate_kbps": given.rate, "fps": given.fps, "seed": given.seed}
     if given.minutes:
@@ -217,7 +241,7 @@ def main() -> None:
               f"(least score {row['least_score']:.1f}, a hundredth below {row['score_p1']:.1f})")  # fmt: skip
     for name, count, face in (("swapped", given.swaps, False), ("face", given.faces, True)):
         if count:
-            told[name] = row = swapped(count, rate, given.fps, given.seed, face=face)
+            told[name] = row = swapped(count, rate, given.fps, given.seed, face=face, find=find)
             what = "face covered" if face else "participant swapped"
             print(f"{what:<20}found in 5 s   {row['within_5s']} of {count}   (in all {row['found']}, "
                   f"median {row['median_s']}, most {row['most_s']} s, early {row['early']})")  # fmt: skip

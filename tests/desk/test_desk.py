@@ -431,6 +431,18 @@ def test_the_commands_from_the_beginning(tmp_path, monkeypatch):
     assert "error:" in error and "hint:" in error
 
 
+def test_a_desk_is_accepted_for_a_reason(world):
+    from typer.testing import CliRunner
+
+    from sorano.cli.desk import desk_app
+
+    waiting = world.file()
+    words = ["accept", "  ", "--data", str(world.folder), "--database", world.settings.database]
+    refused = CliRunner().invoke(desk_app, words)
+    assert refused.exit_code == 2 and "a reason" in refused.stderr
+    assert world.state(waiting) == "pending"
+
+
 def test_the_policy_command(tmp_path):
     from typer.testing import CliRunner
 

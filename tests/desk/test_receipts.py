@@ -43,6 +43,13 @@ def test_an_audit_of_what_happened(exported):
     assert found.receipts == len(data.splitlines()) - 3
 
 
+def test_an_audit_for_another_address_says_how_to_name_the_desks_own(exported):
+    data, root, _ = exported
+    with pytest.raises(TamperedError) as refused:
+        audit(data, "http://localhost:8010", root)
+    assert ORIGIN in str(refused.value) and "--origin" in (refused.value.hint or "")
+
+
 def test_any_changed_byte_breaks_it(exported):
     """Every byte of the last lines and of one receipt of each kind, and a thousand others."""
     data, root, _ = exported

@@ -197,6 +197,8 @@ def accept(
 ) -> None:
     """Deny all that is open, and go on with the database and the clock as they are: after a restoration, say."""
     with report_errors():
+        if not reason.strip():
+            raise RequestError("a reason is kept in the receipts", 'say what was found out: sorano desk accept "..."')
         denied = _desk(database, data, anchor).accept(reason[:500])
         print(denied)
         say(f"{denied} open requests were denied; restart the desk if it runs")

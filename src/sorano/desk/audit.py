@@ -30,6 +30,7 @@ from sorano.trust.provenance.roots import check_es256
 from sorano.web.problems import Problem
 
 Receipt = Mapping[str, Any]
+COMPARE = "compare with an earlier export, and ask who could write to this one"
 
 
 @dataclass
@@ -86,7 +87,8 @@ def audit(data: bytes, origin: str, root_pem: str | None = None) -> Audited:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _broken(with_number, f"it is no receipt: {error}") from error
         except Problem as error:
-            raise _broken(with_number, error.message) from error
+            hint = f"a desk that is not served at {origin} is named by --origin; else: {COMPARE}"
+            raise TamperedError(f"{with_number}: {error.message}", hint) from error
         except _Wrong as error:
             raise _broken(with_number, str(error)) from error
     return found
@@ -313,4 +315,4 @@ def _read(line: bytes, where: str) -> dict[str, Any]:
 
 
 def _broken(where: str, why: str) -> TamperedError:
-    return TamperedError(f"{where}: {why}", "compare with an earlier export, and ask who could write to this one")
+    return TamperedError(f"{where}: {why}", COMPARE)
