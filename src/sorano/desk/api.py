@@ -387,9 +387,7 @@ def _add_operation(routes: APIRouter, desk: Desk, metrics: HttpMetrics) -> None:
     @routes.get("/privacy", tags=["operation"])
     async def privacy() -> Response:
         """How long what is personal is kept, and whether questions go to a language model."""
-        held = {"keep_days": desk.policy.keep_seconds / 86_400, "session_minutes": desk.settings.session_seconds / 60}
-        shown = {name: round(value, 1) if value % 1 else int(value) for name, value in held.items()}
-        return JSONResponse({"object": "privacy", **shown, "has_endpoint": bool(desk.settings.endpoint)})
+        return JSONResponse(_privacy(desk))
 
     @routes.get("/healthz", tags=["operation"])
     async def healthz() -> Response:
@@ -414,6 +412,12 @@ def _add_operation(routes: APIRouter, desk: Desk, metrics: HttpMetrics) -> None:
             waiting = connection.execute(query).scalar_one()
         text = metrics.text() + f"# TYPE sorano_desk_pending gauge\nsorano_desk_pending {waiting}\n".encode()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _privacy(desk: Desk) -> dict[str, Any]:
+    held = {"keep_days": desk.policy.keep_seconds / 86_400, "session_minutes": desk.settings.session_seconds / 60}
+    shown = {name: round(value, 1) if value % 1 else int(value) for name, value in held.items()}
+    return {"object": "privacy", **shown, "has_endpoint": bool(desk.settings.endpoint)}
 
 
 @asynccontextmanager
