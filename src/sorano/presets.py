@@ -160,7 +160,7 @@ PRESETS = {
         #      name           folder                     trained on
         Preset(name="world",  folder=WEIGHTS / "world",  size="128x128", num_frames=25, fps=12,
                # limits                                                            samples best with
-               max_num_frames=25, max_side=256, small_vocabulary=True, known=ALL_KINDS, num_steps=24, guidance=4.5),
+               max_num_frames=25, max_side=256, small_vocabulary=True, known=ALL_KINDS, num_steps=12, guidance=4.5),
         _wan("wan2.1-t2v-1.3b",      "Wan2.1-T2V-1.3B-Diffusers",      _configs(sizes.T2V_1_3B), shift=5.0,
              sizes=_480P, alternatives={"readme": {"shift": 8.0, "guidance": 6.0}, "hub": {"shift": 3.0, **_UNTOLD}}),
         _wan("wan2.1-t2v-14b",       "Wan2.1-T2V-14B-Diffusers",       _configs(sizes.T2V_14B), shift=5.0,

@@ -101,7 +101,7 @@ class Recipe:
     read_truth: bool = False  # whether a middle block learns to name what the world knows (sorano.train.truth)
     shift: float = 1.5
     guidance: float = 4.5
-    num_steps: int = 24
+    num_steps: int = 12
 
 
 def _vae(base_dim: int, decoder_base_dim: int, patch_size: int = 2, z_dim: int = 16) -> VaeConfig:
