@@ -846,6 +846,30 @@ def test_uploads_stay_as_long_as_a_job_needs_them(served):
     assert list(service.store.uploads.iterdir()) == []
 
 
+def test_a_thumbnail_that_is_begun_while_files_are_swept_keeps_its_folder(served, monkeypatch):
+    from sorano.serve.sweep import Sweeper
+
+    client, service, worker = served
+    job = made(client)["id"]
+    worker.work_once()
+    look, begun = service.jobs.many, []
+
+    def look_then_begin(ids):
+        rows = look(ids)
+        begun.append(service.jobs.claim_variants(60.0))
+        (service.store.take_over(job, begun[0]["epoch"]) / "thumbnail.webp").write_bytes(b"being made")
+        return rows
+
+    monkeypatch.setattr(service.jobs, "many", look_then_begin)
+    Sweeper(service).sweep_files()
+    monkeypatch.undo()
+    folder = service.store.work_folder(job, begun[0]["epoch"])
+    assert begun[0]["id"] == job and (folder / "thumbnail.webp").is_file()
+    service.jobs.add_variants(begun[0], {})
+    Sweeper(service).sweep_files()
+    assert not folder.exists()
+
+
 def test_requests_with_conditions_and_shots_reach_the_engine(served):
     client, _, worker = served
     image = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"

@@ -36,7 +36,7 @@ class Known:
 
     status: str
     epoch: int
-    is_busy: bool = False  # its thumbnail and sprite sheet are being made
+    is_busy: bool = False  # its thumbnail and sprite sheet are being made, or about to be
 
 
 class Store:

@@ -43,7 +43,10 @@ class Sweeper:
         """One look at the files; returns how many places were removed."""
         seen = self.service.store.job_ids()
         rows = self.service.jobs.many(sorted(seen))
-        known = {row["id"]: Known(row["status"], row["epoch"], row["variants"] == "making") for row in rows}
+        # where they are pending a worker may have begun them since
+        known = {
+            row["id"]: Known(row["status"], row["epoch"], row["variants"] in ("pending", "making")) for row in rows
+        }
         removed = self.service.store.sweep_jobs(seen, known)
         self.service.assets.sweep()
         if removed:
