@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from support import copies, corpus, forgeries, redteam  # noqa: E402
-from test_trust_audio import through  # noqa: E402
+from support.voices import through  # noqa: E402
 
 from sorano.trust import triage  # noqa: E402
 

@@ -528,8 +528,7 @@ def area_under_curve(score, truth):
 
 def sound(small, say):
     """Messages read after coders, in synthetic speech and in voices of espeak-ng (`pip install espeakng-loader`)."""
-    import test_trust_audio as voices
-    from support import redteam
+    from support import redteam, voices
 
     def spoken(seconds):
         def wide(number):
@@ -546,7 +545,7 @@ def sound(small, say):
 
 def heard_of(title, count, maker, say):
     """The share of recordings of a kind whose message is read after each coder, ours and perth's."""
-    import test_trust_audio as voices
+    from support import voices
 
     peer = perth()
     read = {who: dict.fromkeys((*SOUND_WAYS, "unmarked"), 0) for who in ("sorano", *(["perth"] if peer else []))}

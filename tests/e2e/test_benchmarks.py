@@ -1,13 +1,30 @@
 """The benchmarks run, at toy sizes; what they measure is nobody's promise here."""
 
+import ast
 import json
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+OURS = ("sorano", "support", "attacks")
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_of_ours_is_there(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not [one.name for one in node.names if one.name.startswith("test_")]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OURS:
+            module = import_module(node.module)
+            for one in node.names:
+                assert hasattr(module, one.name) or find_spec(f"{node.module}.{one.name}"), f"{node.module}.{one.name}"
+        elif isinstance(node, ast.ImportFrom):
+            assert not str(node.module).startswith("test_")
 
 
 def test_the_gpu_benchmark_runs_small_on_any_machine():

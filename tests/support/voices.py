@@ -1,9 +1,14 @@
-"""Synthetic voices."""
+"""Synthetic voices, and sound through coders."""
 
+import io
+
+import av
 import numpy as np
 
+RATE = 48_000
 
-def speech(seed, seconds=5, rate=48_000):
+
+def speech(seed, seconds=5, rate=RATE):
     """Something with the pitch, formants and syllables of a voice, float32."""
     random = np.random.default_rng(seed)
     count = seconds * rate
@@ -20,3 +25,23 @@ def speech(seed, seconds=5, rate=48_000):
     shape = 0.02 + sum(a / (1 + ((frequency - f) / w) ** 2) for a, f, w in formants)
     sound = np.fft.irfft(np.fft.rfft(voice + hiss) * shape, count)
     return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def through(samples, codec, bit_rate, rate=RATE):
+    """Samples after a coder, float32 mono, and their rate."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        if bit_rate:
+            stream.bit_rate = bit_rate
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file) as container:
+        to_float = av.AudioResampler(format="flt", layout="mono")
+        parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in to_float.resample(f)]
+        return np.concatenate(parts), container.streams.audio[0].rate

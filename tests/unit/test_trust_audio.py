@@ -1,6 +1,5 @@
 """The mark in sound."""
 
-import io
 import struct
 
 import av
@@ -10,7 +9,7 @@ from attacks.tools import Track, encode, frames_of, sound_of, voice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import footage
-from support.voices import speech
+from support.voices import RATE, speech, through
 from typer.testing import CliRunner
 
 from sorano import cli
@@ -18,28 +17,6 @@ from sorano.errors import RequestError
 from sorano.trust import record
 from sorano.trust.verify import Verdict, verify
 from sorano.trust.watermark.audio import AudioDetector, AudioMarker, detect_audio, mark_audio
-
-RATE = 48_000
-
-
-def through(samples, codec, bit_rate, rate=RATE):
-    """Samples after a coder, float32 mono, and their rate."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
-        if bit_rate:
-            stream.bit_rate = bit_rate
-        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate = RATE
-        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
-        for part in [*resampler.resample(frame), *resampler.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode())
-    file.seek(0)
-    with av.open(file) as container:
-        to_float = av.AudioResampler(format="flt", layout="mono")
-        parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in to_float.resample(f)]
-        return np.concatenate(parts), container.streams.audio[0].rate
 
 
 @pytest.mark.parametrize(
