@@ -86,3 +86,19 @@ def test_products_by_onednn_equal_those_of_torch(bias, monkeypatch):
             found += [layer(x), layer(x[:, 3:9].transpose(0, 1)).transpose(0, 1)]
     for fast, slow in zip(found[:2], found[2:], strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch without oneDNN")
+@pytest.mark.parametrize("rows", [1, 10, 63, 112])
+@pytest.mark.parametrize("width", [16, 32, 192])
+def test_products_by_onednn_are_the_same_by_any_number_of_threads(rows, width, monkeypatch):
+    monkeypatch.setattr(layers, "_onednn_products", True)
+    generator = torch.Generator().manual_seed(rows * width)
+    x, weight = (torch.randn(n, width, generator=generator) for n in (rows, 2 * width))
+    before, made = torch.get_num_threads(), []
+    with torch.no_grad():
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            made.append(layers.linear(x, weight))
+    torch.set_num_threads(before)
+    assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])

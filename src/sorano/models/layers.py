@@ -26,25 +26,28 @@ def _cast(parameter: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`; in float32 on a CPU and without gradients by oneDNN, where torch's own choice, MKL, is slow."""
+    """`F.linear`; in float32 on a CPU and without gradients by oneDNN, where MKL, torch's own choice, is not as good."""
     if _onednn_products and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
         return result
     return F.linear(x, weight, bias)
 
 
-def _mkl_is_slow() -> bool:
-    """Whether MKL leaves AVX512 unused: on AMD's processors, where oneDNN's float32 products are twice as fast."""
+def _prefers_onednn() -> bool:
+    """Whether oneDNN's float32 products are the better ones: MKL leaves AVX512 unused on AMD's processors, where oneDNN
+    is twice as fast; and its code for AVX2 gives other last digits with another number of threads, which oneDNN's does
+    not, at the same speed."""
     if not (torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
     try:
         maker = Path("/proc/cpuinfo").read_text()
     except OSError:
         maker = platform.processor()
-    return "AuthenticAMD" in maker and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return capability == "AVX2" or ("AuthenticAMD" in maker and capability == "AVX512")
 
 
-_onednn_products = _mkl_is_slow()
+_onednn_products = _prefers_onednn()
 
 
 CACHED_BYTES = {"cpu": 2**21}  # of what elementwise work in float32 holds at once, so that it stays in the cache
