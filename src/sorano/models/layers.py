@@ -26,7 +26,7 @@ def _cast(parameter: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`; in float32 on a CPU and without gradients by oneDNN, where MKL, torch's own choice, is not as good."""
+    """`F.linear`; in float32 on a CPU and without gradients by oneDNN, where MKL, which torch takes, is not as good."""
     if _onednn_products and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
         return result
