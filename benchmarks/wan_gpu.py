@@ -41,7 +41,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not args.small:
         parser.error("there is no GPU here: --small runs the same code at toy sizes")
-    dtype, peer = torch.bfloat16, not args.no_peer
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32  # which many processors emulate, slowly
+    peer = not args.no_peer
     timed: list[Timed] = []
     for build in builders(device, dtype, peer, args.small):  # one at a time: the largest fills most of a GPU
         row = build()
@@ -53,7 +54,8 @@ def main() -> None:
         if device == "cuda":
             torch.cuda.empty_cache()
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    notes: dict[str, Any] = {"machine": f"{name}, torch {torch.__version__}, bfloat16", "quoted": QUOTED}
+    machine = f"{name}, torch {torch.__version__}, {str(dtype).removeprefix('torch.')}"
+    notes: dict[str, Any] = {"machine": machine, "quoted": QUOTED}
     notes["derived"] = derived(timed)
     print(report(timed, peak_rate(device, dtype, 8192 if device == "cuda" else 1024), notes))
 

@@ -115,6 +115,13 @@ def test_the_timing_is_remembered(timed, own_cache):
     assert "timed now" not in again.reason
 
 
+def test_what_is_emulated_is_timed_once(timed):
+    calls = timed(0.03, feature="")
+    machine = device.choose_machine("cpu")
+    assert machine.dtype == "float32" and "33.3x faster than bfloat16" in machine.reason
+    assert len(calls) == device.ROUNDS + 1
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", json.dumps({"another cpu": {}})])
 def test_a_spoilt_or_foreign_memory_is_timed_anew(timed, own_cache, content):
     own_cache.mkdir()
