@@ -68,6 +68,9 @@ def test_a_video_stays_whose_worker_does_not_hear_that_it_was_published(tmp_path
             assert len(connection.execute(sa.select(deliveries.c.id)).all()) == 1
         Sweeper(service).sweep_files()
         assert client.get(f"/v1/videos/{job_id}/content").status_code == 200
+        worker.work_once()  # makes the thumbnail in the folder of the run, which a sweep leaves alone until then
+        Sweeper(service).sweep_files()
+        assert client.get(f"/v1/videos/{job_id}/content").status_code == 200
         assert not service.store.work_folder(job_id, row["epoch"]).exists()
 
 
