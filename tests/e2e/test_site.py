@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import browser as browsing
 from support.browser import DESK, PHONE, Problems, picture, violations
 from support.counts import FULL
 
@@ -68,12 +67,6 @@ def exported(preset, folder, **options):
 @pytest.fixture(scope="module")
 def folder(tiny_folder, tiny_graphs, tmp_path_factory):
     return exported(preset_of_folder(tiny_folder), tmp_path_factory.mktemp("web") / "site", graphs=tiny_graphs)
-
-
-@pytest.fixture(scope="module")
-def chrome():
-    with browsing.browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

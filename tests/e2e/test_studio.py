@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import browser as browsing
 from support.browser import DESK, PHONE, Problems, picture, violations
 from support.serving import ROOT, Process, wait_until
 
@@ -18,12 +17,6 @@ MOST_BYTES = 150_000  # of all scripts and styles
 PROMPT = "a red ball bounces on the grass at sunset"
 PRICED = ("--price", "3600", "--currency", "EUR=1@2026-11-20")  # a second of the device is a euro
 MADE = 180_000  # ms that a video may take on a busy machine
-
-
-@pytest.fixture(scope="module")
-def chrome():
-    with browsing.browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

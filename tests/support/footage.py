@@ -139,20 +139,20 @@ def clip(kind, height=540, width=960, frames=96, seed=0):
     return KINDS[kind](random, height, width, frames)
 
 
-def coded(frames, crf, fps=24, codec="libx264"):
-    """The luma [T, H, W] of a clip after a coder; odd last rows and columns are cut."""
+def coded(frames, crf, fps=24, codec="libx264", *, preset="medium", pixels="gray"):
+    """A clip after a coder, as luma [T, H, W] or, with `pixels` "rgb24", RGB; odd last rows and columns are cut."""
     frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "medium"}
+        stream.options = {"crf": str(crf), "preset": preset}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
     file.seek(0)
     with av.open(file) as container:
-        return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
+        return np.stack([frame.to_ndarray(format=pixels) for frame in container.decode(video=0)])
 
 
 def cropped(frames, share, down=0.37, right=0.61):

@@ -27,19 +27,26 @@ def speech(seed, seconds=5, rate=RATE):
     return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
 
 
-def through(samples, codec, bit_rate, rate=RATE):
-    """Samples after a coder, float32 mono, and their rate."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as container:
+def write_sound(file, samples, codec, format=None, bit_rate=None, rate=RATE, bits=16, sampled=None):
+    """A file of audio alone, of mono samples; `rate` is the file's, `sampled` the samples' where that is another."""
+    with av.open(file if isinstance(file, io.BytesIO) else str(file), "w", format=format) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
+        if bits > 16:
+            stream.codec_context.format = "s32"
         if bit_rate:
             stream.bit_rate = bit_rate
         frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate = RATE
+        frame.sample_rate = sampled or rate
         resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
         for part in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(part))
         container.mux(stream.encode())
+    return file
+
+
+def through(samples, codec, bit_rate, rate=RATE):
+    """Samples at 48 kHz after a coder, float32 mono, and their rate."""
+    file = write_sound(io.BytesIO(), samples, codec, "matroska", bit_rate, rate, sampled=RATE)
     file.seek(0)
     with av.open(file) as container:
         to_float = av.AudioResampler(format="flt", layout="mono")

@@ -9,7 +9,7 @@ from attacks.tools import Track, encode, frames_of, sound_of, voice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import footage
-from support.voices import RATE, speech, through
+from support.voices import RATE, speech, through, write_sound
 from typer.testing import CliRunner
 
 from sorano import cli
@@ -75,23 +75,6 @@ def test_pieces_are_marked_and_read_as_the_whole_is(lengths, rate):
         detector.add(marked[at : at + length].mean(1))
         at += length
     assert detector.detect() == detect_audio(marked, rate) and detector.detect().payload == 0x1234
-
-
-def write_sound(path, samples, codec, format=None, bit_rate=None, rate=RATE, bits=16):
-    """A file of audio alone, of mono samples."""
-    with av.open(str(path), "w", format=format) as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
-        if bits > 16:
-            stream.codec_context.format = "s32"
-        if bit_rate:
-            stream.bit_rate = bit_rate
-        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate = rate
-        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
-        for part in [*resampler.resample(frame), *resampler.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode())
-    return path
 
 
 def read_sound(path):

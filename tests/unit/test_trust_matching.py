@@ -19,20 +19,9 @@ WHOLE = (1.0, False)  # what the mark says of a picture that was not cropped
 SECOND = FPS
 
 
-def coded(frames, crf=28, fps=FPS, codec="libx264"):
-    """RGB frames after a coder; odd last rows and columns are cut."""
-    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
-    held = io.BytesIO()
-    with av.open(held, "w", format="matroska") as container:
-        stream = container.add_stream(codec, rate=fps)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "veryfast"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
-    held.seek(0)
-    with av.open(held) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+def coded(frames, crf=28, **options):
+    """RGB frames after a coder."""
+    return footage.coded(frames, crf, preset="veryfast", pixels="rgb24", **options)
 
 
 def seen(frames, fps=FPS, starts=None, end=None, still=False):

