@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sorano.plan import explain, plan_generate, plan_serve, plan_train
 from sorano.plan.assumptions import load_assumptions
+from sorano.plan.estimate import BarChart, Chart
 from sorano.plan.report import svg
 
 DOCS = Path(__file__).parent
@@ -21,10 +22,15 @@ def charts() -> Iterator[tuple[str, str]]:
         "plan-laws.svg": plan_train(flops=8.4e23, assumptions=assumptions),
         "plan-attention.svg": explain("sora-2024", assumptions=assumptions),
     }
-    style = "<style>text{font:12px system-ui,sans-serif}</style><rect width='100%' height='100%' fill='#fff'/>"
     for name, estimate in made.items():
-        head, _, body = svg(estimate.charts[0]).partition(">")
-        yield name, f'{head} xmlns="http://www.w3.org/2000/svg">{style}{body}\n'
+        yield name, standalone(estimate.charts[0])
+
+
+def standalone(chart: Chart | BarChart) -> str:
+    """The text of a file of its own."""
+    style = "<style>text{font:12px system-ui,sans-serif}</style><rect width='100%' height='100%' fill='#fff'/>"
+    head, _, body = svg(chart).partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg">{style}{body}\n'
 
 
 if __name__ == "__main__":

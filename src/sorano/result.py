@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sorano.pipeline import Model
     from sorano.plan import RunEstimate
     from sorano.resolve import Job
-    from sorano.trust.verify import Report
+    from sorano.trust.report import Report
     from sorano.video import Frames
 
 

@@ -66,8 +66,8 @@ if TYPE_CHECKING:
     from sorano.models.wan.text_encoder import TextTokens
     from sorano.pipeline import Model
     from sorano.resolve import Job
+    from sorano.trust.report import Report
     from sorano.trust.seal import Signing
-    from sorano.trust.verify import Report
     from sorano.video import Frames
 
 KNOWN_NOISE = 0.0  # share of fresh noise in the conditioning latents (docs/LOG.md: drift)

@@ -18,7 +18,7 @@ from PIL import Image
 from support import footage
 
 from attacks.tools import C2PA_UUID, FPS, Authority, encode, frames_of, parse, remux, root, sound_of, voice
-from sorano.trust import record, verify
+from sorano.trust import observe, record
 from sorano.trust.provenance import keys, roots
 
 HEIGHT, WIDTH, COUNT = 270, 480, 72  # three seconds
@@ -65,7 +65,7 @@ class Stage:
         """What Bob's machine says of a file, as JSON; the error of a file that cannot be looked at is raised."""
         places = [str(one) for one in ((self.store,) if stores is None else stores)]
         with self.at("bob"):
-            found, _ = verify.examine_here(path=str(path), trust=None, stores=places, bundle=None, with_map=False)
+            found, _ = observe.examine_here(path=str(path), trust=None, stores=places, bundle=None, with_map=False)
         return found["report"]
 
     # Videos.

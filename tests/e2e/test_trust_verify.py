@@ -18,12 +18,13 @@ import sorano
 from sorano import cli, errors, video
 from sorano.media import read
 from sorano.trust import indicators, media, record
-from sorano.trust import verify as verifying
 from sorano.trust.copies import fingerprint
 from sorano.trust.copies.lookup import StoredMatch
 from sorano.trust.copies.matching import Change, Match
+from sorano.trust.judge import Observations, judge
 from sorano.trust.provenance import containers, credentials, keys, label, roots, store
-from sorano.trust.verify import Observations, Verdict, judge
+from sorano.trust.report import Evidence, Report, Verdict
+from sorano.trust.scan import ahead
 from sorano.trust.watermark.marks import DetectedMark
 from sorano.trust.watermark.tamper import TamperedRegion
 
@@ -265,11 +266,11 @@ def test_pictures_are_decoded_ahead_in_order_and_errors_come_where_they_are():
 
     seen = []
     with pytest.raises(errors.VideoError, match="breaks off"):
-        for one in verifying.ahead(broken()):
+        for one in ahead(broken()):
             seen.append(one)
     assert "".join(seen) == "abcdefgh"
     threads = threading.active_count()
-    few = verifying.ahead(iter("abcdefghij"))
+    few = ahead(iter("abcdefghij"))
     assert next(few) == "a"
     few.close()
     assert threading.active_count() == threads
@@ -485,8 +486,8 @@ def test_a_face_put_over_a_recording_is_found_where_it_is(home, tmp_path):
 
 def test_the_page_shows_the_report_and_loads_nothing(signed, tmp_path):
     hostile = "</script><script>alert(1)</script>&<img src=x>"
-    evidence = verifying.Evidence("label", hostile, "nothing", "anything")
-    report = verifying.Report("a.mp4", Verdict.TAMPERED, hostile, (evidence,), regions=(HOLE,), media={"size": "8x4"})
+    evidence = Evidence("label", hostile, "nothing", "anything")
+    report = Report("a.mp4", Verdict.TAMPERED, hostile, (evidence,), regions=(HOLE,), media={"size": "8x4"})
 
     class Shown:
         map_THW = np.linspace(0, 1, 700 * 6 * 9).reshape(700, 6, 9)

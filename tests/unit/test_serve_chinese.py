@@ -105,7 +105,7 @@ def evidence_of(path):
                 yield from (one for one in text.split("; ") if re.search("[a-z]{3}", re.sub(r"\{.*?\}", "", one)))
 
 
-@pytest.mark.parametrize("name", ["trust/verify.py", "trust/copies/lookup.py"])
+@pytest.mark.parametrize("name", ["trust/judge.py", "trust/copies/lookup.py"])
 def test_every_sentence_of_evidence_is_there_in_chinese(name):
     words = {"leads": "the mark's id leads to a manifest by X", "made": "made by AI", "which": "public"}
     words |= {"one.says": "is AI-generated", "rest": "", "note": "", "wrong": "", "whole": "nobody changed the bytes"}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from sorano.train.loop import LoopConfig, step_generator, train
+from sorano.train.loop import LoopConfig, kept_weights, load_averages, step_generator, train
 
 CONFIG = LoopConfig(num_steps=12, learning_rate=0.05, warmup_steps=2, log_every=2, save_every=3, sheet_every=6)
 
@@ -128,3 +128,14 @@ def test_sheets_are_pictures(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "run" / "sheet-000012.png"))
     assert np.array_equal(picture, task.sheet(task.model))
     assert sorted(p.name for p in (tmp_path / "run").glob("*.png")) == ["sheet-000006.png", "sheet-000012.png"]
+
+
+def test_kept_weights_are_those_of_a_run_that_ends_there(tmp_path):
+    long = LoopConfig(num_steps=12, learning_rate=0.05, warmup_steps=2, decay_fraction=0.0, keep=(5, 12))
+    short = LoopConfig(num_steps=5, learning_rate=0.05, warmup_steps=2, decay_fraction=0.0)
+    train(Line(), long, tmp_path / "long", quiet)
+    ended = train(Line(), short, tmp_path / "short", quiet)
+    kept = Line().model
+    load_averages(kept_weights(tmp_path / "long", 5), kept)
+    assert torch.equal(weights(kept), weights(ended))
+    assert kept_weights(tmp_path / "long", 12).exists()

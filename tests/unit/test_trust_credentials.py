@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from sorano import cli, video
 from sorano.errors import RequestError, TrustError, VideoError
 from sorano.trust import verify
+from sorano.trust.judge import Observations, judge
 from sorano.trust.provenance import containers, credentials, embedding, keys, label, roots, store
 
 FULL = os.environ.get("SORANO_FULL") == "1"
@@ -506,8 +507,8 @@ def test_codes_that_are_not_known_are_shown_and_not_punished():
     assert judged("Invalid", "org.example.unheard.of", detached=True).state == "broken"
     assert judged("Valid", trusted=False).state == "valid"
     assert not judged("Valid").stamp_trusted
-    look = verify.Observations("a.mp4", replace(judged("Valid"), signed_at="2026-11-28", root="0" * 16))
-    assert "time stamped 2026-11-28 by an authority that is unknown here" in "\n".join(verify.judge(look).lines())
+    look = Observations("a.mp4", replace(judged("Valid"), signed_at="2026-11-28", root="0" * 16))
+    assert "time stamped 2026-11-28 by an authority that is unknown here" in "\n".join(judge(look).lines())
 
 
 @pytest.mark.parametrize(
@@ -524,7 +525,7 @@ def test_not_yet_valid_is_not_ended(begins, state):
     crjson = {"manifests": [{"signature": {"certificateInfo": {"validity": {"notBefore": begins}}}}]}
     found = credentials._credential(document, crjson)
     assert found.state == state and credentials._credential(document, {}).state == "ended"
-    report = verify.judge(verify.Observations("a.mp4", found))
+    report = judge(Observations("a.mp4", found))
     words = {"early": "is not valid yet", "ended": "has ended"}
     assert report.verdict is verify.Verdict.UNVERIFIED and words[state] in report.summary
     assert words[state] in "\n".join(report.lines())

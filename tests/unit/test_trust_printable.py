@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from sorano import cli, video
 from sorano.errors import RequestError
-from sorano.trust import verify
+from sorano.trust.judge import Observations, judge
 from sorano.trust.printable import INVISIBLE, printable, printable_lines, to_json
 from sorano.trust.provenance import credentials, keys, label, roots
-from sorano.trust.verify import Observations, judge
+from sorano.trust.scan import FileScan
 from sorano.trust.watermark.marks import DetectedMark
 
 ANY = st.text(st.characters(codec=None, categories=None), max_size=60)  # surrogates, controls, unassigned: everything
@@ -135,8 +135,7 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)  # what a
 @pytest.fixture(autouse=True)
 def no_marks(monkeypatch):
     """No search for marks: it is the words that count here, and the search costs a second a picture."""
-    if hasattr(verify, "FileScan"):
-        monkeypatch.setattr(verify.FileScan, "mark", lambda *_, **__: (None, None, b""))
+    monkeypatch.setattr(FileScan, "mark", lambda *_, **__: (None, None, b""))
 
 
 @FEW

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from sorano import cli, video
 from sorano.trust import triage
 from sorano.trust.indicators import Trace
-from sorano.trust.verify import Observations, Verdict, judge, verify
+from sorano.trust.judge import Observations, judge
+from sorano.trust.verify import Verdict, verify
 
 
 def noisy(seed, sigma=4.0, size=(270, 480)):

@@ -1,4 +1,4 @@
-"""The report of a verification in Chinese, for the studio's page: the sentences of `sorano.trust.verify`.
+"""The report of a verification in Chinese, for the studio's page: the sentences of `sorano.trust.judge`.
 
 A verdict is not translated, nor are names: what a report says in English is what it is. A sentence that is not here
 stays in English.

@@ -78,6 +78,7 @@ class LoopConfig:
     log_every: int = 20
     save_every: int = 200
     sheet_every: int = 500
+    keep: tuple[int, ...] = ()  # steps after which the averaged weights are kept (`kept_weights`)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, constant, then a half cosine down to `final_rate`."""
@@ -144,6 +145,8 @@ def train(task: Task, config: LoopConfig, folder: Path, log: Log = print, ranks:
         report.add({"loss": loss, "grad_norm": norm, **extra}, done)
         if done % config.save_every == 0 or done == config.num_steps:
             _save(checkpoint, config, done, report.seconds(), parameters, ema, both)
+        if done in config.keep:
+            _save_averages(kept_weights(folder, done), ema)
         if done % config.sheet_every == 0 or done == config.num_steps:
             _write_sheet(task, parameters, ema, folder / f"sheet-{done:06d}.png")
             report.last_logged = time.perf_counter()
@@ -288,6 +291,28 @@ def _save(
         save_file(tensors, temporary, metadata=header)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+
+
+def kept_weights(folder: Path, step: int) -> Path:
+    """Where a run keeps the averaged weights of a step."""
+    return folder / f"weights-{step:06d}.safetensors"
+
+
+def _save_averages(path: Path, ema: list[Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    with atomic(path) as temporary:
+        save_file({f"{index}.ema": averaged.contiguous() for index, averaged in enumerate(ema)}, temporary)
+
+
+def load_averages(path: Path, model: nn.Module) -> None:
+    """Puts averaged weights that a run kept into the network that it trained."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    with torch.no_grad():
+        for index, parameter in enumerate(p for p in model.parameters() if p.requires_grad):
+            parameter.copy_(tensors[f"{index}.ema"])
 
 
 def _resume(

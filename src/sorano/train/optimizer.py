@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sorano.device import bf16_feature
+
 # first and last layers, embeddings and tables are not maps between hidden states: AdamW takes them
 OUTER = ("patch_embedding", "proj_out", "conv_in", "conv_out", "shared", "scale_shift_table", "relative_attention_bias")
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients: quickest to about 1, not exact
@@ -25,6 +27,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.95, weight_decay: float = 0.01) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.cpu_has_bfloat16 = bool(bf16_feature())  # emulated products took seven times as long as float32's
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -46,7 +49,9 @@ class Muon(torch.optim.Optimizer):
                 gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 torch._foreach_lerp_(moments, gradients, 1 - momentum)
                 ahead = torch._foreach_lerp(gradients, moments, momentum)  # Nesterov's
-                steps = orthogonal(torch.stack([one.flatten(1) for one in ahead]))
+                emulated = parameters[0].device.type == "cpu" and not self.cpu_has_bfloat16
+                dtype = torch.float32 if emulated else torch.bfloat16
+                steps = orthogonal(torch.stack([one.flatten(1) for one in ahead]), dtype)
                 size = ADAMW_RMS * max(rows, columns) ** 0.5
                 torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
                 turned = [one.view_as(parameter) for one, parameter in zip(steps, parameters, strict=True)]
@@ -56,9 +61,9 @@ class Muon(torch.optim.Optimizer):
 STATE = {torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"), Muon: ("momentum",)}  # what a checkpoint keeps
 
 
-def orthogonal(matrices_NRC: Tensor) -> Tensor:
+def orthogonal(matrices_NRC: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """The nearest orthogonal matrices, roughly: singular values of all but tiny ones come out between 0.7 and 1.2."""
-    x = matrices_NRC.bfloat16()
+    x = matrices_NRC.to(dtype)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)

@@ -67,6 +67,7 @@ class StageRecipe:
     ema_decay: float = 0.998
     save_every: int = 200
     sheet_every: int = 500
+    keep: tuple[int, ...] = ()  # steps whose averaged weights are kept beside the checkpoint
 
 
 NO_STAGE = StageRecipe(num_steps=0, batch_size=0, learning_rate=0.0)
@@ -97,6 +98,7 @@ class Recipe:
     shard: int = 250  # clips rendered and encoded at a time
     kinds: Mapping[str, float] | None = None  # how often each kind of known latents is drawn; None: flow.KINDS
     kl_weight: float | None = None  # of the autoencoder's loss; None: its own
+    fresh_flow: bool = False  # whether the transformer and the text encoder begin from noise, whatever the run does
     fresh: float = 0.0  # of a grown encoder's first layer (`sorano.train.grow`)
     read_truth: bool = False  # whether a middle block learns to name what the world knows (sorano.train.truth)
     shift: float = 1.5
@@ -164,6 +166,14 @@ RECIPES = {
         transformer=_transformer(192, 4, 8, 768, 192, channels=32),
         frames=StageRecipe(num_steps=3000, batch_size=24, learning_rate=1e-3, decay_fraction=0.1, ema_decay=0.995),
         clips=StageRecipe(num_steps=8000, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4),
+    ),
+    # quality against compute (docs/quality.md): the flow model from nothing, on the autoencoder to begin from, its rate
+    # held, so that each of the weights that are kept is what a run of that length gives
+    "curve": replace(
+        LONG, name="curve", start_clips=1000, clips_per_step=0.8, fresh_flow=True, decoder=None,
+        reading=StageRecipe(num_steps=300, batch_size=128, learning_rate=2e-3, decay_fraction=0.3),
+        flow=StageRecipe(num_steps=1600, batch_size=32, learning_rate=2e-3, num_frames=25, decay_fraction=0.0,
+                   keep=(16, 50, 160, 500, 1600)),
     ),
     # a model at 64x64 made to draw at 128x128 from the same latents: only the decoder learns, and all else is kept
     "double": Recipe(
@@ -392,7 +402,7 @@ def _train_flow(training: _Training, vae: VideoAutoencoder) -> tuple[Tokenizer, 
     recipe, source, ranks = training.recipe, training.source, training.ranks
     feed = _feed(training, vae)
     tokenizer, model = networks(recipe, training.device)
-    if source is not None:
+    if source is not None and not recipe.fresh_flow:
         grow_transformer(model.transformer, source.transformer)
         grow_text_encoder(model.text_encoder, source.text_encoder, tokenizer, source.tokenizer)
     if not recipe.flow.num_steps:
@@ -402,7 +412,7 @@ def _train_flow(training: _Training, vae: VideoAutoencoder) -> tuple[Tokenizer, 
     reading = TextPretrainingTask(
         model.text_encoder, tokenizer, training.store.captions[: recipe.start_clips],
         batch_size=ranks.share(recipe.reading.batch_size), dtype=training.dtype,
-        source=source.text_encoder if source is not None else None,
+        source=source.text_encoder if source is not None and not recipe.fresh_flow else None,
     )  # fmt: skip
     training.run(reading, recipe.reading)
     flow = flow_task(recipe, model, tokenizer, vae, *start, training.dtype)
@@ -496,18 +506,24 @@ def flow_task(
     )  # fmt: skip
 
 
+def bundle_of(recipe: Recipe, model: FlowModel, vae: VideoAutoencoder, tokenizer: Tokenizer) -> Bundle:
+    """The trained networks as what generates."""
+    from sorano.models import checkpoint
+    from sorano.sampling.schedule import scheduler_config
+
+    return checkpoint.Bundle(
+        transformer=model.transformer, vae=vae, text_encoder=model.text_encoder, tokenizer=tokenizer,
+        scheduler_config=scheduler_config(recipe.shift), expand_timesteps=True,
+    )  # fmt: skip
+
+
 def export(recipe: Recipe, model: FlowModel, vae: VideoAutoencoder, tokenizer: Tokenizer, folder: Path) -> Path:
     """Writes the trained networks as a diffusers folder, weights in float16."""
     import torch
 
     from sorano.models import checkpoint
-    from sorano.sampling.schedule import scheduler_config
 
-    bundle = checkpoint.Bundle(
-        transformer=model.transformer, vae=vae, text_encoder=model.text_encoder, tokenizer=tokenizer,
-        scheduler_config=scheduler_config(recipe.shift), expand_timesteps=True,
-    )  # fmt: skip
-    checkpoint.save(folder, bundle, dtype=torch.float16)
+    checkpoint.save(folder, bundle_of(recipe, model, vae, tokenizer), dtype=torch.float16)
     return folder
 
 
@@ -516,5 +532,5 @@ def _loop(stage: StageRecipe) -> LoopConfig:
 
     return LoopConfig(
         num_steps=stage.num_steps, learning_rate=stage.learning_rate, decay_fraction=stage.decay_fraction,
-        ema_decay=stage.ema_decay, save_every=stage.save_every, sheet_every=stage.sheet_every,
+        ema_decay=stage.ema_decay, save_every=stage.save_every, sheet_every=stage.sheet_every, keep=stage.keep,
     )  # fmt: skip

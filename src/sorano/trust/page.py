@@ -24,7 +24,7 @@ from sorano.errors import VideoError
 from sorano.files import write_atomic
 from sorano.trust.printable import printable, to_json
 from sorano.trust.provenance import containers
-from sorano.trust.verify import Report
+from sorano.trust.report import Report
 
 MOST_EMBEDDED_BYTES = 100_000_000
 MOST_MAP_SIDE = 96  # cells of the map in the page, a side

@@ -37,7 +37,7 @@ from sorano.video import (
 
 if TYPE_CHECKING:
     from sorano.media.audio import ChangesAudio
-    from sorano.trust.verify import Report
+    from sorano.trust.report import Report
     from sorano.video import Frames
 
 ALPHA_SUFFIXES = (".png", ".webp")
@@ -160,7 +160,8 @@ def _require_fitting(source: Path, words: Marking, origin: Origin) -> None:
 
 def _mark_audio(source: Path, target: Path | None, words: Marking, overwrite: bool) -> Marked:
     """A file of audio alone: the mark in what is heard, the label, the signature."""
-    from sorano.trust.verify import Observations, hear, judge
+    from sorano.trust.judge import Observations, judge
+    from sorano.trust.scan import hear
     from sorano.video import whole_or_nothing
 
     if words.visible_label:
@@ -221,7 +222,7 @@ def origin_of(found: media.InspectedMedia) -> Origin:
     The mark is looked for where nothing else says that AI made it: the search takes seconds. Raises VideoError for a
     file that cannot be read.
     """
-    from sorano.trust import verify
+    from sorano.trust.scan import FileScan
     from sorano.video import read_metadata
 
     said = _origin_of_bytes(found.path)
@@ -231,7 +232,7 @@ def origin_of(found: media.InspectedMedia) -> Origin:
             reasons.append("its metadata say that Sorano made it")
     if reasons:
         return replace(said, reasons=tuple(reasons))
-    scan = verify.FileScan(found, compares=False)
+    scan = FileScan(found, compares=False)
     for part in media.shown(found):
         scan.add(part)
     mark, _, _ = scan.mark([])
@@ -394,7 +395,8 @@ def _mark_video(
     notes: list[str],
     origin: Origin,
 ) -> Report:
-    from sorano.trust.verify import Observations, hear, judge
+    from sorano.trust.judge import Observations, judge
+    from sorano.trust.scan import hear
     from sorano.video import whole_or_nothing
 
     kind = _kind(target)
@@ -525,8 +527,8 @@ def _check_lowers_nothing(source: Path, words: label.Label) -> None:
 
 def check_labels(path: Path) -> list[label.Item]:
     """Both regimes, item by item: what a file has of what they ask for."""
-    from sorano.trust import verify
     from sorano.trust.provenance import roots
+    from sorano.trust.scan import FileScan
 
     found = media.probe(path)
     items = []
@@ -552,7 +554,7 @@ def check_labels(path: Path) -> list[label.Item]:
     items.append(label.Item(eu, "signed metadata (1.1.1)", state, said))
     made = credential is not None and credential.kind in ("made", "edited")
     items.append(label.Item(eu, "it says made or edited with AI", "yes" if made and state == "yes" else "no", said))
-    eyes = verify.FileScan(found)
+    eyes = FileScan(found)
     for part in media.shown(found):
         eyes.add(part)
         if part.ends_T[-1] > CONFIRM_SECONDS:

@@ -25,7 +25,7 @@ from sorano.trust.watermark.marks import audio_payload
 if TYPE_CHECKING:
     import numpy as np
 
-    from sorano.trust.verify import Report
+    from sorano.trust.report import Report
     from sorano.trust.watermark.marks import DetectedAudioMark, DetectedMark
     from sorano.video import Frames
 
@@ -145,7 +145,7 @@ def confirm(
     audio_mark: DetectedAudioMark | None = None,
 ) -> Report:
     """Reads a finished file back. Raises TrustError where its signature does not hold; a lost mark is in the report."""
-    from sorano.trust import verify
+    from sorano.trust.judge import Observations, judge
 
     own = roots.Trust.from_pem(keys.to_pem(keys.certificates(signer.chain_pem, "the signer's chain")[-1]))
     found = credentials.read(path, roots.Trust.of([*roots.anchors().anchors, *own.anchors]))
@@ -154,10 +154,8 @@ def confirm(
         said = "; ".join(text for _, text in found.problems) if found is not None else ""
         raise TrustError(f"{path} was signed, but reading it back found its signature {state} {said}".rstrip())
     read = read_mark(chosen, frames, fps)
-    return verify.judge(
-        verify.Observations(
-            path=str(path), credential=found, labels=tuple(label.read(path)), mark=read, audio_mark=audio_mark
-        )
+    return judge(
+        Observations(path=str(path), credential=found, labels=tuple(label.read(path)), mark=read, audio_mark=audio_mark)
     )
 
 
@@ -169,7 +167,7 @@ def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> DetectedMar
     """
     import numpy as np
 
-    from sorano.trust import verify
+    from sorano.trust.scan import seen_mark
     from sorano.trust.watermark import detect, marks, payload, search
     from sorano.trust.watermark.pattern import carrier
 
@@ -189,7 +187,7 @@ def read_mark(chosen: Mark, frames: Iterable[Frames], fps: float) -> DetectedMar
     if float(np.mean((source.soft_bits(tile) < 0) == word.astype(bool))) >= CLEAR_SHARE:
         own = (chosen.carrier.id, chosen.carrier.commitment) if chosen.carrier is not None else (None, None)
         return marks.DetectedMark(chosen.kind, chosen.id, round(search.score_of(tile, source.tile(word)), 1), *own)
-    seen = verify.seen_mark(detect.read(kept, fps=fps, key=chosen.key, thorough=False), chosen.carrier)
+    seen = seen_mark(detect.read(kept, fps=fps, key=chosen.key, thorough=False), chosen.carrier)
     return seen if seen is not None and seen.id == chosen.id else None
 
 

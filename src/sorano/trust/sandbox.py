@@ -1,6 +1,6 @@
 """Run a function on an untrusted file in a child process with limits, and return what it found.
 
-    document, arrays = run("sorano.trust.verify:examine_here", {"path": "clip.mp4"})
+    document, arrays = run("sorano.trust.observe:examine_here", {"path": "clip.mp4"})
 
 The child is a fresh interpreter in isolated mode, in a session of its own, with no inherited descriptors. It gets wall
 time, processor time, writable memory, open files and the size of what it may write, and answers with JSON and numeric

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sorano.trust.copies.fingerprint import Fingerprint
     from sorano.trust.provenance.credentials import Ingredient
     from sorano.trust.release import Mark
-    from sorano.trust.verify import Report
+    from sorano.trust.report import Report
     from sorano.video import Frames
 
 MOVING = ("mp4", "matroska", "avi", "other")  # containers of video
@@ -92,14 +92,15 @@ class Outgoing:
         A WebM got its label when it was encoded, and C2PA has no place in it: its mark and label are read back. Raises
         VideoError where it is not what was meant, TrustError where its signature does not hold.
         """
-        from sorano.trust import media, release, verify
+        from sorano.trust import media, release
+        from sorano.trust.judge import Observations, judge
         from sorano.trust.provenance import label
 
         has_sound = name.suffix.lower() == ".mp4"
         self.fingerprinter.listen(media.sound(media.probe(temporary)) if has_sound else [])
         if name.suffix.lower() == ".webm":
             seen = release.read_mark(self.mark, self._read_back(temporary, record, name), self.fps)
-            return verify.judge(verify.Observations(str(name), labels=tuple(label.read(temporary)), mark=seen))
+            return judge(Observations(str(name), labels=tuple(label.read(temporary)), mark=seen))
         manifest = signed(self.request, temporary, self.mark, self.fingerprinter.stored(), record)
         frames = self._read_back(temporary, record, name)
         report = release.confirm(temporary, self.mark, self.signer, frames, self.fps)

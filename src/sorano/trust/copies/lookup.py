@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sorano.errors import TrustError, VideoError
 from sorano.trust import presentation, sandbox
 from sorano.trust.provenance import credentials, store
+from sorano.trust.report import Evidence
 
 if TYPE_CHECKING:
     from sorano.trust.copies.fingerprint import Fingerprint
@@ -37,17 +38,6 @@ LEAST_SECONDS = 3.0  # that must be left to say what was found
 MOST_STORED = 16  # manifests of one id that are shown
 GROUNDS = {"plain": "plain bars", "blurred": "bars of the same picture, blurred"}
 RANK = {"same": 0, "changed": 1, "other": 2}  # of what a comparison found
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One thing that was looked at: what was found, what that proves, what it does not, what to do next."""
-
-    about: str  # credential, mark, manifest store, tamper map, label, indicators
-    found: str
-    proves: str
-    does_not_prove: str
-    next_step: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A watermark that was read, as a verdict needs it.
 
-Covered: what was read. Not covered: how (`trust/watermark/detect.py`), and what follows from it (`trust/verify.py`).
+Covered: what was read. Not covered: how (`trust/watermark/detect.py`), and what follows from it (`trust/judge.py`).
 """
 
 from __future__ import annotations
