@@ -4,8 +4,9 @@
     python benchmarks/quality.py runs/curve [--clips 64] [--docs]
 
 Each of the kept weights makes the same held-out captions from the same noise. Compute is that of training the
-transformer and the text encoder: three forward passes a step, by the closed form that `--dry-run` prints. Prints the
-table and one JSON line; `--docs` draws docs/quality.svg and docs/quality.jpg from it.
+transformer and the text encoder: three forward passes a step, by the closed form that `--dry-run` prints. What was
+scored stays beside the weights. Prints the table and one JSON line; `--docs` draws docs/quality.svg and
+docs/quality.jpg from it.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sorano.files import write_atomic
 from sorano.models import checkpoint
 from sorano.plan.estimate import Chart
 from sorano.presets import find_preset
@@ -51,9 +53,9 @@ def main():
         if not weights.exists():
             continue
         sampler = load(recipe, weights, options.init)
-        made, texts = generate_exam(sampler.generate, "heldout", options.clips)
-        scores = score(made, texts, silhouettes=find_silhouettes())
-        rows.append({"steps": step, "pflop": step * step_flops(recipe) / 1e15, **scores.to_dict()})
+        rows.append(
+            {"steps": step, "tflop": step * step_flops(recipe) / 1e12, **scored(sampler, options.clips, weights)}
+        )
         tiles.append(sampler.generate(PROMPTS, range(len(PROMPTS)))[:, recipe.num_frames // 2])
         print(line(rows[-1]), flush=True)
     print(json.dumps({"benchmark": "quality", "clips": options.clips, "rows": rows}))
@@ -70,6 +72,16 @@ def load(recipe, weights, init):
     return Sampler(bundle, recipe.num_steps, recipe.guidance, size=recipe.size, num_frames=recipe.num_frames)
 
 
+def scored(sampler, num_clips, weights):
+    """The scores of kept weights, which stay beside them."""
+    held = weights.with_suffix(f".{num_clips}.json")
+    if not held.exists():
+        made, texts = generate_exam(sampler.generate, "heldout", num_clips)
+        scores = score(made, texts, silhouettes=find_silhouettes())
+        write_atomic(held, json.dumps(scores.to_dict()))
+    return json.loads(held.read_text(encoding="utf-8"))
+
+
 def step_flops(recipe):
     """FLOPs of a step of the flow stage."""
     latent = recipe.vae.geometry.latent(VideoShape(recipe.num_frames, recipe.size, recipe.size))
@@ -84,7 +96,7 @@ def line(row):
         share[name] for name in ("ground", "time", "camera", "count", "color", "kind", "size", "motion")
     )
     rest = f"{100 * row['all_correct']:.0f} | {100 * row['permanence']:.0f} | {percent(row['outline'])}"
-    return f"| {row['steps']} | {row['pflop']:.3f} | {shares} | {rest} | {percent(row['velocity_error'])} |"
+    return f"| {row['steps']} | {row['tflop']:.1f} | {shares} | {rest} | {percent(row['velocity_error'])} |"
 
 
 def percent(value):
@@ -96,7 +108,7 @@ def draw(rows, tiles):
     import cv2
 
     names = {"ground": "ground", "camera": "camera", "color": "colour", "kind": "thing", "motion": "motion"}
-    compute = [math.log10(1e15 * row["pflop"]) for row in rows]
+    compute = [math.log10(1e12 * row["tflop"]) for row in rows]
     shares = {name: [row["accuracy"][key] for row in rows] for key, name in names.items()}
     shares["all correct"] = [row["all_correct"] for row in rows]
     series = tuple((name, tuple((x, 100 * y) for x, y in zip(compute, ys, strict=True))) for name, ys in shares.items())

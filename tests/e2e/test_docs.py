@@ -20,6 +20,7 @@ DOCUMENTS += [
     "docs/trust.md",
     "docs/serve.md",
     "docs/device.md",
+    "docs/quality.md",
     "docs/LOG.md",
     "docs/index.md",
     "docs/api.md",
