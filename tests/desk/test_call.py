@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from support import calling, corpus, desking
+from support import calling, corpus, desking, voices
 from support.desking import refusal
 
 from sorano.desk.audit import audit, check_signature
@@ -28,6 +28,7 @@ from sorano.desk.call.marks import LiveMarker, received_tile
 from sorano.desk.call.media import CallMedia, FrameQueue, middle_colour, open_frame, seal_frame
 from sorano.desk.call.receiver import CallReceiver
 from sorano.desk.call.record import CallGrid
+from sorano.desk.call.sound import RATE, SoundState, slot_cells
 from sorano.desk.cases import RECORDING, SUFFIX, read_timeline
 from sorano.desk.client import call_api
 from sorano.desk.ledger import signed
@@ -102,6 +103,31 @@ def test_two_confirmed_tiles_make_a_verified_call_and_a_swap_one_that_the_policy
     meeting.play(6, ann, ben)  # the pictures are right again: the tile is, the call stays what it was
     assert meeting.states(ann["token"])[ben["tile"]] == "confirmed"
     assert meeting.ask("GET", "", ann["token"])["verdict"] == "TAMPERED"
+
+
+def test_a_tile_whose_sound_is_replaced_turns_red_and_the_call_with_it(meeting, monkeypatch):
+    monkeypatch.setattr(desking.Hands, "_passed", lambda hands: 0.0)  # or its pieces would come unevenly
+    ann, ben = meeting.join("cfo"), meeting.join("treasurer")
+    room = meeting.guard.room(meeting.room["id"])
+    held = [room.tiles[one["tile"]] for one in (ann, ben)]
+    sounds = [calling.marked_sound(calling.speaking(seed, 60), one.chain) for seed, one in enumerate(held)]
+    until = [0, 0]
+
+    def talk(seconds):
+        """Sound up to now, in pieces."""
+        for _ in range(2 * seconds):
+            meeting.play(0.5, ann, ben)
+            for index, tile in enumerate(held):
+                first, until[index] = until[index], round((meeting.guard.now() - tile.began) * RATE)
+                meeting.guard.hear(room.id, tile.id, sounds[index][first : until[index]], first / RATE)
+        shown = meeting.ask("GET", "", ann["token"])
+        return shown["verdict"], [(one["state"], one["sound"]) for one in shown["tiles"]]
+
+    assert talk(12) == ("VERIFIED", [("confirmed", "confirmed")] * 2)
+    sounds[1][until[1] :] = voices.speech(9, 60)[until[1] :]
+    assert talk(14) == ("TAMPERED", [("confirmed", "confirmed"), ("not_confirmed", "not_confirmed")])
+    events = [(one["name"], one["event"]) for one in room.timeline if "name" in one]
+    assert ("Treasurer", "sound not_confirmed") in events and ("Cfo", "sound not_confirmed") not in events
 
 
 def test_a_guest_is_only_a_picture_and_the_call_unverified(meeting):
@@ -249,6 +275,7 @@ def test_a_page_gets_the_tiles_of_these_seconds_and_never_a_key(meeting):
     sent = received_tile(base64.b64decode(told["slots"][0]["tile"]))
     marker = LiveMarker.of(tile.chain)
     assert np.abs(sent - marker.sharp_of(7)).max() < 0.02
+    assert base64.b64decode(told["slots"][0]["cells"]) == slot_cells(tile.chain[7])
     assert tile.chain[7].key.hex() not in json.dumps(told)
 
 
@@ -635,6 +662,47 @@ def test_a_real_call_finds_the_swapped_participant_and_nobody_else(monkeypatch, 
     events = [(one["name"], one["event"]) for one in found.timeline["events"] if "name" in one]
     assert ("Treasurer", "not_confirmed") in events and ("Cfo", "not_confirmed") not in events
     assert ("Unknown", str(TileState.PICTURE_ONLY)) in events
+
+
+@pytest.mark.full
+def test_a_real_call_finds_sound_that_is_swapped(monkeypatch, tmp_path):
+    pytest.importorskip("aiortc")
+    from sorano.desk import demo as desk_demo
+    from sorano.desk.call.demo import figure
+
+    monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
+    mine, other = (
+        iter([one[at : at + RATE // 50] for at in range(0, len(one), RATE // 50)] * 9)
+        for one in (calling.speaking(seed, 40) for seed in (3, 5))
+    )
+    swapped = threading.Event()
+    with desk_demo.stage(tmp_path) as on:
+        room = on.people["cfo"].call("POST", "/rooms", {})["id"]
+
+        async def hold():
+            sender = CallClient.join(on.people["cfo"], room)
+            tile = on.calls.guard.rooms[room].tiles[sender.tile]
+            try:
+                await sender.send(
+                    figure(1, size=(180, 320)),
+                    5.0,
+                    None,
+                    mine,
+                    lambda _, block: next(other) if swapped.is_set() else block,
+                )
+                for state in (SoundState.CONFIRMED, SoundState.NOT_CONFIRMED):
+                    for _ in range(240):
+                        await asyncio.sleep(0.5)
+                        if tile.heard is state:
+                            break
+                    assert tile.heard is state
+                    swapped.set()
+            finally:
+                await sender.close()
+            return tile
+
+        tile = asyncio.run(hold())
+        assert tile.authentic_frames > 500 and tile.forged_frames == tile.plain_frames == 0
 
 
 @pytest.mark.full

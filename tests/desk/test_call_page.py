@@ -1,10 +1,11 @@
-"""A call in Chromium: two people with passkeys, fake cameras, marks before the coder and MACs behind it."""
+"""A call in Chromium: people with passkeys, fake cameras and microphones, marks before coders and MACs behind them."""
 
 import itertools
 
 import cv2
 import pytest
 from support import browser as browsing
+from support import calling, redteam, voices
 from support.browser import picture, violations
 from support.people import enrolled
 
@@ -42,6 +43,20 @@ SWAP = """async () => {  // another figure, unmarked, in the place of the camera
 }"""
 
 
+SWAP_SOUND = """async () => {  // the same voice, without its mark
+    const room = document.querySelector('sorano-call').room;
+    await room.links.get(room.tile).getSenders()[1].replaceTrack(room.microphone);
+}"""
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory):
+    """A file that Chromium hears as its microphone: half a minute of speech, again and again."""
+    has_espeak = "espeak" in redteam.kinds_of_voices()
+    speech = calling.speaking(1, 30, voice=redteam.spoken_wide if has_espeak else None)
+    return voices.write_sound(tmp_path_factory.mktemp("microphone") / "microphone.wav", speech, "pcm_s16le")
+
+
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory):
     """A file that Chromium shows as its camera: four seconds of a drawn figure, again and again."""
@@ -54,10 +69,11 @@ def camera(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chrome(camera):
+def chrome(camera, microphone):
     pytest.importorskip("aiortc")
     flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    with browsing.browser(*flags, f"--use-file-for-fake-video-capture={camera}") as found:
+    files = (f"--use-file-for-fake-video-capture={camera}", f"--use-file-for-fake-audio-capture={microphone}")
+    with browsing.browser(*flags, *files) as found:
         yield found
 
 
@@ -77,9 +93,10 @@ def tile(one, name, said):
     return found
 
 
-@pytest.mark.full  # in real time: a machine that stands still drops the frames of honest people
-def test_two_tabs_are_confirmed_and_one_turns_red_when_its_pictures_are_swapped(chrome, stage):
-    ann, ben = (enrolled(chrome, stage, handle, ["file"], permissions=["camera"]) for handle in ("ann", "ben"))
+def met(chrome, stage, *handles):
+    """Two people in a call, and its room."""
+    allowed = ["camera", "microphone"]
+    ann, ben = (enrolled(chrome, stage, handle, ["file"], permissions=allowed) for handle in handles)
     ann.page.goto(f"{ann.origin}/call")
     ann.page.get_by_role("button", name="New call").click()
     link = ann.page.locator("code").first.inner_text()
@@ -87,10 +104,32 @@ def test_two_tabs_are_confirmed_and_one_turns_red_when_its_pictures_are_swapped(
         one.page.goto(link)
         one.page.reload()  # the address of the page is the same but for its fragment
         one.page.get_by_role("button", name="Join with your passkey").click()
+    return ann, ben, stage.calls.guard.rooms[link.partition("#")[2]]
+
+
+@pytest.mark.full  # in real time: a machine that stands still drops the frames of honest people
+def test_a_tab_turns_red_when_its_sound_is_swapped(chrome, stage):
+    eve, fay, room = met(chrome, stage, "eve", "fay")
+    for one in (eve, fay):
+        one.page.get_by_text("Sound confirmed").nth(1).wait_for(timeout=120_000)
+    eve.page.get_by_role("button", name="Mute").click()
+    eve.page.get_by_role("button", name="Unmute").wait_for()
+    fay.page.evaluate(SWAP_SOUND)
+    eve.page.get_by_role("article", name="Fay: NOT CONFIRMED").get_by_text("SOUND NOT CONFIRMED").wait_for(
+        timeout=60_000
+    )
+    events = [(one["name"], one["event"]) for one in room.timeline if "name" in one]
+    assert ("Eve", "sound not_confirmed") not in events and room.verdict == "TAMPERED"
+    for one in (eve, fay):
+        one.close()
+
+
+@pytest.mark.full
+def test_two_tabs_are_confirmed_and_one_turns_red_when_its_pictures_are_swapped(chrome, stage):
+    ann, ben, room = met(chrome, stage, "ann", "ben")
     for one, (mine, other) in ((ann, ("Ann", "Ben")), (ben, ("Ben", "Ann"))):
         tile(one, mine, "Confirmed")
         tile(one, other, "Confirmed")
-    room = stage.calls.guard.rooms[link.partition("#")[2]]
     assert all(one.authentic_frames > 5 and one.forged_frames == one.plain_frames == 0 for one in room.tiles.values())
     words = [one.page.locator(".spoken").inner_text() for one in (ann, ben)]
     assert words[0] == words[1] and len(words[0].split()) == 2
@@ -115,7 +154,7 @@ def test_two_tabs_are_confirmed_and_one_turns_red_when_its_pictures_are_swapped(
 
 def test_the_page_that_needs_a_camera_is_the_only_one_that_may_have_it(stage):
     status, headers, _ = stage.send("GET", "/call", {}, None)
-    assert status == 200 and "camera=(self)" in headers["permissions-policy"]
+    assert status == 200 and "camera=(self), microphone=(self)" in headers["permissions-policy"]
     for path in ("/", "/call.html"):
         assert "camera=()" in stage.send("GET", path, {}, None)[1]["permissions-policy"]
 

@@ -1,6 +1,7 @@
 """The rules about the desk itself, and case files: what is seeded is found, with its action."""
 
 import base64
+import io
 import json
 import os
 import sys
@@ -9,21 +10,22 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from support import desking
+from support import desking, voices
 from support.desking import ORIGIN
 
 from sorano.desk import case_pages, posture
 from sorano.desk.case_pages import case_page, case_pdf
 from sorano.desk.cases import build_case
 from sorano.desk.policy import read_policy
-from sorano.desk.tables import credentials, one_time_secrets
+from sorano.desk.tables import calls, credentials, one_time_secrets
 from sorano.errors import RequestError, TrustError
 from sorano.files import canonical
-from sorano.trust.provenance import keys
+from sorano.trust.provenance import keys, label
 from sorano.trust.provenance.roots import require_signature
 
 DATABASES = ("sqlite", "postgresql")
 USUAL = read_policy()
+PLAIN = voices.write_sound(io.BytesIO(), voices.speech(1, 1), "aac", "mp4").getvalue()  # no label, no signature
 
 
 @pytest.fixture
@@ -31,6 +33,7 @@ def sound(tmp_path, monkeypatch, store):
     """A desk in good order: nothing is found."""
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("SORANO_TSA", "https://tsa.example")
+    monkeypatch.setenv(posture.SERVED, str(tmp_path / "serve"))
     keys.identity()
     (tmp_path / "data").mkdir(mode=0o700)
     with desking.world(tmp_path / "data", store, anchor=tmp_path / "elsewhere" / "anchor.json") as made:
@@ -74,6 +77,29 @@ def key(*scopes, days=None):
     return lambda world: world.desk.keys.create_with("erp", scopes, {}, days)
 
 
+def served(world):
+    """A video of the local server without its label, beside an upload, which needs none."""
+    for name in ("videos/job_1/0/video.mp4", "assets/upload.mp4"):
+        path = Path(os.environ[posture.SERVED]) / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(PLAIN)
+
+
+def judged_calls(shares):
+    """Calls of this week and of the weeks before, with the share of each that could be judged."""
+
+    def act(world):
+        now = world.desk.ledger.clock.read().wall
+        with world.desk.database.write() as connection:
+            for days, share in zip((1, 20), shares, strict=True):
+                for number in range(40):
+                    verdict = ("VERIFIED", "TAMPERED")[number % 2] if number < 40 * share else "UNVERIFIED"
+                    row = {"id": f"call_{days}_{number}", "verdict": verdict, "at": now - days * 86_400}
+                    connection.execute(sa.insert(calls).values(**row))
+
+    return act
+
+
 SEEDED = {  # a misconfiguration, and the rule that must find it
     "no_second_approver": policy(independent_high=1),
     "no_cooling": policy(cooling_seconds=0.0),
@@ -94,6 +120,8 @@ SEEDED = {  # a misconfiguration, and the rule that must find it
     "leaf_ends": lambda world: world.hands.wait(365 * 3 * 86_400 - 5 * 86_400),
     "root_ends": lambda world: world.hands.wait(365 * 20 * 86_400 - 5 * 86_400),
     "no_time_stamp": lambda world: os.environ.pop("SORANO_TSA"),
+    "not_labelled": served,
+    "detection_falls": judged_calls((0.4, 0.9)),
     "keys_unusable": lambda world: (keys.keys_folder() / "leaf.key").write_text("no key"),
 }
 
@@ -108,6 +136,44 @@ def test_a_seeded_misconfiguration_is_found_with_its_action(sound, name):
     one = found(sound)[name]
     assert one.action is posture.ACTIONS[name] and one.found
     assert all((one.action.what, one.action.why, one.action.command, one.action.undo))
+
+
+@pytest.mark.parametrize("shares", [(0.9, 0.9), (0.85, 0.9), (0.9, 0.4)])
+def test_a_detection_rate_that_has_not_clearly_fallen_is_no_finding(sound, shares):
+    judged_calls(shares)(sound)
+    assert found(sound) == {}
+
+
+def test_uploads_whose_marks_are_read_less_often_are_found_in_the_log_of_the_gate(sound, tmp_path):
+    now, log = sound.desk.ledger.clock.read().wall, tmp_path / "gate.log"
+    settings(gate_log=log)(sound)
+    assert found(sound) == {}
+    lines = [
+        json.dumps(
+            {"at": now - days * 86_400, "event": "media", "verdict": "VERIFIED" if number < read else "UNVERIFIED"}
+        )
+        for days, read in ((2, 5), (10, 25))
+        for number in range(30)
+    ]
+    log.write_text("\n".join([*lines, "a line of another program", '{"event": "media"', '{"event": "media", "at": 1}']))
+    assert "uploads" in found(sound)["detection_falls"].found and "17% of 30" in found(sound)["detection_falls"].found
+    log.write_text("\n".join(lines[:30]))  # nothing to compare with
+    assert found(sound) == {}
+
+
+def test_what_is_labelled_or_signed_in_a_named_folder_is_no_finding(sound, tmp_path):
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    settings(media=folder)(sound)
+    (folder / "notes.txt").write_text("no media")
+    for name in ("labelled.mp4", "plain.mp4"):
+        (folder / name).write_bytes(PLAIN)
+    made = label.Label(label="1", producer="Sorano", produce_id="1")
+    label.write(folder / "labelled.mp4", made)
+    one = found(sound)["not_labelled"]
+    assert "1 files: plain.mp4" in one.found and one.action.command == "sorano mark FILE"
+    (folder / "plain.mp4").unlink()
+    assert found(sound) == {}
 
 
 @pytest.mark.posix

@@ -10,7 +10,7 @@ import av
 import cv2
 import numpy as np
 
-from support import corpus
+from support import corpus, voices
 
 FPS = 15  # of what the page sends; benchmarks/call.py has 25
 SIZE = (360, 640)
@@ -203,3 +203,50 @@ def answer_light(challenge, seed, *, share, shows=True, fps=15, size=(180, 320),
         shown = coder(frame)
         if shown is not None:
             challenge.add(at, middle_colour(shown.to_ndarray(format="rgb24")))
+
+
+def speaking(seed, seconds, noise_db=None, voice=None):
+    """A person who speaks with pauses, 48 kHz float32, in the noise of a room (dB of full scale; usually by the seed).
+
+    `voice(seed, seconds)` gives speech at 48 kHz without pauses; the synthetic one where nothing is said.
+    """
+    random = np.random.default_rng([seed, 29])
+    speech = (voice or voices.speech)(seed, seconds)
+    sound, at = np.zeros(seconds * voices.RATE, np.float32), 0
+    while at < len(sound):
+        length = int(random.uniform(1.5, 6.0) * voices.RATE)
+        part = speech[at : at + length]
+        ramp = np.minimum(1, np.minimum(np.arange(len(part)), np.arange(len(part))[::-1]) / 500)
+        sound[at : at + length] = part * ramp
+        at += length + int(random.uniform(0.2, 3.0) * voices.RATE)
+    level = 10 ** (random.uniform(-12, 0) / 20)
+    noise = 10 ** ((random.uniform(-85, -45) if noise_db is None else noise_db) / 20)
+    return (level * sound + noise * random.standard_normal(len(sound))).astype(np.float32)
+
+
+def marked_sound(samples, chain):
+    """What the page makes of a microphone's samples."""
+    from sorano.desk.call.sound import SoundMarker, received_cells, slot_cells
+
+    marker = SoundMarker(lambda slot: received_cells(slot_cells(chain[slot])))
+    made = [marker(samples[:, None]), marker.finish()]
+    return np.concatenate(made)[:, 0].astype(np.float32)
+
+
+def listen(sent, chain, *, rate=32_000, delay=0.3):
+    """What is said of sound that is sent through Opus: (time, state, score) after each slot's key, and the judge."""
+    from sorano.desk.call.keys import disclosable
+    from sorano.desk.call.sound import RATE, SoundJudge
+
+    received, _ = voices.through(sent, "libopus", rate, options={"application": "voip"})
+    judge, told, known, size = SoundJudge(BEGAN), [], -1, RATE // 50
+    for start in range(0, len(received), size):
+        t = start / RATE
+        now = BEGAN + t + delay
+        judge.add(received[start : start + size], t, now)
+        while known < disclosable(BEGAN, now):
+            known += 1
+            judge.score = None
+            judge.disclose(chain[known])
+            told.append((t + delay, judge.state, judge.score))
+    return told, judge

@@ -27,7 +27,7 @@ def speech(seed, seconds=5, rate=RATE):
     return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
 
 
-def write_sound(file, samples, codec, format=None, bit_rate=None, rate=RATE, bits=16, sampled=None):
+def write_sound(file, samples, codec, format=None, bit_rate=None, rate=RATE, bits=16, sampled=None, options=None):
     """A file of audio alone, of mono samples; `rate` is the file's, `sampled` the samples' where that is another."""
     with av.open(file if isinstance(file, io.BytesIO) else str(file), "w", format=format) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
@@ -35,6 +35,7 @@ def write_sound(file, samples, codec, format=None, bit_rate=None, rate=RATE, bit
             stream.codec_context.format = "s32"
         if bit_rate:
             stream.bit_rate = bit_rate
+        stream.options = options or {}
         frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
         frame.sample_rate = sampled or rate
         resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
@@ -44,9 +45,9 @@ def write_sound(file, samples, codec, format=None, bit_rate=None, rate=RATE, bit
     return file
 
 
-def through(samples, codec, bit_rate, rate=RATE):
+def through(samples, codec, bit_rate, rate=RATE, options=None):
     """Samples at 48 kHz after a coder, float32 mono, and their rate."""
-    file = write_sound(io.BytesIO(), samples, codec, "matroska", bit_rate, rate, sampled=RATE)
+    file = write_sound(io.BytesIO(), samples, codec, "matroska", bit_rate, rate, sampled=RATE, options=options)
     file.seek(0)
     with av.open(file) as container:
         to_float = av.AudioResampler(format="flt", layout="mono")

@@ -215,11 +215,18 @@ def posture(
     database: Database = None,
     data: Data = None,
     anchor: Anchor = None,
+    media: Annotated[
+        Path | None, typer.Option(help="A folder whose media must be labelled or signed.", metavar="FOLDER")
+    ] = None,
+    gate_log: Annotated[
+        Path | None, typer.Option(help="What sorano desk gate wrote to stderr.", metavar="FILE")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at keys, staff, policy and receipts; each finding has an action. Exit code 1: something is bad."""
+    """Look at keys, staff, policy, receipts, media; each finding has an action. Exit code 1: something is bad."""
     with report_errors():
-        desk = _desk(database, data, anchor, host=host, port=port, origin=origin, policy=policy)
+        where = {"host": host, "port": port, "origin": origin, "policy": policy}
+        desk = _desk(database, data, anchor, media=media, gate_log=gate_log, **where)
         from sorano.desk.posture import BAD, examine
 
         found = examine(desk)

@@ -33,6 +33,8 @@ class DeskSettings:
     most_ceremonies: int = 10  # of one person in a minute
     endpoint: str = ""  # base URL of an OpenAI-compatible endpoint that words answers; none: fixed sentences
     endpoint_model: str = ""
+    media: Path | None = None  # a folder whose media must be labelled or signed
+    gate_log: Path | None = None  # what `sorano desk gate` wrote to stderr
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.origin)

@@ -1,14 +1,19 @@
 """The posture of a desk: fixed rules, each with a fixed action: what, why, the command or the button, and the way back.
 
-A rule reads what is there (the policy, the directory, the keys, the ledger) and names what it read. No action is taken;
-the words are for people.
+A rule reads what is there (the policy, the directory, the keys, the ledger, videos, verdicts) and names what it read.
+No action is taken; the words are for people.
 
-Not covered: other machines, the network, the proxy in front of the desk, how people behave, and rules about videos
-(falling detection, missing labels), which belong to what makes and reads them.
+Two rules look at media. Videos of the local server and of a folder that is named have a label or a signature, as
+everything has that Sorano makes. And the share of calls and of uploads in which something could be read (a mark, its
+absence, a signature) has not fallen: the last `LATELY_DAYS` are compared with the `BEFORE_DAYS` before them.
+
+Not covered: other machines, the network, the proxy in front of the desk, how people behave.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,15 +25,20 @@ import sqlalchemy as sa
 
 from sorano.desk.policy import NEVER
 from sorano.desk.service import Desk
-from sorano.desk.tables import credentials, one_time_secrets, people, receipts, seals
-from sorano.errors import TrustError
-from sorano.trust.provenance import keys
+from sorano.desk.tables import calls, credentials, one_time_secrets, people, receipts, seals
+from sorano.errors import TrustError, VideoError
+from sorano.files import user_folder
+from sorano.trust.provenance import embedding, keys, label
 from sorano.web.problems import Problem
 
 BAD, MIND = "bad", "mind"
 LEAF_DAYS, ROOT_DAYS = 30, 365  # before its end that a certificate is named
 SEAL_DAYS = 2  # that receipts may wait for their signature
 SPONSORS_AND_ONE = 3
+SERVED = "SORANO_SERVE_DATA"  # the folder of the local server (`sorano serve`)
+MOST_VIDEOS = 200  # of a folder, the newest
+LATELY_DAYS, BEFORE_DAYS = 7, 28
+LEAST_MEDIA, LEAST_FALL, CLEAR = 20, 0.1, 3.0  # in each period; of the share; in deviations of chance
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,11 @@ ACTIONS: dict[str, Action] = {
                               "sorano desk keys create NAME --scope ... --days 90", "sorano desk keys revoke ID"),
     "open_without_tls": Action("stand behind https", "others can read and change what the page shows",
                                "sorano desk serve --origin https://...", "the old --origin"),
+    "not_labelled": Action("mark and sign each", "nobody can tell that they were made by AI", "sorano mark FILE",
+                           "delete the marked copy: the file is kept"),
+    "detection_falls": Action("find what changed (a meeting program, a coder, a platform that strips)",
+                              "what is swapped would no longer be found", "sorano verify FILE --json",
+                              "none: nothing is changed"),
     "database_readable": Action("close the desk's folder to others", "it holds requests and secrets of codes",
                                 "chmod -R go-rwx DATA", "chmod again"),
 }
@@ -185,8 +200,6 @@ def _ledger(desk: Desk, now: float) -> Iterator[tuple[str, str, str]]:
         query = sa.select(receipts.c.line).where(receipts.c.seq > sealed).order_by(receipts.c.seq).limit(1)
         line = connection.execute(query).scalar()
     if line is not None:
-        import json
-
         days = (now - json.loads(line)["at"] / 1000) / 86_400
         if days > SEAL_DAYS:
             yield "not_sealed", BAD, f"receipts of {days:.0f} days ago are not signed"
@@ -209,7 +222,61 @@ def _access(desk: Desk, now: float) -> Iterator[tuple[str, str, str]]:
         yield "database_readable", BAD, str(desk.settings.data)
 
 
-RULES: tuple[Rule, ...] = (_signing, _staff, _policy, _ledger, _access)
+def _labels(desk: Desk, now: float) -> Iterator[tuple[str, str, str]]:
+    served = Path(os.environ.get(SERVED) or user_folder("data") / "serve") / "videos"  # beside them: what was uploaded
+    for folder, pattern in ((served, "video.*"), (desk.settings.media, "*")):
+        bare = [path.name for path in _videos(folder, pattern) if not _is_labelled(path)] if folder else []
+        if bare:
+            yield "not_labelled", BAD, f"{folder}: {len(bare)} files: {', '.join(bare[:10])}"
+
+
+def _detection(desk: Desk, now: float) -> Iterator[tuple[str, str, str]]:
+    with desk.database.read() as connection:
+        judged = [(row.at, row.verdict) for row in connection.execute(sa.select(calls.c.at, calls.c.verdict))]
+    for name, rows in (("calls", judged), ("uploads", _gate_verdicts(desk.settings.gate_log))):
+        ages = [((now - at) / 86_400, verdict != "UNVERIFIED") for at, verdict in rows]
+        late = [was_read for age, was_read in ages if age <= LATELY_DAYS]
+        early = [was_read for age, was_read in ages if LATELY_DAYS < age <= LATELY_DAYS + BEFORE_DAYS]
+        if min(len(late), len(early)) < LEAST_MEDIA:
+            continue
+        before, since = sum(early) / len(early), sum(late) / len(late)
+        share = (sum(early) + sum(late)) / (len(early) + len(late))
+        chance = math.sqrt(share * (1 - share) * (1 / len(early) + 1 / len(late)))
+        if before - since > max(LEAST_FALL, CLEAR * chance):
+            told = f"{name}: something could be read in {before:.0%} of {len(early)}"
+            yield "detection_falls", BAD, f"{told}, in the last {LATELY_DAYS} days in {since:.0%} of {len(late)}"
+
+
+RULES: tuple[Rule, ...] = (_signing, _staff, _policy, _ledger, _access, _labels, _detection)
+
+
+def _videos(folder: Path, pattern: str) -> list[Path]:
+    """The newest media of a folder."""
+    from sorano.trust.verify import SUFFIXES
+
+    found = [path for path in folder.rglob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return sorted(found, key=lambda path: -path.stat().st_mtime)[:MOST_VIDEOS]
+
+
+def _is_labelled(path: Path) -> bool:
+    """Whether a file has a label or a signature, true or not: `sorano verify` says that. Else it is no media."""
+    try:
+        return bool(label.read(path)) or embedding.c2pa_store(path) is not None
+    except VideoError:
+        return False
+
+
+def _gate_verdicts(path: Path | None) -> list[tuple[float, str]]:
+    """When each piece of media came through the gate, and its verdict, by the lines that it logs."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines() if path is not None and path.is_file() else ():
+        if '"media"' in line:
+            try:
+                words = json.loads(line)
+                found += [(float(words["at"]), str(words["verdict"]))] if words["event"] == "media" else []
+            except (ValueError, KeyError, TypeError):  # a line that was cut, or another program's
+                continue
+    return found
 
 
 def _files(folder: Path) -> Iterable[Path]:

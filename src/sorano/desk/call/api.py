@@ -32,7 +32,7 @@ from sorano.desk.call.media import CallMedia
 from sorano.web.problems import Problem
 
 PAGE = Path(__file__).parents[1] / "page" / "call.html"
-CAMERA = {"permissions-policy": "camera=(self), microphone=(), geolocation=()", "cache-control": "no-cache"}
+CAMERA = {"permissions-policy": "camera=(self), microphone=(self), geolocation=()", "cache-control": "no-cache"}
 Body = Callable[[HttpRequest], AbstractAsyncContextManager[dict[str, Any]]]
 
 

@@ -1,4 +1,4 @@
-"""A participant of a call as a program: joins over HTTP, marks and sends pictures by aiortc, watches others.
+"""A participant of a call as a program: joins over HTTP, marks and sends pictures and sound by aiortc, watches others.
 
 For the demonstration, the tests and `sorano desk record`. It does what the page does in a browser.
 """
@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.desk.call.marks import LiveMarker, received_tile, thumb_of
-from sorano.desk.call.media import prefer_vp8, require_aiortc, seal_frames, stay_on_loopback
+from sorano.desk.call.media import prefer_vp8, require_aiortc, seal_frames, seal_sound, stay_on_loopback
+from sorano.desk.call.sound import RATE, SoundMarker, received_cells
 from sorano.desk.client import Person, Program, Send, call_api
 
 Frames = Iterator[NDArray[np.uint8]]
+Sound = Iterator[NDArray[np.float32]]  # blocks of 20 ms at 48 kHz
 Swap = Callable[[float, NDArray[np.uint8]], NDArray[np.uint8]]
+SwapSound = Callable[[float, NDArray[np.float32]], NDArray[np.float32]]
 
 
 class CallClient:
@@ -33,6 +36,7 @@ class CallClient:
         self.frame_key = base64.b64decode(key) if key else None
         self.marker = LiveMarker(self._sharp) if key else None
         self._sharp_tiles: dict[int, NDArray[Any]] = {}
+        self._cells: dict[int, NDArray[Any]] = {}
         self._thumbs: dict[int, tuple[Any, int]] = {}  # of each slot: their sum, their number
         self._began = 0.0
         self.on_loopback: bool = joined.get("on_loopback", False)  # the call stays on this machine
@@ -75,11 +79,22 @@ class CallClient:
         came = time.monotonic()
         self._began = (asked + came) / 2 - told["seconds"]
         self._sharp_tiles = {one["slot"]: received_tile(base64.b64decode(one["tile"])) for one in told["slots"]}
+        self._cells = {one["slot"]: received_cells(base64.b64decode(one["cells"])) for one in told["slots"]}
         if self.marker is not None:
             self.marker.strength = told["strength"]
 
-    async def send(self, frames: Frames, fps: float, swap: Swap | None = None) -> None:
-        """Send pictures, RGB, until closed; `swap(seconds, frame)` stands between the marker and the coder."""
+    async def send(
+        self,
+        frames: Frames,
+        fps: float,
+        swap: Swap | None = None,
+        sound: Sound | None = None,
+        swap_sound: SwapSound | None = None,
+    ) -> None:
+        """Send pictures, RGB, and sound until closed.
+
+        `swap(seconds, frame)` and `swap_sound(seconds, block)` stand between the markers and the coders.
+        """
         rtc = require_aiortc()
         if self.marker is not None:
             await asyncio.to_thread(self.fetch_slots)
@@ -89,6 +104,10 @@ class CallClient:
         prefer_vp8(connection.getTransceivers()[0])
         if self.frame_key is not None:
             seal_frames(sender, self.frame_key)
+        if sound is not None:
+            sender = connection.addTrack(_sound_track(self, sound, swap_sound))
+            if self.frame_key is not None:
+                seal_sound(sender, self.frame_key)
         await self._offer(rtc, connection, self.tile, "send")
 
     async def watch(self, tile: str) -> Any:
@@ -131,6 +150,12 @@ class CallClient:
         total, count = self._thumbs.get(int(seconds), (0.0, 0))
         self._thumbs[int(seconds)] = (total + thumb_of(luma), count + 1)
         return seconds, self.marker.on_rgb(frame, seconds)
+
+    def sound_marker(self) -> SoundMarker | None:
+        """A marker for sound that begins now; None for guests."""
+        if self.marker is None:
+            return None
+        return SoundMarker(lambda slot: self._cells.get(slot), time.monotonic() - self._began)
 
     def _sharp(self, slot: int) -> NDArray[Any]:
         return self._sharp_tiles[slot]
@@ -185,3 +210,28 @@ def _track(client: CallClient, frames: Frames, fps: float, swap: Swap | None) ->
         return frame
 
     return type("MarkedTrack", (MediaStreamTrack,), {"kind": "video", "recv": recv})()
+
+
+def _sound_track(client: CallClient, sound: Sound, swap: SwapSound | None) -> Any:
+    """A track that takes sound in blocks of 20 ms, and marks and swaps them. None is left out: late ones follow."""
+    import av
+    from aiortc import MediaStreamTrack
+
+    marker = client.sound_marker()
+    began, count, size = time.monotonic(), 0, RATE // 50
+    ready = np.zeros(2 * size if marker else 0, np.float32)  # a marker is two steps late
+
+    async def recv(_: Any) -> Any:
+        nonlocal count, ready
+        given = next(sound)
+        ready = np.concatenate([ready, given if marker is None else marker(given[:, None])[:, 0]])
+        block, ready = np.asarray(ready[:size], np.float32), ready[size:]
+        block = swap(count * size / RATE, block) if swap else block
+        await asyncio.sleep(max(0.0, began + count * size / RATE - time.monotonic()))
+        samples = np.clip(np.rint(block * 32767), -32768, 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, count * size, Fraction(1, RATE)
+        count += 1
+        return frame
+
+    return type("MarkedSound", (MediaStreamTrack,), {"kind": "audio", "recv": recv})()

@@ -7,7 +7,7 @@ A room has a random id that is its `call_id` in requests. Whoever joins it signs
 with an enrolled passkey (`sorano.desk.passkeys`, purpose "join call"), gets a chain of slot keys and marks what their
 camera shows. A guest gives the room's guest code instead, proves nothing, and is only a picture. Every second the desk
 signs a bundle with the keys that may be known, judges the tiles by them, and keeps what changed in the timeline.
-The call's verdict: TAMPERED (some participant's pictures lost their mark, once and for all),
+The call's verdict: TAMPERED (some participant's pictures or sound lost their mark, once and for all),
 VERIFIED (two or more, all confirmed, never a guest), UNVERIFIED (anything else).
 
 Rooms live in memory, for a call is over when its process is. What remains are receipts, verdicts and timelines.
@@ -33,6 +33,7 @@ from sorano.desk.call.judge import TileJudge, TileState
 from sorano.desk.call.keys import BUNDLE, MOST_SLOTS, KeyChain, disclosable, session_key
 from sorano.desk.call.light import LightChallenge, LightResult
 from sorano.desk.call.marks import STRENGTH, THUMB, next_strength, sent_tile
+from sorano.desk.call.sound import SoundJudge, SoundState, slot_cells
 from sorano.desk.call.words import call_words
 from sorano.desk.ledger import TIMELINE, signed
 from sorano.desk.passkeys import JOIN, note_use
@@ -63,6 +64,8 @@ class Tile:
     chain: KeyChain | None = None
     device_key: str = ""  # the passkey's public key
     judge: TileJudge | None = None
+    sound: SoundJudge | None = None
+    heard: SoundState = SoundState.NONE
     strength: float = STRENGTH
     disclosed: int = -1
     frames: int = 0
@@ -81,6 +84,8 @@ class Tile:
         """What is said of the tile."""
         if self.judge is None:
             return TileState.PICTURE_ONLY if now - self.last_frame < 5 else TileState.NO_PICTURE
+        if self.sound is not None and self.sound.is_red:
+            return TileState.NOT_CONFIRMED
         return self.judge.state(now)
 
 
@@ -167,7 +172,7 @@ class CallGuard:
             told = {"call": digest(room.id), "commitment": chain.commitment.hex(), **proof.receipt()}
             change.receipt("joined", proof.person, digest=self._statement(room.id, proof.person).hex(), **told)
         tile = Tile(f"tile_{secrets.token_hex(6)}", proof.person, str(person["name"]), self.now(), chain, device_key)
-        tile.judge = TileJudge(tile.began)
+        tile.judge, tile.sound = TileJudge(tile.began), SoundJudge(tile.began)
         for older in [one for one in room.present() if one.person == tile.person]:  # a page that was loaded again
             self.leave(room.id, older.id)
         return self._add(room, tile)
@@ -191,7 +196,7 @@ class CallGuard:
             tile = self.tile(room, tile_id)
             if not tile.left:
                 tile.left = True
-                tile.chain = tile.judge = tile.challenge = None  # the timeline needs none of it
+                tile.chain = tile.judge = tile.sound = tile.challenge = None  # the timeline needs none of it
                 room.note(self.now(), tile, "left")
 
     def add_viewer(self, name: str) -> str:
@@ -244,7 +249,7 @@ class CallGuard:
                 if now - max([room.began, *(one.last_frame for one in list(room.tiles.values()))]) > EMPTY_SECONDS:
                     del self.rooms[room.id]
 
-    # Pictures.
+    # Pictures and sound.
 
     def check_frame(self, tile: Tile, is_authentic: bool | None) -> bool:
         """Count an encoded frame (None: it has no MAC); whether it may be decoded."""
@@ -279,6 +284,14 @@ class CallGuard:
             if tile.challenge is not None and colour is not None:
                 tile.challenge.add(now, colour)
 
+    def hear(self, name: str, tile_id: str, mono_N: NDArray[np.float32], place: float) -> None:
+        """Received sound, mono at 48 kHz, and its place on the sender's clock in seconds."""
+        room = self.room(name)
+        tile = self.tile(room, tile_id)
+        with room.turn:
+            if tile.sound is not None:
+                tile.sound.add(mono_N, place, self.now())
+
     def tick(self) -> None:
         """Disclose what may be known, judge it, keep what changed, and forget rooms that are over.
 
@@ -302,6 +315,8 @@ class CallGuard:
             if tile.chain is not None and tile.judge is not None:
                 last = disclosable(tile.began, now)
                 for slot in range(tile.disclosed + 1, last + 1):
+                    if tile.sound is not None:
+                        tile.sound.disclose(tile.chain[slot])
                     result = tile.judge.disclose(tile.chain[slot], now)
                     if result.says is not None:
                         tile.strength = next_strength(tile.strength, result.score)
@@ -314,6 +329,10 @@ class CallGuard:
                 box = result_of.missing if result_of is not None else None
                 room.note(now, tile, str(state), **({"part": [round(one, 2) for one in box]} if box else {}))
                 tile.said = state
+            if tile.sound is not None and tile.sound.state is not tile.heard:
+                tile.heard = tile.sound.state
+                if tile.heard is not SoundState.WAITING:  # silence is no news
+                    room.note(now, tile, f"sound {tile.heard}")
         try:
             if told:
                 words = {"type": BUNDLE, "call": room.id, "at": int(now * 1000), "keys": told}
@@ -362,7 +381,11 @@ class CallGuard:
         if first + SLOTS_AHEAD > MOST_SLOTS:
             raise Problem("wrong_state", "a session ends after four hours", "join the call again")
         made = [
-            {"slot": slot, "tile": base64.b64encode(sent_tile(chain[slot])).decode()}
+            {
+                "slot": slot,
+                "tile": base64.b64encode(sent_tile(chain[slot])).decode(),
+                "cells": base64.b64encode(slot_cells(chain[slot])).decode(),
+            }
             for slot in range(first, first + SLOTS_AHEAD)
         ]
         return {"object": "slots", "seconds": now - tile.began, "strength": tile.strength, "slots": made}
@@ -419,6 +442,7 @@ class CallGuard:
             told["score"] = round(last.score, 1) if last else None
             told["part"] = last.missing if last else None
             told["face"] = tile.face
+            told["sound"] = str(tile.heard)
             told["map"] = _map_shown(tile.judge.map_YX)
         told["frames"] = {
             "authentic": tile.authentic_frames,

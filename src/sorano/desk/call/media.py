@@ -1,17 +1,17 @@
-"""The pictures of calls over WebRTC (aiortc, the extra `call`): what is sent is judged here and passed on.
+"""The pictures and sound of calls over WebRTC (aiortc, the extra `call`): what is sent is judged here and passed on.
 
 Each sender has one connection, and each viewer one for each tile that it shows, so that nothing is negotiated twice.
 Encoded frames carry a trailer
 
     payload || counter (8 bytes, big-endian) || tag (16 bytes) || "SRF1"
-    tag = HMAC-SHA256(frame key, "sorano frame 1" || counter || payload)[:16]
+    tag = HMAC-SHA256(frame key, "sorano frame 1" || counter || payload)[:16]      of sound: "sorano sound 1"
 
 that the sender's page appends (WebRTC encoded transform) and that is checked before decoding: whoever sits between
 the sender's coder and the desk cannot change a frame. VP8 decoders ignore what follows a frame, so a viewer without a
 transform still sees it. What is passed on is coded again: behind the desk only the marks remain.
 
 Covered: one machine, or a network without address translation (no STUN or TURN server is asked).
-Not covered: sound; SFUs of other makers; simulcast.
+Not covered: SFUs of other makers; simulcast.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sorano.extras import install
 from sorano.web.logs import log
 from sorano.web.problems import Problem
 
-MAGIC, LABEL = b"SRF1", b"sorano frame 1"
+MAGIC, LABELS = b"SRF1", {"video": b"sorano frame 1", "audio": b"sorano sound 1"}
 TRAILER = 8 + 16 + len(MAGIC)
 MOST_PIXELS = 1280 * 720
 TICK_SECONDS = 0.25
@@ -42,20 +42,20 @@ FACE_EVERY = 15  # judged frames
 MIDDLE = (0.35, 0.25, 0.65, 0.8)  # where a face usually is: left, top, right, bottom
 
 
-def seal_frame(frame_key: bytes, counter: int, payload: bytes) -> bytes:
-    """An encoded frame with its trailer."""
+def seal_frame(frame_key: bytes, counter: int, payload: bytes, kind: str = "video") -> bytes:
+    """An encoded frame, of video or audio, with its trailer."""
     number = struct.pack(">Q", counter)
-    tag = hmac.digest(frame_key, LABEL + number + payload, "sha256")[:16]
+    tag = hmac.digest(frame_key, LABELS[kind] + number + payload, "sha256")[:16]
     return payload + number + tag + MAGIC
 
 
-def open_frame(frame_key: bytes, sealed: bytes, last: int) -> tuple[bytes, int] | None:
+def open_frame(frame_key: bytes, sealed: bytes, last: int, kind: str = "video") -> tuple[bytes, int] | None:
     """The frame and its counter; None where the trailer is missing or wrong, or the counter did not rise."""
     if len(sealed) < TRAILER or sealed[-len(MAGIC) :] != MAGIC:
         return None
     payload, number, tag = sealed[:-TRAILER], sealed[-TRAILER : 8 - TRAILER], sealed[8 - TRAILER : -len(MAGIC)]
     counter = struct.unpack(">Q", number)[0]
-    right = hmac.digest(frame_key, LABEL + number + payload, "sha256")[:16]
+    right = hmac.digest(frame_key, LABELS[kind] + number + payload, "sha256")[:16]
     return (payload, counter) if hmac.compare_digest(tag, right) and counter > last else None
 
 
@@ -70,8 +70,8 @@ def middle_colour(rgb_HWC: NDArray[np.uint8], box: tuple[float, float, float, fl
 class FrameQueue:
     """The queue between aiortc's jitter buffer and its decoder, which lets only authentic frames through."""
 
-    def __init__(self, inner: Any, guard: CallGuard, tile: Tile) -> None:
-        self.inner, self.guard, self.tile, self.last = inner, guard, tile, -1
+    def __init__(self, inner: Any, guard: CallGuard, tile: Tile, kind: str = "video") -> None:
+        self.inner, self.guard, self.tile, self.kind, self.last = inner, guard, tile, kind, -1
         self.key = tile.chain.frame_key if tile.chain is not None else None
 
     def put(self, task: Any) -> None:
@@ -81,7 +81,7 @@ class FrameQueue:
         if task is not None and self.key is not None:
             data = bytes(task[1].data)
             has_trailer = data.endswith(MAGIC)
-            opened = open_frame(self.key, data, self.last) if has_trailer else None
+            opened = open_frame(self.key, data, self.last, self.kind) if has_trailer else None
             if not self.guard.check_frame(self.tile, (opened is not None) if has_trailer else None):
                 return
             if opened is not None:
@@ -98,7 +98,7 @@ class CallMedia:
 
     def __init__(self, guard: CallGuard) -> None:
         self.guard = guard
-        self._tracks: dict[str, Any] = {}  # of each tile that sends
+        self._tracks: dict[tuple[str, str], Any] = {}  # of each tile that sends, by kind
         self._connections: dict[str, set[Any]] = {}  # of each room
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pool = ThreadPoolExecutor(2, "call-judge")
@@ -110,28 +110,33 @@ class CallMedia:
         connection = self._connection(room)
 
         def came(track: Any) -> None:
-            if track.kind == "video":
-                self._tracks[tile.id] = track
-                self._start(self._judge(room, tile, self._relay.subscribe(track, buffered=False)))
+            self._tracks[tile.id, track.kind] = track
+            is_video = track.kind == "video"
+            follow = self._judge if is_video else self._listen
+            self._start(follow(room, tile, self._relay.subscribe(track, buffered=not is_video)))
 
         connection.on("track", came)
         await self._take(connection, sdp)
         for transceiver in connection.getTransceivers():
             if transceiver.kind == "video":
                 prefer_vp8(transceiver)
-                guard_frames(transceiver.receiver, self.guard, tile)
+            guard_frames(transceiver.receiver, self.guard, tile, transceiver.kind)
         return await self._answer(connection)
 
     async def watch(self, room: Room, tile: Tile, sdp: str) -> str:
         """Take the offer of somebody who wants to see a tile; the answer. Raises `Problem`."""
-        track = self._tracks.get(tile.id)
+        track, sound = (self._tracks.get((tile.id, kind)) for kind in LABELS)
         if track is None or track.readyState != "live":
             raise Problem("not_ready", "this tile sends no pictures yet", "ask again in a second")
         connection = self._connection(room)
         await self._take(connection, sdp)
         connection.addTrack(self._relay.subscribe(track, buffered=False))
         for transceiver in connection.getTransceivers():
-            prefer_vp8(transceiver)
+            if transceiver.kind == "video":
+                prefer_vp8(transceiver)
+            elif sound is not None and sound.readyState == "live":
+                transceiver.sender.replaceTrack(self._relay.subscribe(sound))
+                transceiver.direction = "sendonly"
         return await self._answer(connection)
 
     def start(self) -> None:
@@ -210,7 +215,21 @@ class CallMedia:
         except MediaStreamError:
             pass
         finally:
-            self._tracks.pop(tile.id, None)
+            self._tracks.pop((tile.id, "video"), None)
+
+    async def _listen(self, room: Room, tile: Tile, track: Any) -> None:
+        """Hand a tile's sound to the guard until it ends."""
+        from aiortc.mediastreams import MediaStreamError
+
+        try:
+            while not tile.left:
+                frame = await track.recv()
+                if tile.sound is not None:
+                    self.guard.hear(room.id, tile.id, mono_of(frame), float(frame.pts * frame.time_base))
+        except MediaStreamError:
+            pass
+        finally:
+            self._tracks.pop((tile.id, "audio"), None)
 
     def _see(self, room: Room, tile: Tile, frame: Any) -> None:
         find = finder()
@@ -239,10 +258,16 @@ def luma_of(frame: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rows[:, : plane.width])
 
 
-def guard_frames(receiver: Any, guard: CallGuard, tile: Tile) -> None:
+def mono_of(frame: Any) -> NDArray[np.float32]:
+    """The samples of a decoded frame of sound, 16 bits, channels side by side, as floats in -1..1."""
+    samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+    return np.asarray(samples.mean(1, dtype=np.float32) / 32768, np.float32)
+
+
+def guard_frames(receiver: Any, guard: CallGuard, tile: Tile, kind: str) -> None:
     """Put the check of MACs between a receiver's jitter buffer and its decoder (aiortc 1.16 has no hook for it)."""
     name = "_RTCRtpReceiver__decoder_queue"
-    setattr(receiver, name, FrameQueue(getattr(receiver, name), guard, tile))
+    setattr(receiver, name, FrameQueue(getattr(receiver, name), guard, tile, kind))
 
 
 def seal_frames(sender: Any, frame_key: bytes) -> None:
@@ -256,6 +281,21 @@ def seal_frames(sender: Any, frame_key: bytes) -> None:
         return packetize(seal_frame(frame_key, next(counter), buffer), picture_id)
 
     encoder._packetize = sealed
+    setattr(sender, "_RTCRtpSender__encoder", encoder)  # noqa: B010 - the name is not mangled here
+
+
+def seal_sound(sender: Any, frame_key: bytes) -> None:
+    """Append MACs to the sound that an aiortc sender codes."""
+    from aiortc.codecs.opus import OpusEncoder
+
+    encoder: Any = OpusEncoder()
+    encode, counter = encoder.encode, itertools.count()
+
+    def sealed(frame: Any, force_keyframe: bool = False) -> Any:
+        payloads, stamp = encode(frame, force_keyframe)
+        return [seal_frame(frame_key, next(counter), one, "audio") for one in payloads], stamp
+
+    encoder.encode = sealed
     setattr(sender, "_RTCRtpSender__encoder", encoder)  # noqa: B010 - the name is not mangled here
 
 

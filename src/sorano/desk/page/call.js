@@ -5,7 +5,7 @@ import { current, setLanguage, t } from './i18n.js';
 import { button, html, icon, inner, nothing, Page, round, switchTheme, values } from './view.js';
 import { post } from './web/api.js';
 
-const CAMERA = { video: { width: 640, height: 360, frameRate: 15 }, audio: false };
+const CAMERA = { video: { width: 640, height: 360, frameRate: 15 }, audio: true };
 const WEAK = 0.35; // of the mark's strength elsewhere: below it a block is painted
 
 class Call extends Page {
@@ -29,7 +29,7 @@ class Call extends Page {
 	#enter(how) {
 		return this.act(async () => {
 			this.said = null;
-			const camera = await navigator.mediaDevices.getUserMedia(CAMERA);
+			const camera = await navigator.mediaDevices.getUserMedia(CAMERA).catch(() => navigator.mediaDevices.getUserMedia({ ...CAMERA, audio: false }));
 			let room;
 			try {
 				room = await how(() => this.#changed());
@@ -59,6 +59,11 @@ class Call extends Page {
 			requestAnimationFrame(next);
 		};
 		next();
+	}
+
+	#mute() {
+		this.room.microphone.enabled = !this.room.microphone.enabled;
+		this.requestUpdate();
 	}
 
 	async #leave() {
@@ -96,9 +101,10 @@ class Call extends Page {
 		const isMine = one.id === this.room.tile;
 		const state = one.state;
 		return html`<article class="sheet tile ${state}" aria-label="${one.name}: ${t(`call.${state}`)}">
-			<div class="view"><video data-tile=${one.id} autoplay playsinline muted></video><canvas data-tile=${one.id} width="160" height="90" aria-hidden="true"></canvas></div>
+			<div class="view"><video data-tile=${one.id} autoplay playsinline .muted=${isMine}></video><canvas data-tile=${one.id} width="160" height="90" aria-hidden="true"></canvas></div>
 			<div class="about"><h2>${one.name}${isMine ? ` (${t('call.you')})` : ''}</h2>
 				<p class="verdict" role="status">${icon(state === 'confirmed' ? 'seal' : 'warn')}${t(`call.${state}`)}</p>
+				${one.sound && one.sound !== 'none' ? html`<p class="heard ${one.sound}">${t(`call.sound.${one.sound}`)}</p>` : nothing}
 				${one.words ? html`<p>${t('call.say')} <span class="spoken">${current() === 'zh' ? one.words.zh : one.words.en}</span></p>` : nothing}
 				${one.light ? html`<p class="dim">${t(one.light.passed ? 'call.light.yes' : 'call.light.no')}</p>` : nothing}
 				${!isMine && this.room.key ? button(t('call.light'), () => this.act(() => this.room.challenge(one.id), t('call.light.asked'))) : nothing}</div>
@@ -108,7 +114,7 @@ class Call extends Page {
 	render() {
 		const shown = this.room?.shown;
 		return html`<header class="top"><a class="brand" href="/" aria-label="Sorano"><img src="web/icon.svg" alt="" /><b>Sorano</b></a>
-				<div class="top-end">${this.room ? button(t('call.leave'), () => this.#leave()) : nothing}
+				<div class="top-end">${this.room?.microphone ? button(t(this.room.microphone.enabled ? 'call.mute' : 'call.unmute'), () => this.#mute()) : nothing}${this.room ? button(t('call.leave'), () => this.#leave()) : nothing}
 					<button type="button" class="text" lang=${current() === 'zh' ? 'en' : 'zh-CN'} @click=${() => setLanguage(current() === 'zh' ? 'en' : 'zh')}>${t('language')}</button>
 					${round(t('theme'), 'moon', switchTheme)}</div></header>
 			<main id="content" tabindex="-1">${this.room ? html`<section><h1>${t('call')}</h1><p class="dim">${t('call.confirm')}</p>${shown?.recorders ? html`<p role="status">${icon('film')} ${t('call.recorded')}</p>` : nothing}</section><div class="tiles">${(shown?.tiles ?? []).map((one) => this.#tile(one))}</div>` : html`<section class="narrow">${this.#door()}</section>`}</main>

@@ -87,22 +87,16 @@ def _checked(samples: Array, rate: float) -> Array:
     return wide[:, None] if wide.ndim == 1 else wide
 
 
-class AudioMarker:
-    """Marks sound piece by piece, in constant memory.
+class CellMarker:
+    """Changes the cells of sound's spectrum piece by piece, in constant memory.
 
     Call it with samples [N, channels] (floats, -1..1) in order; it returns the marked samples that are finished, two
-    windows (64 ms) late at most, and `finish` returns the rest. Where the pieces end makes no difference.
+    windows (64 ms) late at most, and `finish` returns the rest. Where the pieces end makes no difference. The first
+    two steps begin before the sound.
     """
 
-    def __init__(
-        self, payload16: int, rate: float, channels: int, key: bytes = PUBLIC_KEY, *, gain_db: float = GAIN_DB
-    ) -> None:
-        if not 0 <= payload16 < 1 << 16:
-            raise RequestError(f"the payload of sound has 16 bits: got {payload16}", "choose one from 0 to 65535")
+    def __init__(self, rate: float, channels: int) -> None:
         _check_rate(rate)
-        sign, bit = _cells(key)
-        level = np.append(1 - 2.0 * CODE.encode(to_bits(payload16, 16)), 1.0)[bit] * sign
-        self._gain = 10 ** (level * gain_db / 20)  # [PERIOD, NUM_BANDS]
         self._rate, self._window = rate, _window(rate)
         # A window of silence before the sound: its first samples lie under two steps, as all others do.
         self._given = np.zeros((len(self._window), channels))
@@ -110,6 +104,10 @@ class AudioMarker:
         self._start = 0  # of what is held, in samples from the beginning of that silence
         self._step = 0  # the next one
         self._length = 0  # samples that were given
+
+    def gains(self, steps: Array) -> Array:
+        """The factors of the cells of some steps, [steps, bands]."""
+        raise NotImplementedError
 
     def __call__(self, samples_NC: Array) -> Array:
         """The next samples; returns those that are finished."""
@@ -136,7 +134,7 @@ class AudioMarker:
             steps = steps[places + size <= end]
             spots = places[: len(steps), None] - self._start + np.arange(size)
             spectrum = np.fft.rfft(self._given[spots] * self._window[:, None], axis=1)  # [steps, bands, channels]
-            spectrum[:, BANDS] *= self._gain[steps % PERIOD][..., None]
+            spectrum[:, BANDS] *= self.gains(steps)[..., None]
             np.add.at(self._made, spots, np.fft.irfft(spectrum, size, axis=1) * self._window[:, None])
             self._step += len(steps)
 
@@ -147,6 +145,24 @@ class AudioMarker:
         self._given, self._made = self._given[count:], self._made[count:]
         self._start += count
         return done
+
+
+class AudioMarker(CellMarker):
+    """Marks sound with 16 bits under a key, piece by piece."""
+
+    def __init__(
+        self, payload16: int, rate: float, channels: int, key: bytes = PUBLIC_KEY, *, gain_db: float = GAIN_DB
+    ) -> None:
+        if not 0 <= payload16 < 1 << 16:
+            raise RequestError(f"the payload of sound has 16 bits: got {payload16}", "choose one from 0 to 65535")
+        super().__init__(rate, channels)
+        sign, bit = _cells(key)
+        level = np.append(1 - 2.0 * CODE.encode(to_bits(payload16, 16)), 1.0)[bit] * sign
+        self._gain = 10 ** (level * gain_db / 20)  # [PERIOD, NUM_BANDS]
+
+    def gains(self, steps: Array) -> Array:
+        """The factors of the cells of some steps, [steps, bands]: they repeat."""
+        return np.asarray(self._gain[steps % PERIOD])
 
 
 def mark_audio(
