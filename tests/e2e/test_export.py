@@ -244,3 +244,21 @@ def test_the_embedded_model_is_the_engines_in_onnx_runtime(tmp_path):
             clip = runner.generate(PROMPT, seed=seed)
             assert psnr(clip.frames_THWC, frames) > least
             assert most is None or np.abs(clip.latent_CTHW - latent).max() < most
+
+
+def test_convolutions_in_tiles_are_convolutions(monkeypatch):
+    import torch
+    import torch.nn.functional as F
+
+    from sorano.export import networks
+
+    monkeypatch.setattr(networks, "WINOGRAD_NUMBERS", 5000)  # some frames at a time
+    generator = torch.Generator().manual_seed(0)
+    video, weight, bias = (
+        torch.randn(*shape, generator=generator) for shape in ((1, 8, 7, 8, 12), (6, 8, 3, 3, 3), (6,))
+    )
+    wanted = F.conv3d(F.pad(video, (0, 0, 0, 0, 2, 0)), weight, bias, padding=(0, 1, 1))
+    assert torch.allclose(networks._winograd(video, weight, bias), wanted, atol=5e-4)  # of numbers up to 60
+    enlarged = F.interpolate(video[0].transpose(0, 1), scale_factor=2.0, mode="nearest")
+    wanted = F.conv2d(enlarged, weight[:, :, 0], bias, padding=1).transpose(0, 1)[None]
+    assert torch.allclose(networks._winograd(video, weight[:, :, :1], bias, doubled=True), wanted, atol=5e-4)

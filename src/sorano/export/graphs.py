@@ -203,6 +203,8 @@ def _traced(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], res
         optimizer.fold_constants(made.model)
         optimizer.remove_unused_nodes(made.model)
     model = made.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where in Python each came from
     onnx.checker.check_model(model)  # an input whose name the exporter gave to a value of its own would be lost
     return model
 

@@ -30,7 +30,37 @@ from sorano.models.wan.vae import (
     VideoAutoencoder,
 )
 
+LEAST_WINOGRAD = 8  # rows and columns of a convolution in tiles
+WINOGRAD_NUMBERS = 2**21  # transformed inputs at a time
 BEYOND = -1e9  # added to the attention scores of what is not attended to: runtimes differ in what they make of -inf
+
+
+def _winograd_transforms(doubled: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Winograd's F(4x4, 3x3) (arXiv:1509.09308): from inputs, from weights and from products, one row a result.
+
+    `doubled`: for inputs whose pixels come twice in both directions: one of its six products is zero then.
+    """
+    inputs = torch.tensor([
+        [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1],
+    ], dtype=torch.float64)  # fmt: skip
+    weights = torch.tensor([
+        [1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1],
+    ], dtype=torch.float64)  # fmt: skip
+    products = torch.tensor([
+        [1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1],
+    ], dtype=torch.float64)  # fmt: skip
+    if doubled:
+        kept = [0, 1, 3, 4, 5]
+        inputs = torch.stack([inputs[:, 0], inputs[:, 1:3].sum(1), inputs[:, 3:5].sum(1), inputs[:, 5]], dim=1)[kept]
+        weights, products = weights[kept], products[:, kept]
+    of_inputs, of_weights, of_products = (torch.kron(one, one).float() for one in (inputs, weights, products))
+    side = inputs.shape[1]
+    return of_inputs.reshape(-1, 1, side, side), of_weights, of_products
+
+
+WINOGRAD = {doubled: _winograd_transforms(doubled) for doubled in (False, True)}
 
 
 class TextEncoderGraph(nn.Module):
@@ -176,8 +206,41 @@ class EncoderGraph(nn.Module):
 
 def _causal(conv: CausalConv3d, x_BCTHW: Tensor) -> Tensor:
     """A causal convolution of a whole clip: zeros before its first frame."""
+    if conv.kernel_size[1:] == (3, 3) and conv.stride == (1, 1, 1) and _in_tiles(*x_BCTHW.shape[-2:]):
+        return _winograd(x_BCTHW, conv.weight, conv.bias)
     x_BCTHW = F.pad(x_BCTHW, (0, 0, 0, 0, conv.past, 0)) if conv.past else x_BCTHW
     return F.conv3d(x_BCTHW, conv.weight, conv.bias, conv.stride, (0, *conv.spatial_padding))
+
+
+def _in_tiles(height: int, width: int) -> bool:
+    return min(height, width) >= LEAST_WINOGRAD and height % 4 == width % 4 == 0
+
+
+def _winograd(x_BCTHW: Tensor, weight: Tensor, bias: Tensor | None, *, doubled: bool = False) -> Tensor:
+    """A convolution 3x3 over space, causal over time, of 4x4 results at a time: a quarter of the products.
+
+    `weight` is [O, C, K, 3, 3]. `doubled`: of the frames enlarged to twice their sides, each pixel four times. Some
+    frames at a time, for memory.
+    """
+    of_inputs, of_weights, of_products = WINOGRAD[doubled]
+    places, step = len(of_inputs), 2 if doubled else 4
+    _, c, t, h, w = x_BCTHW.shape
+    tall, wide, (out, _, taps, _, _) = h // step, w // step, weight.shape
+    one = x_BCTHW.flatten()[:1] * 0 + 1  # known when it runs: else runtimes keep four times the weights from loading on
+    spread = (of_weights * one @ weight.reshape(-1, 9).T).reshape(places * out, c, taps, 1)
+    count = max(1, WINOGRAD_NUMBERS // (places * c * tall * wide))
+    made = []
+    for first in range(0, t, count):
+        before = min(first, taps - 1)
+        x_CTHW = x_BCTHW[0, :, first - before : first + count]
+        frames = x_CTHW.shape[1]
+        tiles = F.conv2d(x_CTHW.reshape(-1, 1, h, w), of_inputs, None, step, 1)
+        tiles = tiles.reshape(c, frames, places, -1).permute(2, 0, 1, 3).reshape(1, places * c, frames, -1)
+        y = F.conv2d(F.pad(tiles, (0, 0, taps - 1 - before, 0)), spread, None, groups=places)
+        y = (of_products @ y.reshape(places, -1)).reshape(4, 4, out, frames - before, tall, wide)
+        made.append(y.permute(2, 3, 4, 0, 5, 1).reshape(1, out, frames - before, 4 * tall, 4 * wide))
+    y_BCTHW = torch.cat(made, dim=2)
+    return y_BCTHW if bias is None else y_BCTHW + bias[:, None, None, None]
 
 
 def _norm_silu(norm: ChannelRMSNorm, x: Tensor) -> Tensor:
@@ -229,8 +292,10 @@ def _upsampled(layer: Upsample, x: Tensor) -> Tensor:
         _, c, t, h, w = later.shape
         doubled = _causal(layer.time_conv, later).reshape(2, c, t, h, w).permute(1, 2, 0, 3, 4)
         x = torch.cat([first, doubled.reshape(1, c, 2 * t, h, w)], dim=2)
-    x_TCHW = F.interpolate(x[0].transpose(0, 1), scale_factor=2.0, mode="nearest")
     conv = cast(nn.Conv2d, layer.resample[1])
+    if _in_tiles(2 * x.shape[-2], 2 * x.shape[-1]):
+        return _winograd(x, conv.weight[:, :, None], conv.bias, doubled=True)
+    x_TCHW = F.interpolate(x[0].transpose(0, 1), scale_factor=2.0, mode="nearest")
     return F.conv2d(x_TCHW, conv.weight, conv.bias, padding=1).transpose(0, 1)[None]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-LEAST_NUMBERS = 1024  # smaller tensors stay float32: their bytes are few
+LEAST_NUMBERS = 2048  # smaller tensors stay float32: their bytes are few, and some are no weights
 
 
 def dynamic_int8(model: Any) -> Any:
