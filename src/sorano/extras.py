@@ -19,6 +19,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "desk": (*WEB, "webauthn", "reportlab", "bm25s"),
     "call": ("aiortc",),
     "face": ("ai_edge_litert",),
+    "speech": ("pocketsphinx",),
     "assistant": ("openai",),
 }
 

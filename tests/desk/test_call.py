@@ -7,8 +7,10 @@ import json
 import queue
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from support.desking import refusal
 
 from sorano.desk.audit import audit, check_signature
 from sorano.desk.call import guard as guards
-from sorano.desk.call import keys
+from sorano.desk.call import keys, speech
 from sorano.desk.call.client import CallClient
 from sorano.desk.call.guard import CallGuard
 from sorano.desk.call.judge import TileState
@@ -128,6 +130,39 @@ def test_a_tile_whose_sound_is_replaced_turns_red_and_the_call_with_it(meeting, 
     assert talk(14) == ("TAMPERED", [("confirmed", "confirmed"), ("not_confirmed", "not_confirmed")])
     events = [(one["name"], one["event"]) for one in room.timeline if "name" in one]
     assert ("Treasurer", "sound not_confirmed") in events and ("Cfo", "sound not_confirmed") not in events
+
+
+def spoken():
+    """ "summer. parrot." by a voice of espeak-ng, 48 kHz float32."""
+    with av.open(str(Path(__file__).parents[1] / "support" / "summer-parrot.ogg")) as container:
+        to_float = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        parts = [part.to_ndarray()[0] for frame in container.decode(audio=0) for part in to_float.resample(frame)]
+    return np.concatenate(parts)
+
+
+def test_two_words_are_heard_and_silence_has_none():
+    pytest.importorskip("pocketsphinx")
+    assert speech.heard_code(spoken()) == "summer parrot"
+    assert speech.heard_code(0.02 * spoken()) == "summer parrot"  # a microphone that is turned down
+    assert speech.heard_code(spoken()[: RATE // 10]) is None
+    assert speech.heard_code(np.zeros(3 * RATE, np.float32)) is None
+
+
+def test_the_desk_checks_the_words_of_a_pair(meeting, monkeypatch):
+    pytest.importorskip("pocketsphinx")
+    ann, ben = meeting.join("cfo"), meeting.join("treasurer")
+    room, path = meeting.guard.room(meeting.room["id"]), f"/tiles/{ben['tile']}/words"
+    assert meeting.ask("GET", "", ann["token"])["hears_words"]
+    told = {"object": "words", "tile": ben["tile"], "heard": None, "agree": False}
+    assert meeting.ask("POST", path, ann["token"]) == told
+    meeting.guard.hear(room.id, ben["tile"], spoken(), 0.0)
+    assert meeting.ask("POST", path, ann["token"]) == {**told, "heard": "summer parrot"}
+    monkeypatch.setattr(guards, "call_words", lambda *_: {"en": "summer parrot", "zh": "一二三四五"})
+    assert meeting.ask("POST", path, ann["token"]) == {**told, "heard": "summer parrot", "agree": True}
+    assert [one["agree"] for one in room.timeline if one["event"] == "words"] == [False, False, True]
+    assert refusal(meeting.ask, "POST", f"/tiles/{ann['tile']}/words", ann["token"]) == "wrong_state"
+    monkeypatch.setattr(speech, "is_available", lambda: False)
+    assert refusal(meeting.ask, "POST", path, ann["token"]) == "unsupported"
 
 
 def test_a_guest_is_only_a_picture_and_the_call_unverified(meeting):

@@ -167,6 +167,14 @@ class CallRoutes:
             guard.challenge(name, tile)
             return JSONResponse({"object": "challenge", "tile": tile}, status_code=201)
 
+        @routes.post("/rooms/{name}/tiles/{tile}/words", tags=["calls"])
+        def words(request: HttpRequest, name: str, tile: str) -> Response:
+            """Whether the tile just said the two words that it shares with yours."""
+            asking = self.asks(request, name)
+            if asking is None or asking.chain is None:
+                raise Problem("insufficient_scope", "only who joined with a passkey has words", "join with yours")
+            return JSONResponse(guard.check_words(name, asking, tile))
+
         @routes.delete("/rooms/{name}/tiles/{tile}", tags=["calls"])
         def leave(request: HttpRequest, name: str, tile: str) -> Response:
             """Leave."""

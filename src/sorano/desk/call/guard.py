@@ -29,6 +29,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from sorano.desk.call import speech
 from sorano.desk.call.judge import TileJudge, TileState
 from sorano.desk.call.keys import BUNDLE, MOST_SLOTS, KeyChain, disclosable, session_key
 from sorano.desk.call.light import LightChallenge, LightResult
@@ -39,6 +40,7 @@ from sorano.desk.ledger import TIMELINE, signed
 from sorano.desk.passkeys import JOIN, note_use
 from sorano.desk.service import Desk
 from sorano.desk.tables import credentials
+from sorano.extras import install
 from sorano.files import canonical
 from sorano.trust.provenance import keys as signing_keys
 from sorano.web.keys import digest
@@ -418,6 +420,22 @@ class CallGuard:
             room.note(self.now(), tile, "light is asked for")
             return tile.challenge
 
+    def check_words(self, name: str, asking: Tile, tile_id: str) -> dict[str, Any]:
+        """Listen to what a tile just said: is it the code that it and the asking tile share? Raises `Problem`."""
+        room = self.room(name)
+        with room.turn:
+            tile = self.tile(room, tile_id)
+            if tile is asking or not asking.device_key or not tile.device_key or tile.sound is None:
+                raise Problem("wrong_state", "two participants with passkeys share words", "ask for another tile")
+            wanted = call_words(room.id, asking.device_key, tile.device_key)["en"]
+            sound = tile.sound.recent()
+        if not speech.is_available():
+            raise Problem("unsupported", "words are checked by ear here", install("speech"))
+        heard = speech.heard_code(sound)
+        with room.turn:
+            room.note(self.now(), tile, "words", agree=heard == wanted)
+        return {"object": "words", "tile": tile.id, "heard": heard, "agree": heard == wanted}
+
     def shown(self, name: str, viewer: str | None = None) -> dict[str, Any]:
         """A room as its participants see it; `viewer` is the tile that asks."""
         room = self.room(name)
@@ -430,6 +448,7 @@ class CallGuard:
                 "id": room.id,
                 "verdict": room.verdict,
                 "seconds": round(now - room.began, 2),
+                "hears_words": speech.is_available(),
                 "recorders": len(room.viewers),  # that are, or were, looking on
                 "tiles": tiles,
                 "timeline": room.timeline[-50:],

@@ -54,6 +54,7 @@ ABSENT_ALONE = 3.2  # the mean of a second with a delay of its own: 2.7 by chanc
 LOST, FOUND = 3, 2  # readings in a row
 FRESH_SLOTS = 10
 HELD_SLOTS = 256
+KEPT_SECONDS = 8  # of samples
 
 
 class SoundState(enum.StrEnum):
@@ -151,8 +152,12 @@ class SoundJudge:
             self._slots.clear()
         start = round((place + self._offset - self.began) * RATE)
         self._pieces.append((start, at - place, mono_N))
-        while self._pieces[0][0] < start - 5 * RATE:
+        while self._pieces[0][0] < start - KEPT_SECONDS * RATE:
             self._pieces.popleft()
+
+    def recent(self) -> Array:
+        """The last seconds of samples, as they came."""
+        return np.concatenate([piece for _, _, piece in self._pieces] or [np.zeros(0, np.float32)])
 
     def disclose(self, key: SlotKey) -> None:
         """Judge what was heard when the key of a slot is known; what comes later does not count."""

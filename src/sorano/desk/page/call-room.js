@@ -127,6 +127,11 @@ export class Room {
 		return this.#ask('POST', `/tiles/${tile}/light`);
 	}
 
+	/** Whether a tile just said the two words: {heard, agree}. */
+	checkWords(tile) {
+		return this.#ask('POST', `/tiles/${tile}/words`);
+	}
+
 	async leave() {
 		clearInterval(this.timer);
 		clearInterval(this.slotTimer);

@@ -66,6 +66,11 @@ class Call extends Page {
 		this.requestUpdate();
 	}
 
+	#checkWords(tile) {
+		const told = ({ heard, agree }) => (agree ? t('call.words.yes') : heard ? t('call.words.no').replace('{heard}', heard) : t('call.words.none'));
+		return this.act(() => this.room.checkWords(tile), told);
+	}
+
 	async #leave() {
 		await this.room.leave();
 		this.room = null;
@@ -106,6 +111,7 @@ class Call extends Page {
 				<p class="verdict" role="status">${icon(state === 'confirmed' ? 'seal' : 'warn')}${t(`call.${state}`)}</p>
 				${one.sound && one.sound !== 'none' ? html`<p class="heard ${one.sound}">${t(`call.sound.${one.sound}`)}</p>` : nothing}
 				${one.words ? html`<p>${t('call.say')} <span class="spoken">${current() === 'zh' ? one.words.zh : one.words.en}</span></p>` : nothing}
+				${one.words && this.room.shown.hears_words ? button(t('call.words'), () => this.#checkWords(one.id)) : nothing}
 				${one.light ? html`<p class="dim">${t(one.light.passed ? 'call.light.yes' : 'call.light.no')}</p>` : nothing}
 				${!isMine && this.room.key ? button(t('call.light'), () => this.act(() => this.room.challenge(one.id), t('call.light.asked'))) : nothing}</div>
 		</article>`;
