@@ -10,12 +10,14 @@ import re
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.browser import DESK, PHONE, Problems, picture, violations
 from support.counts import FULL
+from support.firefox import firefox
 
 from sorano.errors import RequestError
 from sorano.export import site as sites
@@ -281,23 +283,22 @@ def test_where_no_h264_is_coded_another_codec_is(modules, tmp_path, refused, sam
 
 # The whole.
 
+LATENT = """async (request) => new Promise((resolve) => {
+    const worker = new Worker('worker.js', { type: 'module' });
+    worker.onmessage = ({ data }) => {
+        if (data.kind === 'progress') return;
+        resolve({ ...data, latent: [...(data.latent ?? [])], frames: data.frames?.map((one) => [...one]) });
+        worker.terminate();
+    };
+    worker.postMessage({ kind: 'latent', request });
+})"""  # what the worker makes of a request, before it is coded
+
 
 def test_a_seed_gives_the_latents_and_frames_that_it_gives_in_python(visit, tiny_graphs):
     from sorano.export.run import Runner
 
     request = {"prompt": PROMPT, "seed": 2**33 + 5, "numSteps": 3, "guidance": 3}
-    found = visit().evaluate(
-        """(request) => new Promise((resolve) => {
-            const worker = new Worker('worker.js', { type: 'module' });
-            worker.onmessage = ({ data }) => {
-                if (data.kind === 'progress') return;
-                resolve({ ...data, latent: [...(data.latent ?? [])], frames: data.frames?.map((one) => [...one]) });
-                worker.terminate();
-            };
-            worker.postMessage({ kind: 'latent', request });
-        })""",
-        request,
-    )
+    found = visit().evaluate(LATENT, request)
     assert found["kind"] == "latent", found
     clip = Runner(tiny_graphs).generate(PROMPT, seed=request["seed"], num_steps=3, guidance=3)
     assert np.abs(np.array(found["latent"]).reshape(clip.latent_CTHW.shape) - clip.latent_CTHW).max() < 2e-5
@@ -599,3 +600,49 @@ def test_the_embedded_model_makes_a_clip_in_the_tab(chrome, tmp_path):
         report = verify(downloaded(page, "Download MP4", tmp_path / "clip.mp4"))
         assert report.mark_id == marked_id(page) and "signed by Sorano in a browser" in report.summary
         context.close()
+
+
+# A second browser.
+
+
+@pytest.mark.full
+def test_firefox_gives_the_same_latents_and_a_signed_clip(address, tiny_graphs, tmp_path):
+    from sorano.export.run import Runner
+    from sorano.trust.verify import verify
+    from sorano.video import read_video
+
+    with firefox(tmp_path) as page:
+        page.ask("WebDriver:Navigate", url=address)
+        page.evaluate(
+            "async () => { while (!('ready' in document.documentElement.dataset))"
+            " await new Promise((done) => setTimeout(done, 50)); }"
+        )
+        assert page.evaluate("async () => document.getElementById('lacking').hidden")
+        request = {"prompt": PROMPT, "seed": 11, "numSteps": 3, "guidance": 3}
+        found = page.evaluate(LATENT, request)
+        clip = Runner(tiny_graphs).generate(PROMPT, seed=11, num_steps=3, guidance=3)
+        assert np.abs(np.array(found["latent"]).reshape(clip.latent_CTHW.shape) - clip.latent_CTHW).max() < 2e-5
+        made = page.evaluate(
+            """async (prompt) => {
+                const [field, steps, create] = ['prompt', 'steps', 'create'].map((id) => document.getElementById(id));
+                field.value = prompt;
+                steps.value = 2;
+                for (const one of [field, steps]) one.dispatchEvent(new Event('input', { bubbles: true }));
+                create.click();
+                const [failed, result] = ['failed', 'result'].map((id) => document.getElementById(id));
+                while (failed.hidden && result.hidden) await new Promise((done) => setTimeout(done, 50));
+                if (result.hidden) return failed.textContent;
+                const link = document.getElementById('download');
+                link.click();
+                return [link.download];
+            }""",
+            PROMPT,
+        )
+        assert isinstance(made, list), made
+        clip, end = tmp_path / made[0], time.monotonic() + 30
+        while not clip.exists() or not clip.stat().st_size or list(tmp_path.glob("*.part")):
+            assert time.monotonic() < end, "no file came"
+            time.sleep(0.1)
+    report = verify(clip)
+    assert report.mark_id is not None and "signed by Sorano in a browser" in report.summary
+    assert read_video(clip).frames_THWC.shape == (9, 256, 256, 3)
