@@ -21,7 +21,6 @@ from sorano.files import write_atomic
 from sorano.models import checkpoint
 from sorano.plan.estimate import Chart
 from sorano.presets import find_preset
-from sorano.shapes import VideoShape
 from sorano.train import recipes
 from sorano.train.loop import kept_weights, load_averages
 from sorano.world.score import Sampler, find_silhouettes, generate_exam, score
@@ -54,7 +53,11 @@ def main():
             continue
         sampler = load(recipe, weights, options.init)
         rows.append(
-            {"steps": step, "tflop": step * step_flops(recipe) / 1e12, **scored(sampler, options.clips, weights)}
+            {
+                "steps": step,
+                "tflop": 3 * step * recipe.flow.batch_size * recipes.flow_flops(recipe) / 1e12,
+                **scored(sampler, options.clips, weights),
+            }
         )
         tiles.append(sampler.generate(PROMPTS, range(len(PROMPTS)))[:, recipe.num_frames // 2])
         print(line(rows[-1]), flush=True)
@@ -80,13 +83,6 @@ def scored(sampler, num_clips, weights):
         scores = score(made, texts, silhouettes=find_silhouettes())
         write_atomic(held, json.dumps(scores.to_dict()))
     return json.loads(held.read_text(encoding="utf-8"))
-
-
-def step_flops(recipe):
-    """FLOPs of a step of the flow stage."""
-    latent = recipe.vae.geometry.latent(VideoShape(recipe.num_frames, recipe.size, recipe.size))
-    forward = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
-    return 3 * forward * recipe.flow.batch_size
 
 
 def line(row):

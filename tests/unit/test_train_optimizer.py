@@ -6,21 +6,34 @@ import torch
 from sorano.models.wan.text_encoder import TextEncoder
 from sorano.models.wan.transformer import VideoTransformer
 from sorano.models.wan.vae import VideoAutoencoder
+from sorano.train import optimizer
 from sorano.train.optimizer import ADAMW_RMS, Muon, optimizers, orthogonal
 from sorano.train.recipes import find
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 12, 40), (2, 40, 12)])
-def test_its_steps_are_nearly_orthogonal_and_keep_their_directions(shape):
+def test_its_steps_are_nearly_orthogonal_and_keep_their_directions(shape, dtype):
     u, stretch, v = torch.linalg.svd(
         torch.randn(shape, generator=torch.Generator().manual_seed(0)), full_matrices=False
     )
-    made = orthogonal(u * torch.logspace(0, -1.3, stretch.shape[1]) @ v)  # one direction twenty times as strong
+    made = orthogonal(u * torch.logspace(0, -1.3, stretch.shape[1]) @ v, dtype)  # one direction twenty times as strong
     values = torch.linalg.svdvals(made)
     assert values.min() > 0.5 and values.max() < 1.3
     nearest = u @ v
     likeness = (made * nearest).sum((1, 2)) / (made.norm(dim=(1, 2)) * nearest.norm(dim=(1, 2)))
     assert likeness.min() > 0.95
+
+
+@pytest.mark.parametrize(("feature", "dtype"), [("", torch.float32), ("AMX", torch.bfloat16)])
+def test_a_processor_that_emulates_bfloat16_multiplies_in_float32(monkeypatch, feature, dtype):
+    monkeypatch.setattr(optimizer, "bf16_feature", lambda: feature)
+    taken = []
+    monkeypatch.setattr(optimizer, "orthogonal", lambda steps, dtype: taken.append(dtype) or steps)
+    weight = torch.nn.Parameter(torch.ones(4, 4))
+    weight.grad = torch.ones(4, 4)
+    Muon([weight], 0.1).step()
+    assert taken == [dtype]
 
 
 def test_matrices_made_orthogonal_together_are_as_if_alone():

@@ -164,7 +164,7 @@ def test_a_signed_voice_that_was_added_to_is_tampered(name, signed_voices, tmp_p
 
 
 def test_a_voice_is_never_replaced_by_less(tmp_path):
-    deep = write_sound(tmp_path / "deep.wav", speech(12, seconds=3), "pcm_s24le")
+    deep = write_sound(tmp_path / "deep.wav", speech(12, seconds=5), "pcm_s24le")
     done = record.mark_file(deep, deep, overwrite=True)
     with av.open(str(deep)) as container:
         assert container.streams.audio[0].codec_context.name == "pcm_s24le" and not done.notes

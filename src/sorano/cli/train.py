@@ -22,8 +22,7 @@ def train_world(
         str,
         typer.Option(
             help="cpu: two hours on two cores; long: a night or more of them; sharp: that, with a sharper autoencoder"
-            " first; gpu: for one large GPU, not run yet; smoke:"
-            " seconds."
+            " first; gpu: for one large GPU, not run yet; curve: quality against compute; smoke: seconds."
         ),
     ] = "cpu",
     out: Annotated[

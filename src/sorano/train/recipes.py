@@ -168,7 +168,7 @@ RECIPES = {
         clips=StageRecipe(num_steps=8000, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4),
     ),
     # quality against compute (docs/quality.md): the flow model from nothing, on the autoencoder to begin from, its rate
-    # held, so that each of the weights that are kept is what a run of that length gives
+    # held, so that the weights that are kept differ by their steps alone
     "curve": replace(
         LONG, name="curve", start_clips=1000, clips_per_step=0.8, fresh_flow=True, decoder=None,
         reading=StageRecipe(num_steps=300, batch_size=128, learning_rate=2e-3, decay_fraction=0.3),
@@ -234,7 +234,7 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
         shape = VideoShape(stage.num_frames, recipe.size, recipe.size)
         return recipe.vae.encode_flops(shape) + recipe.vae.decode_flops(shape)
 
-    flow = recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
+    flow = flow_flops(recipe)
     reading = recipe.text_encoder.flops(20)
     forwards = {"frames": coding(recipe.frames), "clips": coding(recipe.clips), "reading": reading}
     forwards |= {"flow": flow, "verbs": flow}
@@ -271,6 +271,12 @@ def describe(recipe: Recipe) -> list[tuple[str, str, str]]:
         )
     rows.append(("training in all", f"{total / 1e15:.2f} PFLOP", "without rendering and encoding"))
     return rows
+
+
+def flow_flops(recipe: Recipe) -> int:
+    """FLOPs of a forward pass of the transformer and the text encoder for one sample; a step takes three of each."""
+    latent = recipe.vae.geometry.latent(VideoShape(recipe.num_frames, recipe.size, recipe.size))
+    return recipe.transformer.flops(latent, text_tokens=20) + recipe.text_encoder.flops(20)
 
 
 def weight_bytes(recipe: Recipe) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.desk.call.marks import LiveMarker, received_tile, thumb_of
-from sorano.desk.call.media import prefer_vp8, require_aiortc, seal_frames, seal_sound, stay_on_loopback
+from sorano.desk.call.media import prefer_vp8, require_aiortc, seal_frames, stay_on_loopback
 from sorano.desk.call.sound import RATE, SoundMarker, received_cells
 from sorano.desk.client import Person, Program, Send, call_api
 
@@ -107,7 +107,7 @@ class CallClient:
         if sound is not None:
             sender = connection.addTrack(_sound_track(self, sound, swap_sound))
             if self.frame_key is not None:
-                seal_sound(sender, self.frame_key)
+                seal_frames(sender, self.frame_key, "audio")
         await self._offer(rtc, connection, self.tile, "send")
 
     async def watch(self, tile: str) -> Any:

@@ -270,32 +270,25 @@ def guard_frames(receiver: Any, guard: CallGuard, tile: Tile, kind: str) -> None
     setattr(receiver, name, FrameQueue(getattr(receiver, name), guard, tile, kind))
 
 
-def seal_frames(sender: Any, frame_key: bytes) -> None:
-    """Append MACs to what an aiortc sender codes."""
+def seal_frames(sender: Any, frame_key: bytes, kind: str = "video") -> None:
+    """Append MACs to what an aiortc sender codes: VP8, or Opus for the kind audio."""
+    from aiortc.codecs.opus import OpusEncoder
     from aiortc.codecs.vpx import Vp8Encoder
 
-    encoder: Any = Vp8Encoder()
-    packetize, counter = encoder._packetize, itertools.count()
+    encoder: Any = Vp8Encoder() if kind == "video" else OpusEncoder()
+    packetize, encode, counter = getattr(encoder, "_packetize", None), encoder.encode, itertools.count()
 
-    def sealed(buffer: bytes, picture_id: int) -> Any:
-        return packetize(seal_frame(frame_key, next(counter), buffer), picture_id)
+    def sealed(payload: bytes) -> bytes:
+        return seal_frame(frame_key, next(counter), payload, kind)
 
-    encoder._packetize = sealed
-    setattr(sender, "_RTCRtpSender__encoder", encoder)  # noqa: B010 - the name is not mangled here
-
-
-def seal_sound(sender: Any, frame_key: bytes) -> None:
-    """Append MACs to the sound that an aiortc sender codes."""
-    from aiortc.codecs.opus import OpusEncoder
-
-    encoder: Any = OpusEncoder()
-    encode, counter = encoder.encode, itertools.count()
-
-    def sealed(frame: Any, force_keyframe: bool = False) -> Any:
+    def sealed_sound(frame: Any, force_keyframe: bool = False) -> Any:
         payloads, stamp = encode(frame, force_keyframe)
-        return [seal_frame(frame_key, next(counter), one, "audio") for one in payloads], stamp
+        return list(map(sealed, payloads)), stamp
 
-    encoder.encode = sealed
+    if packetize is None:
+        encoder.encode = sealed_sound
+    else:  # of a frame of pictures, before it is cut into packets
+        encoder._packetize = lambda buffer, picture_id: packetize(sealed(buffer), picture_id)
     setattr(sender, "_RTCRtpSender__encoder", encoder)  # noqa: B010 - the name is not mangled here
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.desk.call.keys import SlotKey
-from sorano.trust.watermark.audio import BANDS, GAIN_DB, NUM_BANDS, STEP_SECONDS, CellMarker
+from sorano.trust.watermark.audio import BANDS, GAIN_DB, NUM_BANDS, STEP_SECONDS, CellMarker, contrasts, step_window
 
 Array = NDArray[Any]
 
@@ -208,8 +208,7 @@ class SoundJudge:
             return None
         from numpy.lib.stride_tricks import sliding_window_view
 
-        window = np.sqrt(0.5 - 0.5 * np.cos(np.pi * np.arange(2 * HOP) / HOP))
-        spectrum = np.abs(np.fft.rfft(sliding_window_view(sound, 2 * HOP)[::part] * window, axis=1))
+        spectrum = np.abs(np.fft.rfft(sliding_window_view(sound, 2 * HOP)[::part] * step_window(RATE), axis=1))
         power = np.square(spectrum[:, BANDS]).sum(1)[PARTS:-PARTS]
         level = 10 * np.log10(2 * power / (2 * HOP) / HOP + 1e-12)
         self._levels.append(level[::PARTS])
@@ -217,8 +216,7 @@ class SoundJudge:
         is_heard = level > max(QUIET_DB, floor + ABOVE_NOISE_DB)
         if not is_heard.any():
             return None
-        logs = np.log(spectrum[:, BANDS.start - 2 : BANDS.stop + 2] + 1e-6)
-        contrast = logs[:, 2:-2] - (logs[:, :-4] + logs[:, 1:-3] + logs[:, 3:-1] + logs[:, 4:]) / 4
+        contrast = contrasts(spectrum)
         beside = contrast[PARTS:-PARTS] - (contrast[: -2 * PARTS] + contrast[2 * PARTS :]) / 2
         beside = np.clip(beside, -2, 2) * is_heard[:, None]
         agree = beside @ received_cells(slot_cells(key))[:count].T  # [windows, steps]

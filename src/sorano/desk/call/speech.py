@@ -29,6 +29,7 @@ NOISE = 1e-3  # of full scale
 _turn = threading.Lock()
 
 
+@lru_cache(maxsize=1)  # pages ask twice a second
 def is_available() -> bool:
     """Whether words can be heard here."""
     return is_installed("pocketsphinx")

@@ -65,10 +65,16 @@ def _cells(key: bytes) -> tuple[Array, Array]:
     return sign.reshape(PERIOD, NUM_BANDS), bit.reshape(PERIOD, NUM_BANDS)
 
 
-def _window(rate: float) -> Array:
+def step_window(rate: float) -> Array:
     """The root of a Hann window of two steps: its square adds up to 1."""
     size = 2 * round(STEP_SECONDS * rate)
     return np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size))
+
+
+def contrasts(magnitude: Array) -> Array:
+    """How much each band stands out from the two on either side, in logarithms: [steps, bands] of spectra."""
+    level = np.log(magnitude[:, BANDS.start - 2 : BANDS.stop + 2] + 1e-6)
+    return np.asarray(level[:, 2:-2] - (level[:, :-4] + level[:, 1:-3] + level[:, 3:-1] + level[:, 4:]) / 4)
 
 
 def _check_rate(rate: float) -> None:
@@ -97,7 +103,7 @@ class CellMarker:
 
     def __init__(self, rate: float, channels: int) -> None:
         _check_rate(rate)
-        self._rate, self._window = rate, _window(rate)
+        self._rate, self._window = rate, step_window(rate)
         # A window of silence before the sound: its first samples lie under two steps, as all others do.
         self._given = np.zeros((len(self._window), channels))
         self._made = np.zeros_like(self._given)
@@ -236,7 +242,7 @@ class _Fold:
     """
 
     def __init__(self, rate: float, offset: int) -> None:
-        self.rate, self.skip, self.window = rate, offset, _window(rate)
+        self.rate, self.skip, self.window = rate, offset, step_window(rate)
         self.sum = np.zeros((PERIOD, NUM_BANDS))
         self.held = np.zeros(0)
         self.start = 0  # of what is held, in samples behind the offset
@@ -263,9 +269,7 @@ class _Fold:
 
     def _count(self, spectrum: Array) -> None:
         """Spectra [steps, bands] that begin at `self.step`."""
-        level = np.log(np.abs(spectrum[:, BANDS.start - 2 : BANDS.stop + 2]) + 1e-6)
-        around = (level[:, :-4] + level[:, 1:-3] + level[:, 3:-1] + level[:, 4:]) / 4
-        contrast = np.concatenate([self.last, level[:, 2:-2] - around])
+        contrast = np.concatenate([self.last, contrasts(np.abs(spectrum))])
         middle = self.step - len(self.last) + 1  # the first that has a step before it
         self.last = contrast[-2:]
         if len(contrast) >= 3:
