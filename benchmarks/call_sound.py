@@ -1,11 +1,14 @@
 """The mark in the sound of calls, measured: honest, quiet and replaced speech through Opus.
 
-    python benchmarks/call_sound.py [--minutes 10] [--swaps 20] [--rate 32] [--seed 0]    # pip install espeakng-loader
+    python benchmarks/call_sound.py [--minutes 10] [--swaps 20] [--words 60] [--rate 32] [--seed 0]
+
+    pip install espeakng-loader '.[speech]'
 
 Speakers are voices of espeak-ng, where it is installed, and synthetic ones, with pauses, levels and room noise by their
 number; the marker is that of the page, the coder libopus for speech. A swap replaces what goes from marker to coder
-after some seconds. No real speaker is measured. The last line is one JSON document; `passed` says whether no
-honest speaker turned red and every swap was found.
+after some seconds. `--words` says the spoken code of a call, once as it is and once marked and coded, and counts how
+often the desk hears both words. No real speaker is measured. The last line is one JSON document; `passed` says whether
+no honest speaker turned red and every swap was found.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 import numpy as np  # noqa: E402
 from support import calling, redteam, voices  # noqa: E402
 
+from sorano.desk.call import speech  # noqa: E402
 from sorano.desk.call.keys import KeyChain  # noqa: E402
 from sorano.desk.call.sound import SoundState  # noqa: E402
+from sorano.desk.call.words import WORDS  # noqa: E402
 
 SESSION = 60  # seconds of a speaker
 RATE = voices.RATE
@@ -161,6 +166,20 @@ def swapped(way: str, count: int, rate: int, seed: int) -> dict[str, Any]:
             "most_s": max(found, default=None), "most_score": round(most, 1)}  # fmt: skip
 
 
+def words_heard(count: int, rate: int, seed: int) -> dict[str, Any]:
+    """Codes of two words: heard as they were said, and after the mark and Opus."""
+    heard, random = {"count": count, "as said": 0, "marked and coded": 0}, np.random.default_rng([seed, 5])
+    for number in range(count):
+        one, two = (str(word) for word in random.choice(WORDS, 2))
+        voice_of, speed = ("en-us", "en", "en-us+f3", "en-us+m3")[number % 4], (110, 130, 150)[number % 3]
+        sound = redteam.spoken_words(f"{one}. {two}.", voice_of, speed, int(random.integers(30, 70)))
+        sent = calling.marked_sound(sound, chain(number))
+        coded, _ = voices.through(sent, "libopus", rate, options={"application": "voip"})
+        for name, given in (("as said", sound), ("marked and coded", coded)):
+            heard[name] += speech.heard_code(given) == f"{one} {two}"
+    return heard
+
+
 def _fill(samples: Any, length: int) -> Any:
     return np.pad(samples[:length], (0, max(0, length - len(samples))))
 
@@ -169,6 +188,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--minutes", type=float, default=10)
     words.add_argument("--swaps", type=int, default=20)
+    words.add_argument("--words", type=int, default=60)
     words.add_argument("--rate", type=int, default=32, help="kb/s")
     words.add_argument("--seed", type=int, default=0)
     given = words.parse_args()
@@ -183,6 +203,9 @@ def main() -> None:
     for way in SWAPS if given.swaps else ():
         told["swapped"][way] = row = swapped(way, given.swaps, rate, given.seed)
         print(f"{way:<25}{row}", flush=True)
+    if given.words:
+        told["words"] = words_heard(given.words, rate, given.seed)
+        print(f"spoken codes heard       {told['words']}")
     told["seconds"] = round(time.monotonic() - began, 1)
     flagged = [told["honest"]["flagged"], *(one["flagged"] for one in told["quiet"].values())] if given.minutes else []
     lost = [row["count"] - row["found"] for way, row in told["swapped"].items() if "same pitch" not in way]

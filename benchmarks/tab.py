@@ -9,8 +9,7 @@ and 500 MB.
 """
 
 import argparse
-import functools
-import http.server
+import contextlib
 import json
 import statistics
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
-from support.browser import browser  # noqa: E402
+from support.browser import browser, served  # noqa: E402
 
 STAGES = ("load", "steps", "decode", "seal", "total")
 ASK = """async (seed) => {
@@ -36,19 +35,6 @@ ASK = """async (seed) => {
 APART = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
 
-class Files(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".wasm": "application/wasm"}
-    headers_too: dict = {}
-
-    def end_headers(self):
-        for name, value in self.headers_too.items():
-            self.send_header(name, value)
-        super().end_headers()
-
-    def log_message(self, *words):
-        pass
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sites", type=Path, nargs="*")
@@ -58,8 +44,8 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         sites = options.sites or [exported(Path(folder) / "site")]
-        Files.headers_too = APART if options.threads else {}
-        found = measured(sites, options.clips + 1, ASK.replace("STEPS", str(options.steps)))
+        code = ASK.replace("STEPS", str(options.steps))
+        found = measured(sites, options.clips + 1, code, APART if options.threads else {})
     report = {}
     print(f"{'':<24}" + "".join(f"{stage + ', s':>10}" for stage in STAGES) + f"{'MB':>8}")
     for site, (clips, memory) in found.items():
@@ -83,10 +69,10 @@ def exported(folder):
     return folder
 
 
-def measured(sites, count, code):
+def measured(sites, count, code, headers):
     """Of each site the seconds of its clips, and the most private memory of its process."""
-    with browser() as chrome:
-        pages = {site: opened(chrome, site) for site in sites}
+    with browser() as chrome, contextlib.ExitStack() as servers:
+        pages = {site: opened(chrome, servers.enter_context(served(site, headers))) for site in sites}
         clips = {site: [] for site in sites}
         memory = dict.fromkeys(sites, 0.0)
         done = threading.Event()
@@ -103,12 +89,10 @@ def measured(sites, count, code):
     return {site: (clips[site], memory[site]) for site in sites}
 
 
-def opened(chrome, site):
-    """A page of its own, from a server of its own."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def opened(chrome, address):
+    """A page of its own."""
     page = chrome.new_context(service_workers="block").new_page()
-    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    page.goto(address)
     page.locator("html[data-ready]").wait_for(state="attached")
     return page
 

@@ -1,21 +1,17 @@
 """The page that makes videos in a browser tab, in Chromium, beside the engine; with tiny networks, to be quick."""
 
-import contextlib
-import functools
 import hashlib
-import http.server
 import json
 import random
 import re
 import shutil
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.browser import DESK, PHONE, Problems, picture, violations
+from support.browser import DESK, PHONE, Problems, picture, served, violations
 from support.counts import FULL
 from support.firefox import firefox
 
@@ -28,34 +24,6 @@ PROMPT = "a red ball bounces on the grass at sunset"
 RUNTIMES = Path(sys.prefix) / "npm"  # where scripts/setup puts the archives
 MADE = 240_000  # ms that a clip may take on a busy machine
 NOISE = [(1, 0), (2, 1), (7, 5), (15, 3), (16, 0), (17, 9), (31, 2**32 + 3), (100, 7), (7168, 5), (7175, 2**40 + 11)]
-
-
-class Files(http.server.SimpleHTTPRequestHandler):
-    """A plain server of files, with the types of modules and WebAssembly."""
-
-    extensions_map = {
-        **http.server.SimpleHTTPRequestHandler.extensions_map,
-        ".js": "text/javascript",
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-    }
-
-    def log_message(self, *words):
-        """Says nothing."""
-
-
-@contextlib.contextmanager
-def served(folder):
-    """The address of a server of a folder, on this machine alone."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def exported(preset, folder, **options):

@@ -1,9 +1,12 @@
 """Debian's Chromium, driven by Playwright, and what the tests of the studio look at in it."""
 
 import contextlib
+import functools
+import http.server
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,38 @@ def picture(page, name):
     """A screenshot for the docs, where SORANO_PICTURES names a folder."""
     if PICTURES:
         page.screenshot(path=Path(PICTURES) / f"{name}.jpg", type="jpeg", quality=86)
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    """A plain server of files, with the types of modules and WebAssembly, and more headers where they are asked for."""
+
+    more = {}
+    extensions_map = {
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def end_headers(self):
+        for name, value in self.more.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *words):
+        """Says nothing."""
+
+
+@contextlib.contextmanager
+def served(folder, headers=None):
+    """The address of a server of a folder, on this machine alone."""
+    handler = functools.partial(type("Served", (Files,), {"more": headers or {}}), directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

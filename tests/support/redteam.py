@@ -202,9 +202,9 @@ SENTENCES = (
 )  # fmt: skip
 
 
-def spoken(seed, seconds=4):
-    """A sentence by espeak-ng: voice, pitch and speed by the seed; 16 kHz float32."""
-    library, rate = _espeak()
+def said(text, voice, speed, pitch, spread=50):
+    """What espeak-ng says: words a minute, pitch and its range of 100; float32 at the library's own rate."""
+    library, _ = _espeak()
     heard = []
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -215,17 +215,37 @@ def spoken(seed, seconds=4):
 
     callback = kind(take)
     library.espeak_SetSynthCallback(callback)
+    library.espeak_SetVoiceByName(voice.encode())
+    for number, value in ((1, speed), (3, pitch), (4, spread)):
+        library.espeak_SetParameter(number, value, 0)
+    words = text.encode() + b"\0"
+    library.espeak_Synth(words, len(words), 0, 0, 0, 1, None, None)
+    library.espeak_Synchronize()
+    return np.concatenate(heard).astype(np.float32) / 32768
+
+
+def spoken(seed, seconds=4):
+    """Sentences by espeak-ng: voice, pitch and speed by the seed; 16 kHz float32."""
+    _, rate = _espeak()
     random = np.random.default_rng(seed)
-    library.espeak_SetVoiceByName([b"en", b"en-us", b"de", b"fr", b"es", b"it"][seed % 6])
-    library.espeak_SetParameter(1, int(random.integers(120, 210)), 0)  # words a minute
-    library.espeak_SetParameter(3, int(random.integers(20, 80)), 0)  # pitch
-    library.espeak_SetParameter(4, int(random.integers(30, 80)), 0)  # range of pitch
+    how = (
+        ["en", "en-us", "de", "fr", "es", "it"][seed % 6],
+        *(int(random.integers(low, high)) for low, high in ((120, 210), (20, 80), (30, 80))),
+    )
+    heard = []
     while sum(map(len, heard)) < seconds * rate:
-        text = SENTENCES[int(random.integers(len(SENTENCES)))].encode() + b"\0"
-        library.espeak_Synth(text, len(text), 0, 0, 0, 1, None, None)
-        library.espeak_Synchronize()
-    sound = np.concatenate(heard)[: seconds * rate].astype(np.float32) / 32768
+        heard.append(said(SENTENCES[int(random.integers(len(SENTENCES)))], *how))
+    sound = np.concatenate(heard)[: seconds * rate]
     return cv2.resize(sound[None], (seconds * RATE, 1), interpolation=cv2.INTER_LINEAR)[0]
+
+
+def spoken_words(text, voice, speed, pitch):
+    """What espeak-ng says, with half a second of a quiet room before and after it; 48 kHz float32."""
+    rate, made = _espeak()[1], said(text, voice, speed, pitch)
+    wide = np.interp(np.arange(len(made) * 48_000 // rate) * rate / 48_000, np.arange(len(made)), made)
+    room = np.random.default_rng(len(text)).normal(0, 0.001, len(wide) + 48_000)
+    room[24_000:-24_000] += 0.5 * wide / np.abs(wide).max()
+    return room.astype(np.float32)
 
 
 def spoken_wide(seed, seconds=4):
