@@ -581,6 +581,11 @@ def pictures(kept: Kept, key: bytes, level: int) -> list[SearchImage]:
     return found if len(kept.frames) == 1 else [*found, SearchImage(first, None, source, red_source, level)]
 
 
+def pictures_at(kept: Kept, key: bytes, levels: Sequence[int]) -> dict[int, list[SearchImage]]:
+    """`pictures` of some levels, made side by side."""
+    return dict(zip(levels, in_threads(lambda level: pictures(kept, key, level), levels), strict=True))
+
+
 def all_chips(kept: Kept) -> Array:
     """Every chip size that is tried, in pixels of a kept frame."""
     return SMALLEST * np.exp(np.arange(0, np.log(LARGEST / SMALLEST), STEP)) * min(kept.frames[0].shape) / SHORT
@@ -598,7 +603,7 @@ def search(kept: Kept, key: bytes, chips: Array, most: int = 5, quarters: int = 
     `quarters` of 1: upright or mirrored.
     """
     height, width = kept.frames[0].shape
-    seen = {level: pictures(kept, key, level) for level in {level_of(chip) for chip in chips}}
+    seen = pictures_at(kept, key, sorted({level_of(chip) for chip in chips}))
 
     def tried(chip: float) -> list[tuple[Grid, SearchImage]]:
         grid = plain_grid(float(chip), height, width)
@@ -670,12 +675,16 @@ def search_turned(kept: Kept, key: bytes, most: int = 4) -> Iterator[tuple[Grid,
     """The best grids among those at which the frames repeat themselves, refined: turned by any angle."""
     height, width = kept.frames[0].shape
     usual = level_of(SMALLEST * min(height, width) / SHORT + 1e-6)
-    found = []
-    for level in (usual, usual + 1):
-        for picture in pictures(kept, key, level):
-            for tile, angle in repeated(picture.luma):
-                grid = _rotated(plain_grid(tile / TILE * 2**level, height, width), angle, height, width)
-                found.append((best_in(picture, grid), picture))
+    seen = pictures_at(kept, key, (usual, usual + 1))
+
+    def tried(picture: SearchImage) -> list[tuple[Grid, SearchImage]]:
+        grids = []
+        for tile, angle in repeated(picture.luma):
+            plain = plain_grid(tile / TILE * 2**picture.level, height, width)
+            grids.append(_rotated(plain, angle, height, width))
+        return [(best_in(picture, grid), picture) for grid in grids]
+
+    found = [one for some in in_threads(tried, [one for some in seen.values() for one in some]) for one in some]
     found.sort(key=lambda item: -item[0].score)
     yield from _refined_by_twos(found[:most])
 
