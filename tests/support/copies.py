@@ -18,7 +18,10 @@ import av
 import cv2
 import numpy as np
 
+from support.scheduling import give_up_real_time
+
 os.environ.setdefault("SVT_LOG", "1")  # errors only; read when a coder is opened
+give_up_real_time()
 
 FIRST = {"crf": "18", "preset": "medium"}  # what sorano.video writes
 
