@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from sorano import cli
 from sorano.errors import RequestError
 from sorano.shapes import Geometry
 from sorano.train import recipes
@@ -233,3 +235,11 @@ def test_recipes_say_what_they_derive_without_computing():
     assert recipes.weight_bytes(recipes.find("long")) <= 40e6
     with pytest.raises(RequestError, match="unknown recipe 'tpu'"):
         recipes.find("tpu")
+
+
+def test_the_flow_stage_can_be_as_long_as_one_has_time():
+    words = ["train", "world", "--recipe", "long", "--dry-run"]
+    for extra, steps in (([], 40000), (["--flow-steps", "5800"], 5800)):
+        done = CliRunner().invoke(cli.app, [*words, *extra])
+        assert done.exit_code == 0 and f"{steps} steps of 32" in done.stdout
+    assert CliRunner().invoke(cli.app, [*words, "--flow-steps", "0"]).exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,10 @@ def train_world(
     init: Annotated[
         str | None, typer.Option(help="A preset, or a diffusers folder, whose weights the run begins from.")
     ] = None,
+    flow_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of the flow stage, in place of the recipe's: its rate falls at their end."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every derived value and exit.")] = False,
 ) -> None:
     """Train the world model from nothing: render, autoencoder, flow model, and a diffusers folder at the end.
@@ -43,6 +48,8 @@ def train_world(
         from sorano.train.ranks import is_first_process, leave
 
         chosen = recipes.find(recipe)
+        if flow_steps is not None:
+            chosen = replace(chosen, flow=replace(chosen.flow, num_steps=flow_steps))
         if dry_run:
             for name, value, why in recipes.describe(chosen):
                 print(f"{name:<18} {value:<44} {why}".rstrip())

@@ -139,10 +139,9 @@ LONG = Recipe(
     text_encoder=_text_encoder(192, 4, 3),
     frames=NO_STAGE, clips=NO_STAGE,  # the latents are those that the weights to begin from know
     reading=StageRecipe(num_steps=200, batch_size=128, learning_rate=1e-3, decay_fraction=0.3),
-    flow=StageRecipe(num_steps=40000, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.2,
+    flow=StageRecipe(num_steps=40000, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.25,
                ema_decay=0.999),
     verbs=NO_STAGE,
-    decoder=StageRecipe(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
 )  # fmt: skip
 
 RECIPES = {
@@ -158,7 +157,7 @@ RECIPES = {
         flow=StageRecipe(num_steps=7000, batch_size=32, learning_rate=2.5e-3, num_frames=17, decay_fraction=0.6),
         verbs=StageRecipe(num_steps=2000, batch_size=32, learning_rate=1e-3, num_frames=17),
     ),
-    # two cores for a night or more, in pieces: rates are held until a stage's last fifth, so that it can be extended
+    # two cores for a night or more, in pieces: rates are held until a stage's last quarter, so that it can be extended
     "long": LONG,
     # the same with sixteen more channels to the latents, learned first, beside those of the weights to begin from
     "sharp": replace(
@@ -166,11 +165,12 @@ RECIPES = {
         transformer=_transformer(192, 4, 8, 768, 192, channels=32),
         frames=StageRecipe(num_steps=3000, batch_size=24, learning_rate=1e-3, decay_fraction=0.1, ema_decay=0.995),
         clips=StageRecipe(num_steps=8000, batch_size=4, learning_rate=1e-3, num_frames=9, decay_fraction=0.4),
+        decoder=StageRecipe(num_steps=4000, batch_size=4, learning_rate=5e-4, num_frames=9, save_every=50),
     ),
     # quality against compute (docs/quality.md): the flow model from nothing, on the autoencoder to begin from, its rate
     # held, so that the weights that are kept differ by their steps alone
     "curve": replace(
-        LONG, name="curve", start_clips=1000, clips_per_step=0.8, fresh_flow=True, decoder=None,
+        LONG, name="curve", start_clips=1000, clips_per_step=0.8, fresh_flow=True,
         reading=StageRecipe(num_steps=300, batch_size=128, learning_rate=2e-3, decay_fraction=0.3),
         flow=StageRecipe(num_steps=1600, batch_size=32, learning_rate=2e-3, num_frames=25, decay_fraction=0.0,
                    keep=(16, 50, 160, 500, 1600)),
