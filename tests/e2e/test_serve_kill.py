@@ -16,7 +16,7 @@ from sorano.serve.database import audit, deliveries
 from sorano.serve.sweep import Sweeper
 from sorano.serve.worker import Service
 
-KILLS = 200 if FULL else 20
+KILLS = 200 if FULL else 10
 ATTEMPTS = 1000
 LEASE = ["--lease-seconds", "1.5", "--drain-seconds", "5", "--attempts", str(ATTEMPTS)]
 
