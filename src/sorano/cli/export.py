@@ -1,4 +1,4 @@
-"""The commands that take a model out of PyTorch: `sorano export onnx`, `sorano export web`."""
+"""The commands that take a model out of PyTorch: `sorano export onnx`, `executorch` and `web`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sorano.cli.console import absolute, report_errors, say
 from sorano.presets import DEFAULT_PRESET
 
 commands = typer.Typer()
-export_app = typer.Typer(help="A model for other runtimes: ONNX graphs, a browser tab.", no_args_is_help=True)
+export_app = typer.Typer(help="A model for other runtimes: ONNX, ExecuTorch, a browser tab.", no_args_is_help=True)
 commands.add_typer(export_app, name="export")
 
 
@@ -50,8 +50,26 @@ def onnx(
         from sorano.presets import find_preset
 
         found = located(find_preset(preset))
-        card = export_onnx(found, folder, precision=precision.value, say=_said(quiet))
-        print(json.dumps(json.loads(card.read_text()), ensure_ascii=False) if as_json else absolute(card))
+        _print_card(export_onnx(found, folder, precision=precision.value, say=_said(quiet)), as_json)
+
+
+@export_app.command()
+def executorch(
+    folder: Annotated[Path, typer.Argument(help="Where the programs go.")],
+    preset: PRESET = DEFAULT_PRESET,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+) -> None:
+    """Write the networks of a model as ExecuTorch programs for XNNPACK, which `sorano.export.run` and phones run.
+
+    stdout gets the path of the folder's card, model.json.
+    """
+    with report_errors():
+        from sorano.export.executorch import export_executorch
+        from sorano.pipeline import located
+        from sorano.presets import find_preset
+
+        _print_card(export_executorch(located(find_preset(preset)), folder, say=_said(quiet)), as_json)
 
 
 @export_app.command()
@@ -89,6 +107,10 @@ def web(
         if not quiet:
             say(f"{len(files)} files, {total / 1e6:.1f} MB; serve it: python -m http.server --directory {folder}")
         print(absolute(page))
+
+
+def _print_card(card: Path, as_json: bool) -> None:
+    print(json.dumps(json.loads(card.read_text()), ensure_ascii=False) if as_json else absolute(card))
 
 
 def _said(quiet: bool) -> Callable[[str], None]:

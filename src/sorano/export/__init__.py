@@ -1,1 +1,1 @@
-"""Models like the embedded one outside PyTorch: ONNX graphs, their runner, and a page for a browser tab."""
+"""Models like the embedded one outside PyTorch: ONNX graphs, ExecuTorch programs, their runner, a web page."""

@@ -1,16 +1,18 @@
-"""A model's networks as ONNX graphs in a folder, each file with its SHA-256 in `model.json`.
+"""A model's networks as graphs in a folder, each file with its SHA-256 in `model.json`.
 
-    model.json          what the model is, its shapes, how it samples, the digests
-    tokenizer.json      as in the model's folder
-    text_encoder.onnx   ids [S], real [S]                                        -> text [S, D]
-    transformer.onnx    patches, timestep, known, rope_cos, rope_sin, text, bias -> velocity [L, P]
-    decoder.onnx        latent [1, C, T, H, W], normalised                       -> video [1, 3, F, Y, X], -1..1
-    encoder.onnx        video                                                    -> latent, normalised
+    model.json     what the model is, its shapes, how it samples, the digests
+    tokenizer.json as in the model's folder
+    text_encoder   ids [S], real [S]                                        -> text [S, D]
+    transformer    patches, timestep, known, rope_cos, rope_sin, text, bias -> velocity [L, P]
+    decoder        latent [1, C, T, H, W], normalised                       -> video [1, 3, F, Y, X], -1..1
+    encoder        video                                                    -> latent, normalised
 
-Shapes are fixed, one clip of one size, because compilers for phones want them so; `sorano.export.run` computes the
-rest. Two precisions: "float32" is the engine's own numbers; "int8" is for downloads: matrix products of the transformer
-with 8-bit weights and activations quantised as they come, 8-bit weights (a scale for each output) of the autoencoder,
-which are float32 again when they are loaded, and float16 weights of the text encoder.
+A graph is an ONNX file (`.onnx`) here, or an ExecuTorch program (`.pte`, `sorano.export.executorch`), which takes its
+inputs in this order. Shapes are fixed, one clip of one size, because compilers for phones want them so;
+`sorano.export.run` computes the rest. Two precisions of ONNX: "float32" is the engine's own numbers; "int8" is for
+downloads: matrix products of the transformer with 8-bit weights and activations quantised as they come, 8-bit weights
+(a scale for each output) of the autoencoder, which are float32 again when they are loaded, and float16 weights of the
+text encoder.
 
 Not covered: models with an image encoder, with channels beside the latent or with two experts (said, not exported).
 """
@@ -41,7 +43,14 @@ if TYPE_CHECKING:
 FORMAT = 2
 OPSET = 20  # the first with Gelu
 TEXT_TOKENS = 64  # of a graph: the prompt's own and at least one pad key
-GRAPHS = ("text_encoder", "transformer", "decoder", "encoder")
+INPUTS = {
+    "text_encoder": ("ids", "real"),
+    "transformer": ("patches", "timestep", "known", "rope_cos", "rope_sin", "text", "bias"),
+    "decoder": ("latent",),
+    "encoder": ("video",),
+}
+GRAPHS = tuple(INPUTS)
+SUFFIXES = {"onnx": ".onnx", "executorch": ".pte"}  # of a runtime's files
 PRECISIONS = ("float32", "int8")
 CARD = "model.json"
 
@@ -91,20 +100,40 @@ def export_onnx(
     require("exporting", "engine", "export")
     if precision not in PRECISIONS:
         raise RequestError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    bundle = _loaded(preset)
-    shapes = shapes_of(preset, bundle)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, (module, inputs, named, result) in _modules(bundle, shapes).items():
-        say(f"tracing {name}")
-        model = _traced(module, inputs, named, result)
+
+    def made(name: str, network: Network) -> bytes:
+        model = _traced(name, network)
         if precision == "int8":
             from sorano.export import quantize
 
             model = quantize.ways[name](model)
-        write_atomic(folder / f"{name}.onnx", model.SerializeToString())
+        return model.SerializeToString()
+
+    return export_graphs(preset, folder, "onnx", made, precision=precision, say=say)
+
+
+def export_graphs(
+    preset: Preset,
+    folder: Path,
+    runtime: str,
+    made: Callable[[str, Network], bytes],
+    *,
+    precision: str,
+    say: Callable[[str], None],
+) -> Path:
+    """Writes what `made` makes of each network of a preset, and what belongs to them; returns the card.
+
+    `runtime` is one of `SUFFIXES`. Raises as `export_onnx` does.
+    """
+    bundle = _loaded(preset)
+    shapes = shapes_of(preset, bundle)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, network in _networks(bundle, shapes).items():
+        say(f"tracing {name}")
+        write_atomic(folder / f"{name}{SUFFIXES[runtime]}", made(name, network))
     assert preset.folder is not None
     write_atomic(folder / "tokenizer.json", (preset.folder / "tokenizer" / "tokenizer.json").read_bytes())
-    return _write_card(preset, bundle, shapes, precision, folder)
+    return _write_card(preset, bundle, shapes, runtime, precision, folder)
 
 
 def shapes_of(preset: Preset, bundle: Bundle) -> GraphShapes:
@@ -135,7 +164,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     Raises CheckpointError naming the file that is missing or is not the one that was written.
     """
     try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card: dict[str, Any] = {"runtime": "onnx"} | json.loads((folder / CARD).read_text(encoding="utf-8"))
         files = dict(card["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / CARD} cannot be read: {error}", f"sorano export onnx {folder}") from error
@@ -144,7 +173,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     for name, words in files.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
-            raise CheckpointError(f"{file} is missing", f"sorano export onnx {folder}")
+            raise CheckpointError(f"{file} is missing", f"sorano export {card['runtime']} {folder}")
         if sha256(file) != words["sha256"]:
             raise CheckpointError(f"{file} is not the file that was exported: its SHA-256 differs", "export it again")
     return card
@@ -158,11 +187,11 @@ def _loaded(preset: Preset) -> Bundle:
     return load_bundle(preset, "cpu", "float32")
 
 
-Module = tuple["nn.Module", tuple["Tensor", ...], list[str], str]
+Network = tuple["nn.Module", tuple["Tensor", ...], str]
 
 
-def _modules(bundle: Bundle, shapes: GraphShapes) -> dict[str, Module]:
-    """Each graph's module, inputs of its shapes, their names and the result's."""
+def _networks(bundle: Bundle, shapes: GraphShapes) -> dict[str, Network]:
+    """Each graph's module, inputs of its shapes in the order of `INPUTS`, and its result's name."""
     import torch
 
     from sorano.export import networks
@@ -177,27 +206,27 @@ def _modules(bundle: Bundle, shapes: GraphShapes) -> dict[str, Module]:
     transformer_inputs = (
         patches, torch.zeros(2), tokens, cos, sin, torch.zeros(shapes.text_tokens, width), text
     )  # fmt: skip
-    names = ["patches", "timestep", "known", "rope_cos", "rope_sin", "text", "bias"]
     encoder = networks.TextEncoderGraph(bundle.text_encoder, shapes.text_tokens)
     return {
-        "text_encoder": (encoder, (text.long(), text), ["ids", "real"], "text"),
-        "transformer": (networks.TransformerGraph(bundle.transformer), transformer_inputs, names, "velocity"),
-        "decoder": (networks.DecoderGraph(bundle.vae), (latent,), ["latent"], "video"),
-        "encoder": (networks.EncoderGraph(bundle.vae), (video,), ["video"], "latent"),
+        "text_encoder": (encoder, (text.long(), text), "text"),
+        "transformer": (networks.TransformerGraph(bundle.transformer), transformer_inputs, "velocity"),
+        "decoder": (networks.DecoderGraph(bundle.vae), (latent,), "video"),
+        "encoder": (networks.EncoderGraph(bundle.vae), (video,), "latent"),
     }
 
 
-def _traced(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], result: str) -> Any:
-    """The module as an `onnx.ModelProto`, its weights inside."""
+def _traced(name: str, network: Network) -> Any:
+    """The network as an `onnx.ModelProto`, its weights inside."""
     import onnx
     import torch
     from onnxscript import optimizer
 
-    with _quiet():
+    module, inputs, result = network
+    with quiet():
         program = torch.export.export(module.eval(), inputs, strict=False)
         made = torch.onnx.export(
-            program, (), dynamo=True, input_names=names, output_names=[result], opset_version=OPSET, optimize=False,
-            verbose=False,
+            program, (), dynamo=True, input_names=list(INPUTS[name]), output_names=[result], opset_version=OPSET,
+            optimize=False, verbose=False,
         )  # fmt: skip
         assert made is not None
         optimizer.fold_constants(made.model)
@@ -210,7 +239,7 @@ def _traced(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], res
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what torch's exporter says of itself: that torchvision is not here, that its own code is deprecated."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -223,7 +252,9 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _write_card(preset: Preset, bundle: Bundle, shapes: GraphShapes, precision: str, folder: Path) -> Path:
+def _write_card(
+    preset: Preset, bundle: Bundle, shapes: GraphShapes, runtime: str, precision: str, folder: Path
+) -> Path:
     from sorano import __version__
     from sorano.models.wan.config import MAX_TEXT_TOKENS
     from sorano.request import Request
@@ -234,11 +265,12 @@ def _write_card(preset: Preset, bundle: Bundle, shapes: GraphShapes, precision: 
     configs = preset.read_configs()
     width, height = resolve(Request(prompt="any"), preset, configs).output_size
     solver, shift = read_scheduler_config(bundle.scheduler_config)
-    files = [*(f"{name}.onnx" for name in GRAPHS), "tokenizer.json"]
+    files = [*(f"{name}{SUFFIXES[runtime]}" for name in GRAPHS), "tokenizer.json"]
     card = {
         "format": FORMAT,
         "sorano": __version__,
         "preset": preset.name,
+        "runtime": runtime,
         "precision": precision,
         "shapes": asdict(shapes),
         "fps": preset.fps,

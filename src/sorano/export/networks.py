@@ -10,6 +10,9 @@ N heads, D width, K width per head, P numbers of a patch.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import cast
 
 import torch
@@ -212,8 +215,21 @@ def _causal(conv: CausalConv3d, x_BCTHW: Tensor) -> Tensor:
     return F.conv3d(x_BCTHW, conv.weight, conv.bias, conv.stride, (0, *conv.spatial_padding))
 
 
+_winograd_allowed = ContextVar("_winograd_allowed", default=True)
+
+
+@contextmanager
+def without_winograd() -> Iterator[None]:
+    """Trace convolutions as convolutions, for compilers that choose their own algorithm."""
+    token = _winograd_allowed.set(False)
+    try:
+        yield
+    finally:
+        _winograd_allowed.reset(token)
+
+
 def _in_tiles(height: int, width: int) -> bool:
-    return min(height, width) >= LEAST_WINOGRAD and height % 4 == width % 4 == 0
+    return _winograd_allowed.get() and min(height, width) >= LEAST_WINOGRAD and height % 4 == width % 4 == 0
 
 
 def _winograd(x_BCTHW: Tensor, weight: Tensor, bias: Tensor | None, *, doubled: bool = False) -> Tensor:
@@ -303,7 +319,8 @@ def _repeated(x: Tensor, width_out: int, factor: int) -> Tensor:
     """Channels repeated and unfolded into space and time; the first frame yields one frame, not two."""
     _, c, t, h, w = x.shape
     x = x[0, :, None].expand(c, width_out * factor * 4 // c, t, h, w)
-    x = x.reshape(width_out, factor, 2, 2, t, h, w).permute(0, 4, 1, 5, 2, 6, 3)
+    x = x.reshape(width_out * factor, 2, 2, t, h, w).permute(0, 3, 4, 1, 5, 2)  # six axes are the most that XNNPACK has
+    x = x.reshape(width_out, factor, t, 4 * h * w).transpose(1, 2)
     return x.reshape(1, width_out, t * factor, 2 * h, 2 * w)[:, :, factor - 1 :]
 
 
@@ -312,7 +329,10 @@ def _down(block: ResidualDown, x: Tensor) -> Tensor:
     s, r, width_out = block.factor_s, block.factor_t, block.width_out
     folded = F.pad(x, (0, 0, 0, 0, -x.shape[2] % r, 0))
     _, c, t, h, w = folded.shape
-    folded = folded.reshape(c, t // r, r, h // s, s, w // s, s).permute(0, 2, 4, 6, 1, 3, 5)
+    folded = folded.reshape(c * t, h // s, s, w // s, s).permute(
+        0, 2, 4, 1, 3
+    )  # six axes are the most that XNNPACK has
+    folded = folded.reshape(c, t // r, r, s * s, -1).permute(0, 2, 3, 1, 4)
     shortcut = folded.reshape(1, width_out, -1, t // r, h // s, w // s).mean(dim=2)
     for resnet in cast("list[ResidualBlock]", list(block.resnets)):
         x = _residual(resnet, x)

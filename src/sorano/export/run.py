@@ -1,4 +1,4 @@
-"""Runs exported ONNX graphs with ONNX Runtime: the engine's own sampling code around other networks.
+"""Runs exported graphs with ONNX Runtime or ExecuTorch: the engine's own sampling code around other networks.
 
     runner = Runner(Path("model"))
     clip = runner.generate("a red ball bounces on the grass at sunset", seed=5)      # clip.frames_THWC
@@ -13,7 +13,7 @@ than text and frames to begin with.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sorano.errors import NumericsError, RequestError
-from sorano.export.graphs import GRAPHS, GraphShapes, read_card
+from sorano.export.graphs import GRAPHS, INPUTS, SUFFIXES, GraphShapes, read_card
+from sorano.extras import require
 from sorano.shapes import LatentShape
 
 if TYPE_CHECKING:
     from sorano.sampling.schedule import Schedule
 
 Array = NDArray[Any]
+Session = Callable[[Mapping[str, Array]], Array]
+"""A loaded graph: from its named inputs (`sorano.export.graphs.INPUTS`) to its result."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +46,19 @@ class Runner:
     """The graphs of an exported folder, loaded; each file's digest is checked before it runs."""
 
     def __init__(self, folder: Path, *, threads: int = 1) -> None:
-        """Raises CheckpointError for a folder that is not as it was exported."""
-        import onnxruntime
+        """`threads` are those of the graphs; of ExecuTorch, all runners of a process share them.
+
+        Raises CheckpointError for a folder that is not as it was exported, RequestError where its runtime is missing.
+        """
         from tokenizers import Tokenizer as FastTokenizer
 
         from sorano.models.wan.text_encoder import Tokenizer
 
         self.card = read_card(folder)
         self.shapes = GraphShapes.from_card(self.card)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self.sessions = {
-            name: onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
-            for name in GRAPHS
-        }
+        runtime = self.card["runtime"]
+        load = {"onnx": _onnx_session, "executorch": _executorch_session}[runtime]
+        self.sessions = {name: load(folder / f"{name}{SUFFIXES[runtime]}", threads) for name in GRAPHS}
         self.tokenizer = Tokenizer(FastTokenizer.from_file(str(folder / "tokenizer.json")))
         self.cos_LK, self.sin_LK = rotary_table(self.shapes)
 
@@ -113,7 +114,7 @@ class Runner:
             )
         padded, real = np.zeros(size, np.int64), (np.arange(size) < count).astype(np.float32)
         padded[:count] = ids
-        [text_SD] = self.sessions["text_encoder"].run(None, {"ids": padded, "real": real})
+        text_SD = self.sessions["text_encoder"]({"ids": padded, "real": real})
         bias_S = np.where(real > 0, 0.0, BEYOND).astype(np.float32)
         bias_S[count] = math.log(self.card["text_positions"] - count)  # the pad key stands for all padded positions
         return text_SD, bias_S
@@ -140,7 +141,7 @@ class Runner:
             )
         rest = np.repeat(frames_THWC[-1:], self.shapes.num_frames - count, axis=0)
         video_BCTHW = frames_to_video(np.concatenate([frames_THWC, rest])).numpy()
-        [latent] = self.sessions["encoder"].run(None, {"video": video_BCTHW})
+        latent = self.sessions["encoder"]({"video": video_BCTHW})
         return np.asarray(latent[0, :, : 1 + (count - 1) // temporal])
 
     def decode(self, latent_CTHW: Array) -> NDArray[np.uint8]:
@@ -149,7 +150,7 @@ class Runner:
 
         from sorano.conditions.state import video_to_frames
 
-        [video] = self.sessions["decoder"].run(None, {"latent": latent_CTHW[None].astype(np.float32)})
+        video = self.sessions["decoder"]({"latent": latent_CTHW[None].astype(np.float32)})
         return video_to_frames(torch.from_numpy(video))
 
     def _solved(
@@ -169,7 +170,7 @@ class Runner:
                 timestep = np.array([schedule.timestep(sigma), 0], np.float32)
                 inputs = {"patches": patches, "timestep": timestep, "known": is_known_L, "text": text, "bias": bias}
                 inputs |= {"rope_cos": self.cos_LK, "rope_sin": self.sin_LK}
-                return from_patches(self.sessions["transformer"].run(None, inputs)[0], self.shapes)
+                return from_patches(self.sessions["transformer"](inputs), self.shapes)
 
             return velocity
 
@@ -178,6 +179,34 @@ class Runner:
         solver: Any = SOLVERS[self.card["solver"]]
         for _, x in solver(velocity, noise, schedule.sigmas):
             yield _with_known(x.astype(np.float32, copy=False), known)
+
+
+def _onnx_session(file: Path, threads: int) -> Session:
+    require("running ONNX graphs", "export")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda inputs: np.asarray(session.run(None, dict(inputs))[0])
+
+
+def _executorch_session(file: Path, threads: int) -> Session:
+    require("running ExecuTorch programs", "executorch")
+    import torch
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime
+
+    _unsafe_reset_threadpool(threads)
+    program = Runtime.get().load_program(file)
+    method, names = program.load_method("forward"), INPUTS[file.stem]
+
+    def run(inputs: Mapping[str, Array]) -> Array:
+        [result] = method.execute([torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names])
+        return np.array(result)  # a copy: the next run writes into the same memory
+
+    return run
 
 
 def _with_known(x_CTHW: Array, known: Array | None) -> Array:

@@ -98,6 +98,8 @@ def _policy() -> str:
 def _copy_graphs(graphs: Path, preset: Preset, model: Path) -> None:
     """Copies an exported folder. Raises RequestError for one of another preset, CheckpointError for a changed one."""
     card = read_card(graphs)
+    if card["runtime"] != "onnx":
+        raise RequestError(f"{graphs} holds no ONNX graphs", "sorano export onnx FOLDER writes them")
     if card["preset"] != preset.name:
         raise RequestError(f"{graphs} holds the graphs of {card['preset']}", f"ask for it: --preset {card['preset']}")
     model.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ function drawResult() {
 	const { made, seed } = shown;
 	at('said').textContent = t('said', { seed, seconds: made.total.toFixed(1), id: made.id, signer: made.signer });
 	const facts = [['load', `${made.seconds.load.toFixed(1)} s`], ['steps', `${made.seconds.steps.toFixed(1)} s`], ['decode', `${made.seconds.decode.toFixed(1)} s`],
-		['seal', `${made.seconds.seal.toFixed(1)} s`], ['codec', made.codec]];
+		['seal', `${made.seconds.seal.toFixed(1)} s`], ['codec', made.codec], ['runtime', ranOn(made.webgpu)]];
 	at('facts').replaceChildren(...facts.map(([name, value]) => {
 		const pair = document.createElement('div'), term = document.createElement('dt'), detail = document.createElement('dd');
 		term.textContent = t(`fact.${name}`);
@@ -83,6 +83,9 @@ function drawResult() {
 		return pair;
 	}));
 }
+
+/** Where the networks ran, and why not all on WebGPU. */
+const ranOn = ({ on, reason }) => t(on.length ? 'runtime.webgpu' : 'runtime.wasm', { names: on.join(', '), reason: reason ? t(`runtime.${reason}`) : '' });
 
 const blobUrl = (element, data, type, name) => {
 	if (element.href) URL.revokeObjectURL(element.href);

@@ -14,29 +14,64 @@ export class Engine {
 	/** `ort` is the module onnxruntime-web. Throws a Failure for files that are not as they were exported. */
 	static async load(ort, say = () => {}) {
 		const engine = new Engine();
-		Object.assign(engine, { ort, card: await jsonOf('model/model.json'), sessions: {} });
+		Object.assign(engine, { ort, card: await jsonOf('model/model.json'), sessions: {}, webgpu: { on: [], reason: null } });
 		engine.tokenizer = new Tokenizer(await jsonOf('model/tokenizer.json'));
 		engine.rope = rotaryTable(engine.card.shapes);
 		const names = ['text_encoder', 'transformer', 'decoder'];
 		for (const [at, name] of names.entries()) {
 			say(at, names.length);
-			await engine.#session(name);
+			engine.sessions[name] = await engine.create(name);
 		}
 		say(names.length, names.length);
 		return engine;
 	}
 
-	async #session(name) {
-		this.sessions[name] ??= await this.ort.InferenceSession.create(await bytesOf(`model/${name}.onnx`), {
-			executionProviders: ['wasm'], graphOptimizationLevel: 'all', enableCpuMemArena: false,
+	/** A network in a runtime, by one of its providers: {provider, run, release}, `run` from named inputs to the result's numbers. */
+	async create(name, ort = this.ort, provider = 'wasm') {
+		const session = await ort.InferenceSession.create(await bytesOf(`model/${name}.onnx`), {
+			executionProviders: [provider], graphOptimizationLevel: 'all', enableCpuMemArena: false,
 		});
-		return this.sessions[name];
+		return {
+			provider,
+			async run(inputs) {
+				const own = Object.entries(inputs).map(([key, { type, data, dims }]) => [key, new ort.Tensor(type, data, dims)]);
+				return (await session.run(Object.fromEntries(own)))[session.outputNames[0]].data;
+			},
+			release: () => session.release(),
+		};
 	}
 
-	async #run(name, inputs) {
-		const session = await this.#session(name);
-		const made = await session.run(inputs);
-		return made[session.outputNames[0]].data;
+	/** The result of a network. One that fails on WebGPU, as when its device is lost, runs in WebAssembly from then on. */
+	async run(name, inputs) {
+		const session = (this.sessions[name] ??= await this.create(name));
+		try {
+			return await session.run(inputs);
+		} catch (error) {
+			if (session.provider === 'wasm') throw error;
+			this.webgpu = { on: this.webgpu.on.filter((one) => one !== name), reason: 'failed' };
+			await this.replace(name, await this.create(name));
+			return this.run(name, inputs);
+		}
+	}
+
+	/** Puts another session in the place of a network's. */
+	async replace(name, session) {
+		const before = this.sessions[name];
+		this.sessions[name] = session;
+		await before.release().catch(() => {}); // of a lost device
+	}
+
+	/** Inputs of a network that are alike everywhere, to compare runtimes with: numbers of seed 0, halfway through the steps. */
+	async sample(name) {
+		const { shapes } = this.card, half = shapes.head_dim / 2, tokens = numTokens(shapes);
+		const noise = normal(shapes.latent_CTHW.reduce((product, one) => product * one, 1), 0);
+		if (name === 'decoder') return { latent: this.#floats(noise, 1, ...shapes.latent_CTHW) };
+		const patches = toPatches(noise, shapes);
+		return {
+			...(await this.encodeText('')), patches: this.#floats(patches, tokens, patches.length / tokens), timestep: this.#floats(Float32Array.of(500, 0), 2),
+			known: this.#floats(new Float32Array(tokens), tokens), rope_cos: this.#floats(this.rope.cos, tokens, half),
+			rope_sin: this.#floats(this.rope.sin, tokens, half),
+		};
 	}
 
 	#floats(data, ...dims) {
@@ -49,7 +84,7 @@ export class Engine {
 		if (count >= size) throw new Failure('long', { count, most: size - 1 });
 		const padded = BigInt64Array.from({ length: size }, (_, at) => BigInt(ids[at] ?? 0));
 		const real = Float32Array.from({ length: size }, (_, at) => (at < count ? 1 : 0));
-		const text = await this.#run('text_encoder', { ids: new this.ort.Tensor('int64', padded, [size]), real: this.#floats(real, size) });
+		const text = await this.run('text_encoder', { ids: new this.ort.Tensor('int64', padded, [size]), real: this.#floats(real, size) });
 		const bias = real.map((one) => (one ? 0 : BEYOND));
 		bias[count] = Math.log(this.card.text_positions - count); // the pad key stands for all padded positions
 		return { text: this.#floats(text, size, text.length / size), bias: this.#floats(bias, size) };
@@ -63,7 +98,7 @@ export class Engine {
 			const picture = given[Math.min(frame, given.length - 1)]; // causal: what comes later does not matter
 			for (let at = 0; at < plane; at++) video[(channel * count + frame) * plane + at] = picture[3 * at + channel] / 127.5 - 1;
 		}
-		const latent = await this.#run('encoder', { video: this.#floats(video, 1, 3, count, height, width) });
+		const latent = await this.run('encoder', { video: this.#floats(video, 1, 3, count, height, width) });
 		const latents = 1 + Math.floor((given.length - 1) / temporal), size = latents * rows * columns, values = new Float32Array(channels * size);
 		for (let channel = 0; channel < channels; channel++) {
 			const start = channel * frames * rows * columns;
@@ -88,7 +123,7 @@ export class Engine {
 			const inputs = { ...common, patches: this.#floats(latent, tokens, latent.length / tokens) };
 			inputs.timestep = this.#floats(Float32Array.of(plan.timesteps[index] ?? sigma * TIMESTEPS, 0), 2);
 			const made = [];
-			for (const one of texts) made.push(await this.#run('transformer', { ...inputs, ...one }));
+			for (const one of texts) made.push(await this.run('transformer', { ...inputs, ...one }));
 			const [withPrompt, without] = made;
 			return fromPatches(without ? withPrompt.map((value, at) => without[at] + guidance * (value - without[at])) : withPrompt, shapes);
 		};
@@ -102,7 +137,7 @@ export class Engine {
 	/** The frames of a latent, RGB bytes. */
 	async decode(latent) {
 		const { shapes } = this.card;
-		const video = await this.#run('decoder', { latent: this.#floats(latent, 1, ...shapes.latent_CTHW) });
+		const video = await this.run('decoder', { latent: this.#floats(latent, 1, ...shapes.latent_CTHW) });
 		return framesOf(video, shapes.num_frames, shapes.height, shapes.width);
 	}
 }

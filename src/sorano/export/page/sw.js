@@ -9,6 +9,7 @@ const HEADERS = {
 	'content-security-policy': "__POLICY__",
 };
 
+const isLater = (name) => name.includes('.jspi.'); // for WebGPU, which few devices use: kept when it is asked for
 const hex = (buffer) => Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, '0')).join('');
 const place = (name) => new URL(`./${name}`, self.registration.scope).href;
 
@@ -17,7 +18,7 @@ async function fill() {
 	const answer = await fetch(place('files.json'), { cache: 'no-cache' });
 	const files = await answer.clone().json();
 	for (const [name, { sha256 }] of Object.entries(files)) {
-		if (await cache.match(place(name))) continue;
+		if (isLater(name) || (await cache.match(place(name)))) continue;
 		const found = await fetch(place(name), { cache: 'no-cache' });
 		const bytes = await found.clone().arrayBuffer();
 		if (!found.ok || hex(await crypto.subtle.digest('SHA-256', bytes)) !== sha256) throw new Error(`${name} is not the file that was exported`);
@@ -39,7 +40,8 @@ self.addEventListener('fetch', (event) => {
 	const kept = name === self.registration.scope ? place('index.html') : name;
 	event.respondWith((async () => {
 		const cache = await caches.open(NAME);
-		const found = (await cache.match(kept)) ?? (await fetch(event.request));
+		const match = await cache.match(kept), found = match ?? (await fetch(event.request));
+		if (!match && found.ok && isLater(kept)) await cache.put(kept, found.clone());
 		if (found.type === 'opaque' || !found.ok) return found;
 		const headers = new Headers(found.headers);
 		for (const [header, value] of Object.entries(HEADERS)) headers.set(header, value);

@@ -10,10 +10,11 @@ import { identity, rootPem } from './keys.js';
 import { resized, withErrorFaded } from './pictures.js';
 import * as seal from './seal.js';
 import { Marker } from './watermark.js';
+import { adopt } from './webgpu.js';
 import { Words } from './words.js';
 
 const channel = new MessageChannel();
-let waiting, cancelled = false, loading, vocabulary;
+let waiting, cancelled = false, loading, vocabulary, webgpu = {};
 channel.port1.onmessage = () => waiting?.();
 
 /** Lets messages in: one that says cancel is heard here. */
@@ -40,6 +41,7 @@ async function loaded() {
 	ort.env.logLevel = 'error';
 	const engine = await Engine.load(ort, (done, total) => progress('load', done, total));
 	ort.env.wasm.wasmBinary = undefined; // it is compiled by now
+	engine.webgpu = await adopt(engine, webgpu);
 	return engine;
 }
 
@@ -78,7 +80,7 @@ async function create(request) {
 	await pause();
 	const made = await finished(engine, request, latent, frames);
 	measured('seal');
-	return { ...made, reading, seconds, total: (performance.now() - began) / 1000 };
+	return { ...made, reading, seconds, webgpu: engine.webgpu, total: (performance.now() - began) / 1000 };
 }
 
 /** Frames to a marked, labelled and signed file, and what reading it back says. */
@@ -137,12 +139,13 @@ const TASKS = {
 			postMessage({ kind: 'unverified', ...saidOf(error) });
 		}
 	},
-	/** For tests: the latent and the frames as they are, before marking. */
-	async latent({ request }) {
+	/** For tests: the latent and the frames as they are, before marking, and where they were made; `webgpu` is options of `adopt`. */
+	async latent({ request, webgpu: options }) {
+		webgpu = options ?? webgpu;
 		const engine = await engineOf();
 		let latent;
 		for await (latent of engine.steps(request));
-		postMessage({ kind: 'latent', latent, frames: await engine.decode(latent) });
+		postMessage({ kind: 'latent', latent, frames: await engine.decode(latent), webgpu: engine.webgpu });
 	},
 };
 
