@@ -66,7 +66,7 @@ def worlds(count):
     engine, generated, rendered = Engine(), [], []
     for seed in range(count):
         size = {"num_frames": FRAMES, "height": 128, "width": 128, "fps": float(FPS)}
-        clip = sample("heldout", seed, world="full", **size)
+        clip = sample("heldout", seed, world="core", **size)
         rendered.append(clip.frames_THWC)
         generated.append(engine.generate(clip.caption, seed=seed).frames_THWC)
     return generated, rendered
