@@ -84,32 +84,29 @@ def row(name, forged, ordinary):
 def pictures(kinds, seeds):
     """Splices: things put over clips, and face swaps, against the same clips as they are."""
     print("splice: AUC against the same kinds of clips, coded alike")
-    rows = {}
-    for coding in ("CRF 23", "CRF 28"):
-        ordinary = [
-            triage.splice(looked_at(coded(corpus.clip(kind, seed), coding)))[0]
-            for kind in kinds
-            for seed in range(seeds)
-        ]
+    scores = {}
+
+    def look(name, frames):
+        for coding in ("CRF 23", "CRF 28"):
+            scores.setdefault((name, coding), []).append(triage.splice(looked_at(coded(frames, coding)))[0])
+
+    for number, (kind, seed) in enumerate((kind, seed) for kind in kinds for seed in range(seeds)):
+        clip = corpus.clip(kind, seed)
+        look("clip", clip)
         for way in forgeries.WAYS:
             for area in AREAS:
-                scores = []
-                for number, (kind, seed) in enumerate((kind, seed) for kind in kinds for seed in range(seeds)):
-                    clip = corpus.clip(kind, seed)
-                    forged, _ = forgeries.put_over(clip, clip, np.random.default_rng([number, 9]), area, way)
-                    scores.append(triage.splice(looked_at(coded(forged, coding)))[0])
-                rows[f"{way} {area:.0%} {coding}"] = row(
-                    f"{way}, {area:.0%} of the picture, {coding}", scores, ordinary
-                )
-        heads = [redteam.head(number) for number in range(12 * seeds if seeds > 1 else 3)]
-        as_they_are = [triage.splice(looked_at(coded(head, coding)))[0] for head in heads]
+                forged, _ = forgeries.put_over(clip, clip, np.random.default_rng([number, 9]), area, way)
+                look(f"{way}, {area:.0%} of the picture", forged)
+    for number in range(12 * seeds if seeds > 1 else 3):
+        head = redteam.head(number)
+        look("head", head)
         for blend in redteam.BLENDS:
-            scores = [
-                triage.splice(looked_at(coded(redteam.swapped(head, blend, 500 + number)[0], coding)))[0]
-                for number, head in enumerate(heads)
-            ]
-            rows[f"swap {blend} {coding}"] = row(f"face swap, {blend}, {coding}", scores, as_they_are)
-    return rows
+            look(f"face swap, {blend}", redteam.swapped(head, blend, 500 + number)[0])
+    return {
+        f"{name}, {coding}": row(f"{name}, {coding}", found, scores["head" if "swap" in name else "clip", coding])
+        for (name, coding), found in scores.items()
+        if name not in ("clip", "head")
+    }
 
 
 def others():

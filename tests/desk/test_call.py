@@ -165,6 +165,31 @@ def test_the_desk_checks_the_words_of_a_pair(meeting, monkeypatch):
     assert refusal(meeting.ask, "POST", path, ann["token"]) == "unsupported"
 
 
+def test_words_are_checked_a_few_times_a_minute_and_a_refused_try_leaves_no_line(meeting, monkeypatch):
+    monkeypatch.setattr(speech, "is_available", lambda: True)
+    monkeypatch.setattr(speech, "heard_code", lambda sound: None)
+    ann, ben, cy = (meeting.join(one) for one in ("cfo", "treasurer", "controller"))
+    room, path = meeting.guard.room(meeting.room["id"]), f"/tiles/{ben['tile']}/words"
+
+    def lines():
+        return sum(one["event"] == "words" for one in room.timeline)
+
+    for _ in range(guards.MOST_CHECKS):
+        meeting.ask("POST", path, ann["token"])
+    where = f"/rooms/{room.id}{path}"
+    status, headers, content = meeting.world.send("POST", where, {"x-call-token": ann["token"]}, None)
+    error, wait = json.loads(content)["error"], int(headers["retry-after"])
+    assert (status, error["code"]) == (429, "too_many_attempts") and "; " in error["message"] and 1 <= wait <= 60
+    assert lines() == guards.MOST_CHECKS
+    again = meeting.join("cfo")  # a new tile is no new person
+    assert refusal(meeting.ask, "POST", path, again["token"]) == "too_many_attempts"
+    assert refusal(meeting.ask, "POST", f"/tiles/{cy['tile']}/words", again["token"]) == "too_many_attempts"
+    meeting.ask("POST", path, cy["token"])  # others have their own
+    meeting.world.hands.wait(wait + 1)
+    meeting.ask("POST", path, again["token"])
+    assert lines() == guards.MOST_CHECKS + 2
+
+
 def test_a_guest_is_only_a_picture_and_the_call_unverified(meeting):
     ann, ben, visitor = meeting.join("cfo"), meeting.join("treasurer"), meeting.guest()
     meeting.play(4, ann, ben, visitor)

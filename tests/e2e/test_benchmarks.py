@@ -71,3 +71,10 @@ def test_the_benchmark_of_calls_runs_for_seconds():
     share = {name: document[name]["passed"] for name in ("light", "replayed")}
     is_found = document["swapped"]["within_5s"] == 1
     assert document["passed"] == (is_found and share == {"light": 1, "replayed": 0})
+
+
+@pytest.mark.full
+def test_the_benchmark_of_blending_runs_small():
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "blend.py"), "--small"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout.splitlines()[-1])["rows"]) == 8

@@ -10,7 +10,8 @@ and nothing here was measured on what swindlers use.
 
 Not covered: pictures by one generator, blends of pictures with like noise, faces as such, coarse coding (CRF 30 and
 more), pictures below 128 pixels, sound that is late (docs/LOG.md), and voices: networks over cepstra did not hold for
-vocoders that they had not heard (docs/trust.md). A low percentile is no proof that a file is genuine.
+vocoders that they had not heard, nor did a network for the seams of blending or second-order motion (docs/trust.md). A
+low percentile is no proof that a file is genuine.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ GET    /rooms/ID/bundles, /timeline        signed keys; what happened    x-call-
 GET    /rooms/ID/tiles/TILE/slots          what to mark with         the tile's own token
 POST   /rooms/ID/tiles/TILE/content        what was marked           the tile's own token
 POST   /rooms/ID/tiles/TILE/send, /watch   WebRTC offers             the tile's own token; any
-POST   /rooms/ID/tiles/TILE/light          challenge it              token of a passkey's tile
+POST   /rooms/ID/tiles/TILE/light, /words  challenge it; words heard token of a passkey's tile
 DELETE /rooms/ID/tiles/TILE                leave                     the tile's own token
 """
 

@@ -49,10 +49,12 @@ from sorano.web.problems import Problem, not_found
 
 MOST_ROOMS, MOST_TILES, MOST_EVENTS = 50, 12, 5000
 MOST_DECLARED = 8  # slots at once
+MOST_CHECKS, CHECK_SECONDS = 6, 60.0  # of spoken words, that a person may ask for in a call within that time
 SLOTS_AHEAD = 4  # whose tiles a participant's page gets at once
 EMPTY_SECONDS = 900.0  # that a room is kept without pictures
 GONE_SECONDS = 120.0  # after which a tile without pictures is empty
 NOTE_SECONDS = 30.0  # from a verdict of a call until it can be VERIFIED
+BY_EAR = "listen to them yourself, or wait a minute"
 
 
 @dataclass
@@ -107,6 +109,7 @@ class Room:
     was_tampered: bool = False
     had_guests: bool = False
     viewers: set[str] = field(default_factory=set, repr=False)  # tokens of those who only record
+    checks: dict[str | None, list[float]] = field(default_factory=dict, repr=False)  # when whom had words checked
     turn: threading.RLock = field(default_factory=threading.RLock)
 
     def note(self, at: float, tile: Tile | None, event: str, **more: Any) -> None:
@@ -421,16 +424,26 @@ class CallGuard:
             return tile.challenge
 
     def check_words(self, name: str, asking: Tile, tile_id: str) -> dict[str, Any]:
-        """Listen to what a tile just said: is it the code that it and the asking tile share? Raises `Problem`."""
+        """Return whether a tile just said the code that it shares with the asking tile.
+
+        A person has `MOST_CHECKS` checks within `CHECK_SECONDS` in a call, whatever their tile: each takes processor
+        time and a line of the timeline, which is bounded too. Raises `Problem`.
+        """
         room = self.room(name)
         with room.turn:
             tile = self.tile(room, tile_id)
             if tile is asking or not asking.device_key or not tile.device_key or tile.sound is None:
                 raise Problem("wrong_state", "two participants with passkeys share words", "ask for another tile")
             wanted = call_words(room.id, asking.device_key, tile.device_key)["en"]
+            if not speech.is_available():
+                raise Problem("unsupported", "words are checked by ear here", install("speech"))
+            now = self.now()
+            recent = [at for at in room.checks.get(asking.person, ()) if now - CHECK_SECONDS < at <= now]
+            if len(recent) >= MOST_CHECKS:
+                wait = recent[0] + CHECK_SECONDS - now
+                raise Problem("too_many_attempts", "words were checked often just now", BY_EAR, retry_after=wait)
+            room.checks[asking.person] = [*recent, now]
             sound = tile.sound.recent()
-        if not speech.is_available():
-            raise Problem("unsupported", "words are checked by ear here", install("speech"))
         heard = speech.heard_code(sound)
         with room.turn:
             room.note(self.now(), tile, "words", agree=heard == wanted)
