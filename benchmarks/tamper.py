@@ -2,6 +2,7 @@
 
     python benchmarks/tamper.py --gather FILE [--clips 60] [--first 0] [--size 270x480] [--copies 5] [--forgeries 3]
     python benchmarks/tamper.py --calibrate FILE      # writes src/sorano/trust/watermark/tamper_calibration.json
+    python benchmarks/tamper.py --threshold FILE      # writes its threshold alone, for the regression that is there
     python benchmarks/tamper.py --report FILE         # tables, and one JSON line
 
 `--gather` appends what the map measures of each case to a file of JSON lines, and goes on where it was stopped: cases
@@ -14,6 +15,7 @@ After a change of the mark or of its reader: gather to a new file, calibrate, re
 import argparse
 import base64
 import collections
+import dataclasses
 import json
 import sys
 import time
@@ -126,20 +128,36 @@ def calibrate(rows, say):
     The threshold comes from copies of clips that the regression was not fitted to, in turn
     (cross-fitting); the regression that is kept is fitted to all.
     """
-    honest = [row for row in rows if row["copy"] and not corpus.held_out(row["seed"]) and row["windows"]]
+    honest = fitted_to(rows)
     looks = [[unpacked(window)[0] for window in row["windows"]] for row in honest]
     turns = np.array([(row["seed"] // 2 + corpus.KINDS.index(row["kind"])) % FOLDS for row in honest])
     made = {}
     for turn in range(FOLDS):
         made[turn] = fitted([look for held, many in zip(turns, looks, strict=True) if held != turn for look in many])
     apart = [(made[turn], many) for turn, many in zip(turns, looks, strict=True)]
-    scores = np.array([max(one.judge(look).score for look in many) for one, many in apart])
-    threshold, slope = tail(scores, FALSE_ALARMS)
+    limit = limits([max(one.judge(look).score for look in many) for one, many in apart], honest, say)
+    return dataclasses.replace(fitted([look for many in looks for look in many]), **limit)
+
+
+def with_threshold(rows, say):
+    """The calibration that is there, with the threshold that honest copies of clips with even seeds ask for."""
+    calibration, honest = tamper.Calibration.load(), fitted_to(rows)
+    scores = [max(calibration.judge(unpacked(window)[0]).score for window in row["windows"]) for row in honest]
+    return dataclasses.replace(calibration, **limits(scores, honest, say))
+
+
+def fitted_to(rows):
+    """The honest copies of clips with even seeds in which a mark was read."""
+    return [row for row in rows if row["copy"] and not corpus.held_out(row["seed"]) and row["windows"]]
+
+
+def limits(scores, honest, say):
+    """The threshold and the slope that the scores of honest copies ask for."""
+    threshold, slope = tail(np.array(scores), FALSE_ALARMS)
     say(f"{len(honest)} copies: threshold {threshold:.2f}, slope {slope:.2f}")
-    for score, row in sorted(zip(scores.tolist(), honest, strict=True), key=lambda item: -item[0])[:8]:
+    for score, row in sorted(zip(scores, honest, strict=True), key=lambda item: -item[0])[:8]:
         say(f"  {score:.2f} {row['name']}")
-    whole = fitted([look for many in looks for look in many])
-    return tamper.Calibration(**vars(whole) | {"threshold": threshold, "slope": slope})
+    return {"threshold": threshold, "slope": slope}
 
 
 def fitted(looks):
@@ -318,6 +336,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gather", type=Path, metavar="FILE")
     parser.add_argument("--calibrate", type=Path, metavar="FILE")
+    parser.add_argument("--threshold", type=Path, metavar="FILE")
     parser.add_argument("--report", type=Path, metavar="FILE")
     parser.add_argument("--clips", type=int, default=60, help="kinds take turns")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
@@ -336,6 +355,9 @@ def main():
         gather(asked.gather, listing, size, asked.seconds, asked.copies, asked.forgeries, say)
     if asked.calibrate:
         save(calibrate(list(rows_of(asked.calibrate)), say))
+        tamper.Calibration.load.cache_clear()
+    if asked.threshold:
+        save(with_threshold(list(rows_of(asked.threshold)), say))
         tamper.Calibration.load.cache_clear()
     if asked.report:
         print(json.dumps({"benchmark": "tamper"} | report(rows_of(asked.report), say)))
