@@ -204,7 +204,7 @@ def _executorch_session(file: Path, threads: int) -> Session:
 
     def run(inputs: Mapping[str, Array]) -> Array:
         [result] = method.execute([torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names])
-        return np.array(result)  # a copy: the next run writes into the same memory
+        return result.numpy().copy()  # the next run writes into the same memory
 
     return run
 
