@@ -33,6 +33,7 @@ from sorano.world.score import (
     prepare,
     score,
     score_model,
+    table,
 )
 
 BALL = Thing("ball", "red", "small", "falls")
@@ -165,7 +166,7 @@ def test_what_a_caption_leaves_out_is_not_scored() -> None:
     scores = Scores()
     mark(scores, reading(replace(truth, ground="snow", camera="zooms in")), parse("a red ball falls at noon"))
     assert dict(scores.stated) == {"time": 1, "count": 1, "color": 1, "kind": 1, "motion": 1}
-    assert scores.num_all_correct == 1
+    assert scores.all_correct == 1
     assert math.isnan(scores.accuracy("ground"))
     mark(scores, reading(replace(truth, ground="snow")), parse("a red ball falls on the grass"))
     assert scores.accuracy("ground") == 0
@@ -179,6 +180,21 @@ def test_things_are_matched_whatever_the_order_but_the_relation_is_not() -> None
     assert (scores.accuracy("relation"), scores.accuracy("color")) == (1, 1)
     mark(scores, reading(shown), parse("a red ball is to the right of a blue cube"))
     assert (scores.accuracy("relation"), scores.accuracy("color")) == (0.5, 1)
+
+
+def test_clips_of_one_thing_and_of_two_are_counted_apart() -> None:
+    shown = Attributes((BALL, CUBE), "left of", "grass", "noon", "still")
+    scores = Scores()
+    mark(scores, reading(Attributes((BALL,))), parse("a red ball falls"))
+    mark(scores, reading(shown), parse("a red ball is to the right of a blue cube"))
+    mark(scores, reading(shown), parse("a red ball is to the left of a blue cube"))
+    assert (scores.all_correct_of(1), scores.all_correct_of(2)) == (1, 0.5)
+    assert scores.num_clips == 3 and scores.all_correct == pytest.approx(2 / 3)
+    assert math.isnan(scores.all_correct_of(3))
+    assert scores.to_dict()["all_correct_by_things"] == {"1": 1.0, "2": 0.5}
+    assert [line.split() for line in table({"model": scores}).splitlines() if "of two" in line] == [
+        ["of", "two", "things", "50.0"]
+    ]
 
 
 def test_a_missing_thing_is_wrong_and_an_extra_one_is_counted() -> None:

@@ -194,8 +194,8 @@ class Scores:
 
     right: Counter[str] = field(default_factory=Counter)
     stated: Counter[str] = field(default_factory=Counter)
-    num_clips: int = 0
-    num_all_correct: int = 0
+    clips_by_count: Counter[int] = field(default_factory=Counter)  # by the number of things that are stated
+    all_correct_by_count: Counter[int] = field(default_factory=Counter)
     num_permanent: int = 0
     gravity_errors: list[float] = field(default_factory=list)  # |g - 9.8| / 9.8 of each thing that is said to fall
     velocity_errors: list[float] = field(default_factory=list)  # relative, of each thing that is said to roll or rise
@@ -206,9 +206,18 @@ class Scores:
         return self.right[name] / self.stated[name] if self.stated[name] else math.nan
 
     @property
+    def num_clips(self) -> int:
+        """How many clips were scored."""
+        return self.clips_by_count.total()
+
+    @property
     def all_correct(self) -> float:
         """Share of the clips in which everything stated is right."""
-        return self.num_all_correct / self.num_clips if self.num_clips else math.nan
+        return self.all_correct_by_count.total() / self.num_clips if self.num_clips else math.nan
+
+    def all_correct_of(self, count: int) -> float:
+        """The same of the clips whose captions state `count` things; NaN where there is none."""
+        return self.all_correct_by_count[count] / self.clips_by_count[count] if self.clips_by_count[count] else math.nan
 
     @property
     def permanence(self) -> float:
@@ -242,6 +251,7 @@ class Scores:
             "accuracy": {name: round(self.accuracy(name), 4) for name in FIELDS if self.stated[name]},
             "stated": {name: self.stated[name] for name in FIELDS},
             "all_correct": _number(self.all_correct),
+            "all_correct_by_things": {str(n): _number(self.all_correct_of(n)) for n in sorted(self.clips_by_count)},
             "permanence": _number(self.permanence),
             "gravity_error": _number(self.gravity_error),
             "falls": len(self.gravity_errors),
@@ -303,8 +313,8 @@ def mark(scores: Scores, reading: EvaluatorReading, stated: Attributes, truth: S
     for name, said, found in marks:
         scores.stated[name] += 1
         scores.right[name] += said == found
-    scores.num_clips += 1
-    scores.num_all_correct += all(said == found for _, said, found in marks)
+    scores.clips_by_count[len(stated.things)] += 1
+    scores.all_correct_by_count[len(stated.things)] += all(said == found for _, said, found in marks)
     scores.num_permanent += reading.permanent
     for number, (thing, slot) in enumerate(zip(stated.things, slots, strict=True)):
         if thing.motion == "falls":
@@ -569,6 +579,8 @@ def table(columns: dict[str, Scores]) -> str:
     for name in FIELDS:
         line(_label(name), [scores.accuracy(name) for scores in columns.values()])
     line("all correct", [scores.all_correct for scores in columns.values()])
+    for count, label in ((1, "  of one thing"), (2, "  of two things")):
+        line(label, [scores.all_correct_of(count) for scores in columns.values()])
     line("permanence", [scores.permanence for scores in columns.values()])
     line("gravity error", [scores.gravity_error for scores in columns.values()])
     line("velocity error", [scores.velocity_error for scores in columns.values()])
