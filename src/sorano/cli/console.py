@@ -59,7 +59,12 @@ ALIASES = {  # what other programs call an option of ours
     "--dtype": ("--precision",),
 }
 # What the parser says of a value, and what that means.
-PARSED = {"valid integer": "a whole number", "valid number": "a number", "valid boolean": "true or false"}
+PARSED = {  # what typer says, in its versions
+    "valid int": "a whole number",
+    "valid float": "a number",
+    "valid number": "a number",
+    "valid bool": "true or false",
+}
 _NEED_NO_DEFAULTS = {"doctor", "--help", "-h", "--version"}  # these work however damaged the user's settings are
 asked_to_stop = threading.Event()  # looked at after each step: what a library's import swallows is not forgotten
 _running = "sorano"  # the command, for hints: "sorano keys init"

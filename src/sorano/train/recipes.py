@@ -98,7 +98,8 @@ class Recipe:
     shard: int = 250  # clips rendered and encoded at a time
     kinds: Mapping[str, float] | None = None  # how often each kind of known latents is drawn; None: flow.KINDS
     kl_weight: float | None = None  # of the autoencoder's loss; None: its own
-    fresh_flow: bool = False  # whether the transformer and the text encoder begin from noise, whatever the run does
+    fresh_transformer: bool = False  # whether it begins from noise, whatever the run does
+    fresh_text: bool = False  # whether the text encoder does, and learns to read without regard to an old one
     fresh: float = 0.0  # of a grown encoder's first layer (`sorano.train.grow`)
     read_truth: bool = False  # whether a middle block learns to name what the world knows (sorano.train.truth)
     shift: float = 1.5
@@ -133,12 +134,12 @@ def _text_encoder(width: int, heads: int, layers: int) -> TextEncoderConfig:
 
 LONG = Recipe(
     name="long", world="core", num_clips=16000, clip_frames=25, size=128, fps=12.0, num_frames=25,
-    start_clips=2500, clips_per_step=0.5, kinds=MIXED_KINDS, read_truth=True,
+    start_clips=2500, clips_per_step=0.5, kinds=MIXED_KINDS, read_truth=True, fresh_text=True,
     vae=_vae(48, 64, patch_size=4),
     transformer=_transformer(192, 4, 8, 768, 192),
     text_encoder=_text_encoder(192, 4, 3),
     frames=NO_STAGE, clips=NO_STAGE,  # the latents are those that the weights to begin from know
-    reading=StageRecipe(num_steps=200, batch_size=128, learning_rate=1e-3, decay_fraction=0.3),
+    reading=StageRecipe(num_steps=600, batch_size=128, learning_rate=2e-3, decay_fraction=0.3),
     flow=StageRecipe(num_steps=40000, batch_size=32, learning_rate=1.5e-3, num_frames=25, decay_fraction=0.25,
                ema_decay=0.999),
     verbs=NO_STAGE,
@@ -170,7 +171,7 @@ RECIPES = {
     # quality against compute (docs/quality.md): the flow model from nothing, on the autoencoder to begin from, its rate
     # held, so that the weights that are kept differ by their steps alone
     "curve": replace(
-        LONG, name="curve", start_clips=1000, clips_per_step=0.8, fresh_flow=True,
+        LONG, name="curve", start_clips=1000, clips_per_step=0.8, fresh_transformer=True,
         reading=StageRecipe(num_steps=300, batch_size=128, learning_rate=2e-3, decay_fraction=0.3),
         flow=StageRecipe(num_steps=1600, batch_size=32, learning_rate=2e-3, num_frames=25, decay_fraction=0.0,
                    keep=(16, 50, 160, 500, 1600)),
@@ -408,8 +409,9 @@ def _train_flow(training: _Training, vae: VideoAutoencoder) -> tuple[Tokenizer, 
     recipe, source, ranks = training.recipe, training.source, training.ranks
     feed = _feed(training, vae)
     tokenizer, model = networks(recipe, training.device)
-    if source is not None and not recipe.fresh_flow:
+    if source is not None and not recipe.fresh_transformer:
         grow_transformer(model.transformer, source.transformer)
+    if source is not None and not recipe.fresh_text:
         grow_text_encoder(model.text_encoder, source.text_encoder, tokenizer, source.tokenizer)
     if not recipe.flow.num_steps:
         return tokenizer, model
@@ -418,7 +420,7 @@ def _train_flow(training: _Training, vae: VideoAutoencoder) -> tuple[Tokenizer, 
     reading = TextPretrainingTask(
         model.text_encoder, tokenizer, training.store.captions[: recipe.start_clips],
         batch_size=ranks.share(recipe.reading.batch_size), dtype=training.dtype,
-        source=source.text_encoder if source is not None and not recipe.fresh_flow else None,
+        source=source.text_encoder if source is not None and not recipe.fresh_text else None,
     )  # fmt: skip
     training.run(reading, recipe.reading)
     flow = flow_task(recipe, model, tokenizer, vae, *start, training.dtype)
