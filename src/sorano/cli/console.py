@@ -58,8 +58,8 @@ ALIASES = {  # what other programs call an option of ours
     "--memory": ("--vram",),
     "--dtype": ("--precision",),
 }
-# What the parser says of a value, and what that means.
-PARSED = {  # what typer says, in its versions
+# What the parser says of a value (typer's versions differ), and what that means.
+PARSED = {
     "valid int": "a whole number",
     "valid float": "a number",
     "valid number": "a number",

@@ -329,9 +329,7 @@ def _down(block: ResidualDown, x: Tensor) -> Tensor:
     s, r, width_out = block.factor_s, block.factor_t, block.width_out
     folded = F.pad(x, (0, 0, 0, 0, -x.shape[2] % r, 0))
     _, c, t, h, w = folded.shape
-    folded = folded.reshape(c * t, h // s, s, w // s, s).permute(
-        0, 2, 4, 1, 3
-    )  # six axes are the most that XNNPACK has
+    folded = folded.reshape(c * t, h // s, s, w // s, s).permute(0, 2, 4, 1, 3)  # XNNPACK has six axes at most
     folded = folded.reshape(c, t // r, r, s * s, -1).permute(0, 2, 3, 1, 4)
     shortcut = folded.reshape(1, width_out, -1, t // r, h // s, w // s).mean(dim=2)
     for resnet in cast("list[ResidualBlock]", list(block.resnets)):
